@@ -1,0 +1,228 @@
+"""A stereo data set with polarized glass that needs no download: random layered scenes, rendered on the fly, exact ground truth.
+
+Sample `index` depends on the seed and the index only. Everything is computed in linear light; the camera model at the end adds
+exposure, differences between the two cameras, noise and the display curve.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from crosspol.data.compositing import View, occlusion, render_view
+from crosspol.data.sample import RIGS, Rig, StereoSample
+from crosspol.data.scenes import Scene, draw_scene
+
+__all__ = ["ProceduralConfig", "ProceduralStereo", "decode_srgb", "encode_srgb"]
+
+Array = NDArray[np.float32]
+Generator = np.random.Generator
+
+_SMALLEST_SIDE = 32
+# Polarization is trusted between these S0, in units of the picture's white.
+_DARKEST = 0.01
+_BRIGHTEST_ANGLE = 0.6
+
+
+@dataclass(frozen=True)
+class ProceduralConfig:
+    """What a `ProceduralStereo` draws.
+
+    size: (H, W), px, both >= 32.
+    length: number of samples.
+    seed: >= 0; another seed is another data set.
+    rig: what is recorded besides the pictures.
+    max_disparity: px; None is a quarter of the width.
+    layers: fewest and most objects in front of the backdrop.
+    glass_probability: share of scenes with one or two panes, in [0, 1].
+    pol_channels: 1: DoLP; 3: (S1/S0, S2/S0, DoLP).
+    camera_difference: strength of gain, white balance, gamma and sharpness differences between the two pictures; 0 is none, 1 realistic.
+    noise: strength of sensor noise; 0 is none, 1 realistic.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    size: tuple[int, int] = (256, 320)
+    length: int = 10_000
+    seed: int = 0
+    rig: Rig = "quad"
+    max_disparity: float | None = None
+    layers: tuple[int, int] = (6, 14)
+    glass_probability: float = 0.65
+    pol_channels: int = 1
+    camera_difference: float = 1.0
+    noise: float = 1.0
+
+    def __post_init__(self) -> None:
+        if len(self.size) != 2 or min(self.size) < _SMALLEST_SIDE:
+            raise ValueError(f"size must be (height, width), both at least {_SMALLEST_SIDE}, got {self.size}")
+        if self.length < 1:
+            raise ValueError(f"length must be at least 1, got {self.length}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}")
+        if self.rig not in RIGS:
+            raise ValueError(f"rig must be one of {', '.join(RIGS)}, got {self.rig!r}")
+        if self.max_disparity is not None and not 2 <= self.max_disparity <= self.size[1] / 2:
+            raise ValueError(f"max_disparity must be in [2, {self.size[1] / 2}] for width {self.size[1]}, got {self.max_disparity}")
+        if not 0 <= self.layers[0] <= self.layers[1]:
+            raise ValueError(f"layers must be (fewest, most), got {self.layers}")
+        if not 0 <= self.glass_probability <= 1:
+            raise ValueError(f"glass_probability must be in [0, 1], got {self.glass_probability}")
+        if self.pol_channels not in (1, 3):
+            raise ValueError(f"pol_channels must be 1 or 3, got {self.pol_channels}")
+        if self.camera_difference < 0 or self.noise < 0:
+            raise ValueError(f"camera_difference and noise must be at least 0, got {self.camera_difference} and {self.noise}")
+
+
+@dataclass(frozen=True)
+class _Camera:
+    """How one camera turns radiance into a picture.
+
+    exposure: (3,), radiance to white. gamma: exponent on the display value. blur: standard deviation, px.
+    shot: variance per unit of signal. read: standard deviation. Both in units of white.
+    """
+
+    exposure: Array
+    gamma: float
+    blur: float
+    shot: float
+    read: float
+
+
+class ProceduralStereo(Dataset[StereoSample]):
+    """Random layered scenes with glass; sample `index` is a function of `(config.seed, index)`, whichever process asks.
+
+    Use with `DataLoader(..., collate_fn=crosspol.data.sample.stack)`.
+    """
+
+    def __init__(self, config: ProceduralConfig | None = None) -> None:
+        self.config = config or ProceduralConfig()
+
+    def __len__(self) -> int:
+        return self.config.length
+
+    def __getitem__(self, index: int) -> StereoSample:
+        """Draw, render and photograph scene `index`.
+
+        Raises:
+            IndexError: `index` is not in [0, length).
+        """
+        config = self.config
+        if not 0 <= index < config.length:
+            raise IndexError(f"index must be in [0, {config.length}), got {index}")
+        rng = np.random.default_rng([config.seed, index])
+        scene = self._scene(rng)
+        left, right = render_view(scene, config.size, "left"), render_view(scene, config.size, "right")
+        truth = {
+            "disparity": left.disparity,
+            "valid": np.ones_like(left.disparity),
+            "glass": left.glass.astype(np.float32),
+            "occluded": occlusion(scene, left.disparity).astype(np.float32),
+            "disparity_background": left.background,
+        }
+        recorded = _photograph(rng, left, right, config)
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array if array.ndim == 3 else array[None])) for name, array in (recorded | truth).items()}
+        return StereoSample(**tensors, rig=config.rig, identity=f"procedural-{config.seed}-{index}")
+
+    def scene(self, index: int) -> Scene:
+        """The scene behind sample `index`, for tests and pictures."""
+        return self._scene(np.random.default_rng([self.config.seed, index]))
+
+    def _scene(self, rng: Generator) -> Scene:
+        config = self.config
+        largest = config.size[1] / 4 if config.max_disparity is None else config.max_disparity
+        return draw_scene(rng, config.size, largest, config.layers, config.glass_probability, lamp=config.rig == "crossed")
+
+
+def encode_srgb(linear: Array) -> Array:
+    """Linear light in [0, 1] to display values in [0, 1] (IEC 61966-2-1)."""
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 0.0031308) ** np.float32(1 / 2.4) - 0.055).astype(np.float32)
+
+
+def decode_srgb(display: Array) -> Array:
+    """Display values in [0, 1] to linear light in [0, 1], the inverse of `encode_srgb`."""
+    return np.where(display <= 0.04045, display / 12.92, ((display + 0.055) / 1.055) ** np.float32(2.4)).astype(np.float32)
+
+
+def _photograph(rng: Generator, left: View, right: View, config: ProceduralConfig) -> dict[str, Array]:
+    """Everything the rig records of two views."""
+    cameras = _draw_cameras(rng, left, config)
+    base = float(cameras[0].exposure.mean())
+    recorded: dict[str, Array] = {}
+    for side, view, camera, sign in zip(("left", "right"), (left, right), cameras, (1.0, -1.0), strict=True):
+        rgb = view.rgb
+        if config.rig == "crossed":
+            # Behind a polarizer at 0 degrees (left) or 90 degrees (right); twice the half that passes, to keep the exposure.
+            polarizer = 1 + np.float32(sign) * view.s1 / (view.rgb.mean(axis=0) + np.float32(1e-9))
+            rgb = rgb * polarizer
+            recorded[f"intensity_{side}"] = np.clip(_noisy(rng, rgb.mean(axis=0) * np.float32(base), camera), 0, 1)
+        recorded[side] = _picture(rng, rgb, camera)
+        if config.rig in ("quad", "quad-left"):
+            pol, valid = _polarization(rng, view, base, camera, config.pol_channels)
+            blind = config.rig == "quad-left" and side == "right"
+            recorded[f"pol_{side}"], recorded[f"valid_{side}"] = (np.zeros_like(pol), np.zeros_like(valid)) if blind else (pol, valid)
+    return recorded
+
+
+def _draw_cameras(rng: Generator, view: View, config: ProceduralConfig) -> tuple[_Camera, _Camera]:
+    """Two cameras set for this scene, alike but not the same."""
+    bright = float(np.quantile(view.rgb[:, ::4, ::4].mean(axis=0), rng.uniform(0.8, 0.99)))
+    exposure = rng.uniform(0.45, 1.0) / max(bright, 1e-3)
+    tone, blur = float(np.exp(rng.normal(0, 0.1))), max(0.0, float(rng.normal(0.25, 0.3)))
+    shot, read = config.noise**2 * float(np.exp(rng.uniform(np.log(1e-5), np.log(2e-4)))), config.noise * float(rng.uniform(0.0003, 0.0025))
+    # A common white balance is the colour of the light and applies to polarization as well; the rest is each camera's own.
+    common = np.exp(rng.normal(0, 0.08, 3))
+    cameras = []
+    for _ in range(2):
+        own = config.camera_difference * rng.normal(0, 1, 6)
+        gain = exposure * common * np.exp(0.07 * own[0] + 0.025 * own[1:4])
+        gamma = tone * float(np.exp(0.04 * own[4]))
+        cameras.append(_Camera(gain.astype(np.float32), gamma, max(0.0, blur + 0.12 * float(own[5])), shot, read))
+    return cameras[0], cameras[1]
+
+
+def _picture(rng: Generator, rgb: Array, camera: _Camera) -> Array:
+    """Radiance (3, H, W) to an 8-bit display-referred picture in [0, 1]."""
+    signal = rgb * camera.exposure[:, None, None]
+    if camera.blur > 0.2:
+        signal = _blurred(signal, camera.blur)
+    display = encode_srgb(np.clip(_noisy(rng, signal, camera), 0, 1))
+    return np.rint(255 * display ** np.float32(camera.gamma)).astype(np.float32) / np.float32(255)
+
+
+def _polarization(rng: Generator, view: View, exposure: float, camera: _Camera, channels: int) -> tuple[Array, Array]:
+    """Four noisy angle intensities of a polarization sensor -> polarization (P, H, W) and where to trust it (H, W)."""
+    s0, s1, s2 = np.float32(exposure) * view.rgb.mean(axis=0), np.float32(exposure) * view.s1, np.float32(exposure) * view.s2
+    angles = np.stack([s0 + s1, s0 + s2, s0 - s1, s0 - s2]) / 2
+    if camera.blur > 0.2:
+        angles = _blurred(angles, camera.blur)
+    i0, i45, i90, i135 = measured = np.clip(_noisy(rng, angles, camera), 0, _BRIGHTEST_ANGLE)
+    s0, s1, s2 = measured.sum(axis=0) / 2, i0 - i90, i45 - i135
+    safe = np.maximum(s0, np.float32(1e-4))
+    dolp = np.clip(np.sqrt(s1 * s1 + s2 * s2) / safe, 0, 1)
+    valid = ((s0 >= _DARKEST) & (measured.max(axis=0) < _BRIGHTEST_ANGLE)).astype(np.float32)
+    if channels == 1:
+        return dolp[None], valid
+    return np.stack([np.clip(s1 / safe, -1, 1), np.clip(s2 / safe, -1, 1), dolp]), valid
+
+
+def _noisy(rng: Generator, signal: Array, camera: _Camera) -> Array:
+    """Photon (shot) and read noise: independent, nearly Gaussian, within 3.5 standard deviations."""
+    if camera.shot == 0 and camera.read == 0:
+        return signal
+    # The sum of four random bytes: three times faster than normal variates, and the same on every machine.
+    total = np.frombuffer(rng.bytes(4 * signal.size), np.uint8).reshape(4, signal.size).sum(axis=0, dtype=np.uint16)
+    noise = (total.astype(np.float32) - np.float32(510)) * np.float32(1 / np.sqrt((256**2 - 1) / 3))
+    deviation = np.sqrt(np.float32(camera.shot) * np.maximum(signal, 0) + np.float32(camera.read**2))
+    return signal + deviation * noise.reshape(signal.shape)
+
+
+def _blurred(planes: Array, deviation: float) -> Array:
+    import cv2
+
+    return np.stack([cv2.GaussianBlur(plane, (0, 0), deviation) for plane in planes])

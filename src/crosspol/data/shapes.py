@@ -1,0 +1,212 @@
+"""Outlines and surfaces of the procedural scenes, both in closed form.
+
+An outline is a distance function in the left picture: px, positive inside. A surface is a disparity function of the left
+picture, d(x, y); seen from the right view the same surface is found by solving x_right = x - d(x, y) for x. Neither is ever
+sampled, so disparity, occlusion and both pictures are exact at sub-pixel level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Outline", "Surface", "bars", "blob", "ellipse", "everything", "fence", "foliage", "half_plane", "inset", "polygon", "rectangle", "ring"]
+
+Array = NDArray[np.float32]
+Distance = Callable[[Array, Array], Array]
+Box = tuple[float, float, float, float]
+
+_FAR = 1e9
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A region of the left picture.
+
+    distance: (x, y) in px -> approximate distance to the border in px, positive inside.
+    box: (x_min, y_min, x_max, y_max) in px, outside of which there is nothing; may reach to infinity.
+    """
+
+    distance: Distance
+    box: Box
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Disparity of a plane or of a gently curved sheet, in px of the left picture.
+
+    d(x, y) = offset + slope_x * X + slope_y * Y + bend_x * X^2 + bend_y * Y^2, with X = x - x0 and Y = y - y0.
+    A plane in space is a plane in disparity. One line of the right view meets the sheet once wherever d d / d x < 1.
+    """
+
+    x0: float
+    y0: float
+    offset: float
+    slope_x: float = 0.0
+    slope_y: float = 0.0
+    bend_x: float = 0.0
+    bend_y: float = 0.0
+
+    def disparity(self, x: Array, y: Array) -> Array:
+        """Disparity in px at left pixels (x, y)."""
+        x, y = x - np.float32(self.x0), y - np.float32(self.y0)
+        down = y * (np.float32(self.slope_y) + np.float32(self.bend_y) * y) + np.float32(self.offset)
+        return x * (np.float32(self.slope_x) + np.float32(self.bend_x) * x) + down
+
+    def left_x(self, x_right: Array, y: Array) -> Array:
+        """Left column in px of what the right view sees at (x_right, y): the root of x - d(x, y) = x_right that increases with x_right."""
+        y = y - np.float32(self.y0)
+        down = y * (np.float32(self.slope_y) + np.float32(self.bend_y) * y)
+        shift = x_right + (down + np.float32(self.offset - self.x0))
+        linear = 1 - self.slope_x
+        if self.bend_x == 0:
+            return shift / np.float32(linear) + np.float32(self.x0)
+        # Stable form of the quadratic root; where the sheet folds over there is none, and the answer lies outside its outline.
+        root = np.sqrt(np.maximum(np.float32(linear**2) - np.float32(4 * self.bend_x) * shift, 0))
+        return 2 * shift / (np.float32(linear) + root) + np.float32(self.x0)
+
+    def slopes(self, x: float, y: float) -> tuple[float, float]:
+        """(d d / d x, d d / d y) at a left pixel."""
+        return self.slope_x + 2 * self.bend_x * (x - self.x0), self.slope_y + 2 * self.bend_y * (y - self.y0)
+
+
+def everything() -> Outline:
+    """The whole picture and beyond."""
+    return Outline(lambda x, y: np.full(np.broadcast_shapes(x.shape, y.shape), _FAR, np.float32), (-_FAR, -_FAR, _FAR, _FAR))
+
+
+def half_plane(x: float, y: float, angle: float) -> Outline:
+    """All that lies on the far side of the line through (x, y), in the direction `angle` (radians, clockwise from image-right)."""
+    cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    return Outline(lambda u, v: (u - np.float32(x)) * cosine + (v - np.float32(y)) * sine, (-_FAR, -_FAR, _FAR, _FAR))
+
+
+def ellipse(x: float, y: float, half_x: float, half_y: float, angle: float) -> Outline:
+    """An ellipse with half axes in px, turned by `angle` radians (clockwise in the picture)."""
+    along, across = _turned(x, y, angle)
+
+    def distance(u: Array, v: Array) -> Array:
+        a, b = along(u, v) / np.float32(half_x), across(u, v) / np.float32(half_y)
+        radius = np.sqrt(a * a + b * b) + np.float32(1e-6)
+        # First-order distance: value over gradient of the level function, exact at the border.
+        gradient = np.sqrt((a / np.float32(half_x)) ** 2 + (b / np.float32(half_y)) ** 2) + np.float32(1e-6)
+        return (1 - radius) * radius / gradient
+
+    reach = max(half_x, half_y) + 1
+    return Outline(distance, (x - reach, y - reach, x + reach, y + reach))
+
+
+def rectangle(x: float, y: float, half_x: float, half_y: float, angle: float) -> Outline:
+    """A rectangle, down to a thin bar, with half sides in px, turned by `angle` radians (clockwise in the picture)."""
+    along, across = _turned(x, y, angle)
+    cosine, sine = abs(np.cos(angle)), abs(np.sin(angle))
+    reach_x, reach_y = half_x * cosine + half_y * sine + 1, half_x * sine + half_y * cosine + 1
+
+    def distance(u: Array, v: Array) -> Array:
+        return np.minimum(np.float32(half_x) - np.abs(along(u, v)), np.float32(half_y) - np.abs(across(u, v)))
+
+    return Outline(distance, (x - reach_x, y - reach_y, x + reach_x, y + reach_y))
+
+
+def polygon(corners: NDArray[np.float64]) -> Outline:
+    """A convex polygon from its corners (n, 2) in px, in either order."""
+    sides = np.roll(corners, -1, axis=0) - corners
+    normals = np.stack([-sides[:, 1], sides[:, 0]], axis=1)
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+    if np.sum(normals * (corners.mean(axis=0) - corners)) < 0:
+        normals = -normals
+    offsets = -np.sum(normals * corners, axis=1)
+    lines = [(np.float32(n[0]), np.float32(n[1]), np.float32(offset)) for n, offset in zip(normals, offsets, strict=True)]
+
+    def distance(u: Array, v: Array) -> Array:
+        nearest = u * lines[0][0] + (v * lines[0][1] + lines[0][2])
+        for along, down, offset in lines[1:]:
+            nearest = np.minimum(nearest, u * along + (v * down + offset))
+        return nearest
+
+    low, high = corners.min(axis=0) - 1, corners.max(axis=0) + 1
+    return Outline(distance, (float(low[0]), float(low[1]), float(high[0]), float(high[1])))
+
+
+def blob(x: float, y: float, radius: float, waves: NDArray[np.float64], phases: NDArray[np.float64]) -> Outline:
+    """A closed curve about (x, y) whose radius varies by `waves[k] * cos((k + 1) * angle + phases[k])` of itself."""
+    reach = radius * (1 + float(np.abs(waves).sum())) + 1
+
+    def distance(u: Array, v: Array) -> Array:
+        right, down = u - np.float32(x), v - np.float32(y)
+        angle = np.arctan2(down, right)
+        border = np.ones_like(angle)
+        for order, (wave, phase) in enumerate(zip(waves, phases, strict=True), start=1):
+            border += np.float32(wave) * np.cos(np.float32(order) * angle + np.float32(phase))
+        return np.float32(radius) * border - np.sqrt(right * right + down * down)
+
+    return Outline(distance, (x - reach, y - reach, x + reach, y + reach))
+
+
+def bars(parts: list[Outline]) -> Outline:
+    """The union of outlines that share one surface: a frame, a chair, a plant."""
+
+    def distance(u: Array, v: Array) -> Array:
+        nearest = parts[0].distance(u, v)
+        for part in parts[1:]:
+            nearest = np.maximum(nearest, part.distance(u, v))
+        return nearest
+
+    boxes = np.array([part.box for part in parts])
+    low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+    return Outline(distance, (float(low[0]), float(low[1]), float(high[0]), float(high[1])))
+
+
+def fence(within: Outline, period: float, duty: float, angle: float) -> Outline:
+    """Parallel bars inside another outline, every `period` px, `duty` * period px wide, along `angle` radians."""
+    cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+
+    def distance(u: Array, v: Array) -> Array:
+        across = (v * cosine - u * sine) / np.float32(period)
+        return np.minimum(within.distance(u, v), np.float32(period) * (np.float32(0.5 * duty) - np.abs(across - np.rint(across))))
+
+    return Outline(distance, within.box)
+
+
+def foliage(within: Outline, waves: NDArray[np.float64], phases: NDArray[np.float64], threshold: float) -> Outline:
+    """Irregular islands and holes inside another outline: where a sum of sines with wave vectors `waves` (n, 2) exceeds `threshold`."""
+    # The sum's typical slope turns its value into a distance in px.
+    slope = max(float(np.sqrt(np.sum(waves**2) / 2)), 1e-6)
+
+    def distance(u: Array, v: Array) -> Array:
+        total = np.full(np.broadcast_shapes(u.shape, v.shape), -threshold, np.float32)
+        for (along, down), phase in zip(waves, phases, strict=True):
+            total += np.sin(u * np.float32(along) + (v * np.float32(down) + np.float32(phase)))
+        return np.minimum(within.distance(u, v), total / np.float32(slope))
+
+    return Outline(distance, within.box)
+
+
+def inset(outline: Outline, margin: float) -> Outline:
+    """The outline without a border of `margin` px."""
+    return Outline(lambda u, v: outline.distance(u, v) - np.float32(margin), outline.box)
+
+
+def ring(outline: Outline, width: float) -> Outline:
+    """The border of an outline, `width` px wide, inside it."""
+
+    def distance(u: Array, v: Array) -> Array:
+        inside = outline.distance(u, v)
+        return np.minimum(inside, np.float32(width) - inside)
+
+    return Outline(distance, outline.box)
+
+
+def _turned(x: float, y: float, angle: float) -> tuple[Distance, Distance]:
+    cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+
+    def along(u: Array, v: Array) -> Array:
+        return (u - np.float32(x)) * cosine + (v - np.float32(y)) * sine
+
+    def across(u: Array, v: Array) -> Array:
+        return (v - np.float32(y)) * cosine - (u - np.float32(x)) * sine
+
+    return along, across

@@ -1,0 +1,340 @@
+"""The network for people with pictures: NumPy arrays or files in, disparity in NumPy out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crosspol.data.disparity import write_disparity
+from crosspol.data.images import as_intensity, as_mask, as_polarization, as_view, read_picture, write_picture
+from crosspol.errors import RequestError
+from crosspol.inference.pictures import disparity_picture, polarization_use_picture
+from crosspol.model import CrossPol, CrossPolConfig
+from crosspol.weights import load_network
+
+Precision = Literal["float32", "bfloat16", "float16"]
+Picture: TypeAlias = "NDArray[Any] | str | os.PathLike[str]"
+Pictures: TypeAlias = "Picture | Sequence[Picture]"
+
+
+@dataclass(frozen=True, eq=False)
+class StereoResult:
+    """What was estimated for a stereo pair, or for a batch of them."""
+
+    disparity: NDArray[np.float32]
+    """(H, W), or (B, H, W) for a batch; px, positive: x_right = x_left - disparity. Sizes are those of the input."""
+    polarization_use: NDArray[np.float32] | None = None
+    """(H, W) or (B, H, W): size of what polarization added, relative to the stereo features; 0 = nothing. None where no
+    polarization was given."""
+
+    def save(self, folder: str | os.PathLike[str], stem: str = "disparity") -> list[Path]:
+        """Write the disparity as files; each appears complete or not at all.
+
+        Writes ``<stem>.pfm`` and ``<stem>.npy`` (exact), ``<stem>.png`` (16-bit, px * 256, as in KITTI; 0 to 255.99 px,
+        the rest unknown), ``<stem>_colour.png`` (to look at, with a scale in px) and, if polarization changed
+        anything, ``<stem>_polarization_use.png``. The pairs of a batch are numbered: ``<stem>_000.pfm`` and so on.
+
+        Args:
+            folder: made if it does not exist.
+            stem: beginning of the file names.
+
+        Returns:
+            The written paths.
+
+        Raises:
+            OSError: the folder cannot be made or written.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        batched = self.disparity.ndim == 3
+        disparities = self.disparity if batched else self.disparity[None]
+        uses = self.polarization_use if batched or self.polarization_use is None else self.polarization_use[None]
+        written = []
+        for index, disparity in enumerate(disparities):
+            base = folder / (f"{stem}_{index:03d}" if batched else stem)
+            written += [write_disparity(f"{base}{suffix}", disparity) for suffix in (".pfm", ".png", ".npy")]
+            written.append(write_picture(f"{base}_colour.png", disparity_picture(disparity)))
+            if uses is not None and uses[index].any():
+                written.append(write_picture(f"{base}_polarization_use.png", polarization_use_picture(uses[index])))
+        return written
+
+
+class StereoPredictor:
+    """Runs a network on pictures as people have them.
+
+    Views are RGB pictures as a viewer would show them, rectified, of one size from 32x32 px. See `predict` for shapes
+    and ranges. The network is moved to the device and put into eval mode; nothing else is kept between calls.
+
+    Args:
+        network: the network.
+        device: ``auto`` (CUDA where there is one, else the CPU) or anything that `torch.device` takes.
+        precision: ``float32``, or the type that autocast may use in convolutions and attention. Correlation and
+            coordinates stay float32. TF32 is off in any case.
+        iters: refinements of the disparity.
+
+    Raises:
+        RequestError: a device that does not exist, an unknown precision, or fewer than one refinement.
+    """
+
+    def __init__(
+        self, network: CrossPol, device: str = "auto", precision: Precision = "float32", iters: int = 24
+    ) -> None:
+        if precision not in get_args(Precision):
+            raise RequestError(f"precision: found {precision!r}, wanted one of {', '.join(get_args(Precision))}")
+        if isinstance(iters, bool) or not isinstance(iters, int) or iters < 1:
+            raise RequestError(f"iters: found {iters!r}, wanted a whole number from 1 up")
+        self.device = _find_device(device)
+        self.precision = precision
+        self.iters = iters
+        self.network = network.to(self.device).eval()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        weights: str | os.PathLike[str] | None = None,
+        *,
+        device: str = "auto",
+        precision: Precision = "float32",
+        iters: int = 24,
+    ) -> StereoPredictor:
+        """Load weights and make a predictor of them.
+
+        Args:
+            weights: a folder with ``config.json`` and ``model.safetensors``, an id ``owner/name`` on the Hugging Face
+                hub, or None for the weights that ship with the package.
+            device: see the class.
+            precision: see the class.
+            iters: see the class.
+
+        Raises:
+            MissingFileError: no such folder.
+            RequestError: the folder holds no weights of this network, or another argument is wrong.
+        """
+        network = load_network(os.fspath(packaged_weights() if weights is None else weights))
+        return cls(network, device=device, precision=precision, iters=iters)
+
+    def predict(
+        self,
+        left: Pictures,
+        right: Pictures,
+        *,
+        polarization_left: Pictures | None = None,
+        polarization_right: Pictures | None = None,
+        valid_left: Pictures | None = None,
+        valid_right: Pictures | None = None,
+        intensity_left: Pictures | None = None,
+        intensity_right: Pictures | None = None,
+    ) -> StereoResult:
+        """Estimate the disparity of a stereo pair, or of several of one size.
+
+        Every argument is an array, a path, or a sequence of them for a batch. Arrays of batches are (B, H, W, C).
+
+        Args:
+            left: (H, W), (H, W, 1) or (H, W, 3) in RGB; uint8, uint16 (full range) or float in [0, 1]. An alpha
+                channel is dropped if it is opaque.
+            right: likewise, same size.
+            polarization_left: (H, W): DoLP in [0, 1] or the contrast of a crossed pair in [-1, 1], as float, NaN =
+                invalid there; uint8 and uint16 are DoLP times the full range. (H, W, 3) of S1/S0, S2/S0, DoLP for
+                networks with three polarization channels.
+            polarization_right: likewise, as the right camera saw it. A view without one counts as invalid everywhere.
+            valid_left: (H, W), nonzero where `polarization_left` is to be trusted.
+            valid_right: likewise.
+            intensity_left: (H, W), linear intensity of a crossed pair's left camera (parallel filter), instead of
+                polarization maps; both views are needed.
+            intensity_right: likewise (perpendicular filter).
+
+        Returns:
+            The result; arrays have a batch axis exactly if `left` was a batch.
+
+        Raises:
+            MissingFileError: a path leads nowhere.
+            RequestError: a file, shape, type, size or range that cannot be used; the message says which and why.
+            FloatingPointError: the network's output is not finite.
+        """
+        inputs, batched = self.read(
+            left,
+            right,
+            polarization_left=polarization_left,
+            polarization_right=polarization_right,
+            valid_left=valid_left,
+            valid_right=valid_right,
+            intensity_left=intensity_left,
+            intensity_right=intensity_right,
+        )
+        tensors = {name: _to_tensor(array, self.device) for name, array in inputs.items()}
+        with torch.inference_mode(), self._arithmetic(), _without_tf32(self.device):
+            out = self.network(**tensors, iters=self.iters)
+        disparity = _to_numpy(out.disparity)
+        if not np.isfinite(disparity).all():
+            raise FloatingPointError(
+                f"the network's disparity is not finite at {np.count_nonzero(~np.isfinite(disparity))} pixels "
+                f"(precision {self.precision})"
+            )
+        polarized = inputs.keys() - {"left", "right"}
+        use = _to_numpy(out.polarization_use) if polarized else None
+        if batched:
+            return StereoResult(disparity, use)
+        return StereoResult(disparity[0], None if use is None else use[0])
+
+    def read(
+        self,
+        left: Pictures,
+        right: Pictures,
+        *,
+        polarization_left: Pictures | None = None,
+        polarization_right: Pictures | None = None,
+        valid_left: Pictures | None = None,
+        valid_right: Pictures | None = None,
+        intensity_left: Pictures | None = None,
+        intensity_right: Pictures | None = None,
+    ) -> tuple[dict[str, NDArray[Any]], bool]:
+        """Read and check what `predict` would be given, without predicting.
+
+        Returns:
+            The network's inputs by name, each (B, H, W, C), and whether `left` was a batch.
+
+        Raises:
+            MissingFileError: a path leads nowhere.
+            RequestError: as in `predict`.
+        """
+        config = self.network.config
+        gathered = {"left": _gather(left, "left", as_view), "right": _gather(right, "right", as_view)}
+        for side, polarization in (("left", polarization_left), ("right", polarization_right)):
+            if polarization is not None:
+                convert = partial(as_polarization, channels=config.polarization.channels)
+                gathered[f"pol_{side}"] = _gather(polarization, f"polarization_{side}", convert)
+        for side, mask in (("left", valid_left), ("right", valid_right)):
+            if mask is not None:
+                gathered[f"valid_{side}"] = _gather(mask, f"valid_{side}", as_mask)
+        for side, intensity in (("left", intensity_left), ("right", intensity_right)):
+            if intensity is not None:
+                gathered[f"intensity_{side}"] = _gather(intensity, f"intensity_{side}", as_intensity)
+        for item in gathered.values():
+            _check_agreement(item, gathered["left"])
+        _check_use(gathered, config)
+        arrays = {name: item.array for name, item in gathered.items()}
+        for side in ("left", "right"):
+            if f"pol_{side}" in arrays:
+                known = ~np.isnan(arrays[f"pol_{side}"][..., :1])
+                arrays[f"valid_{side}"] = known & arrays.get(f"valid_{side}", True)
+        return arrays, gathered["left"].batched
+
+    def _arithmetic(self) -> AbstractContextManager[Any]:
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
+
+
+def packaged_weights() -> Path:
+    """Return the folder of the weights that ship with the package."""
+    return Path(str(files("crosspol"))) / "pretrained" / "blueprint"
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """An argument of `predict` as an array, with what to call it in an error."""
+
+    name: str
+    array: NDArray[Any]  # (B, H, W, C)
+    batched: bool
+
+
+def _gather(argument: Pictures, name: str, convert: Callable[[NDArray[Any], str], NDArray[Any]]) -> _Gathered:
+    """Read an argument, check it, and give it a batch axis."""
+    if isinstance(argument, (list, tuple)):
+        if not argument:
+            raise RequestError(f"{name}: found an empty sequence, wanted at least one picture")
+        items = [_gather(item, f"{name}[{index}]", convert) for index, item in enumerate(argument)]
+        for item in items:
+            if item.batched:
+                raise RequestError(f"{item.name}: found a batch inside a sequence, wanted one picture")
+            _check_agreement(item, items[0])
+        return _Gathered(name, np.concatenate([item.array for item in items]), batched=True)
+    if isinstance(argument, (str, os.PathLike)):
+        name = os.fspath(argument)
+        argument = read_picture(argument)
+    array = convert(np.asarray(argument), name)
+    return _Gathered(name, array if array.ndim == 4 else array[None], batched=array.ndim == 4)
+
+
+def _check_agreement(item: _Gathered, first: _Gathered) -> None:
+    """Refuse another size or batch than the first argument's."""
+    (count, height, width), (wanted_count, wanted_height, wanted_width) = item.array.shape[:3], first.array.shape[:3]
+    if (height, width) != (wanted_height, wanted_width):
+        raise RequestError(
+            f"{item.name}: found {width}x{height} px, wanted {wanted_width}x{wanted_height} px as in {first.name}"
+        )
+    if count != wanted_count or item.batched != first.batched:
+        found, wanted = (
+            f"a batch of {gathered.array.shape[0]}" if gathered.batched else "one picture" for gathered in (item, first)
+        )
+        raise RequestError(f"{item.name}: found {found}, wanted {wanted} as in {first.name}")
+
+
+def _check_use(gathered: dict[str, _Gathered], config: CrossPolConfig) -> None:
+    """Refuse polarization that contradicts itself or that the network has no use for."""
+    extra = [item for name, item in gathered.items() if name not in ("left", "right")]
+    if extra and config.fusion.kind == "none":
+        raise RequestError(f"{extra[0].name}: found polarization, but these weights have no use for it (fusion: none)")
+    crossed = [item for name, item in gathered.items() if name.startswith("intensity")]
+    if len(crossed) == 1:
+        raise RequestError(f"{crossed[0].name}: found the intensity of one view, wanted both views'")
+    if crossed and config.polarization.channels != 1:
+        raise RequestError(f"{crossed[0].name}: found a crossed pair, but these weights want S1/S0, S2/S0, DoLP")
+    for side in ("left", "right"):
+        if crossed and f"pol_{side}" in gathered:
+            name = gathered[f"pol_{side}"].name
+            raise RequestError(f"{name}: found a polarization map beside intensities, wanted one or the other")
+        if f"valid_{side}" in gathered and f"pol_{side}" not in gathered and not crossed:
+            raise RequestError(f"{gathered[f'valid_{side}'].name}: found a mask, but no polarization of that view")
+
+
+def _to_tensor(array: NDArray[Any], device: torch.device) -> Tensor:
+    """(B, H, W, C) -> (B, C, H, W), float32, on the device."""
+    channels_first = np.ascontiguousarray(array.transpose(0, 3, 1, 2), dtype=np.float32)
+    return torch.from_numpy(channels_first).to(device)
+
+
+def _to_numpy(map_: Tensor) -> NDArray[np.float32]:
+    """(B, 1, H, W) -> (B, H, W), float32."""
+    return map_[:, 0].float().cpu().numpy()
+
+
+def _find_device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        available = ["auto", "cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        if torch.backends.mps.is_available():
+            available.append("mps")
+        raise RequestError(f"device: found {device!r}, wanted one of {', '.join(available)}") from error
+    return found
+
+
+@contextmanager
+def _without_tf32(device: torch.device) -> Iterator[None]:
+    """Turn TF32 off for the time of a call: by default a GPU rounds the inputs of convolutions to 10 bits."""
+    if device.type != "cuda":
+        yield
+        return
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32
+    cudnn.allow_tf32 = matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, matmul.allow_tf32 = before

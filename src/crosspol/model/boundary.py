@@ -1,0 +1,123 @@
+"""The network's boundary: what comes in is checked and padded here, what leaves is cropped here."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from crosspol.model.config import CrossPolConfig
+from crosspol.model.crossed import crossed_contrast
+
+MINIMUM_SIDE = 32
+
+
+class View(NamedTuple):
+    """Polarization of one view, (B, P, H, W), and where it is trusted, (B, 1, H, W)."""
+
+    polarization: Tensor
+    valid: Tensor
+
+
+class NetworkInputs:
+    """The boundary: checks what came, pads it to the network's multiple, and crops what leaves."""
+
+    def __init__(
+        self,
+        config: CrossPolConfig,
+        left: Tensor,
+        right: Tensor,
+        pol: tuple[Tensor | None, Tensor | None],
+        valid: tuple[Tensor | None, Tensor | None],
+        intensity: tuple[Tensor | None, Tensor | None],
+        iters: int,
+    ) -> None:
+        if iters < 1:
+            raise ValueError(f"iters: got {iters}, wanted at least 1")
+        if left.dim() != 4 or left.shape[1] != 3 or min(left.shape[2:]) < MINIMUM_SIDE:
+            raise ValueError(f"left: got shape {tuple(left.shape)}, wanted (B, 3, H, W) with H, W >= {MINIMUM_SIDE}")
+        self._batch, _, self._height, self._width = left.shape
+        self.crossed = intensity[0] is not None or intensity[1] is not None
+        if self.crossed and (pol[0] is not None or pol[1] is not None):
+            raise ValueError("got polarization maps and the intensities of a crossed pair; wanted one of the two")
+        if self.crossed and (intensity[0] is None or intensity[1] is None):
+            raise ValueError("intensity_left, intensity_right: got one of them; a crossed pair has both")
+        if self.crossed and config.polarization.channels != 1:
+            raise ValueError(
+                f"intensity_left, intensity_right: a crossed pair has one polarization channel, "
+                f"and this network was configured for {config.polarization.channels}"
+            )
+        self._multiple = config.padding_multiple
+        self.left = self._image("left", left)
+        self.right = self._image("right", right)
+        sides = ("left", "right")
+        masks = [self._mask(f"valid_{side}", mask) for side, mask in zip(sides, valid, strict=True)]
+        self.views: tuple[View | None, View | None] = (None, None)
+        if config.fusion.kind == "none":
+            self.crossed = False
+        elif self.crossed:
+            self._intensities = [
+                self._view(f"intensity_{side}", value, 1, mask)
+                for side, value, mask in zip(sides, intensity, masks, strict=True)
+                if value is not None
+            ]
+        else:
+            channels = config.polarization.channels
+            left_view, right_view = (
+                None if value is None else self._view(f"pol_{side}", value, channels, mask)
+                for side, value, mask in zip(sides, pol, masks, strict=True)
+            )
+            self.views = (left_view, right_view)
+
+    def contrast(self, disparity: Tensor) -> tuple[View, View]:
+        """Form a crossed pair's contrast from the network's estimate (B, 1, H, W), padded size."""
+        (left, valid_left), (right, valid_right) = self._intensities
+        views = crossed_contrast(left, right, disparity, valid_left, valid_right)
+        return View(*views[0]), View(*views[1])
+
+    def crop(self, x: Tensor) -> Tensor:
+        """Undo the padding of (B, C, H, W)."""
+        x_before, _, y_before, _ = self._margins()
+        return x[..., y_before : y_before + self._height, x_before : x_before + self._width]
+
+    def _margins(self) -> tuple[int, int, int, int]:
+        extra_x, extra_y = -self._width % self._multiple, -self._height % self._multiple
+        # Centred, as RAFT-Stereo's own evaluation pads: the same weights then give the same disparity at any size.
+        return extra_x // 2, extra_x - extra_x // 2, extra_y // 2, extra_y - extra_y // 2
+
+    def _pad(self, x: Tensor) -> Tensor:
+        return F.pad(x, self._margins(), mode="replicate") if any(self._margins()) else x
+
+    def _image(self, name: str, image: Tensor) -> Tensor:
+        wanted = (self._batch, 3, self._height, self._width)
+        if image.shape != wanted:
+            raise ValueError(f"{name}: got shape {tuple(image.shape)}, wanted {wanted} as the left view")
+        _check_finite(name, image)
+        return self._pad(image)
+
+    def _mask(self, name: str, mask: Tensor | None) -> Tensor:
+        wanted = (self._batch, 1, self._height, self._width)
+        if mask is None:
+            return self._pad(torch.ones(wanted, device=self.left.device))
+        if mask.shape != wanted:
+            raise ValueError(f"{name}: got shape {tuple(mask.shape)}, wanted {wanted}")
+        return self._pad((mask >= 0.5).float())
+
+    def _view(self, name: str, value: Tensor, channels: int, mask: Tensor) -> View:
+        wanted = (self._batch, channels, self._height, self._width)
+        if value.shape != wanted:
+            raise ValueError(f"{name}: got shape {tuple(value.shape)}, wanted {wanted}")
+        padded = torch.where(mask > 0, self._pad(value), value.new_zeros(()))
+        _check_finite(f"{name} at trusted pixels", padded)
+        return View(padded, mask)
+
+
+def _check_finite(name: str, x: Tensor) -> None:
+    # A traced or compiled graph has no values to look at.
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return
+    if not torch.isfinite(x).all():
+        bad = int((~torch.isfinite(x)).sum())
+        raise ValueError(f"{name}: got {bad} NaN or infinite values of {x.numel()}, wanted finite ones")

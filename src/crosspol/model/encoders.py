@@ -1,0 +1,206 @@
+"""Feature and context encoders of both backbones.
+
+The trunk is RAFT-Stereo's (Lipson et al., 3DV 2021): a 7x7 stem and six residual blocks in three stages.
+What differs between the backbones is the norm, the strides and the heads, and these are arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+Norm = Callable[[int], nn.Module]
+
+
+class ContextFeatures(NamedTuple):
+    """What the refinement starts from, finest level first.
+
+    Each entry of `hidden` (after tanh) and `context` (after relu) is (B, C, h, w); every level halves h and w.
+    """
+
+    hidden: list[Tensor]
+    context: list[Tensor]
+
+
+class ChannelAffine(nn.Module):
+    """Scale and bias per channel, without statistics.
+
+    Stands where the blueprint's count has a norm but batch statistics would wash out the magnitude, which is the
+    signal of polarization (FACTS 2.12).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C, H, W)."""
+        return x * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+def instance_norm(channels: int) -> nn.Module:
+    """RAFT-Stereo's feature norm: no parameters."""
+    return nn.InstanceNorm2d(channels)
+
+
+def affine_instance_norm(channels: int) -> nn.Module:
+    """The blueprint's feature norm: the same statistics with a scale and a bias, which its count contains."""
+    return nn.InstanceNorm2d(channels, affine=True)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut, each convolution followed by a norm."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, norm: Norm) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
+        self.norm1 = norm(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.norm2 = norm(out_channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride=stride),
+                norm(out_channels),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) to (B, C_out, H / stride, W / stride)."""
+        y = torch.relu(self.norm1(self.conv1(x)))
+        y = torch.relu(self.norm2(self.conv2(y)))
+        return torch.relu(self.shortcut(x) + y)
+
+
+def residual_stage(in_channels: int, out_channels: int, stride: int, norm: Norm) -> nn.Sequential:
+    """Two residual blocks, of which the first may stride."""
+    return nn.Sequential(
+        ResidualBlock(in_channels, out_channels, stride, norm),
+        ResidualBlock(out_channels, out_channels, 1, norm),
+    )
+
+
+class Trunk(nn.Module):
+    """Stem and three stages: (B, 3, H, W) in [-1, 1] to (B, 128, H / s, W / s), s the product of `strides`."""
+
+    channels = 128
+
+    def __init__(self, strides: tuple[int, int, int], norm: Norm) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 64, 7, stride=strides[0], padding=3)
+        self.stem_norm = norm(64)
+        self.stage1 = residual_stage(64, 64, 1, norm)
+        self.stage2 = residual_stage(64, 96, strides[1], norm)
+        self.stage3 = residual_stage(96, 128, strides[2], norm)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to (B, 128, h, w)."""
+        x = torch.relu(self.stem_norm(self.stem(image)))
+        return self.stage3(self.stage2(self.stage1(x)))
+
+
+class FeatureEncoder(nn.Module):
+    """The features that are correlated: (B, 3, H, W) in [-1, 1] to (B, `dim`, h, w)."""
+
+    def __init__(self, dim: int, strides: tuple[int, int, int], norm: Norm) -> None:
+        super().__init__()
+        self.trunk = Trunk(strides, norm)
+        self.head = nn.Conv2d(Trunk.channels, dim, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to (B, dim, h, w)."""
+        return self.head(self.trunk(image))
+
+
+class ContextEncoder(nn.Module):
+    """The blueprint's context: one level, a hidden state and a context."""
+
+    def __init__(self, hidden_dim: int, context_dim: int, strides: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.trunk = Trunk(strides, nn.BatchNorm2d)
+        self.hidden = nn.Conv2d(Trunk.channels, hidden_dim, 1)
+        self.context = nn.Conv2d(Trunk.channels, context_dim, 1)
+
+    def forward(self, image: Tensor) -> ContextFeatures:
+        """Map (B, 3, H, W) to one level of hidden state and context."""
+        x = self.trunk(image)
+        return ContextFeatures([torch.tanh(self.hidden(x))], [torch.relu(self.context(x))])
+
+
+class ContextPyramid(nn.Module):
+    """RAFT-Stereo's context on the trunk's features: two or three levels, each half the size of the one before."""
+
+    def __init__(self, levels: int, hidden_dim: int, context_dim: int) -> None:
+        super().__init__()
+        norm = nn.BatchNorm2d
+        channels = Trunk.channels
+        self.downs = nn.ModuleList(residual_stage(channels, channels, 2, norm) for _ in range(levels - 1))
+        # The third level has a plain convolution as its head; the first two put a residual block before it.
+        self.hidden = nn.ModuleList(_pyramid_head(level, hidden_dim) for level in range(levels))
+        self.context = nn.ModuleList(_pyramid_head(level, context_dim) for level in range(levels))
+
+    def forward(self, x: Tensor) -> ContextFeatures:
+        """Map the trunk's (B, 128, h, w) to the levels of hidden state and context."""
+        hidden, context = [], []
+        for level, (hidden_head, context_head) in enumerate(zip(self.hidden, self.context, strict=True)):
+            x = x if level == 0 else self.downs[level - 1](x)
+            hidden.append(torch.tanh(hidden_head(x)))
+            context.append(torch.relu(context_head(x)))
+        return ContextFeatures(hidden, context)
+
+
+def _pyramid_head(level: int, dim: int) -> nn.Module:
+    conv = nn.Conv2d(Trunk.channels, dim, 3, padding=1)
+    if level == 2:
+        return conv
+    return nn.Sequential(ResidualBlock(Trunk.channels, Trunk.channels, 1, nn.BatchNorm2d), conv)
+
+
+class SeparateEncoders(nn.Module):
+    """Stereo features from one trunk, context from another (blueprint, RAFT-Stereo)."""
+
+    def __init__(self, features: FeatureEncoder, context: nn.Module) -> None:
+        super().__init__()
+        self.features = features
+        self.context = context
+
+    def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, ContextFeatures]:
+        """Map two views (B, 3, H, W) in [-1, 1] to their features (B, C, h, w) and the left view's context."""
+        # Both views in one batch: instance norm keeps them apart, and one large convolution is faster than two.
+        stereo_left, stereo_right = self.features(torch.cat([left, right])).chunk(2)
+        return stereo_left, stereo_right, self.context(left)
+
+
+class OfficialContext(nn.Module):
+    """RAFT-Stereo's context encoder: a trunk of its own and the pyramid on it."""
+
+    def __init__(self, levels: int, hidden_dim: int, context_dim: int) -> None:
+        super().__init__()
+        self.trunk = Trunk((1, 2, 2), nn.BatchNorm2d)
+        self.pyramid = ContextPyramid(levels, hidden_dim, context_dim)
+
+    def forward(self, image: Tensor) -> ContextFeatures:
+        """Map (B, 3, H, W) in [-1, 1] to the levels of hidden state and context."""
+        return self.pyramid(self.trunk(image))
+
+
+class SharedEncoder(nn.Module):
+    """One trunk for context and features, as in RAFT-Stereo's real-time variant."""
+
+    def __init__(self, dim: int, levels: int, hidden_dim: int, context_dim: int) -> None:
+        super().__init__()
+        self.trunk = Trunk((2, 2, 2), nn.BatchNorm2d)
+        self.pyramid = ContextPyramid(levels, hidden_dim, context_dim)
+        self.features = nn.Sequential(
+            ResidualBlock(Trunk.channels, Trunk.channels, 1, instance_norm),
+            nn.Conv2d(Trunk.channels, dim, 3, padding=1),
+        )
+
+    def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, ContextFeatures]:
+        """Map two views (B, 3, H, W) in [-1, 1] to their features (B, C, h, w) and the left view's context."""
+        shared = self.trunk(torch.cat([left, right]))
+        stereo_left, stereo_right = self.features(shared).chunk(2)
+        return stereo_left, stereo_right, self.pyramid(shared[: left.shape[0]])

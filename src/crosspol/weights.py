@@ -1,0 +1,308 @@
+"""Official RAFT-Stereo checkpoints in, and a report of what was taken.
+
+The network's own weights travel by `CrossPol.save_pretrained` and `load_network`, as safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from crosspol.errors import MissingFileError, RequestError
+from crosspol.model import CrossPol
+
+RAFT_STEREO_ORIGIN = "https://github.com/princeton-vl/RAFT-Stereo (download_models.sh)"
+
+
+class WeightsError(RequestError):
+    """A weight file that cannot be used: one line that names it, what was found and what was wanted."""
+
+
+class Mismatch(NamedTuple):
+    """A tensor whose role both networks have, in different shapes."""
+
+    source: str
+    source_shape: tuple[int, ...]
+    target: str
+    target_shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a checkpoint gave to a network. Names are the network's, except where they are said to be the file's."""
+
+    loaded: tuple[str, ...]
+    """Tensors now holding the file's values."""
+    missing: tuple[str, ...]
+    """Tensors that the file has nothing for (mismatches among them); they keep their values."""
+    unexpected: tuple[str, ...]
+    """Tensors of the file whose role the network does not have."""
+    mismatched: tuple[Mismatch, ...] = ()
+    """Same role, other shape; never loaded."""
+    unused: tuple[str, ...] = ()
+    """Tensors of the file that its own network never reads."""
+    taken: int = 0
+    """How many of the file's tensors were used (some of the network's are put together from two)."""
+    total: int = 0
+    """How many tensors the file has."""
+
+    def __str__(self) -> str:
+        """Return the report tensor by tensor, after a line that sums it up."""
+        lines = [
+            f"{self.taken} of {self.total} tensors of the file used; {len(self.missing)} of the network's keep their values"
+        ]
+        lines += [f"  loaded      {name}" for name in self.loaded]
+        lines += [
+            f"  other shape {m.target} {list(m.target_shape)}, in the file {m.source} {list(m.source_shape)}"
+            for m in self.mismatched
+        ]
+        differing = {m.target for m in self.mismatched}
+        lines += [f"  kept        {name}" for name in self.missing if name not in differing]
+        lines += [f"  no role     {name} (in the file)" for name in self.unexpected]
+        lines += [f"  unused      {name} (in the file; its own network never reads it)" for name in self.unused]
+        return "\n".join(lines)
+
+
+class _Role(NamedTuple):
+    """Where a tensor of an official file belongs: the network's tensor, and which part of its first axis."""
+
+    target: str
+    part: int = 0
+    parts: int = 1
+
+
+# Official name to role, in this order. The first convolutions and stages are the same in every encoder; `trunk` and
+# `pyramid` say where it sits. `convz` and `convr` become the two halves of one convolution.
+Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
+_LEVELS = {"08": 0, "16": 1, "32": 2}
+_BLOCK: Rules = (
+    (r"\bdownsample\.", "shortcut."),
+    (r"\bnorm3\.", "shortcut.1."),  # the same tensor as downsample.1, stored twice
+)
+_TRUNK: Rules = ((r"^conv1\.", "stem."), (r"^norm1\.", "stem_norm."), (r"^layer([123])\.", r"stage\1."), *_BLOCK)
+_PYRAMID: Rules = (
+    (r"^layer([45])\.", lambda m: f"downs.{int(m[1]) - 4}."),
+    (r"^outputs(08|16|32)\.0\.", lambda m: f"hidden.{_LEVELS[m[1]]}."),
+    (r"^outputs(08|16|32)\.1\.", lambda m: f"context.{_LEVELS[m[1]]}."),
+    *_BLOCK,
+)
+
+_UPDATE: Rules = (
+    (r"^encoder\.convc([12])\.", r"motion.correlation\1."),
+    (r"^encoder\.convf([12])\.", r"motion.flow\1."),
+    (r"^encoder\.conv\.", "motion.mix."),
+    (r"^gru(08|16|32)\.", lambda m: f"grus.{_LEVELS[m[1]]}."),
+    (r"\bconvq\.", "candidate."),
+    (r"^flow_head\.conv([12])\.", r"flow_head\1."),
+)
+# The blueprint has the same roles at one level, under the names of its own composition.
+_BLUEPRINT: Rules = (
+    (r"^update\.grus\.0\.", "update.gru."),
+    (r"^update\.flow_head1\.", "update.head.0."),
+    (r"^update\.flow_head2\.", "update.head.2."),
+    (r"^update\.motion\.correlation1\.", "update.motion.0."),
+    (r"^update\.motion\.mix\.", "update.motion.2."),
+    (r"^update\.context\.0\.", "update.context."),
+    (r"^encoders\.context\.pyramid\.(hidden|context)\.0\.1\.", r"encoders.context.\1."),
+)
+
+
+def _rename(name: str, rules: Rules) -> str:
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _role(name: str, backbone: str) -> _Role:
+    """Return the role of a tensor of an official file, without the ``module.`` prefix."""
+    room, _, rest = name.partition(".")
+    if room == "fnet":
+        head = rest.startswith("conv2.")
+        target = "encoders.features." + (
+            rest.replace("conv2.", "head.", 1) if head else "trunk." + _rename(rest, _TRUNK)
+        )
+    elif room == "cnet":
+        upper = re.match(r"layer[45]|outputs", rest) is not None
+        target = f"pyramid.{_rename(rest, _PYRAMID)}" if upper else f"trunk.{_rename(rest, _TRUNK)}"
+        target = ("encoders." if backbone == "raft-stereo-realtime" else "encoders.context.") + target
+    elif room == "conv2":
+        target = "encoders.features." + rest
+    elif room == "context_zqr_convs":
+        target = "update.context." + rest
+    else:
+        target = "update." + _rename(rest, _UPDATE)
+    if backbone == "blueprint":
+        target = _rename(target, _BLUEPRINT)
+    for part, gate in enumerate(("convz", "convr")):
+        if f".{gate}." in target:
+            return _Role(target.replace(f".{gate}.", ".gates."), part, 2)
+    return _Role(target)
+
+
+# The real-time variant is built with a third level that its two-level refinement never reads.
+_UNUSED = {"raft-stereo-realtime": re.compile(r"cnet\.(layer5|outputs32)\.|update_block\.gru32\.")}
+
+
+def load_raft_stereo(net: CrossPol, path: str | Path) -> LoadReport:
+    """Load an official ``raftstereo-*.pth`` into a network.
+
+    The presets ``raft-stereo`` and ``raft-stereo-realtime`` take every tensor or raise; their polarization layers keep
+    their values. The preset ``blueprint`` takes what matches by role and shape; everything else keeps its values and
+    is named in the report.
+
+    Args:
+        net: the network; unchanged if an error is raised.
+        path: a checkpoint as the authors publish it (a state dict, with or without ``module.`` prefix), or the same
+            as safetensors.
+
+    Raises:
+        WeightsError: the file is no checkpoint, or not this network's.
+        MissingFileError: there is no such file.
+    """
+    path = Path(path)
+    backbone = net.config.backbone
+    source = {name.removeprefix("module."): tensor for name, tensor in read_checkpoint(path).items()}
+    if not any(name.startswith("cnet.") for name in source):
+        some = ", ".join(list(source)[:3])
+        raise WeightsError(f"{path}: got a state dict of another network ({some}, ...), wanted RAFT-Stereo's")
+    target = net.state_dict()
+    unused_rule = _UNUSED.get(backbone)
+    unused = tuple(name for name in source if unused_rule is not None and unused_rule.match(name))
+
+    pieces: dict[str, list[tuple[int, str]]] = {}
+    unexpected = []
+    for name in source:
+        role = _role(name, backbone)
+        if role.target in target:
+            pieces.setdefault(role.target, []).append((role.part, name))
+        elif name not in unused:
+            unexpected.append(name)
+
+    values: dict[str, Tensor] = {}
+    mismatched = []
+    for name, parts in pieces.items():
+        # Of a tensor stored twice (norm3, downsample.1) the later entry counts, as it does for the official network.
+        names = dict(sorted(parts, key=lambda entry: entry[0]))
+        value = torch.cat([source[n] for n in names.values()]) if ".gates." in name else source[names[0]]
+        if value.shape == target[name].shape:
+            values[name] = value.to(target[name].dtype)
+        else:
+            first = names[min(names)]
+            mismatched.append(Mismatch(first, tuple(source[first].shape), name, tuple(target[name].shape)))
+    # A bias without its weight means nothing: a layer is taken whole or not at all.
+    broken = {_layer(mismatch.target) for mismatch in mismatched}
+    loaded = {name: value for name, value in values.items() if _layer(name) not in broken}
+    report = LoadReport(
+        loaded=tuple(loaded),
+        missing=tuple(name for name in target if name not in loaded),
+        unexpected=tuple(unexpected),
+        mismatched=tuple(mismatched),
+        unused=unused,
+        taken=sum(len(pieces[name]) for name in loaded),
+        total=len(source),
+    )
+    if backbone != "blueprint":
+        _require_all(path, backbone, report)
+    net.load_state_dict(loaded, strict=False)
+    return report
+
+
+def _layer(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _require_all(path: Path, backbone: str, report: LoadReport) -> None:
+    """Refuse a checkpoint that is not exactly the backbone's."""
+    differing = {m.target for m in report.mismatched}
+    missing = [name for name in report.missing if name.startswith(("encoders.", "update.")) and name not in differing]
+    problems = [f"missing {', '.join(missing)}"] if missing else []
+    if report.unexpected:
+        problems.append(f"unexpected {', '.join(report.unexpected)}")
+    problems += [
+        f"{m.source} has shape {list(m.source_shape)} for {m.target} {list(m.target_shape)}" for m in report.mismatched
+    ]
+    if problems:
+        raise WeightsError(f"{path}: not the weights of {backbone}: {'; '.join(problems)}")
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """Read a state dict from a ``.pth`` (never executing what a pickle says) or a ``.safetensors`` file.
+
+    Raises:
+        WeightsError: the file is no checkpoint; the line says what it looks like instead.
+        MissingFileError: there is no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(
+            f"{path}: no such file, wanted a RAFT-Stereo checkpoint; the authors publish them at {RAFT_STEREO_ORIGIN}"
+        )
+    head = path.read_bytes()[:512] if path.stat().st_size < 512 else path.open("rb").read(512)
+    if not head:
+        raise WeightsError(f"{path}: the file is empty, wanted a checkpoint")
+    if head.lstrip()[:1] == b"<":
+        raise WeightsError(f"{path}: an HTML page (a failed download?), wanted a checkpoint from {RAFT_STEREO_ORIGIN}")
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except SafetensorError as error:
+        raise WeightsError(f"{path}: truncated or not a safetensors file ({_one_line(error)})") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
+        raise WeightsError(f"{path}: truncated or not a PyTorch checkpoint ({_one_line(error)})") from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise WeightsError(f"{path}: got {type(content).__name__}, wanted a state dict (names and tensors)")
+    return dict(content)
+
+
+def load_network(path_or_id: str | Path) -> CrossPol:
+    """Load a network saved by `CrossPol.save_pretrained`: a folder, or a model id of the Hugging Face hub.
+
+    Raises:
+        WeightsError: config.json or model.safetensors is corrupt, or they do not belong together.
+        MissingFileError: there is no such folder, or a file is missing in it.
+    """
+    folder = Path(path_or_id)
+    if not folder.is_dir():
+        looks_like_id = isinstance(path_or_id, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", path_or_id)
+        if not looks_like_id or folder.exists():
+            raise MissingFileError(f"{folder}: wanted a folder with config.json and model.safetensors")
+        return _from_hub(str(path_or_id))
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise MissingFileError(f"{folder / name}: no such file, wanted a folder written by save_pretrained")
+    try:
+        json.loads((folder / "config.json").read_text())
+        return CrossPol.from_pretrained(folder, strict=True)
+    except SafetensorError as error:
+        raise WeightsError(f"{folder / 'model.safetensors'}: truncated or corrupt ({_one_line(error)})") from error
+    except RuntimeError as error:
+        raise WeightsError(f"{folder}: config.json and model.safetensors do not fit ({_one_line(error)})") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise WeightsError(f"{folder / 'config.json'}: not a CrossPol configuration ({_one_line(error)})") from error
+
+
+def _from_hub(model_id: str) -> CrossPol:
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return CrossPol.from_pretrained(model_id, strict=True)
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise MissingFileError(
+            f"{model_id}: no such folder here, and the Hugging Face hub did not give it ({_one_line(error)})"
+        ) from error
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."
