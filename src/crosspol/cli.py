@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import logging
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -52,12 +54,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options_type, run = _find_command(given)
         program = f"crosspol {given[0]}"
         options = _parse(options_type, program, given[1:])
+        # The hub's client reports every retry; the one line about what failed is ours.
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         if options is not None:
             run(options)
     except RequestError as error:
         return _complain(program, str(error), 2)
     except KeyboardInterrupt:
         return _complain(program, "interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read the output went away (`crosspol info | head`); Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (OSError, MemoryError, FloatingPointError) as error:
         return _complain(program, f"failed: {error or type(error).__name__}", 1)
     except RuntimeError as error:
@@ -105,7 +113,8 @@ def _parse(options_type: type[Any], program: str, given: list[str]) -> Any | Non
     except SystemExit as exit_:
         if not exit_.code:
             return None
-    raise RequestError(_unbox(box.getvalue()))
+    message = _unbox(box.getvalue()).replace(f"Missing from {program}:", "missing")
+    raise RequestError(textwrap.shorten(message, 400, placeholder=" ..."))
 
 
 @contextlib.contextmanager

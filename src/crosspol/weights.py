@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from crosspol.errors import MissingFileError, RequestError
-from crosspol.model import CrossPol
+from crosspol.model import CrossPol, CrossPolConfig
 
 RAFT_STEREO_ORIGIN = "https://github.com/princeton-vl/RAFT-Stereo (download_models.sh)"
 
@@ -35,6 +35,7 @@ class Mismatch(NamedTuple):
     source_shape: tuple[int, ...]
     target: str
     target_shape: tuple[int, ...]
+    """Shape that would fit; of a target put together from two of the file's, the shape of one."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class LoadReport:
     def __str__(self) -> str:
         """Return the report tensor by tensor, after a line that sums it up."""
         lines = [
-            f"{self.taken} of {self.total} tensors of the file used; {len(self.missing)} of the network's keep their values"
+            f"{self.taken} of {self.total} tensors of the file used; "
+            f"{len(self.missing)} of the network's keep their values"
         ]
         lines += [f"  loaded      {name}" for name in self.loaded]
         lines += [
@@ -172,35 +174,38 @@ def load_raft_stereo(net: CrossPol, path: str | Path) -> LoadReport:
     path = Path(path)
     backbone = net.config.backbone
     source = {name.removeprefix("module."): tensor for name, tensor in read_checkpoint(path).items()}
-    if not any(name.startswith("cnet.") for name in source):
+    # Every RAFT-Stereo has these heads; RAFT for optical flow shares most other names, not these.
+    if not any(name.startswith("cnet.outputs08.") for name in source):
         some = ", ".join(list(source)[:3])
         raise WeightsError(f"{path}: got a state dict of another network ({some}, ...), wanted RAFT-Stereo's")
     target = net.state_dict()
     unused_rule = _UNUSED.get(backbone)
     unused = tuple(name for name in source if unused_rule is not None and unused_rule.match(name))
 
-    pieces: dict[str, list[tuple[int, str]]] = {}
+    pieces: dict[str, list[tuple[_Role, str]]] = {}
     unexpected = []
-    for name in source:
+    # Of a tensor stored twice (norm3, downsample.1) downsample.1 counts, as it does for the official network: it
+    # goes last, whatever the order in the file (safetensors sorts by name).
+    for name in sorted(source, key=lambda name: ".downsample." in name):
         role = _role(name, backbone)
         if role.target in target:
-            pieces.setdefault(role.target, []).append((role.part, name))
+            pieces.setdefault(role.target, []).append((role, name))
         elif name not in unused:
             unexpected.append(name)
 
     values: dict[str, Tensor] = {}
     mismatched = []
-    for name, parts in pieces.items():
-        # Of a tensor stored twice (norm3, downsample.1) the later entry counts, as it does for the official network.
-        names = dict(sorted(parts, key=lambda entry: entry[0]))
-        value = torch.cat([source[n] for n in names.values()]) if ".gates." in name else source[names[0]]
-        if value.shape == target[name].shape:
+    for name, found in pieces.items():
+        parts, shape = found[0][0].parts, tuple(target[name].shape)
+        shape = shape if parts == 1 else (shape[0] // parts, *shape[1:])
+        differing = [piece for _, piece in found if tuple(source[piece].shape) != shape]
+        mismatched += [Mismatch(piece, tuple(source[piece].shape), name, shape) for piece in differing]
+        by_part = {role.part: source[piece] for role, piece in found}
+        if not differing and len(by_part) == parts:
+            value = by_part[0] if parts == 1 else torch.cat([by_part[part] for part in range(parts)])
             values[name] = value.to(target[name].dtype)
-        else:
-            first = names[min(names)]
-            mismatched.append(Mismatch(first, tuple(source[first].shape), name, tuple(target[name].shape)))
     # A bias without its weight means nothing: a layer is taken whole or not at all.
-    broken = {_layer(mismatch.target) for mismatch in mismatched}
+    broken = {_layer(name) for name in target if name not in values}
     loaded = {name: value for name, value in values.items() if _layer(name) not in broken}
     report = LoadReport(
         loaded=tuple(loaded),
@@ -247,10 +252,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         raise MissingFileError(
             f"{path}: no such file, wanted a RAFT-Stereo checkpoint; the authors publish them at {RAFT_STEREO_ORIGIN}"
         )
-    head = path.read_bytes()[:512] if path.stat().st_size < 512 else path.open("rb").read(512)
+    with path.open("rb") as file:
+        head = file.read(512)
     if not head:
         raise WeightsError(f"{path}: the file is empty, wanted a checkpoint")
-    if head.lstrip()[:1] == b"<":
+    # A letter must follow: the length that a safetensors file begins with can look like " <".
+    if re.match(rb"\s*<[!?A-Za-z]", head):
         raise WeightsError(f"{path}: an HTML page (a failed download?), wanted a checkpoint from {RAFT_STEREO_ORIGIN}")
     try:
         content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
@@ -260,7 +267,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: truncated or not a PyTorch checkpoint ({_one_line(error)})") from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+    ):
         raise WeightsError(f"{path}: got {type(content).__name__}, wanted a state dict (names and tensors)")
     return dict(content)
 
@@ -277,27 +288,34 @@ def load_network(path_or_id: str | Path) -> CrossPol:
         looks_like_id = isinstance(path_or_id, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", path_or_id)
         if not looks_like_id or folder.exists():
             raise MissingFileError(f"{folder}: wanted a folder with config.json and model.safetensors")
-        return _from_hub(str(path_or_id))
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise MissingFileError(f"{folder / name}: no such file, wanted a folder written by save_pretrained")
+        folder = _download(str(path_or_id))
+    config_file, weights_file = folder / "config.json", folder / "model.safetensors"
+    for file in (config_file, weights_file):
+        if not file.is_file():
+            raise MissingFileError(f"{file}: no such file, wanted a folder written by save_pretrained")
+    # The same as `CrossPol.from_pretrained`, but that one prints, and its errors do not say which file is to blame.
     try:
-        json.loads((folder / "config.json").read_text())
-        return CrossPol.from_pretrained(folder, strict=True)
+        net = CrossPol(CrossPolConfig(**json.loads(config_file.read_text(encoding="utf-8"))))
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{config_file}: not a CrossPol configuration ({_one_line(error)})") from error
+    try:
+        net.load_state_dict(load_file(weights_file))
     except SafetensorError as error:
-        raise WeightsError(f"{folder / 'model.safetensors'}: truncated or corrupt ({_one_line(error)})") from error
+        raise WeightsError(f"{weights_file}: truncated or corrupt ({_one_line(error)})") from error
     except RuntimeError as error:
         raise WeightsError(f"{folder}: config.json and model.safetensors do not fit ({_one_line(error)})") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise WeightsError(f"{folder / 'config.json'}: not a CrossPol configuration ({_one_line(error)})") from error
+    return net.eval()
 
 
-def _from_hub(model_id: str) -> CrossPol:
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+def _download(model_id: str) -> Path:
+    """Fetch a model of the Hugging Face hub into its cache, or find it there; return the folder."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HFValidationError
 
     try:
-        return CrossPol.from_pretrained(model_id, strict=True)
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        hf_hub_download(model_id, "model.safetensors")
+        return Path(hf_hub_download(model_id, "config.json")).parent
+    except (HFValidationError, OSError) as error:  # every failed request is an OSError
         raise MissingFileError(
             f"{model_id}: no such folder here, and the Hugging Face hub did not give it ({_one_line(error)})"
         ) from error

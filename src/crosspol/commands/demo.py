@@ -26,12 +26,10 @@ Scores = dict[str, dict[str, float]]
 class DemoOptions:
     """Predict a scene with glass that ships with CrossPol, with and without polarization.
 
-        crosspol demo
-
-        crosspol demo --output somewhere --weights my-weights
-
     Prints EPE and bad-2 against the ground truth, over all pixels, glass and background, and writes pictures; story.png
-    shows everything at a glance.
+    shows everything at a glance:
+        crosspol demo
+        crosspol demo --output somewhere --weights my-weights
     """
 
     output: Annotated[Path, arg(metavar="DIR")] = Path("demo-output")

@@ -23,7 +23,7 @@ from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
 SCENE = ProceduralConfig(size=(288, 384), length=1000, seed=20_260_000, rig="quad", glass_probability=1.0)
 """Where the shipped scene comes from; no training or evaluation uses this seed."""
 
-SCENE_INDEX = 0
+SCENE_INDEX = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class DemoScene:
 
 def packaged_scene() -> Path:
     """Return the folder of the scene that ships with the package."""
-    return Path(str(files("crosspol"))) / "demo"
+    return Path(str(files("crosspol"))) / "demo_scene"
 
 
 def write_scene(folder: Path, config: ProceduralConfig = SCENE, index: int = SCENE_INDEX) -> None:

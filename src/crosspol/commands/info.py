@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
+import torch
 from torch import nn
 from tyro.conf import Positional, arg
 
@@ -19,11 +20,10 @@ from crosspol.weights import load_network
 class InfoOptions:
     """Print the parameters of a preset or of weights, part by part.
 
-    crosspol info
-
-    crosspol info raft-stereo
-
-    crosspol info path/to/weights
+    For example:
+        crosspol info
+        crosspol info raft-stereo
+        crosspol info path/to/weights
     """
 
     network: Annotated[Positional[str], arg(metavar="NETWORK")] = "blueprint"
@@ -36,9 +36,9 @@ def info(options: InfoOptions) -> None:
     Raises:
         RequestError: neither a preset nor weights.
     """
-    name, presets = options.network, get_args(Preset)
+    name, presets = options.network, {name: name for name in get_args(Preset)}
     if name in presets:
-        network = CrossPol.from_preset(name)
+        network = CrossPol.from_preset(presets[name])
     elif "/" in name or Path(name).exists():
         network = load_network(name)
     else:
@@ -56,7 +56,7 @@ def describe(network: CrossPol, name: str) -> str:
     lines += [f"  {part:<{width}}  {count:>12,}  {100 * count / total:5.1f} %" for part, count in parts.items()]
     lines += ["", f"  features at 1/{network.config.feature_stride} of the picture's size, any size from 32x32 px"]
     if isinstance(network.fusion, SafeCrossAttentionFusion):
-        alpha = float(network.fusion.alpha(network.alpha_cap))
+        alpha = float(torch.as_tensor(network.fusion.alpha(network.alpha_cap)).detach())
         lines.append(f"  what attention finds enters by alpha = {alpha:.3g} (cap {float(network.alpha_cap):.3g})")
     changed = _differences(network.config, type(network.config)())
     if changed:

@@ -21,19 +21,15 @@ from crosspol.inference.predictor import Precision, StereoPredictor, StereoResul
 class PredictOptions:
     """Write the disparity of a stereo pair, or of many.
 
-    A pair, with or without polarization:
-
+    A pair, without and with polarization:
         crosspol predict left.png right.png --output out
-
         crosspol predict left.png right.png --polarization-left dolp_l.png --polarization-right dolp_r.png --output out
 
-    Many pairs, from folders or quoted patterns (names that agree but for left and right belong together):
-
+    Many pairs, from folders or quoted patterns; names that agree but for left and right belong together:
         crosspol predict run1/left run1/right --output out
-
         crosspol predict 'run*/left.png' 'run*/right.png' --output out
 
-    Pictures are rectified, of one size from 32x32 px. For every pair, out gets <name>_disparity.pfm, .npy (exact, px),
+    Views are rectified and of one size, from 32x32 px. Every pair gets <name>_disparity.pfm and .npy (exact, in px),
     .png (16 bit, px * 256, 0 = unknown) and _colour.png (to look at).
     """
 
@@ -44,9 +40,9 @@ class PredictOptions:
     output: Annotated[Path, arg(metavar="DIR")]
     """Folder for the results; made if needed."""
     polarization_left: Annotated[str | None, arg(metavar="PATH", help_behavior_hint="(optional)")] = None
-    """What the left camera saw of polarization: DoLP as an 8- or 16-bit picture, or DoLP or contrast in .npy (NaN =
-    invalid).""" polarization_right: Annotated[str | None, arg(metavar="PATH", help_behavior_hint="(optional)")] = None
-    """The same of the right camera."""
+    """Polarization map of the left view: DoLP as 8- or 16-bit picture, or DoLP or contrast in .npy (NaN = invalid)."""
+    polarization_right: Annotated[str | None, arg(metavar="PATH", help_behavior_hint="(optional)")] = None
+    """The same of the right view, as the right camera saw it."""
     weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: those that ship)")] = None
     """Folder with config.json and model.safetensors, or a model id on the Hugging Face hub."""
     iters: int = 24

@@ -1,1 +1,1 @@
-"""placeholder"""
+"""What is on disk and how it becomes samples: pictures, scenes, rigs, data sets."""

@@ -16,7 +16,7 @@ __all__ = ["View", "occlusion", "render_view"]
 Array = NDArray[np.float32]
 Side = Literal["left", "right"]
 
-# Two disparities of one surface, computed along different ways, differ by rounding; an occluder is nearer by more than this (px).
+# Two disparities of one surface, computed in different ways, differ by rounding; an occluder is nearer by more (px).
 _NEARER = 0.01
 
 
@@ -39,7 +39,7 @@ class View:
 
 
 def render_view(scene: Scene, size: tuple[int, int], side: Side) -> View:
-    """Paint the surfaces back to front, each where it is nearer than what is there; borders are mixed by the covered share of a pixel."""
+    """Paint the surfaces back to front, each where it is nearer than what is there; border pixels are mixed by area."""
     height, width = size
     rgb = np.zeros((3, height, width), np.float32)
     s1, s2, disparity, background = (np.zeros(size, np.float32) for _ in range(4))
@@ -71,10 +71,10 @@ def render_view(scene: Scene, size: tuple[int, int], side: Side) -> View:
 
 
 def occlusion(scene: Scene, disparity: Array) -> NDArray[np.bool_]:
-    """Left pixels (H, W) whose surface point the right view does not see: another surface is nearer there, or it is out of frame.
+    """Left pixels (H, W) that the right view does not see: another surface is nearer there, or they are out of frame.
 
-    disparity: (H, W), px, first surface of the left view. A pane hides what is behind it like any surface. Every surface is asked at
-    the exact place x - d of the right view, so nothing is rasterised.
+    disparity: (H, W), px, first surface of the left view. A pane hides what is behind it like any other.
+    Every surface is asked at the exact place x - d of the right view, so nothing is rasterised.
     """
     height, width = disparity.shape
     right_x = np.arange(width, dtype=np.float32)[None, :] - disparity
@@ -92,7 +92,7 @@ def occlusion(scene: Scene, disparity: Array) -> NDArray[np.bool_]:
 
 
 def _points(item: Layer | Pane, rows: slice, columns: slice, side: Side) -> tuple[Array, Array, Array, Array]:
-    """Pixels x (1, w), y (h, 1) of a window, and the left column and the disparity (each up to (h, w)) of the surface points seen there."""
+    """Pixels x (1, w), y (h, 1) of a window, and left column and disparity, up to (h, w), of the points seen there."""
     x = np.arange(columns.start, columns.stop, dtype=np.float32)[None, :]
     y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
     left_x = x if side == "left" else item.surface.left_x(x, y)
@@ -120,7 +120,7 @@ def _layer_light(layer: Layer, x: Array, y: Array, disparity: Array) -> tuple[Ar
     rgb = layer.texture.sample(x, y, disparity)
     across, down = x - np.float32(layer.middle[0]), y - np.float32(layer.middle[1])
     s1, s2 = (np.float32(at) + np.float32(right) * across + np.float32(below) * down for at, right, below in layer.coat)
-    # The coat's gloss is added to what the surface scatters, so dark surfaces are polarized more than bright ones, as in nature.
+    # The coat's gloss is added to what the surface scatters: dark surfaces are polarized more, as in nature.
     rgb += np.sqrt(s1 * s1 + s2 * s2)
     if layer.lamp:
         mean = rgb.mean(axis=0)
@@ -139,7 +139,9 @@ def _pane_light(
     disparity: Array,
     side: Side,
 ) -> tuple[Array, Array, Array]:
-    optics = pane_optics(pane.normal, x - np.float32(scene.centre[0]), y - np.float32(scene.centre[1]), scene.focal, pane.eta)
+    optics = pane_optics(
+        pane.normal, x - np.float32(scene.centre[0]), y - np.float32(scene.centre[1]), scene.focal, pane.eta
+    )
     rgb, s1, s2 = behind
     mirrored_x = x if side == "left" else pane.mirrored_surface.left_x(x, y)
     mirror = pane.mirrored.sample(mirrored_x, y, pane.mirrored_surface.disparity(mirrored_x, y))

@@ -36,10 +36,11 @@ class PaneOptics:
 
 
 def plane_normal(slope_x: float, slope_y: float, disparity_centre: float, focal: float) -> tuple[float, float, float]:
-    """Unit normal, in camera axes (right, down, forward), of the plane with disparity d = disparity_centre + slope_x * x + slope_y * y.
+    """Unit normal, in camera axes (right, down, forward), of a plane in space from its disparity.
 
-    x, y: px from the principal point. focal: focal length in px. A plane n . X = c has inverse depth n . ray / c, and disparity is
-    inverse depth times focal length times baseline, so n is proportional to (slope_x, slope_y, disparity_centre / focal).
+    The disparity is disparity_centre + slope_x * x + slope_y * y, px, with x, y in px from the principal point; `focal`
+    is in px. A plane n . X = c has inverse depth n . ray / c, and disparity is inverse depth times focal length times
+    baseline, so n is proportional to (slope_x, slope_y, disparity_centre / focal).
     """
     normal = np.array([slope_x, slope_y, disparity_centre / focal])
     normal /= np.linalg.norm(normal)
@@ -59,7 +60,9 @@ def pane_optics(normal: tuple[float, float, float], x: Array, y: Array, focal: f
     n_x, n_y, n_z = (np.float32(part) for part in normal)
     length = np.sqrt(ray_x * ray_x + ray_y * ray_y + 1)
     cosine = np.abs(ray_x * n_x + ray_y * n_y + n_z) / length
-    r_s, r_p, t_s, t_p = (share.numpy() for share in fresnel_pane(torch.from_numpy(np.ascontiguousarray(cosine)).clamp(0, 1), eta))
+    r_s, r_p, t_s, t_p = (
+        share.numpy() for share in fresnel_pane(torch.from_numpy(np.ascontiguousarray(cosine)).clamp(0, 1), eta)
+    )
     # s = n x ray; the picture's y points up in angles, the camera's down.
     s_right, s_up = n_y - n_z * ray_y, -(n_z * ray_x - n_x)
     power = s_right * s_right + s_up * s_up + np.float32(1e-12)
@@ -72,9 +75,9 @@ def transmitted(optics: PaneOptics, light: Stokes) -> Stokes:
 
 
 def reflected(optics: PaneOptics, light: Stokes) -> Stokes:
-    """Stokes vector of the mirror's virtual image, as if the pane were a perfect mirror -> what of it the pane reflects.
+    """Stokes vector of what a perfect mirror in the pane's place would show -> what of it the pane reflects.
 
-    Reflection favours s and transmission p, so the two oppose each other: equally bright worlds on both sides cancel out.
+    Reflection favours s and transmission p, so the two oppose each other: equally bright worlds on both sides cancel.
     """
     return _diattenuate(optics.r_s, optics.r_p, optics, light)
 
@@ -83,6 +86,14 @@ def _diattenuate(share_s: Array, share_p: Array, optics: PaneOptics, light: Stok
     s0, s1, s2 = light
     along = s1 * optics.cos_2s + s2 * optics.sin_2s
     oblique = s2 * optics.cos_2s - s1 * optics.sin_2s
-    mean, half = (share_s + share_p) / 2, (share_s - share_p) / 2
-    out_0, out_along, out_oblique = mean * s0 + half * along, half * s0 + mean * along, np.sqrt(share_s * share_p) * oblique
-    return out_0, out_along * optics.cos_2s - out_oblique * optics.sin_2s, out_along * optics.sin_2s + out_oblique * optics.cos_2s
+    mean, half = np.float32(0.5) * (share_s + share_p), np.float32(0.5) * (share_s - share_p)
+    out_0, out_along, out_oblique = (
+        mean * s0 + half * along,
+        half * s0 + mean * along,
+        np.sqrt(share_s * share_p) * oblique,
+    )
+    return (
+        out_0,
+        out_along * optics.cos_2s - out_oblique * optics.sin_2s,
+        out_along * optics.sin_2s + out_oblique * optics.cos_2s,
+    )

@@ -1,7 +1,7 @@
-"""A stereo data set with polarized glass that needs no download: random layered scenes, rendered on the fly, exact ground truth.
+"""A stereo data set with polarized glass that needs no download: random layered scenes with exact ground truth.
 
-Sample `index` depends on the seed and the index only. Everything is computed in linear light; the camera model at the end adds
-exposure, differences between the two cameras, noise and the display curve.
+Sample `index` depends on the seed and the index only. Everything is computed in linear light; the camera model at the
+end adds exposure, differences between the two cameras, noise and the display curve.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from crosspol.data.compositing import View, occlusion, render_view
 from crosspol.data.sample import RIGS, Rig, StereoSample
 from crosspol.data.scenes import Scene, draw_scene
 
-__all__ = ["ProceduralConfig", "ProceduralStereo", "decode_srgb", "encode_srgb"]
+__all__ = ["ProceduralConfig", "ProceduralStereo"]
 
 Array = NDArray[np.float32]
 Generator = np.random.Generator
@@ -26,6 +26,8 @@ _SMALLEST_SIDE = 32
 # Polarization is trusted between these S0, in units of the picture's white.
 _DARKEST = 0.01
 _BRIGHTEST_ANGLE = 0.6
+# Blur of a smaller standard deviation (px) than this does not show.
+_SHARP = 0.2
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class ProceduralConfig:
     layers: fewest and most objects in front of the backdrop.
     glass_probability: share of scenes with one or two panes, in [0, 1].
     pol_channels: 1: DoLP; 3: (S1/S0, S2/S0, DoLP).
-    camera_difference: strength of gain, white balance, gamma and sharpness differences between the two pictures; 0 is none, 1 realistic.
+    camera_difference: strength of gain, white balance, gamma and sharpness differences between the pictures; 0 is none,
+        1 realistic.
     noise: strength of sensor noise; 0 is none, 1 realistic.
 
     Raises:
@@ -52,7 +55,7 @@ class ProceduralConfig:
     seed: int = 0
     rig: Rig = "quad"
     max_disparity: float | None = None
-    layers: tuple[int, int] = (6, 14)
+    layers: tuple[int, int] = (7, 16)
     glass_probability: float = 0.65
     pol_channels: int = 1
     camera_difference: float = 1.0
@@ -68,7 +71,9 @@ class ProceduralConfig:
         if self.rig not in RIGS:
             raise ValueError(f"rig must be one of {', '.join(RIGS)}, got {self.rig!r}")
         if self.max_disparity is not None and not 2 <= self.max_disparity <= self.size[1] / 2:
-            raise ValueError(f"max_disparity must be in [2, {self.size[1] / 2}] for width {self.size[1]}, got {self.max_disparity}")
+            raise ValueError(
+                f"max_disparity must be in [2, {self.size[1] / 2}] for width {self.size[1]}, got {self.max_disparity}"
+            )
         if not 0 <= self.layers[0] <= self.layers[1]:
             raise ValueError(f"layers must be (fewest, most), got {self.layers}")
         if not 0 <= self.glass_probability <= 1:
@@ -76,7 +81,9 @@ class ProceduralConfig:
         if self.pol_channels not in (1, 3):
             raise ValueError(f"pol_channels must be 1 or 3, got {self.pol_channels}")
         if self.camera_difference < 0 or self.noise < 0:
-            raise ValueError(f"camera_difference and noise must be at least 0, got {self.camera_difference} and {self.noise}")
+            raise ValueError(
+                f"camera_difference and noise must be at least 0, got {self.camera_difference} and {self.noise}"
+            )
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,10 @@ class ProceduralStereo(Dataset[StereoSample]):
             "disparity_background": left.background,
         }
         recorded = _photograph(rng, left, right, config)
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(array if array.ndim == 3 else array[None])) for name, array in (recorded | truth).items()}
+        tensors = {
+            name: torch.from_numpy(np.ascontiguousarray(array if array.ndim == 3 else array[None]))
+            for name, array in (recorded | truth).items()
+        }
         return StereoSample(**tensors, rig=config.rig, identity=f"procedural-{config.seed}-{index}")
 
     def scene(self, index: int) -> Scene:
@@ -136,17 +146,15 @@ class ProceduralStereo(Dataset[StereoSample]):
     def _scene(self, rng: Generator) -> Scene:
         config = self.config
         largest = config.size[1] / 4 if config.max_disparity is None else config.max_disparity
-        return draw_scene(rng, config.size, largest, config.layers, config.glass_probability, lamp=config.rig == "crossed")
+        return draw_scene(
+            rng, config.size, largest, config.layers, config.glass_probability, lamp=config.rig == "crossed"
+        )
 
 
-def encode_srgb(linear: Array) -> Array:
+def _encode_srgb(linear: Array) -> Array:
     """Linear light in [0, 1] to display values in [0, 1] (IEC 61966-2-1)."""
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 0.0031308) ** np.float32(1 / 2.4) - 0.055).astype(np.float32)
-
-
-def decode_srgb(display: Array) -> Array:
-    """Display values in [0, 1] to linear light in [0, 1], the inverse of `encode_srgb`."""
-    return np.where(display <= 0.04045, display / 12.92, ((display + 0.055) / 1.055) ** np.float32(2.4)).astype(np.float32)
+    curved = 1.055 * np.maximum(linear, 0.0031308) ** np.float32(1 / 2.4) - 0.055
+    return np.where(linear <= 0.0031308, 12.92 * linear, curved).astype(np.float32)
 
 
 def _photograph(rng: Generator, left: View, right: View, config: ProceduralConfig) -> dict[str, Array]:
@@ -157,25 +165,27 @@ def _photograph(rng: Generator, left: View, right: View, config: ProceduralConfi
     for side, view, camera, sign in zip(("left", "right"), (left, right), cameras, (1.0, -1.0), strict=True):
         rgb = view.rgb
         if config.rig == "crossed":
-            # Behind a polarizer at 0 degrees (left) or 90 degrees (right); twice the half that passes, to keep the exposure.
+            # Behind a polarizer at 0 (left) or 90 degrees (right); doubled, because half the light passes.
             polarizer = 1 + np.float32(sign) * view.s1 / (view.rgb.mean(axis=0) + np.float32(1e-9))
             rgb = rgb * polarizer
-            recorded[f"intensity_{side}"] = np.clip(_noisy(rng, rgb.mean(axis=0) * np.float32(base), camera), 0, 1)
+            mono = np.float32(base) * rgb.mean(axis=0)[None]
+            recorded[f"intensity_{side}"] = np.clip(_sensed(rng, mono, camera), 0, 1)
         recorded[side] = _picture(rng, rgb, camera)
         if config.rig in ("quad", "quad-left"):
             pol, valid = _polarization(rng, view, base, camera, config.pol_channels)
-            blind = config.rig == "quad-left" and side == "right"
-            recorded[f"pol_{side}"], recorded[f"valid_{side}"] = (np.zeros_like(pol), np.zeros_like(valid)) if blind else (pol, valid)
+            seeing = np.float32(config.rig == "quad" or side == "left")
+            recorded[f"pol_{side}"], recorded[f"valid_{side}"] = seeing * pol, seeing * valid
     return recorded
 
 
 def _draw_cameras(rng: Generator, view: View, config: ProceduralConfig) -> tuple[_Camera, _Camera]:
     """Two cameras set for this scene, alike but not the same."""
     bright = float(np.quantile(view.rgb[:, ::4, ::4].mean(axis=0), rng.uniform(0.8, 0.99)))
-    exposure = rng.uniform(0.45, 1.0) / max(bright, 1e-3)
-    tone, blur = float(np.exp(rng.normal(0, 0.1))), max(0.0, float(rng.normal(0.25, 0.3)))
-    shot, read = config.noise**2 * float(np.exp(rng.uniform(np.log(1e-5), np.log(2e-4)))), config.noise * float(rng.uniform(0.0003, 0.0025))
-    # A common white balance is the colour of the light and applies to polarization as well; the rest is each camera's own.
+    exposure = rng.uniform(0.3, 0.85) / max(bright, 1e-3)
+    tone, blur = float(np.exp(rng.normal(0, 0.1))), max(0.0, float(rng.normal(0.0, 0.35)))
+    shot = config.noise**2 * float(np.exp(rng.uniform(np.log(1e-5), np.log(2e-4))))
+    read = config.noise * float(rng.uniform(0.0003, 0.0025))
+    # The common white balance is the colour of the light; the rest is each camera's own.
     common = np.exp(rng.normal(0, 0.08, 3))
     cameras = []
     for _ in range(2):
@@ -188,20 +198,16 @@ def _draw_cameras(rng: Generator, view: View, config: ProceduralConfig) -> tuple
 
 def _picture(rng: Generator, rgb: Array, camera: _Camera) -> Array:
     """Radiance (3, H, W) to an 8-bit display-referred picture in [0, 1]."""
-    signal = rgb * camera.exposure[:, None, None]
-    if camera.blur > 0.2:
-        signal = _blurred(signal, camera.blur)
-    display = encode_srgb(np.clip(_noisy(rng, signal, camera), 0, 1))
+    signal = _sensed(rng, rgb * camera.exposure[:, None, None], camera)
+    display = _encode_srgb(np.clip(signal, 0, 1))
     return np.rint(255 * display ** np.float32(camera.gamma)).astype(np.float32) / np.float32(255)
 
 
 def _polarization(rng: Generator, view: View, exposure: float, camera: _Camera, channels: int) -> tuple[Array, Array]:
     """Four noisy angle intensities of a polarization sensor -> polarization (P, H, W) and where to trust it (H, W)."""
-    s0, s1, s2 = np.float32(exposure) * view.rgb.mean(axis=0), np.float32(exposure) * view.s1, np.float32(exposure) * view.s2
-    angles = np.stack([s0 + s1, s0 + s2, s0 - s1, s0 - s2]) / 2
-    if camera.blur > 0.2:
-        angles = _blurred(angles, camera.blur)
-    i0, i45, i90, i135 = measured = np.clip(_noisy(rng, angles, camera), 0, _BRIGHTEST_ANGLE)
+    s0, s1, s2 = view.rgb.mean(axis=0), view.s1, view.s2
+    angles = np.float32(exposure / 2) * np.stack([s0 + s1, s0 + s2, s0 - s1, s0 - s2])
+    i0, i45, i90, i135 = measured = np.clip(_sensed(rng, angles, camera), 0, _BRIGHTEST_ANGLE)
     s0, s1, s2 = measured.sum(axis=0) / 2, i0 - i90, i45 - i135
     safe = np.maximum(s0, np.float32(1e-4))
     dolp = np.clip(np.sqrt(s1 * s1 + s2 * s2) / safe, 0, 1)
@@ -211,8 +217,10 @@ def _polarization(rng: Generator, view: View, exposure: float, camera: _Camera, 
     return np.stack([np.clip(s1 / safe, -1, 1), np.clip(s2 / safe, -1, 1), dolp]), valid
 
 
-def _noisy(rng: Generator, signal: Array, camera: _Camera) -> Array:
-    """Photon (shot) and read noise: independent, nearly Gaussian, within 3.5 standard deviations."""
+def _sensed(rng: Generator, signal: Array, camera: _Camera) -> Array:
+    """Light (C, H, W) after the lens's blur and with shot and read noise, nearly Gaussian, within 3.5 deviations."""
+    if camera.blur > _SHARP:
+        signal = _blurred(signal, camera.blur)
     if camera.shot == 0 and camera.read == 0:
         return signal
     # The sum of four random bytes: three times faster than normal variates, and the same on every machine.

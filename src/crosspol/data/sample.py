@@ -1,7 +1,7 @@
 """The sample type of every CrossPol data set: a stereo pair, its polarization and its ground truth.
 
-Image convention: float32, channel first, row 0 on top, pixel centres at integer coordinates. Disparity is positive and belongs
-to the left view: x_right = x_left - disparity.
+Image convention: float32, channel first, row 0 on top, pixel centres at integer coordinates. Disparity is positive and
+belongs to the left view: x_right = x_left - disparity.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _StereoTensors:
     disparity: (..., 1, H, W), px, positive, first surface seen by the left view (glass counts).
     valid: (..., 1, H, W) in {0, 1}, 1 where the disparity is known.
     glass: (..., 1, H, W) in {0, 1}, 1 where the first surface is glass.
-    occluded: (..., 1, H, W) in {0, 1}, 1 where the right view does not see what the left pixel sees, out of frame included.
+    occluded: (..., 1, H, W) in {0, 1}, 1 where the right view misses the left pixel's point, out of frame included.
     rig: what was recorded. "quad" and "quad-left" have pol_* and valid_* ("quad-left" with valid_right 0 everywhere),
         "crossed" has intensity_*, "none" has neither.
     pol_left, pol_right: (..., P, H, W), P = 1: DoLP in [0, 1]; P = 3: (S1/S0, S2/S0, DoLP).
@@ -79,7 +79,9 @@ class _StereoTensors:
         for name in _RIG_FIELDS:
             present, wanted = getattr(self, name) is not None, name in _RECORDED[self.rig]
             if present != wanted:
-                raise ValueError(f"rig {self.rig!r} {'needs' if wanted else 'has no'} {name}, got {_describe(getattr(self, name))}")
+                raise ValueError(
+                    f"rig {self.rig!r} {'needs' if wanted else 'has no'} {name}, got {_describe(getattr(self, name))}"
+                )
 
     def _tensors(self) -> dict[str, Tensor]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -95,7 +97,7 @@ class _StereoTensors:
         return type(self)(**(values | moved))
 
     def inputs(self) -> dict[str, Tensor]:
-        """What the network may see, under the argument names of `CrossPol.forward`: pictures and polarization, no ground truth."""
+        """What the network may see, named as the arguments of `CrossPol.forward`: pictures, polarization, no truth."""
         tensors = self._tensors()
         return {name: tensors[name] for name in ("left", "right", *_RECORDED[self.rig])}
 
@@ -108,9 +110,9 @@ class StereoSample(_StereoTensors):
     disparity: (1, H, W), px, positive, first surface seen by the left view (glass counts).
     valid: (1, H, W) in {0, 1}, 1 where the disparity is known.
     glass: (1, H, W) in {0, 1}, 1 where the first surface is glass.
-    occluded: (1, H, W) in {0, 1}, 1 where the right view does not see what the left pixel sees, out of frame included.
-    rig: "quad" and "quad-left" have pol_* and valid_* ("quad-left" with valid_right 0 everywhere), "crossed" has intensity_*,
-        "none" has neither.
+    occluded: (1, H, W) in {0, 1}, 1 where the right view misses the left pixel's point, out of frame included.
+    rig: what was recorded. "quad" and "quad-left" have pol_* and valid_* ("quad-left" with valid_right 0 everywhere),
+        "crossed" has intensity_*, "none" has neither.
     pol_left, pol_right: (P, H, W), P = 1: DoLP in [0, 1]; P = 3: (S1/S0, S2/S0, DoLP).
     valid_left, valid_right: (1, H, W) in {0, 1}, 1 where polarization is trusted.
     intensity_left, intensity_right: (1, H, W), linear, I_parallel and I_perpendicular of a crossed pair.
@@ -159,7 +161,10 @@ def stack(samples: Sequence[StereoSample]) -> StereoBatch:
     for part, sample in zip(parts, samples, strict=True):
         if part.keys() != parts[0].keys():
             names = ", ".join(sorted(part.keys() ^ parts[0].keys()))
-            raise ValueError(f"samples of one batch must have the same fields; {sample.identity} and {samples[0].identity} differ in {names}")
+            raise ValueError(
+                f"samples of one batch must have the same fields; {sample.identity} and {samples[0].identity} "
+                f"differ in {names}"
+            )
         for name, tensor in part.items():
             if tensor.shape != parts[0][name].shape:
                 raise ValueError(
@@ -174,7 +179,12 @@ def _check(name: str, tensor: Tensor, left: Tensor, channels: tuple[int, ...], d
     if tensor.dtype != torch.float32:
         raise ValueError(f"{name} must be float32, got {tensor.dtype}")
     batch, size = tuple(left.shape[:dims]), tuple(left.shape[-2:])
-    if tensor.ndim != dims + 3 or tensor.shape[dims] not in channels or tensor.shape[:dims] != batch or tensor.shape[-2:] != size:
+    if (
+        tensor.ndim != dims + 3
+        or tensor.shape[dims] not in channels
+        or tensor.shape[:dims] != batch
+        or tensor.shape[-2:] != size
+    ):
         wanted = " or ".join(str((*batch, count, *size)) for count in channels)
         raise ValueError(f"{name} must be {wanted} to match left, got {tuple(tensor.shape)}")
 

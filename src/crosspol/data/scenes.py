@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,23 +20,27 @@ __all__ = ["Layer", "Pane", "Scene", "Texture", "draw_scene"]
 
 Array = NDArray[np.float32]
 Generator = np.random.Generator
+Box = tuple[float, float, float, float]
 Chart = Literal["picture", "floor", "wall"]
+Paint = Callable[[Generator, tuple[int, int], float], Array]
 
 _TEXELS_PER_PIXEL = 1.25
 _NEAREST_TO_INFINITY = 0.3
 _LARGEST_TEXTURE = 1400
+# A pane lies this much (px of disparity) behind its frame, so that the frame covers its border.
+_BEHIND_FRAME = 0.05
 
 
 @dataclass(frozen=True)
 class Texture:
-    """A picture that sticks to a surface; sampled bilinearly, in either view, at the left coordinates of surface points.
+    """A picture that sticks to a surface; sampled bilinearly, in either view, at left coordinates of surface points.
 
     picture: (1, 3, h, w), linear.
     origin: chart coordinates of the picture's first texel.
-    chart: which coordinates of the surface the picture lies along. "picture": those of the left view. "floor" and "wall": lengths on
+    chart: which coordinates the picture lies along. "picture": those of the left view. "floor" and "wall": lengths on
         the surface itself, so that the texture recedes in perspective (floor: depth runs along y, wall: along x).
-    centre, reference, steepness: principal point in px, disparity at which the chart's scale is 1, and the disparity's slope along
-        the receding direction; used by "floor" and "wall".
+    centre, reference, steepness: principal point in px, disparity at which the chart's scale is 1, and the disparity's
+        slope along the receding direction; used by "floor" and "wall".
     """
 
     picture: torch.Tensor
@@ -52,7 +57,9 @@ class Texture:
         grid = np.empty((1, *np.broadcast_shapes(across.shape, down.shape), 2), np.float32)
         grid[0, ..., 0] = (across - np.float32(self.origin[0])) * np.float32(2 * _TEXELS_PER_PIXEL / (width - 1)) - 1
         grid[0, ..., 1] = (down - np.float32(self.origin[1])) * np.float32(2 * _TEXELS_PER_PIXEL / (height - 1)) - 1
-        sampled = functional.grid_sample(self.picture, torch.from_numpy(grid), padding_mode="border", align_corners=True)
+        sampled = functional.grid_sample(
+            self.picture, torch.from_numpy(grid), padding_mode="border", align_corners=True
+        )
         return np.asarray(sampled[0].numpy(), dtype=np.float32)
 
 
@@ -60,7 +67,7 @@ class Texture:
 class Layer:
     """An opaque surface.
 
-    coat: polarized light that it adds, S1 and S2 each as (constant, slope along x, slope along y) in radiance, about `middle`.
+    coat: polarized light that it adds: S1 and S2, each as (constant, slope along x, slope along y), about `middle`.
     lamp: share of its light that keeps the horizontal polarization of the lamp (crossed rigs), in [-1, 1].
     """
 
@@ -79,7 +86,7 @@ class Pane:
 
     normal: unit normal in camera axes (right, down, forward).
     tint: transmitted share by colour. mirrored, mirrored_surface: picture and place of the virtual image.
-    mirrored_polarization: (S1, S2) / S0 of the mirrored light. dirt: light scattered by the pane's own surface, if it is dirty.
+    mirrored_polarization: (S1, S2) / S0 of the mirrored light. dirt: light that the pane's own surface scatters.
     """
 
     outline: Outline
@@ -96,7 +103,7 @@ class Pane:
 
 @dataclass(frozen=True)
 class Scene:
-    """Surfaces from back to front, and the camera's focal length (px) and principal point (px), the same for both views."""
+    """Surfaces from back to front; focal length and principal point, px, the same for both views."""
 
     surfaces: tuple[Layer | Pane, ...]
     focal: float
@@ -105,7 +112,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class _Stage:
-    """What all draws of one scene share: picture size, camera, range of disparity, unevenness of light, presence of a lamp."""
+    """What all draws of one scene share: picture size, camera, range of disparity, unevenness of light, a lamp."""
 
     height: int
     width: int
@@ -129,16 +136,26 @@ def draw_scene(
     glass_probability: float = 0.6,
     lamp: bool = False,
 ) -> Scene:
-    """A backdrop, `layers` (fewest, most) objects in front of it and, with `glass_probability`, one or two panes among them.
+    """A backdrop, objects in front of it and, with `glass_probability`, one or two panes among them.
 
-    size: (H, W), px. max_disparity: px, no surface comes nearer. lamp: a horizontally polarized lamp shines (crossed rigs).
+    size: (H, W), px. max_disparity: px, no surface comes nearer. layers: fewest and most objects.
+    lamp: a horizontally polarized lamp shines (crossed rigs).
     """
     height, width = size
     # A typical scene uses part of the range: log-uniform, so that far scenes are as well covered as near ones.
-    nearest = float(np.exp(rng.uniform(np.log(min(max(0.04 * width, 4.0), 0.9 * max_disparity)), np.log(max_disparity))))
+    nearest = float(
+        np.exp(rng.uniform(np.log(min(max(0.04 * width, 4.0), 0.9 * max_disparity)), np.log(max_disparity)))
+    )
     farthest = _NEAREST_TO_INFINITY + (0.75 * nearest - _NEAREST_TO_INFINITY) * float(rng.beta(1.0, 3.2))
     stage = _Stage(
-        height, width, float(rng.uniform(0.7, 1.6) * width), nearest, farthest, max_disparity, float(rng.uniform(0.2, 0.9)), lamp
+        height,
+        width,
+        float(rng.uniform(0.7, 1.6) * width),
+        nearest,
+        farthest,
+        max_disparity,
+        float(rng.uniform(0.2, 0.9)),
+        lamp,
     )
     backdrop = _draw_backdrop(rng, stage)
     count = int(rng.integers(layers[0], layers[1] + 1))
@@ -147,7 +164,9 @@ def draw_scene(
     if rng.random() < glass_probability:
         for _ in range(1 if rng.random() < 0.75 else 2):
             objects += _draw_pane(rng, stage)
-    return Scene((*backdrop, *sorted(objects, key=lambda item: _middle_disparity(item, stage))), stage.focal, stage.centre)
+    return Scene(
+        (*backdrop, *sorted(objects, key=lambda item: _middle_disparity(item, stage))), stage.focal, stage.centre
+    )
 
 
 def _draw_backdrop(rng: Generator, stage: _Stage) -> list[Layer]:
@@ -168,7 +187,9 @@ def _draw_backdrop(rng: Generator, stage: _Stage) -> list[Layer]:
         if side in ("floor", "ceiling"):
             sign = 1.0 if side == "floor" else -1.0
             edge = stage.centre[1] + sign * (0.5 - reach) * height
-            steep = Surface(stage.centre[0], edge, wall.offset, wall.slope_x + skew / width, sign * gain / (reach * height))
+            steep = Surface(
+                stage.centre[0], edge, wall.offset, wall.slope_x + skew / width, sign * gain / (reach * height)
+            )
         else:
             sign = 1.0 if side == "right" else -1.0
             edge = stage.centre[0] + sign * (0.5 - reach) * width
@@ -178,8 +199,10 @@ def _draw_backdrop(rng: Generator, stage: _Stage) -> list[Layer]:
         # It begins where it comes nearer than the wall.
         across, down = steep.slope_x - wall.slope_x, steep.slope_y - wall.slope_y
         steepness = float(np.hypot(across, down))
-        ahead = float(steep.disparity(np.float32(0), np.float32(0)) - wall.disparity(np.float32(0), np.float32(0)))  # type: ignore[arg-type]
-        outline = shapes.half_plane(-ahead * across / steepness**2, -ahead * down / steepness**2, float(np.arctan2(down, across)))
+        ahead = steep.at(0, 0) - wall.at(0, 0)
+        outline = shapes.half_plane(
+            -ahead * across / steepness**2, -ahead * down / steepness**2, float(np.arctan2(down, across))
+        )
         backdrop.append(_dress(rng, stage, outline, steep))
     return backdrop
 
@@ -187,7 +210,7 @@ def _draw_backdrop(rng: Generator, stage: _Stage) -> list[Layer]:
 def _draw_object(rng: Generator, stage: _Stage, depth: float) -> Layer:
     """One opaque object at `depth` in [0, 1) of the scene's range of disparity (1 is nearest)."""
     x, y = rng.uniform(-0.02, 1.02) * stage.width, rng.uniform(-0.02, 1.02) * stage.height
-    radius = float(np.exp(rng.uniform(np.log(0.03), np.log(0.32)))) * min(stage.width, stage.height)
+    radius = float(np.exp(rng.uniform(np.log(0.025), np.log(0.32)))) * min(stage.width, stage.height)
     outline = _draw_outline(rng, x, y, radius)
     disparity = stage.farthest + (stage.nearest - stage.farthest) * depth
     tilt = np.radians(78) * rng.beta(1.0, 2.2)
@@ -195,15 +218,8 @@ def _draw_object(rng: Generator, stage: _Stage, depth: float) -> Layer:
     if rng.random() < 0.3:
         bulge = disparity / stage.focal * radius * rng.uniform(0.2, 0.9) * (-1 if rng.random() < 0.75 else 1)
         share = (1.0, 0.0) if rng.random() < 0.5 else (0.5, 0.5) if rng.random() < 0.5 else (0.0, 1.0)
-        surface = Surface(
-            x,
-            y,
-            surface.offset - bulge / 2,
-            surface.slope_x,
-            surface.slope_y,
-            share[0] * bulge / radius**2,
-            share[1] * bulge / radius**2,
-        )
+        bend = bulge / radius**2
+        surface = replace(surface, offset=surface.offset - bulge / 2, bend_x=share[0] * bend, bend_y=share[1] * bend)
     surface = _within_range(surface, _visible(outline, stage), stage)
     return _dress(rng, stage, outline, surface)
 
@@ -224,7 +240,9 @@ def _draw_outline(rng: Generator, x: float, y: float, radius: float) -> Outline:
         return shapes.polygon(np.stack([x + long * np.cos(around), y + short * np.sin(around)], axis=1))
     if kind < 0.64:
         orders = np.arange(1, int(rng.integers(3, 7)))
-        return shapes.blob(x, y, radius, rng.normal(0, 0.35, len(orders)) / (orders + 1), rng.uniform(0, 2 * np.pi, len(orders)))
+        return shapes.blob(
+            x, y, radius, rng.normal(0, 0.35, len(orders)) / (orders + 1), rng.uniform(0, 2 * np.pi, len(orders))
+        )
     if kind < 0.78:
         # Thin things: poles, branches, cables, the spokes and legs that a coarse network loses.
         parts = []
@@ -235,9 +253,17 @@ def _draw_outline(rng: Generator, x: float, y: float, radius: float) -> Outline:
             at = rng.normal(0, 1, 2) * spread
             turn = float(rng.uniform(0, np.pi)) if fan else angle + float(rng.choice([0.0, np.pi / 2]))
             length = radius * float(rng.uniform(0.8, 2.5))
-            parts.append(shapes.rectangle(x + float(at[0]), y + float(at[1]), length, thickness * float(rng.uniform(0.7, 1.5)), turn))
+            parts.append(
+                shapes.rectangle(
+                    x + float(at[0]), y + float(at[1]), length, thickness * float(rng.uniform(0.7, 1.5)), turn
+                )
+            )
         return shapes.bars(parts)
-    within = shapes.ellipse(x, y, 1.5 * long, 1.5 * short, angle) if rng.random() < 0.5 else shapes.rectangle(x, y, 1.4 * long, 1.4 * short, angle)
+    within = (
+        shapes.ellipse(x, y, 1.5 * long, 1.5 * short, angle)
+        if rng.random() < 0.5
+        else shapes.rectangle(x, y, 1.4 * long, 1.4 * short, angle)
+    )
     if kind < 0.86:
         period = float(np.exp(rng.uniform(np.log(6), np.log(30))))
         return shapes.fence(within, period, float(rng.uniform(0.2, 0.6)), angle + float(rng.choice([0.0, np.pi / 2])))
@@ -283,10 +309,11 @@ def _draw_pane(rng: Generator, stage: _Stage) -> list[Layer | Pane]:
     if rng.random() < 0.5:
         dirt = _cover(rng, stage, visible, surface, float(0.08 * rng.beta(1, 4)), albedo)
     frame = float(rng.uniform(1.5, 0.12 * min(half_x, half_y) + 2)) if rng.random() < 0.55 else 0.0
+    behind_frame = replace(surface, offset=surface.offset - _BEHIND_FRAME)
     pane = Pane(
-        outline=shapes.inset(outline, frame) if frame else outline,
-        surface=surface,
-        span=_span(surface, visible),
+        outline=outline,
+        surface=behind_frame,
+        span=_span(behind_frame, visible),
         normal=plane_normal(surface.slope_x, surface.slope_y, at_centre, stage.focal),
         tint=(float(tint[0]), float(tint[1]), float(tint[2])),
         mirrored=_cover(rng, stage, visible, mirrored_surface, brightness, environment),
@@ -307,7 +334,9 @@ def _dress(rng: Generator, stage: _Stage, outline: Outline, surface: Surface) ->
     reach = max(visible[2] - visible[0], visible[3] - visible[1], 8.0) / 2
     # Most things shine a little, some (varnish, plastic, leather, wet ground) as much as glass or more.
     kind = rng.random()
-    degree = abs(rng.normal(0, 0.015)) if kind < 0.72 else rng.uniform(0.02, 0.12) if kind < 0.92 else rng.uniform(0.12, 0.4)
+    degree = (
+        abs(rng.normal(0, 0.015)) if kind < 0.72 else rng.uniform(0.02, 0.12) if kind < 0.92 else rng.uniform(0.12, 0.4)
+    )
     radiance = float(texture.picture.mean()) * degree / (1 - degree)
     angle = rng.uniform(0, 2 * np.pi)
     drift = rng.normal(0, 0.5, (2, 2)) * radiance / reach
@@ -322,13 +351,12 @@ def _dress(rng: Generator, stage: _Stage, outline: Outline, surface: Surface) ->
 def _cover(
     rng: Generator,
     stage: _Stage,
-    visible: tuple[float, float, float, float],
+    visible: Box,
     surface: Surface,
     brightness: float,
-    draw: object,
+    paint: Paint,
 ) -> Texture:
     """A texture large enough for the visible part of a surface."""
-    paint = environment if draw is environment else albedo
     low, high = _span(surface, visible)
     bent = surface.bend_x != 0 or surface.bend_y != 0
     chart: Chart = "picture"
@@ -367,11 +395,17 @@ def _chart(
 def _tilted(stage: _Stage, x: float, y: float, disparity: float, tilt: float, azimuth: float) -> Surface:
     """The plane at (x, y, disparity) whose normal is `tilt` radians away from the optical axis."""
     slope = np.tan(tilt) * disparity / stage.focal
-    return Surface(x, y, disparity, float(np.clip(slope * np.cos(azimuth), -0.5, 0.5)), float(np.clip(slope * np.sin(azimuth), -0.8, 0.8)))
+    return Surface(
+        x,
+        y,
+        disparity,
+        float(np.clip(slope * np.cos(azimuth), -0.5, 0.5)),
+        float(np.clip(slope * np.sin(azimuth), -0.8, 0.8)),
+    )
 
 
-def _within_range(surface: Surface, visible: tuple[float, float, float, float], stage: _Stage) -> Surface:
-    """The surface flattened and moved so that its visible part stays between infinity and the largest disparity, and never folds over."""
+def _within_range(surface: Surface, visible: Box, stage: _Stage) -> Surface:
+    """The surface, flattened and moved: its visible part stays in the range of disparity and does not fold over."""
     low, high = _span(surface, visible)
     room = 0.8 * (stage.largest - _NEAREST_TO_INFINITY)
     reach = max(abs(visible[0] - surface.x0), abs(visible[2] - surface.x0))
@@ -380,20 +414,22 @@ def _within_range(surface: Surface, visible: tuple[float, float, float, float], 
     offset = surface.offset
     low, high = offset + shrink * (low - offset), offset + shrink * (high - offset)
     offset += max(_NEAREST_TO_INFINITY - low, 0.0) - max(high - stage.largest, 0.0)
-    return Surface(
-        surface.x0, surface.y0, offset, shrink * surface.slope_x, shrink * surface.slope_y, shrink * surface.bend_x, shrink * surface.bend_y
-    )
+    shrunk = {name: shrink * getattr(surface, name) for name in ("slope_x", "slope_y", "bend_x", "bend_y")}
+    return replace(surface, offset=offset, **shrunk)
 
 
-def _span(surface: Surface, visible: tuple[float, float, float, float]) -> tuple[float, float]:
+def _span(surface: Surface, visible: Box) -> tuple[float, float]:
     """Smallest and largest disparity over a box."""
-    x, y = np.linspace(visible[0], visible[2], 9, dtype=np.float32)[None, :], np.linspace(visible[1], visible[3], 9, dtype=np.float32)[:, None]
+    x, y = (
+        np.linspace(visible[0], visible[2], 9, dtype=np.float32)[None, :],
+        np.linspace(visible[1], visible[3], 9, dtype=np.float32)[:, None],
+    )
     disparity = surface.disparity(x, y)
     return float(disparity.min()), float(disparity.max())
 
 
-def _visible(outline: Outline, stage: _Stage) -> tuple[float, float, float, float]:
-    """The part of an outline's box that either view can see, in left px: the right view looks past the left one's right edge."""
+def _visible(outline: Outline, stage: _Stage) -> Box:
+    """The part of an outline's box that a view can see, left px: the right view sees past the left one's right edge."""
     x_min, y_min, x_max, y_max = outline.box
     right, bottom = stage.width + min(1.2 * stage.nearest, stage.largest), float(stage.height)
     box = max(x_min, -1.0), max(y_min, -1.0), min(x_max, right), min(y_max, bottom)
@@ -402,4 +438,4 @@ def _visible(outline: Outline, stage: _Stage) -> tuple[float, float, float, floa
 
 def _middle_disparity(item: Layer | Pane, stage: _Stage) -> float:
     x_min, y_min, x_max, y_max = _visible(item.outline, stage)
-    return float(item.surface.disparity(np.float32((x_min + x_max) / 2), np.float32((y_min + y_max) / 2)))  # type: ignore[arg-type]
+    return item.surface.at((x_min + x_max) / 2, (y_min + y_max) / 2)

@@ -1,8 +1,8 @@
 """Outlines and surfaces of the procedural scenes, both in closed form.
 
-An outline is a distance function in the left picture: px, positive inside. A surface is a disparity function of the left
-picture, d(x, y); seen from the right view the same surface is found by solving x_right = x - d(x, y) for x. Neither is ever
-sampled, so disparity, occlusion and both pictures are exact at sub-pixel level.
+An outline is a distance function in the left picture: px, positive inside. A surface is a disparity function of the
+left picture, d(x, y); seen from the right view the same surface is found by solving x_right = x - d(x, y) for x.
+Neither is ever sampled, so disparity, occlusion and both pictures are exact at sub-pixel level.
 """
 
 from __future__ import annotations
@@ -13,7 +13,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Outline", "Surface", "bars", "blob", "ellipse", "everything", "fence", "foliage", "half_plane", "inset", "polygon", "rectangle", "ring"]
+__all__ = [
+    "Outline",
+    "Surface",
+    "bars",
+    "blob",
+    "ellipse",
+    "everything",
+    "fence",
+    "foliage",
+    "half_plane",
+    "polygon",
+    "rectangle",
+    "ring",
+]
 
 Array = NDArray[np.float32]
 Distance = Callable[[Array, Array], Array]
@@ -57,29 +70,31 @@ class Surface:
         return x * (np.float32(self.slope_x) + np.float32(self.bend_x) * x) + down
 
     def left_x(self, x_right: Array, y: Array) -> Array:
-        """Left column in px of what the right view sees at (x_right, y): the root of x - d(x, y) = x_right that increases with x_right."""
+        """Left column, px, of what the right view sees at (x_right, y): the root of x - d(x, y) = x_right."""
         y = y - np.float32(self.y0)
         down = y * (np.float32(self.slope_y) + np.float32(self.bend_y) * y)
         shift = x_right + (down + np.float32(self.offset - self.x0))
         linear = 1 - self.slope_x
         if self.bend_x == 0:
             return shift / np.float32(linear) + np.float32(self.x0)
-        # Stable form of the quadratic root; where the sheet folds over there is none, and the answer lies outside its outline.
+        # Stable form of the root that grows with x_right. Beyond a fold there is none: the answer lies off the outline.
         root = np.sqrt(np.maximum(np.float32(linear**2) - np.float32(4 * self.bend_x) * shift, 0))
         return 2 * shift / (np.float32(linear) + root) + np.float32(self.x0)
 
-    def slopes(self, x: float, y: float) -> tuple[float, float]:
-        """(d d / d x, d d / d y) at a left pixel."""
-        return self.slope_x + 2 * self.bend_x * (x - self.x0), self.slope_y + 2 * self.bend_y * (y - self.y0)
+    def at(self, x: float, y: float) -> float:
+        """Disparity in px at one left point."""
+        return float(self.disparity(np.array([x], np.float32), np.array([y], np.float32))[0])
 
 
 def everything() -> Outline:
     """The whole picture and beyond."""
-    return Outline(lambda x, y: np.full(np.broadcast_shapes(x.shape, y.shape), _FAR, np.float32), (-_FAR, -_FAR, _FAR, _FAR))
+    return Outline(
+        lambda x, y: np.full(np.broadcast_shapes(x.shape, y.shape), _FAR, np.float32), (-_FAR, -_FAR, _FAR, _FAR)
+    )
 
 
 def half_plane(x: float, y: float, angle: float) -> Outline:
-    """All that lies on the far side of the line through (x, y), in the direction `angle` (radians, clockwise from image-right)."""
+    """All beyond the line through (x, y) in the direction `angle` (radians, clockwise from image-right)."""
     cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     return Outline(lambda u, v: (u - np.float32(x)) * cosine + (v - np.float32(y)) * sine, (-_FAR, -_FAR, _FAR, _FAR))
 
@@ -87,12 +102,13 @@ def half_plane(x: float, y: float, angle: float) -> Outline:
 def ellipse(x: float, y: float, half_x: float, half_y: float, angle: float) -> Outline:
     """An ellipse with half axes in px, turned by `angle` radians (clockwise in the picture)."""
     along, across = _turned(x, y, angle)
+    least = min(half_x, half_y)
 
     def distance(u: Array, v: Array) -> Array:
         a, b = along(u, v) / np.float32(half_x), across(u, v) / np.float32(half_y)
         radius = np.sqrt(a * a + b * b) + np.float32(1e-6)
         # First-order distance: value over gradient of the level function, exact at the border.
-        gradient = np.sqrt((a / np.float32(half_x)) ** 2 + (b / np.float32(half_y)) ** 2) + np.float32(1e-6)
+        gradient = np.sqrt((a / np.float32(half_x)) ** 2 + (b / np.float32(half_y)) ** 2) + np.float32(1e-6 / least)
         return (1 - radius) * radius / gradient
 
     reach = max(half_x, half_y) + 1
@@ -119,7 +135,9 @@ def polygon(corners: NDArray[np.float64]) -> Outline:
     if np.sum(normals * (corners.mean(axis=0) - corners)) < 0:
         normals = -normals
     offsets = -np.sum(normals * corners, axis=1)
-    lines = [(np.float32(n[0]), np.float32(n[1]), np.float32(offset)) for n, offset in zip(normals, offsets, strict=True)]
+    lines = [
+        (np.float32(n[0]), np.float32(n[1]), np.float32(offset)) for n, offset in zip(normals, offsets, strict=True)
+    ]
 
     def distance(u: Array, v: Array) -> Array:
         nearest = u * lines[0][0] + (v * lines[0][1] + lines[0][2])
@@ -166,13 +184,15 @@ def fence(within: Outline, period: float, duty: float, angle: float) -> Outline:
 
     def distance(u: Array, v: Array) -> Array:
         across = (v * cosine - u * sine) / np.float32(period)
-        return np.minimum(within.distance(u, v), np.float32(period) * (np.float32(0.5 * duty) - np.abs(across - np.rint(across))))
+        return np.minimum(
+            within.distance(u, v), np.float32(period) * (np.float32(0.5 * duty) - np.abs(across - np.rint(across)))
+        )
 
     return Outline(distance, within.box)
 
 
 def foliage(within: Outline, waves: NDArray[np.float64], phases: NDArray[np.float64], threshold: float) -> Outline:
-    """Irregular islands and holes inside another outline: where a sum of sines with wave vectors `waves` (n, 2) exceeds `threshold`."""
+    """Islands and holes in another outline: where sines of wave vectors `waves` (n, 2) sum to more than `threshold`."""
     # The sum's typical slope turns its value into a distance in px.
     slope = max(float(np.sqrt(np.sum(waves**2) / 2)), 1e-6)
 
@@ -183,11 +203,6 @@ def foliage(within: Outline, waves: NDArray[np.float64], phases: NDArray[np.floa
         return np.minimum(within.distance(u, v), total / np.float32(slope))
 
     return Outline(distance, within.box)
-
-
-def inset(outline: Outline, margin: float) -> Outline:
-    """The outline without a border of `margin` px."""
-    return Outline(lambda u, v: outline.distance(u, v) - np.float32(margin), outline.box)
 
 
 def ring(outline: Outline, width: float) -> Outline:

@@ -1,8 +1,8 @@
 """Random surface pictures: photo-like statistics without a single photo.
 
-Real pictures have edges at all scales, power spectra near 1/f^2, dominant smooth areas and muted colours. Dead leaves (random
-overlapping shapes of power-law sizes), fractal noise, regular patterns, strokes and letters, plain paint and mixtures of them,
-under smooth shading and cast shadows, give all of these.
+Real pictures have edges at all scales, power spectra near 1/f^2, smooth areas and muted colours. Dead leaves (random
+overlapping shapes of power-law sizes), fractal noise, regular patterns, strokes and letters, plain paint and mixtures
+of them, under smooth shading and cast shadows, give all of these.
 
 Pictures are (h, w, 3) float32, linear albedo in (0, 1].
 """
@@ -35,19 +35,24 @@ def smooth_noise(rng: Generator, size: tuple[int, int], wavelength: float) -> Ar
     # At a random phase, so that grid lines of different octaves do not coincide.
     down, across = rng.random(2)
     if max(rows, columns) <= _DENSE_GRID:
-        # By torch, whose threads a DataLoader worker limits to one; NumPy's would fight the training process for its cores.
-        vertical, horizontal = _cubic_weights(height, rows, wavelength, down), _cubic_weights(width, columns, wavelength, across)
+        # By torch, which a DataLoader worker limits to one thread; NumPy's would fight the training for its cores.
+        vertical, horizontal = (
+            _spline_weights(height, rows, wavelength, down),
+            _spline_weights(width, columns, wavelength, across),
+        )
         product = torch.from_numpy(vertical) @ torch.from_numpy(grid) @ torch.from_numpy(horizontal).T
         return np.asarray(product.numpy(), dtype=np.float32)
     import cv2
 
     full = (int(np.ceil(columns * wavelength)), int(np.ceil(rows * wavelength)))
     top, left = int(down * wavelength), int(across * wavelength)
-    return cv2.resize(grid, full, interpolation=cv2.INTER_LINEAR)[top : top + height, left : left + width].astype(np.float32)
+    return cv2.resize(grid, full, interpolation=cv2.INTER_LINEAR)[top : top + height, left : left + width].astype(
+        np.float32
+    )
 
 
 def fractal_noise(rng: Generator, size: tuple[int, int], coarsest: float, finest: float, roughness: float) -> Array:
-    """Octaves of `smooth_noise` (h, w) from `coarsest` to `finest` px; each is `roughness` times as strong as the one before."""
+    """Octaves of `smooth_noise` (h, w) from `coarsest` to `finest` px, each `roughness` times as strong as the last."""
     total = np.zeros(size, np.float32)
     wavelength, strength, power = coarsest, 1.0, 0.0
     while wavelength >= finest:
@@ -58,8 +63,12 @@ def fractal_noise(rng: Generator, size: tuple[int, int], coarsest: float, finest
 
 
 def palette(rng: Generator, count: int) -> Array:
-    """Colours (count, 3) in [0.02, 0.98], display-referred, that go together: muted, around one or two hues, with one accent."""
-    value = rng.uniform(0.08, 0.92, (count, 1)) if rng.random() < 0.75 else rng.uniform(0.05, 0.95) + rng.normal(0, 0.08, (count, 1))
+    """Colours (count, 3) in [0.02, 0.98], display-referred, that go together: muted, some with one accent."""
+    value = (
+        rng.uniform(0.08, 0.92, (count, 1))
+        if rng.random() < 0.75
+        else rng.uniform(0.05, 0.95) + rng.normal(0, 0.08, (count, 1))
+    )
     hue = rng.normal(0, 1, (1, 3)) + 0.6 * rng.normal(0, 1, (count, 3))
     hue = np.clip(hue - hue.mean(axis=1, keepdims=True), -1.6, 1.6)
     saturation = 0.26 * rng.beta(1.1, 3.0) * np.ones((count, 1))
@@ -80,12 +89,12 @@ def albedo(rng: Generator, size: tuple[int, int], scale: float = 1.0) -> Array:
         (h, w, 3), linear albedo in (0, 1].
     """
     kinds: list[tuple[float, Callable[[Generator, tuple[int, int], float], Array]]] = [
-        (0.30, _leaves),
+        (0.34, _leaves),
         (0.18, _grain),
-        (0.10, _level_sets),
+        (0.09, _level_sets),
         (0.14, _pattern),
         (0.12, _strokes),
-        (0.16, _plain),
+        (0.13, _plain),
     ]
     shares = np.array([share for share, _ in kinds])
     draw = kinds[int(rng.choice(len(kinds), p=shares / shares.sum()))][1]
@@ -94,9 +103,11 @@ def albedo(rng: Generator, size: tuple[int, int], scale: float = 1.0) -> Array:
         other = _leaves(rng, size, scale)
         blend = _step(12 * smooth_noise(rng, size, max(size) / rng.uniform(2, 5)))
         picture += blend[..., None] * (other - picture)
-    grain = 0.0 if draw is _plain else 0.25 * float(rng.beta(1, 3))
+    grain = 0.0 if draw is _plain else 0.6 * float(rng.beta(1, 2.5))
     if grain > 0.02:
-        picture *= 1 + np.float32(grain) * fractal_noise(rng, size, 8 * scale, 1.2 * scale, rng.uniform(0.5, 1.0))[..., None]
+        picture *= (
+            1 + np.float32(grain) * fractal_noise(rng, size, 8 * scale, 1.2 * scale, rng.uniform(0.6, 1.1))[..., None]
+        )
     # Squaring stands for the display curve: the colours above were chosen as seen, light is linear.
     np.square(np.clip(picture, 0.03, 1, out=picture), out=picture)
     picture *= _shading(rng, size)[..., None]
@@ -104,7 +115,7 @@ def albedo(rng: Generator, size: tuple[int, int], scale: float = 1.0) -> Array:
 
 
 def environment(rng: Generator, size: tuple[int, int], scale: float = 1.0) -> Array:
-    """What a pane reflects: a dim room or street with a few bright windows, lamps and a sky, (h, w, 3), linear, >= 0, up to about 12."""
+    """What a pane reflects, a dim room with some bright windows and lamps: (h, w, 3), linear, 0 to about 14."""
     import cv2
 
     picture = albedo(rng, size, scale)
@@ -117,20 +128,22 @@ def environment(rng: Generator, size: tuple[int, int], scale: float = 1.0) -> Ar
             box = cv2.boxPoints((tuple(map(float, centre)), tuple(map(float, 2 * half)), float(rng.normal(0, 12))))
             cv2.fillPoly(light, [np.round(box).astype(np.int32)], 255, cv2.LINE_AA)
         else:
-            cv2.ellipse(light, tuple(map(int, centre)), (int(half[0]) + 1, int(half[1]) + 1), 0, 0, 360, 255, -1, cv2.LINE_AA)
+            cv2.ellipse(
+                light, tuple(map(int, centre)), (int(half[0]) + 1, int(half[1]) + 1), 0, 0, 360, 255, -1, cv2.LINE_AA
+            )
         brightness = np.exp(rng.uniform(np.log(1.5), np.log(12)))
         colour = brightness * (0.8 + 0.4 * palette(rng, 1)[0])
         picture += (light.astype(np.float32) / 255)[..., None] * (colour.astype(np.float32) - picture)
     return picture
 
 
-def _cubic_weights(count: int, knots: int, wavelength: float, phase: float) -> Array:
-    """Cubic interpolation (Keys, a = -0.5) from `knots` values `wavelength` px apart to `count` px, as a matrix (count, knots)."""
-    position = np.arange(count) / wavelength + 1 + phase
-    distance = np.abs(position[:, None] - np.arange(knots))
-    near = (1.5 * distance - 2.5) * distance**2 + 1
-    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-    return np.where(distance < 1, near, np.where(distance < 2, far, 0)).astype(np.float32)
+def _spline_weights(count: int, knots: int, wavelength: float, phase: float) -> Array:
+    """Cubic B-spline from `knots` values `wavelength` px apart to `count` px, as a matrix (count, knots)."""
+    position = (np.arange(count) / wavelength + 1 + phase).astype(np.float32)
+    distance = np.abs(position[:, None] - np.arange(knots, dtype=np.float32))
+    wide, narrow = np.maximum(2 - distance, 0), np.maximum(1 - distance, 0)
+    # The spline averages; the factor (1/6 is its own) gives noise back the strength that costs.
+    return (wide * wide * wide - 4 * (narrow * narrow * narrow)) * np.float32(1.3 / 6)
 
 
 def _leaves(rng: Generator, size: tuple[int, int], scale: float) -> Array:
@@ -141,10 +154,10 @@ def _leaves(rng: Generator, size: tuple[int, int], scale: float) -> Array:
     colours = palette(rng, int(rng.integers(3, 9))) * 255
     canvas = np.empty((height, width, 3), np.uint8)
     canvas[:] = colours[0]
-    smallest, largest = rng.uniform(1.5, 6) * scale, rng.uniform(0.15, 0.6) * max(height, width)
+    smallest, largest = rng.uniform(1.0, 4) * scale, rng.uniform(0.08, 0.5) * max(height, width)
     largest = max(largest, 2 * smallest)
-    count = int(np.clip(height * width / (scale * scale) / rng.uniform(150, 900), 12, 260))
-    power = rng.uniform(1.0, 2.2)
+    count = int(np.clip(height * width / (scale * scale) / rng.uniform(80, 500), 12, 400))
+    power = rng.uniform(1.0, 2.0)
     low, high = smallest**-power, largest**-power
     radii = np.sort((low + rng.random(count) * (high - low)) ** (-1 / power))[::-1]
     centres = rng.random((count, 2)) * (width, height)
@@ -169,13 +182,15 @@ def _leaves(rng: Generator, size: tuple[int, int], scale: float) -> Array:
             cv2.ellipse(canvas, middles[leaf], axes[leaf], degrees[leaf], 0, 360, colour, -1, cv2.LINE_AA, 3)
         else:
             cv2.fillPoly(canvas, [corners[leaf, : sides[leaf]]], colour, cv2.LINE_AA, 3)
-    return canvas.astype(np.float32) / 255
+    return canvas.astype(np.float32) / np.float32(255)
 
 
 def _grain(rng: Generator, size: tuple[int, int], scale: float) -> Array:
     """Fractal noise mapped to a palette: stone, soil, cloth, leaves from afar."""
-    noise = fractal_noise(rng, size, max(size) / rng.uniform(1.5, 12), rng.uniform(1.2, 4) * scale, rng.uniform(0.4, 0.95))
-    return _lerp(palette(rng, int(rng.integers(2, 5))), 0.5 + rng.uniform(0.15, 0.5) * noise)
+    noise = fractal_noise(
+        rng, size, max(size) / rng.uniform(1.5, 12), rng.uniform(1.2, 3) * scale, rng.uniform(0.5, 1.0)
+    )
+    return _lerp(palette(rng, int(rng.integers(2, 5))), 0.5 + rng.uniform(0.2, 0.7) * noise)
 
 
 def _level_sets(rng: Generator, size: tuple[int, int], scale: float) -> Array:
@@ -211,7 +226,9 @@ def _pattern(rng: Generator, size: tuple[int, int], scale: float) -> Array:
         wave = 0.5 + 0.25 * np.sin(2 * np.pi * along) + 0.25 * np.sin(2 * np.pi * along * rng.uniform(1.6, 3.7))
     picture = _lerp(palette(rng, 2), wave.astype(np.float32))
     if rng.random() < 0.6:
-        picture *= 1 + np.float32(rng.uniform(0.05, 0.3)) * fractal_noise(rng, size, max(size) / 3, 4 * scale, 0.6)[..., None]
+        picture *= (
+            1 + np.float32(rng.uniform(0.05, 0.3)) * fractal_noise(rng, size, max(size) / 3, 4 * scale, 0.6)[..., None]
+        )
     return picture
 
 
@@ -225,7 +242,7 @@ def _strokes(rng: Generator, size: tuple[int, int], scale: float) -> Array:
     canvas = (np.clip(ground, 0, 1) * 255).astype(np.uint8)
     inks = colours[1:] * 255
     area = height * width / (scale * scale)
-    for _ in range(int(np.clip(area / rng.uniform(400, 2500), 3, 60))):
+    for _ in range(int(np.clip(area / rng.uniform(300, 1800), 3, 80))):
         colour = tuple(map(float, inks[rng.integers(len(inks))]))
         start = rng.random(2) * (width, height)
         if rng.random() < 0.6:
@@ -238,7 +255,7 @@ def _strokes(rng: Generator, size: tuple[int, int], scale: float) -> Array:
             steps = np.cumsum(rng.normal(0, rng.uniform(4, 30) * scale, (int(rng.integers(2, 9)), 2)), axis=0)
             points = np.round(8 * (start + steps)).astype(np.int32)
             cv2.polylines(canvas, [points], bool(rng.random() < 0.3), colour, int(rng.integers(1, 4)), cv2.LINE_AA, 3)
-    return canvas.astype(np.float32) / 255
+    return canvas.astype(np.float32) / np.float32(255)
 
 
 def _plain(rng: Generator, size: tuple[int, int], scale: float) -> Array:
@@ -246,12 +263,14 @@ def _plain(rng: Generator, size: tuple[int, int], scale: float) -> Array:
     drift = 0.5 + rng.uniform(0, 0.5) * smooth_noise(rng, size, max(size) / rng.uniform(0.7, 2))
     picture = _lerp(np.clip(palette(rng, 1) + rng.normal(0, 0.04, (2, 3)), 0.02, 0.98).astype(np.float32), drift)
     if rng.random() < 0.5:
-        picture *= 1 + np.float32(rng.uniform(0.005, 0.04)) * fractal_noise(rng, size, 12 * scale, 1.5 * scale, 0.9)[..., None]
+        picture *= (
+            1 + np.float32(rng.uniform(0.005, 0.04)) * fractal_noise(rng, size, 12 * scale, 1.5 * scale, 0.9)[..., None]
+        )
     return picture
 
 
 def _shading(rng: Generator, size: tuple[int, int]) -> Array:
-    """Light falling on a surface, (h, w), about 0.1 to 1.5: a slow drift and, on some, a cast shadow with a soft edge."""
+    """Light on a surface, (h, w), about 0.1 to 1.5: a slow drift and, on some, a cast shadow with a soft edge."""
     longest = max(size)
     light = np.exp(np.float32(rng.uniform(0.05, 0.6)) * smooth_noise(rng, size, longest / rng.uniform(0.7, 2.5)))
     if rng.random() < 0.35:
@@ -262,8 +281,10 @@ def _shading(rng: Generator, size: tuple[int, int]) -> Array:
 
 def _lerp(colours: Array, position: Array) -> Array:
     """Colours (n, 3) interpolated at `position` (h, w), clipped to [0, 1]."""
-    table = np.stack([np.interp(np.linspace(0, 1, 1024), np.linspace(0, 1, len(colours)), channel) for channel in colours.T], axis=1)
-    return np.take(table.astype(np.float32), (np.clip(position, 0, 1) * 1023).astype(np.uint16), axis=0)
+    knot = np.linspace(0, len(colours) - 1.001, 1024, dtype=np.float32)
+    below = knot.astype(np.intp)
+    table = colours[below] + (knot - below)[:, None].astype(np.float32) * (colours[below + 1] - colours[below])
+    return np.take(table, (np.clip(position, 0, 1) * 1023).astype(np.uint16), axis=0)
 
 
 def _step(value: Array) -> Array:

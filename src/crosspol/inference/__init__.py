@@ -1,1 +1,1 @@
-"""placeholder"""
+"""From pictures to disparity: the predictor and the pictures of its results."""

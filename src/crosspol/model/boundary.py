@@ -94,24 +94,31 @@ class NetworkInputs:
         wanted = (self._batch, 3, self._height, self._width)
         if image.shape != wanted:
             raise ValueError(f"{name}: got shape {tuple(image.shape)}, wanted {wanted} as the left view")
+        _check_floating(name, image)
         _check_finite(name, image)
-        return self._pad(image)
+        return self._pad(image.float())
 
     def _mask(self, name: str, mask: Tensor | None) -> Tensor:
         wanted = (self._batch, 1, self._height, self._width)
-        if mask is None:
-            return self._pad(torch.ones(wanted, device=self.left.device))
-        if mask.shape != wanted:
+        if mask is not None and mask.shape != wanted:
             raise ValueError(f"{name}: got shape {tuple(mask.shape)}, wanted {wanted}")
-        return self._pad((mask >= 0.5).float())
+        trusted = torch.ones(wanted, device=self.left.device) if mask is None else (mask >= 0.5).float()
+        # A crossed pair's contrast needs a partner in the other view, and the padding holds none.
+        return F.pad(trusted, self._margins()) if self.crossed else self._pad(trusted)
 
     def _view(self, name: str, value: Tensor, channels: int, mask: Tensor) -> View:
         wanted = (self._batch, channels, self._height, self._width)
         if value.shape != wanted:
             raise ValueError(f"{name}: got shape {tuple(value.shape)}, wanted {wanted}")
-        padded = torch.where(mask > 0, self._pad(value), value.new_zeros(()))
+        _check_floating(name, value)
+        padded = torch.where(mask > 0, self._pad(value.float()), 0.0)
         _check_finite(f"{name} at trusted pixels", padded)
         return View(padded, mask)
+
+
+def _check_floating(name: str, x: Tensor) -> None:
+    if not x.is_floating_point():
+        raise ValueError(f"{name}: got {x.dtype}, wanted floating point")
 
 
 def _check_finite(name: str, x: Tensor) -> None:

@@ -14,13 +14,15 @@ Preset = Backbone
 
 
 def _check_choices(config: Any) -> None:
-    """Refuse a value that is not among a ``Literal`` field's choices, naming the field."""
+    """Refuse a value that is not among a ``Literal`` or ``bool`` field's choices, naming the field."""
     hints = get_type_hints(type(config))
     for entry in fields(config):
-        choices = get_args(hints[entry.name]) if "Literal" in str(hints[entry.name]) else ()
+        hint = hints[entry.name]
+        choices = (True, False) if hint is bool else get_args(hint) if "Literal" in str(hint) else ()
         value = getattr(config, entry.name)
         if choices and value not in choices:
-            raise ValueError(f"{type(config).__name__}.{entry.name}: got {value!r}, wanted one of {', '.join(choices)}")
+            wanted = ", ".join(map(str, choices))
+            raise ValueError(f"{type(config).__name__}.{entry.name}: got {value!r}, wanted one of {wanted}")
 
 
 def _check_positive(config: Any, *names: str) -> None:
@@ -83,6 +85,10 @@ class PolarizationConfig:
         _check_positive(self, "pol_dim")
         if self.channels not in (1, 3):
             raise ValueError(f"PolarizationConfig.channels: got {self.channels!r}, wanted 1 or 3")
+        if not 0.0 <= self.pol_threshold <= 1.0:
+            raise ValueError(f"PolarizationConfig.pol_threshold: got {self.pol_threshold!r}, wanted 0 to 1")
+        if not self.threshold_slope > 0.0:
+            raise ValueError(f"PolarizationConfig.threshold_slope: got {self.threshold_slope!r}, wanted more than 0")
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,9 @@ class CrossPolConfig:
             object.__setattr__(self, "fusion", FusionConfig(**self.fusion))
         if isinstance(self.polarization, dict):
             object.__setattr__(self, "polarization", PolarizationConfig(**self.polarization))
+        for name, wanted in (("fusion", FusionConfig), ("polarization", PolarizationConfig)):
+            if not isinstance(getattr(self, name), wanted):
+                raise ValueError(f"CrossPolConfig.{name}: got {getattr(self, name)!r}, wanted a {wanted.__name__}")
         object.__setattr__(self, "refresh_after", tuple(self.refresh_after))
         _check_choices(self)
         _check_positive(self, "feature_dim", "context_dim", "hidden_dim", "correlation_levels", "correlation_radius")

@@ -246,7 +246,8 @@ class SafeCrossAttentionFusion(nn.Module):
 
     ``injected = P(attended)``, P zero-initialised, and with a merge ``P(attended) + mask * M([stereo, affine(pol)])``,
     M zero-initialised too: everything that polarization injects passes the gate
-    ``alpha = sigmoid(logit) * alpha_cap`` and is 0 for a sample without a valid cell. At initialisation the result is `stereo` bit for bit.
+    ``alpha = sigmoid(logit) * alpha_cap`` and is 0 for a sample without a valid cell. At initialisation the result is
+    `stereo` bit for bit.
 
     Args:
         dim: channels of the stereo features.

@@ -86,11 +86,23 @@ class CrossPol(
         self.alpha_cap: Tensor
         # Kept with the weights: a network trained for less than the warmup runs with the cap that it reached.
         self.register_buffer("alpha_cap", torch.tensor(alpha_cap(0)))
+        # What save_pretrained writes to config.json; by itself the mixin knows only what was passed in.
+        self._hub_mixin_config = config
 
     @classmethod
     def from_preset(cls, name: Preset = "blueprint", **changes: Any) -> CrossPol:
         """Build a preset with random weights; `changes` replace fields of its `CrossPolConfig`."""
         return cls(preset(name, **changes))
+
+    @classmethod
+    def _from_pretrained(cls, *, strict: bool = True, **arguments: Any) -> CrossPol:
+        """Build the network that config.json describes; weights that do not fit it are an error."""
+        if isinstance(arguments.get("config"), dict):
+            arguments["config"] = CrossPolConfig(**arguments["config"])
+        # The mixin takes the configuration's entry "fusion" for the component of that name.
+        if isinstance(arguments.get("fusion"), dict):
+            del arguments["fusion"]
+        return super()._from_pretrained(strict=strict, **arguments)
 
     def forward(
         self,

@@ -3,8 +3,8 @@
 Shapes: a picture or a map is (..., H, W), and the functions keep that shape whatever the leading dimensions are:
 (H, W), mono (B, 1, H, W) and colour (B, 3, H, W) alike. Stokes parameters add one dimension of three before height and
 width: (..., 3, H, W) holds S0, S1, S2. So `stokes` makes (B, 1, 3, H, W) of mono pictures (B, 1, H, W), and `dolp` of
-that is (B, 1, H, W) again, as the network takes it. Each colour has a polarization of its own; to join them, average the
-Stokes parameters over the colours, never DoLP or AoLP.
+that is (B, 1, H, W) again, as the network takes it. Each colour has a polarization of its own; to join them, average
+the Stokes parameters over the colours, never DoLP or AoLP.
 
 Units: intensities are linear (before any gamma), 0 black and 1 white where a function needs to know.
 

@@ -188,8 +188,9 @@ def _cross_terms(cos_i: Tensor, eta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Re(r_s r_p*) and Im(r_s r_p*) of the reflection, and t_s t_p, as power, of the transmission."""
     squared, y = _refract(cos_i, eta)
     x = eta**2 * cos_i
-    real = (cos_i - y) * (x - y) / ((cos_i + y) * (x + y))
-    passed = 4 * eta * cos_i * y / ((cos_i + y) * (x + y))
+    # Products of quotients, because quotients of products underflow near grazing incidence.
+    real = (cos_i - y) / (cos_i + y) * ((x - y) / (x + y))
+    passed = eta * (2 * cos_i / (cos_i + y)) * (2 * y / (x + y))
 
     # Beyond the critical angle y = -i q: r_s = (cos + i q) / (cos - i q), and r_p the same with x in place of cos.
     q = _root_where(squared < 0, -squared)

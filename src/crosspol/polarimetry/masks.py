@@ -11,7 +11,9 @@ from crosspol.polarimetry.focal_plane import DemosaicMethod, demosaic_reach
 __all__ = ["mosaic_validity", "validity"]
 
 
-def validity(i0: Tensor, i45: Tensor, i90: Tensor, i135: Tensor, dark: float = 0.01, saturated: float = 0.99) -> Tensor:
+def validity(
+    i0: Tensor, i45: Tensor, i90: Tensor, i135: Tensor, *, dark: float = 0.01, saturated: float = 0.99
+) -> Tensor:
     """Pixels of four separately taken angle pictures whose polarization can be trusted.
 
     For pictures that come from a mosaic use `mosaic_validity`: demosaicing averages a clipped sample with its
@@ -39,6 +41,7 @@ def mosaic_validity(
     raw: Tensor,
     bayer: str | None = None,
     method: DemosaicMethod = "edge-aware",
+    *,
     dark: float = 0.01,
     saturated: float = 0.99,
 ) -> Tensor:

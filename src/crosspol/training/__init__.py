@@ -1,1 +1,1 @@
-"""placeholder"""
+"""Loss, schedules, the loop and its checkpoints."""

@@ -1,14 +1,44 @@
-"""Configuration of a training run, under the blueprint's names (its section 6)."""
+"""Configuration of a training run, under the blueprint's names (its section 6), and the presets."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
 from crosspol.data.procedural import ProceduralConfig
 from crosspol.model import CrossPolConfig
 
 PRETRAINED = "raftstereo-sceneflow.pth"
+Precision = Literal["float32", "bfloat16", "float16"]
+TrainPreset = Literal["blueprint", "cpu-small", "cpu-tiny"]
+
+
+@dataclass(frozen=True)
+class MachineConfig:
+    """What a run is carried out with; none of it changes what is computed, beyond rounding."""
+
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: a GPU where there is one."""
+    devices: int | None = None
+    """Processes on each machine, one a device; None: as torchrun or SLURM says, else 1."""
+    nodes: int | None = None
+    """Machines; None: as torchrun or SLURM says, else 1."""
+    workers: int | None = None
+    """Processes that make samples, for each device; 0: none; None: one a free core, at most 8."""
+    prefetch: int = 4
+    """Batches that each of them keeps ready."""
+    timeout: int = 600
+    """Seconds to wait for another process of the run before giving up."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that nothing can be trained with."""
+        for name in ("devices", "nodes", "prefetch", "timeout"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"machine.{name}: got {value}, wanted at least 1")
+        if self.workers is not None and self.workers < 0:
+            raise ValueError(f"machine.workers: got {self.workers}, wanted at least 0")
 
 
 @dataclass(frozen=True)
@@ -18,44 +48,110 @@ class TrainConfig:
     network: CrossPolConfig = field(default_factory=CrossPolConfig)
     data: ProceduralConfig = field(default_factory=ProceduralConfig)
     """Training samples: an endless stream, so `data.length` is not read."""
+    machine: MachineConfig = field(default_factory=MachineConfig)
     pretrained: str = PRETRAINED
-    """Backbone weights to start from; "none" starts from random weights."""
+    """Backbone weights to start from (a file of RAFT-Stereo's authors); "none" starts from random weights."""
     seed: int = 0
-    """Of the network's random weights; `data.seed` draws the samples."""
+    """Of the network's random weights and dropout; `data.seed` draws the samples."""
     num_steps: int = 70_000
     batch_size: int = 8
+    """Samples of one optimizer step, over all devices and accumulated parts."""
     iters: int = 24
+    """Refinements in training."""
     valid_iters: int = 24
+    """Refinements in validation."""
     lr: float = 3e-4
     """Maximum of the one-cycle schedule for the backbone."""
     pol_lr_mult: float = 5.0
     """How much faster the polarization layers learn."""
     weight_decay: float = 1e-5
+    """Of everything but norms, biases and alpha."""
     gradient_clip: float = 1.0
     """Largest norm of the whole gradient."""
     gamma: float = 0.9
+    """How much less each earlier refinement weighs in the loss."""
     glass_weight: float = 5.0
+    """Weight of a glass pixel in the loss relative to any other."""
     pol_weight: float = 2.0
+    """Additional weight of a fully polarized pixel."""
     alpha_cap_start: float = 0.05
     alpha_cap_warmup: int = 5000
-    precision: Literal["float32", "bfloat16"] = "float32"
-    workers: int = 2
+    """Steps over which the cap on alpha grows to 1; 5000 belong to 70,000 steps."""
+    precision: Precision = "float32"
+    freeze_batch_norm: bool = False
+    """Normalise with the statistics that the weights came with, and leave these as they are."""
+    ema_decay: float = 0.0
+    """Validate and keep a moving average of the weights, e.g. 0.999; 0: the weights themselves."""
+    accumulate: int = 1
+    """Parts that a device's share of a batch is computed in: less memory, same gradient."""
+    checkpoint_activations: bool = False
+    """Compute each refinement again for its gradient instead of keeping it: less memory, more time."""
+    compile: bool = False
+    """Compile encoders and refinement (GPU; on a CPU it does not help)."""
+    max_skipped: int = 10
+    """Steps in a row that may be skipped for a loss or gradient that is not finite."""
     validate_every: int = 1000
     validate_samples: int = 32
+    """Scenes of the held-out part."""
     log_every: int = 10
     checkpoint_every: int = 500
+    keep_checkpoints: int = 3
+    """How many of the last checkpoints stay."""
+    tensorboard: bool = True
 
     def __post_init__(self) -> None:
         """Refuse values that nothing can be trained with."""
-        positive = ("num_steps", "batch_size", "iters", "valid_iters", "validate_every", "validate_samples", "log_every")
-        for name in (*positive, "checkpoint_every"):
+        at_least_one = ("num_steps", "batch_size", "iters", "valid_iters", "validate_every", "validate_samples")
+        at_least_one += ("log_every", "checkpoint_every", "keep_checkpoints", "accumulate", "max_skipped")
+        for name in at_least_one:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}, wanted at least 1")
-        for name in ("lr", "pol_lr_mult", "gradient_clip"):
-            if not getattr(self, name) > 0:
+        for name in ("lr", "pol_lr_mult", "gradient_clip", "gamma"):
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: got {getattr(self, name)}, wanted more than 0")
+        for name in ("weight_decay", "glass_weight", "pol_weight", "alpha_cap_warmup", "seed"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: got {getattr(self, name)}, wanted at least 0")
+        if not 0 <= self.alpha_cap_start <= 1:
+            raise ValueError(f"alpha_cap_start: got {self.alpha_cap_start}, wanted a number in [0, 1]")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay: got {self.ema_decay}, wanted a number in [0, 1)")
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"precision: got {self.precision!r}, wanted one of {', '.join(get_args(Precision))}")
         if self.network.polarization.channels != self.data.pol_channels:
             raise ValueError(
                 f"data.pol_channels: got {self.data.pol_channels}, wanted {self.network.polarization.channels} "
                 "as the network's polarization channels"
             )
+
+
+def train_preset(name: TrainPreset = "blueprint", **changes: Any) -> TrainConfig:
+    """Return the configuration of a preset, with `changes` to its fields.
+
+    ``blueprint`` is the blueprint's section 6. ``cpu-small`` (some hours on two cores) and ``cpu-tiny`` (minutes, to
+    see everything run) are shorter, start from random weights and shorten the alpha warmup in proportion.
+
+    Raises:
+        ValueError: the name is not a preset's, or a change is no legal value.
+    """
+    if name not in get_args(TrainPreset):
+        raise ValueError(f"preset: got {name!r}, wanted one of {', '.join(get_args(TrainPreset))}")
+    config = TrainConfig()
+    if name == "cpu-small":
+        config = _shortened(
+            5000, data=ProceduralConfig(size=(128, 192)), batch_size=4, iters=8, valid_iters=12,
+            precision="bfloat16", validate_every=500, validate_samples=16, checkpoint_every=100,
+        )  # fmt: skip
+    if name == "cpu-tiny":
+        config = _shortened(
+            300, network=CrossPolConfig(stem_stride=2), data=ProceduralConfig(size=(64, 96), layers=(2, 5)),
+            batch_size=2, iters=4, valid_iters=6,
+            validate_every=100, validate_samples=8, checkpoint_every=25,
+        )  # fmt: skip
+    return replace(config, **changes)
+
+
+def _shortened(num_steps: int, **changes: Any) -> TrainConfig:
+    full = TrainConfig()
+    warmup = round(full.alpha_cap_warmup / full.num_steps * num_steps)
+    return TrainConfig(num_steps=num_steps, alpha_cap_warmup=warmup, pretrained="none", **changes)

@@ -1,169 +1,275 @@
-"""The training loop."""
+"""The training loop: from the last checkpoint, or the start, to the last step."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
+import copy
+import errno
+import re
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Subset
+from lightning_fabric import Fabric
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from crosspol.data.procedural import ProceduralStereo
-from crosspol.data.sample import StereoBatch, stack
-from crosspol.metrics import epe
+from crosspol.data.sample import StereoSample
+from crosspol.errors import MissingFileError, RequestError
 from crosspol.model import CrossPol, alpha_cap
+from crosspol.training import checkpoints
 from crosspol.training.config import TrainConfig
-from crosspol.training.loss import sequence_loss
-from crosspol.training.optimization import gradient_norms, one_cycle, parameter_groups
-from crosspol.weights import load_raft_stereo
+from crosspol.training.config_file import differences, merge, write_config
+from crosspol.training.errors import Interrupted, TrainingError
+from crosspol.training.interruption import stop_requests
+from crosspol.training.journal import Journal
+from crosspol.training.launch import launch, layout
+from crosspol.training.memory import checkpoint_refinement
+from crosspol.training.optimization import parameter_groups
+from crosspol.training.panel import panel, scene_with_glass
+from crosspol.training.step import Forward, Run, train_step
+from crosspol.training.stream import Share, batches, default_workers, endless, shuffled
+from crosspol.training.validation import held_out, validate
+from crosspol.weights import RAFT_STEREO_ORIGIN, load_network, load_raft_stereo
 
-VALIDATION_SEED_OFFSET = 1_000_003
-"""Added to the data seed for the held-out part: no training run with a smaller seed ever sees those scenes."""
+CHECKPOINTS = "checkpoints"
+PANELS = "panels"
+BEST = "best"
+FINAL = "weights"
+
+_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|alloc.*failed", re.IGNORECASE)
+_LOST_PROCESS = re.compile(
+    r"connection (closed|reset|refused|was aborted)|broken pipe|gloo|nccl|timed? ?out|socket|store", re.IGNORECASE
+)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
-def train(config: TrainConfig, output: Path, device: str = "cpu", progress: bool = True) -> CrossPol:
-    """Train, or go on with the run whose checkpoint lies in `output`.
+def train(
+    config: TrainConfig,
+    output: Path,
+    *,
+    allow_changes: bool = False,
+    progress: bool = True,
+    samples: Dataset[StereoSample] | None = None,
+    validation_samples: Dataset[StereoSample] | None = None,
+) -> CrossPol:
+    """Train, or go on with the run whose checkpoints lie in `output`.
 
-    Writes ``config.json``, ``log.jsonl``, ``checkpoint.pt`` and at the end ``weights/``.
+    Writes ``config.json`` (reproduces the run), ``log.jsonl``, ``tensorboard/``, ``panels/``, ``checkpoints/``, the
+    best weights so far into ``best/`` and at the end the last ones into ``weights/``.
+
+    Args:
+        config: what to train.
+        output: folder of the run; made if needed.
+        allow_changes: go on although the configuration is not the one that the run was started with.
+        progress: show a progress bar.
+        samples: a data set of one's own with a length; every epoch is shuffled anew. None: the endless procedural one.
+        validation_samples: likewise; the first `config.validate_samples` count. None: the held-out procedural part.
+
+    Returns:
+        The network with its last weights (their moving average, where one is kept), in evaluation mode.
 
     Raises:
-        FloatingPointError: the loss is not finite.
+        RequestError: something that was asked for cannot be done; nothing was written.
+        TrainingError: the run cannot go on.
+        Interrupted: SIGTERM or SIGINT came, and the checkpoint is written.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "config.json").write_text(json.dumps(asdict(config), indent=2))
-    torch.manual_seed(config.seed)
-    net = CrossPol(config.network).to(device)
-    checkpoint = output / "checkpoint.pt"
-    if config.pretrained != "none" and not checkpoint.exists():
-        print(load_raft_stereo(net, config.pretrained))
-    optimizer = torch.optim.AdamW(
-        parameter_groups(net, config.lr, config.pol_lr_mult, config.weight_decay), lr=config.lr
-    )
-    schedule = one_cycle(optimizer, config.num_steps)
-    step = _resume(checkpoint, net, optimizer, schedule) if checkpoint.exists() else 0
-
-    started, first = time.monotonic(), step
-    bar = tqdm(total=config.num_steps, initial=step, unit="step", disable=not progress)
-    with (output / "log.jsonl").open("a", buffering=1) as log:
-        for batch in _batches(config, step):
-            record = training_step(config, net, optimizer, schedule, batch.to(device), step)
-            step += 1
-            net.alpha_cap.fill_(alpha_cap(step, config.alpha_cap_start, config.alpha_cap_warmup))
-            bar.update()
-            bar.set_postfix(loss=f"{record['loss']:.2f}", epe=f"{record['epe']:.2f}", alpha=f"{record['alpha']:.1e}")
-            last = step == config.num_steps
-            if step % config.validate_every == 0 or last:
-                record |= {f"valid_{name}": value for name, value in validate(config, net, device).items()}
-            if step % config.log_every == 0 or step % config.validate_every == 0 or last:
-                elapsed = time.monotonic() - started
-                log.write(json.dumps({"step": step, "seconds_per_step": elapsed / (step - first), **record}) + "\n")
-            if step % config.checkpoint_every == 0 or last:
-                _save(checkpoint, net, optimizer, schedule, step)
-    bar.close()
-    net.save_pretrained(output / "weights")
-    return net.eval()
+    world = 1
+    try:
+        world = _count_processes(config)
+        fabric = launch(config.machine, config.precision, find_unused=_leaves_parameters_out(config))
+        return _train(config, output, fabric, allow_changes, progress, samples, validation_samples)
+    except (OSError, MemoryError, RuntimeError) as error:
+        cause = _explain(error, config, output, world)
+        if cause is None:
+            raise
+        raise TrainingError(cause) from error
 
 
-def training_step(
+def _train(
     config: TrainConfig,
-    net: CrossPol,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    batch: StereoBatch,
-    step: int,
-) -> dict[str, Any]:
-    """Take one optimizer step on a batch and return what is worth logging."""
-    net.train()
-    with torch.autocast(batch.left.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        out = net(**batch.inputs(), iters=config.iters)
-    pol = None if batch.pol_left is None or batch.valid_left is None else batch.pol_left[:, -1:] * batch.valid_left
-    loss = sequence_loss(
-        out.predictions, batch.disparity, batch.valid, batch.glass, pol,
-        config.gamma, config.glass_weight, config.pol_weight,
-    )  # fmt: skip
-    if not math.isfinite(loss.item()):
-        raise FloatingPointError(f"step {step}: the loss is {loss.item()} for {', '.join(batch.identity)}")
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    norms = gradient_norms(net)
-    torch.nn.utils.clip_grad_norm_(net.parameters(), config.gradient_clip)
-    rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
-    optimizer.step()
-    schedule.step()
-    glass = batch.glass > 0
-    return {
-        "loss": loss.item(),
-        "epe": float((out.disparity - batch.disparity).abs()[batch.valid > 0].mean()),
-        "alpha": float(net.fusion.alpha(net.alpha_cap)) if hasattr(net.fusion, "alpha") else 0.0,
-        "alpha_cap": float(net.alpha_cap),
-        "injected_glass": float(out.polarization_use[glass].mean()) if glass.any() else None,
-        "injected_elsewhere": float(out.polarization_use[~glass].mean()),
-        "lr": rates,
-        "gradient_norm": norms,
-    }
+    output: Path,
+    fabric: Fabric,
+    allow_changes: bool,
+    progress: bool,
+    samples: Dataset[StereoSample] | None,
+    validation_samples: Dataset[StereoSample] | None,
+) -> CrossPol:
+    if config.batch_size < fabric.world_size:
+        raise RequestError(f"batch_size: got {config.batch_size}, wanted at least 1 for each of {fabric.world_size} processes")
+    say = print if fabric.is_global_zero and progress else _silent
+    state, damaged = checkpoints.read_latest(output / CHECKPOINTS)
+    for line in damaged:
+        say(f"{line}; going back to the one before", file=sys.stderr)
+    if state is None and damaged:
+        raise TrainingError(f"{output / CHECKPOINTS}: no checkpoint is whole; another --output starts anew")
+    if state is not None and not allow_changes:
+        _refuse_changes(config, state, output)
+    run = _build(config, fabric, state, say)
+    journal = _open_output(run, output) if fabric.is_global_zero else None
+    fabric.barrier()
+    try:
+        with stop_requests() as request:
+            _loop(run, output, journal, lambda: request.signal_number, progress, samples, validation_samples)
+    finally:
+        if journal is not None:
+            journal.close()
+    final = (run.net if run.average is None else run.average).eval()
+    if fabric.is_global_zero:
+        checkpoints.write_weights(final, output / FINAL)
+    fabric.barrier()
+    return final
 
 
-@torch.no_grad()
-def validate(config: TrainConfig, net: CrossPol, device: str) -> dict[str, float]:
-    """Return mean EPE (px) over the scenes of the held-out part: all pixels, glass, background."""
-    net.eval()
-    held_out = ProceduralStereo(
-        replace(config.data, seed=config.data.seed + VALIDATION_SEED_OFFSET, length=config.validate_samples)
-    )
-    errors: dict[str, list[torch.Tensor]] = {"epe": [], "epe_glass": [], "epe_background": []}
-    for batch in DataLoader(held_out, batch_size=1, collate_fn=stack, num_workers=0):
-        batch = batch.to(device)
-        disparity = net(**batch.inputs(), iters=config.valid_iters).disparity
-        for name, mask in (
-            ("epe", batch.valid),
-            ("epe_glass", batch.valid * batch.glass),
-            ("epe_background", batch.valid * (1 - batch.glass)),
-        ):
-            errors[name].append(epe(disparity, batch.disparity, mask))
-    return {name: float(torch.cat(values).nanmean()) for name, values in errors.items()}
+def _build(config: TrainConfig, fabric: Fabric, state: dict[str, Any] | None, say: Callable[..., None]) -> Run:
+    """Build the run as it stands: at its start, or where the checkpoint left it."""
+    torch.manual_seed(config.seed)
+    net = CrossPol(config.network)
+    if state is None and config.pretrained != "none":
+        say(_load_pretrained(net, config.pretrained))
+    net.alpha_cap.fill_(alpha_cap(0, config.alpha_cap_start, config.alpha_cap_warmup))
+    if state is not None:
+        _load_network_state(net, state["network"])
+    net = net.to(fabric.device)
+    average = copy.deepcopy(net).requires_grad_(False) if config.ema_decay else None
+    if average is not None and state is not None and state["average"] is not None:
+        _load_network_state(average, state["average"])
+    optimizer = torch.optim.AdamW(parameter_groups(net, config.lr, config.pol_lr_mult, config.weight_decay), lr=config.lr)
+    if config.checkpoint_activations:
+        checkpoint_refinement(net)
+    if config.compile:
+        net.encoders.compile()
+        net.update.compile()
+    model, wrapped = fabric.setup(Forward(net), optimizer)
+    run = Run(config, fabric, net, model, wrapped, average)
+    # Dropout differs between processes; the weights above do not.
+    torch.manual_seed(config.seed + 1 + fabric.global_rank)
+    if state is not None:
+        _restore(run, optimizer, state)
+        say(f"going on after step {run.step} of {config.num_steps}")
+    return run
 
 
-def _batches(config: TrainConfig, step: int) -> Iterator[StereoBatch]:
-    """Yield the batches from `step` on; sample i of the stream is the same whatever came before."""
-    samples = ProceduralStereo(replace(config.data, length=config.num_steps * config.batch_size))
-    rest = Subset(samples, range(step * config.batch_size, len(samples)))
-    yield from DataLoader(
-        rest, config.batch_size, collate_fn=stack, num_workers=config.workers, persistent_workers=config.workers > 0
-    )
-
-
-def _save(
-    path: Path,
-    net: CrossPol,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    step: int,
-) -> None:
-    state = {
-        "network": net.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-        "step": step,
-        "random": torch.get_rng_state(),
-    }
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
-
-
-def _resume(
-    path: Path, net: CrossPol, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler
-) -> int:
-    state = torch.load(path, weights_only=True)
-    net.load_state_dict(state["network"])
+def _restore(run: Run, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    options = [{name: group[name] for name in ("name", "max_lr", "weight_decay")} for group in optimizer.param_groups]
     optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    torch.set_rng_state(state["random"])
-    return int(state["step"])
+    # An allowed change of the rates counts from here on.
+    for group, wanted in zip(optimizer.param_groups, options, strict=True):
+        group.update(wanted)
+    if run.scaler is not None and state["scaler"]:
+        run.scaler.load_state_dict(state["scaler"])
+    for name in ("step", "position", "skipped", "skipped_in_a_row", "best"):
+        setattr(run, name, state[name])
+    if run.fabric.global_rank < len(state["random"]):
+        checkpoints.set_random_states(state["random"][run.fabric.global_rank])
+
+
+def _loop(
+    run: Run,
+    output: Path,
+    journal: Journal | None,
+    asked_to_stop: Callable[[], int],
+    progress: bool,
+    samples: Dataset[StereoSample] | None,
+    validation_samples: Dataset[StereoSample] | None,
+) -> None:
+    config, fabric = run.config, run.fabric
+    validation: Dataset[StereoSample] = validation_samples or held_out(config.data, config.validate_samples)
+    scene = scene_with_glass(validation, config.validate_samples) if journal is not None else None
+    stream = _stream(run, samples)
+    bar = tqdm(
+        total=config.num_steps, initial=run.step, unit="step", disable=journal is None or not progress, file=sys.stderr
+    )
+    clock = _Clock()
+    with bar:
+        while run.step < config.num_steps:
+            with clock.waiting():
+                parts = next(stream)
+            record, signal_number = train_step(run, parts, asked_to_stop())
+            clock.steps += 1
+            bar.update()
+            bar.set_postfix(
+                loss=f"{record['loss']:.2f}",
+                epe="-" if record["epe"] is None else f"{record['epe']:.2f}",
+                alpha=f"{record['alpha']:.1e}",
+                cap=f"{record['alpha_cap']:.2f}",
+            )
+            last = run.step == config.num_steps
+            due = run.step % config.validate_every == 0 or last
+            if due:
+                record["valid"] = _validate(run, validation, output)
+                if journal is not None and scene is not None:
+                    _draw(run, scene, output, journal)
+            if journal is not None and (due or run.step % config.log_every == 0 or "skipped" in record or signal_number):
+                journal.write({"step": run.step, **record, **clock.read()})
+            if run.step % config.checkpoint_every == 0 or last or signal_number:
+                _checkpoint(run, output, journal)
+            if signal_number and not last:
+                raise Interrupted(signal_number, run.step)
+
+
+def _stream(run: Run, samples: Dataset[StereoSample] | None) -> Any:
+    config, fabric = run.config, run.fabric
+    workers = config.machine.workers
+    if workers is None:
+        workers = default_workers(layout(config.machine)[0])
+    order: Callable[[int], int] = endless
+    if samples is None:
+        samples = ProceduralStereo(replace(config.data, length=sys.maxsize))
+    else:
+        order = shuffled(len(samples), config.data.seed)  # type: ignore[arg-type]
+    return batches(
+        samples,
+        order,
+        config.batch_size,
+        config.num_steps - run.step,
+        Share(fabric.global_rank, fabric.world_size, config.accumulate),
+        run.position,
+        workers,
+        config.machine.prefetch,
+    )
+
+
+def _validate(run: Run, samples: Dataset[StereoSample], output: Path) -> dict[str, float]:
+    """Validate, and keep the weights if they are the best so far."""
+    net = run.net if run.average is None else run.average
+    errors = validate(net, samples, run.config.validate_samples, run.config.valid_iters, run.fabric)
+    if errors["score"] < run.best:
+        run.best = errors["score"]
+        if run.fabric.is_global_zero:
+            checkpoints.write_weights(net, output / BEST)
+            chosen = {"step": run.step, **errors}
+            checkpoints.write_atomically(output / BEST / "validation.json", (repr_json(chosen)).encode())
+    return errors
+
+
+def _draw(run: Run, scene: StereoSample, output: Path, journal: Journal) -> None:
+    net = run.net if run.average is None else run.average
+    png, picture = panel(net, scene, run.config.valid_iters, f"step {run.step}")
+    checkpoints.write_atomically(output / PANELS / f"step-{run.step:08d}.png", png)
+    journal.picture("panel", picture, run.step)
+
+
+def _checkpoint(run: Run, output: Path, journal: Journal | None) -> None:
+    """Write a checkpoint; every process gives its random state, the first one writes."""
+    states: list[Any] = [checkpoints.random_states()]
+    if run.fabric.world_size > 1:
+        states = [None] * run.fabric.world_size
+        torch.distributed.all_gather_object(states, checkpoints.random_states())
+    if journal is not None:
+        journal.flush()
+        state = {
+            "network": run.net.state_dict(),
+            "average": None if run.average is None else run.average.state_dict(),
+            "optimizer": run.optimizer.state_dict(),
+            "scaler": None if run.scaler is None else run.scaler.state_dict(),
+            **{name: getattr(run, name) for name in ("step", "position", "skipped", "skipped_in_a_row", "best")},
+            "random": states,
+            "config": _plain_config(run.config),
+        }
+        checkpoints.write_checkpoint(output / CHECKPOINTS, run.step, state, run.config.keep_checkpoints)
+    run.fabric.barrier()

@@ -1,59 +1,65 @@
-"""Parameter groups, optimizer and learning-rate schedule."""
+"""Parameter groups, learning rates, gradient norms."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import nn
 
 from crosspol.model import CrossPol
 
+# The schedule is spread over a few steps more, so that the last rate is above 0 (RAFT-Stereo: 100).
+_MARGIN = 100
+_INITIAL_DIVISOR = 25.0
+_FINAL_DIVISOR = 1e4
 
-def parameter_groups(net: CrossPol, lr: float, pol_lr_mult: float = 5.0, weight_decay: float = 1e-5) -> list[dict]:
+
+def parameter_groups(
+    net: CrossPol, lr: float, pol_lr_mult: float = 5.0, weight_decay: float = 1e-5
+) -> list[dict[str, Any]]:
     """Split the parameters into backbone and polarization, each with and without weight decay.
 
     Polarization is the polarization encoder and the fusion; its learning rate is `pol_lr_mult` times the backbone's
     (blueprint section 6). Norms, biases and alpha have fewer than two dimensions and are not decayed.
 
     Returns:
-        Groups for a torch optimizer, each with a ``name``; empty groups are left out.
+        Groups for a torch optimizer, each with a ``name`` and its own maximum ``max_lr``; empty groups are left out.
     """
-    groups: dict[str, dict] = {}
+    groups: dict[str, dict[str, Any]] = {}
     for name, parameter in net.named_parameters():
         if not parameter.requires_grad:
             continue
         polarized = name.startswith(("polarization_encoder.", "fusion."))
         decayed = parameter.dim() >= 2
         key = ("polarization" if polarized else "backbone") + ("" if decayed else ", no decay")
-        group = groups.setdefault(
-            key,
-            {
-                "name": key,
-                "params": [],
-                "lr": lr * (pol_lr_mult if polarized else 1.0),
-                "weight_decay": weight_decay if decayed else 0.0,
-            },
-        )
+        maximum = lr * (pol_lr_mult if polarized else 1.0)
+        options = {"name": key, "params": [], "lr": maximum, "max_lr": maximum}
+        group = groups.setdefault(key, {**options, "weight_decay": weight_decay if decayed else 0.0})
         group["params"].append(parameter)
     return [groups[key] for key in sorted(groups)]
 
 
-def one_cycle(
-    optimizer: torch.optim.Optimizer, num_steps: int, warmup_share: float = 0.01
-) -> torch.optim.lr_scheduler.LRScheduler:
-    """Return a linear one-cycle schedule over `num_steps` steps with one maximum per group.
+def one_cycle(step: int, num_steps: int, warmup_share: float = 0.01) -> float:
+    """Return the share of its maximum that a learning rate has at `step`.
 
-    Each group's present learning rate is its maximum: a scheduler given one scalar would overwrite them all
-    (FACTS 2.4).
+    Linear up from 1/25, then linear down to 1/250,000: the one-cycle schedule (Smith and Topin, 2018) as torch's
+    `OneCycleLR` computes it, but a function of the step alone, so that a resumed run, even one with another length,
+    needs nothing but its step.
     """
-    return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=[group["lr"] for group in optimizer.param_groups],
-        # The last scheduler step lands on total_steps - 1; a few more keep the final rate above 0 (RAFT-Stereo: 100).
-        total_steps=num_steps + 100,
-        pct_start=max(warmup_share, 2.0 / (num_steps + 100)),
-        anneal_strategy="linear",
-        cycle_momentum=False,
-    )
+    total = num_steps + _MARGIN
+    peak = max(warmup_share * total, 2.0) - 1
+    lowest, last = 1 / _INITIAL_DIVISOR, 1 / (_INITIAL_DIVISOR * _FINAL_DIVISOR)
+    if step <= peak:
+        return lowest + step / peak * (1 - lowest)
+    return max(1 + (step - peak) / (total - 1 - peak) * (last - 1), last)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, step: int, num_steps: int) -> None:
+    """Give every group its share of its own maximum: one maximum for all would undo `pol_lr_mult` (FACTS 2.4)."""
+    share = one_cycle(step, num_steps)
+    for group in optimizer.param_groups:
+        group["lr"] = share * group["max_lr"]
 
 
 def gradient_norms(net: nn.Module) -> dict[str, float]:

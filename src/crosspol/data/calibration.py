@@ -1,0 +1,546 @@
+"""Stereo calibrations: what calibration programs and data sets write, as one description in pixels and metres.
+
+Cameras look along +z, x points to the right in the picture and y down; pixel centres are integer coordinates. A point
+at X in the left camera's frame is at `rotation @ X + translation_m` in the right camera's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crosspol.data.images import read_bytes, write_bytes
+from crosspol.errors import MissingFileError, RequestError
+
+__all__ = ["CameraCalibration", "StereoCalibration", "read_calibration", "write_calibration"]
+
+Array: TypeAlias = NDArray[np.float64]
+
+_FORMATS = "OpenCV YAML/XML, ROS CameraInfo YAML, Middlebury or KITTI text, or calibration.json"
+_DISTORTION_COUNTS = (0, 4, 5, 8, 12, 14)
+_LARGEST_FILE = 1_000_000
+"""Bytes; a calibration has a few thousand."""
+_LONGEST_BASELINE_M = 5.0
+_EXACT = 1e-9
+"""How far a rectified pair's rotation and distortion may be from none."""
+
+
+@dataclass(frozen=True, eq=False)
+class CameraCalibration:
+    """One camera, in the model of OpenCV.
+
+    matrix: (3, 3), px: [[fx, s, cx], [0, fy, cy], [0, 0, 1]].
+    distortion: (N,), N one of 0, 4, 5, 8, 12, 14: k1, k2, p1, p2[, k3[, k4, k5, k6[, s1 to s4[, tx, ty]]]].
+    size: (width, height) of the pictures it was calibrated with, px; None where the file does not say.
+
+    Raises:
+        ValueError: a value of another shape, not finite, or a focal length that is not positive.
+    """
+
+    matrix: Array
+    distortion: Array
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "matrix", np.asarray(self.matrix, np.float64))
+        object.__setattr__(self, "distortion", np.asarray(self.distortion, np.float64).reshape(-1))
+        if self.matrix.shape != (3, 3) or not np.isfinite(self.matrix).all():
+            raise ValueError(f"found a camera matrix {_brief(self.matrix)}, wanted 3x3 finite numbers")
+        fx, fy = self.matrix[0, 0], self.matrix[1, 1]
+        if fx <= 0 or fy <= 0 or not np.allclose(self.matrix[[1, 2, 2, 2], [0, 0, 1, 2]], [0, 0, 0, 1]):
+            raise ValueError(
+                f"found a camera matrix {_brief(self.matrix)}, wanted [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] with "
+                "positive focal lengths"
+            )
+        if len(self.distortion) not in _DISTORTION_COUNTS or not np.isfinite(self.distortion).all():
+            counts = ", ".join(map(str, _DISTORTION_COUNTS))
+            raise ValueError(f"found distortion {_brief(self.distortion)}, wanted {counts} finite coefficients")
+        if self.size is not None and min(self.size) < 1:
+            raise ValueError(f"found a picture size of {self.size[0]}x{self.size[1]} px, wanted at least 1x1")
+
+
+@dataclass(frozen=True, eq=False)
+class StereoCalibration:
+    """Two cameras and where the right one is. A rectified pair is the case without rotation and distortion.
+
+    left, right: the cameras.
+    rotation: (3, 3), from the left camera's frame to the right one's.
+    translation_m: (3,), metres, likewise: (-baseline, 0, 0) for a rectified pair.
+
+    Raises:
+        ValueError: no rotation matrix, or a right camera that is not on the right.
+    """
+
+    left: CameraCalibration
+    right: CameraCalibration
+    rotation: Array
+    translation_m: Array
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rotation", np.asarray(self.rotation, np.float64))
+        object.__setattr__(self, "translation_m", np.asarray(self.translation_m, np.float64).reshape(-1))
+        rotation = self.rotation
+        # Files print few digits, so that the product of a rotation with its transpose is not exactly 1.
+        if (
+            rotation.shape != (3, 3)
+            or not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3)
+            or np.linalg.det(rotation) < 0
+        ):
+            raise ValueError(f"found a rotation {_brief(rotation)}, wanted a 3x3 rotation matrix")
+        if self.translation_m.shape != (3,) or not np.isfinite(self.translation_m).all():
+            raise ValueError(f"found a translation {_brief(self.translation_m)}, wanted 3 finite numbers")
+        x, y, z = -rotation.T @ self.translation_m
+        if not x > max(abs(y), abs(z)):
+            raise ValueError(
+                f"found the right camera at x {x:.4g}, y {y:.4g}, z {z:.4g} m from the left one, wanted it on the "
+                "right (x positive and the largest); are the views swapped?"
+            )
+
+    @classmethod
+    def of_rectified(
+        cls,
+        *,
+        fx: float,
+        fy: float,
+        cx_left: float,
+        cx_right: float,
+        cy: float,
+        baseline_m: float,
+        size: tuple[int, int] | None = None,
+    ) -> StereoCalibration:
+        """Describe a pair that is rectified already.
+
+        Args:
+            fx, fy: focal lengths of both views, px.
+            cx_left, cx_right: column of the principal point in each view, px.
+            cy: row of the principal points, px.
+            baseline_m: distance of the cameras, metres.
+            size: (width, height), px.
+
+        Raises:
+            ValueError: a value that is not finite, or a focal length or baseline that is not positive.
+        """
+        left, right = (
+            CameraCalibration(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), np.zeros(0), size)
+            for cx in (cx_left, cx_right)
+        )
+        return cls(left, right, np.eye(3), np.array([-baseline_m, 0, 0]))
+
+    @property
+    def rectified(self) -> bool:
+        """Whether rows correspond already: no rotation, no distortion, the same focal lengths and rows."""
+        same = np.delete(self.left.matrix - self.right.matrix, 2)  # all but cx, which may differ
+        rest = (same, self.left.distortion, self.right.distortion, self.rotation - np.eye(3), self.translation_m[1:])
+        return all(np.abs(values).max(initial=0) < _EXACT for values in rest)
+
+    @property
+    def fx(self) -> float:
+        """Focal length of the left view along rows, px; of a rectified pair that of both."""
+        return float(self.left.matrix[0, 0])
+
+    @property
+    def fy(self) -> float:
+        """Focal length of the left view along columns, px; of a rectified pair that of both."""
+        return float(self.left.matrix[1, 1])
+
+    @property
+    def cx_left(self) -> float:
+        """Column of the left view's principal point, px."""
+        return float(self.left.matrix[0, 2])
+
+    @property
+    def cx_right(self) -> float:
+        """Column of the right view's principal point, px: z = fx * baseline_m / (disparity + cx_right - cx_left)."""
+        return float(self.right.matrix[0, 2])
+
+    @property
+    def cy(self) -> float:
+        """Row of the left view's principal point, px; of a rectified pair that of both."""
+        return float(self.left.matrix[1, 2])
+
+    @property
+    def baseline_m(self) -> float:
+        """Distance between the cameras, metres."""
+        return float(np.linalg.norm(self.translation_m))
+
+
+def read_calibration(path: str | os.PathLike[str]) -> StereoCalibration:
+    """Read a stereo calibration; the contents decide which format it is.
+
+    - OpenCV YAML, XML or JSON with both cameras (``cameraMatrix1``, ``M1``, ``K1``; ``distCoeffs1``, ``D1``; ``R``,
+      ``T``; ``imageSize``, or ``image_width`` and ``image_height``), or a folder with ``intrinsics.yml`` and
+      ``extrinsics.yml``. OpenCV has no units: T is taken in metres.
+    - ROS CameraInfo YAML: the left camera's file, with the right camera's beside it (``left.yaml`` and
+      ``right.yaml``, ``cam_left_info.yaml`` and ``cam_right_info.yaml``), or the folder of ``left.yaml`` and
+      ``right.yaml``. The rectification and projection matrices say how the cameras stand to each other.
+    - Middlebury ``calib.txt`` (rectified; baseline in mm).
+    - KITTI ``calib.txt`` (``P2``, ``P3``, or without them ``P0``, ``P1``) and ``calib_cam_to_cam.txt`` (``P_rect_02``,
+      ``P_rect_03``, or 00 and 01): of the rectified pictures.
+    - ``calibration.json`` as `write_calibration` writes it (rectified; baseline in metres).
+
+    Warns in words where the baseline is longer than 5 m, which usually means millimetres.
+
+    Raises:
+        MissingFileError: there is no such file, or its other half is missing.
+        RequestError: the file is of no known format, or a value is missing or cannot be; the message names the key.
+    """
+    path = Path(path)
+    if path.is_dir():
+        calibration = _read_folder(path)
+    else:
+        text = _read_text(path)
+        calibration = _find_reader(path, text)(path, text)
+    if calibration.baseline_m > _LONGEST_BASELINE_M:
+        warnings.warn(
+            f"{path}: the baseline is {calibration.baseline_m:g} m, which is implausible: probably it is in mm, "
+            "wanted metres; disparity is right all the same, depth is not",
+            stacklevel=2,
+        )
+    return calibration
+
+
+def write_calibration(path: str | os.PathLike[str], calibration: StereoCalibration) -> Path:
+    """Write a rectified pair's calibration as ``calibration.json``, completely or not at all.
+
+    Keys: fx, fy, cx_left, cx_right, cy (px), baseline_m, and width and height (px) where they are known.
+
+    Raises:
+        ValueError: the pair is not rectified.
+        OSError: the folder is missing or cannot be written.
+    """
+    if not calibration.rectified:
+        raise ValueError(f"{path}: found a calibration of raw views, wanted that of a rectified pair")
+    names = ("fx", "fy", "cx_left", "cx_right", "cy", "baseline_m")
+    values: dict[str, float] = {name: getattr(calibration, name) for name in names}
+    if calibration.left.size is not None:
+        values["width"], values["height"] = calibration.left.size
+    return write_bytes(path, (json.dumps(values, indent=2) + "\n").encode())
+
+
+def _read_text(path: Path) -> str:
+    if path.is_file() and path.stat().st_size > _LARGEST_FILE:
+        raise RequestError(f"{path}: found {path.stat().st_size} bytes, wanted a calibration ({_FORMATS})")
+    return read_bytes(path).decode("utf-8", errors="replace")
+
+
+def _read_folder(folder: Path) -> StereoCalibration:
+    intrinsics, extrinsics = (_one_of(folder, stem) for stem in ("intrinsics", "extrinsics"))
+    if intrinsics is not None and extrinsics is not None:
+        return _from_opencv(intrinsics, _opencv_arrays(intrinsics) | _opencv_arrays(extrinsics))
+    left = _one_of(folder, "left")
+    if left is None:
+        raise MissingFileError(
+            f"{folder}: found neither left.yaml and right.yaml (ROS) nor intrinsics.yml and extrinsics.yml (OpenCV), "
+            "wanted a calibration"
+        )
+    return _read_ros(left, _read_text(left))
+
+
+def _one_of(folder: Path, stem: str) -> Path | None:
+    return next((path for suffix in (".yaml", ".yml") if (path := folder / f"{stem}{suffix}").is_file()), None)
+
+
+def _find_reader(path: Path, text: str) -> Any:
+    """Tell the format by what only it has."""
+    if "opencv-matrix" in text or "<opencv_storage" in text or text.startswith("%YAML"):
+        return lambda path, text: _from_opencv(path, _opencv_arrays(path))
+    signs = {
+        r"\s*\{": _read_json,
+        r"(?m)^\s*cam0\s*=": _read_middlebury,
+        r"(?m)^P(_rect_0)?[0-3]\s*:": _read_kitti,
+        r"(?m)^(camera_matrix|projection_matrix|[KkPp])\s*:": _read_ros,
+    }
+    for sign, reader in signs.items():
+        if re.search(sign, text) if sign.startswith("(?m)") else re.match(sign, text):
+            return reader
+    raise RequestError(f"{path}: found no calibration of a known format, wanted {_FORMATS}")
+
+
+def _read_json(path: Path, text: str) -> StereoCalibration:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"{path}: not a complete JSON file ({error})") from error
+    number = partial(_number, path, values)
+    size = (number("width", whole=True), number("height", whole=True)) if {"width", "height"} & values.keys() else None
+    names = ("fx", "fy", "cx_left", "cx_right", "cy", "baseline_m")
+    return _rectified(path, size=size, **{name: number(name) for name in names})
+
+
+def _read_middlebury(path: Path, text: str) -> StereoCalibration:
+    entries = dict(re.findall(r"(?m)^\s*(\w+)\s*=\s*(.*?)\s*$", text))
+    left, right = (
+        _checked(path, key, _numbers(path, key, re.split(r"[\[\];,\s]+", entries.get(key, "").strip("[]; "))), 9)
+        for key in ("cam0", "cam1")
+    )
+    number = partial(_number, path, entries)
+    size = (number("width", whole=True), number("height", whole=True)) if {"width", "height"} & entries.keys() else None
+    return _rectified(
+        path,
+        fx=left[0],
+        fy=left[4],
+        cx_left=left[2],
+        # `doffs` is this difference, rounded; the matrices have it exactly.
+        cx_right=right[2],
+        cy=left[5],
+        baseline_m=number("baseline") / 1000,
+        size=size,
+    )
+
+
+def _read_kitti(path: Path, text: str) -> StereoCalibration:
+    entries = {key: value.split() for key, value in re.findall(r"(?m)^\s*(\w+)\s*:\s*(.*?)\s*$", text)}
+    prefix = "P_rect_0" if any(key.startswith("P_rect_0") for key in entries) else "P"
+    first = 2 if f"{prefix}2" in entries or f"{prefix}3" in entries else 0
+    keys = (f"{prefix}{first}", f"{prefix}{first + 1}")
+    left, right = (_checked(path, key, _numbers(path, key, entries.get(key, ())), 12) for key in keys)
+    size = None
+    if f"S_rect_0{first}" in entries:
+        width, height = _checked(
+            path, f"S_rect_0{first}", _numbers(path, f"S_rect_0{first}", entries[f"S_rect_0{first}"]), 2
+        )
+        size = (int(width), int(height))
+    return _rectified(
+        path,
+        fx=left[0],
+        fy=left[5],
+        cx_left=left[2],
+        cx_right=right[2],
+        cy=left[6],
+        # Both matrices start from camera 0, so that the pair's own baseline is the difference.
+        baseline_m=left[3] / _nonzero(path, keys[0], left[0]) - right[3] / _nonzero(path, keys[1], right[0]),
+        size=size,
+    )
+
+
+def _rectified(path: Path, **values: Any) -> StereoCalibration:
+    try:
+        return StereoCalibration.of_rectified(**values)
+    except ValueError as error:
+        raise RequestError(f"{path}: {error}") from error
+
+
+# The names under which programs store a camera's matrices, in lower case without underscores; {} is 1 or left, ...
+_SIDES = (("1", "left", "l"), ("2", "right", "r"))
+_MATRIX = ("cameramatrix{}", "{}cameramatrix", "m{}", "k{}", "cm{}", "intrinsic{}", "intrinsicmatrix{}", "mtx{}")
+_DISTORTION = ("distcoeffs{}", "{}distcoeffs", "d{}", "dist{}", "distortion{}", "distortioncoefficients{}", "dc{}")
+_ROTATION = ("r", "rotation", "rotationmatrix", "rot", "om", "rvec")
+_TRANSLATION = ("t", "translation", "translationvector", "trans", "tvec")
+_SIZE = ("imagesize", "size", "imsize", "imgsize")
+_WIDTH, _HEIGHT = ("imagewidth", "width", "w"), ("imageheight", "height", "h")
+
+
+def _from_opencv(path: Path, arrays: Mapping[str, Array]) -> StereoCalibration:
+    """A calibration from the arrays of an OpenCV file, under names without case and underscores."""
+
+    def find(what: str, names: Iterable[str], counts: tuple[int, ...]) -> Array:
+        present = [name for name in names if name in arrays]
+        fitting = [name for name in present if arrays[name].size in counts]
+        if fitting:
+            return arrays[fitting[0]]
+        if present:
+            raise RequestError(
+                f"{path}: {present[0]}: found {arrays[present[0]].size} numbers, wanted {' or '.join(map(str, counts))}"
+            )
+        raise RequestError(f"{path}: found no {what}, wanted it under a name such as {', '.join(list(names)[:3])}")
+
+    if size_name := next((name for name in _SIZE if name in arrays and arrays[name].size == 2), None):
+        size = (int(arrays[size_name][0]), int(arrays[size_name][1]))
+    elif any(name in arrays for name in _WIDTH):
+        size = (int(find("width", _WIDTH, (1,))[0]), int(find("height", _HEIGHT, (1,))[0]))
+    else:
+        size = None
+    cameras = []
+    for sides, view in zip(_SIDES, ("left", "right"), strict=True):
+        names, distortion_names = (
+            [name.format(side) for name in all_ for side in sides] for all_ in (_MATRIX, _DISTORTION)
+        )
+        matrix = find(f"camera matrix of the {view} view", names, (9,))
+        distortion = find(f"distortion of the {view} view", distortion_names, _DISTORTION_COUNTS)
+        cameras.append(_camera(f"{path}: {view} view", matrix, distortion, size))
+    rotation = find("rotation", _ROTATION, (9, 3))
+    if rotation.size == 3:
+        import cv2
+
+        rotation = np.asarray(cv2.Rodrigues(rotation)[0])
+    translation = find("translation", _TRANSLATION, (3,))
+    return _stereo(path, cameras[0], cameras[1], rotation.reshape(3, 3), translation)
+
+
+def _opencv_arrays(path: Path) -> dict[str, Array]:
+    """Every number, list of numbers and matrix at the top of an OpenCV file, flat."""
+    import cv2
+
+    text = _read_text(path)
+    level = cv2.utils.logging.getLogLevel()
+    # The parser prints its own complaints; the one line that the caller gets is ours.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        storage = cv2.FileStorage(text, cv2.FileStorage_READ | cv2.FileStorage_MEMORY)
+        root = storage.root()
+        if not root.isMap():
+            raise RequestError(f"{path}: found no names in it, wanted an OpenCV calibration")
+        arrays = {}
+        for key in root.keys():  # noqa: SIM118  a FileNode, not a dict
+            values = _opencv_values(root.getNode(key))
+            if values is not None:
+                arrays[key.lower().replace("_", "")] = np.array(values, np.float64)
+        return arrays
+    except (cv2.error, SystemError) as error:
+        # SystemError is what a constructor of OpenCV 5 that raised looks like from Python.
+        cause = error.__cause__ if isinstance(error, SystemError) and error.__cause__ else error
+        reason = (str(cause).strip().splitlines() or ["it cannot be parsed"])[0]
+        raise RequestError(f"{path}: not a complete OpenCV file ({reason})") from error
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
+def _opencv_values(node: Any) -> list[float] | None:
+    """The numbers of a node; None where it holds something else."""
+    if node.isInt() or node.isReal():
+        return [node.real()]
+    if node.isMap() and "data" in node.keys():  # noqa: SIM118  a FileNode, not a dict
+        # Read as a list, not as a matrix, whose memory would follow the rows and columns that the header claims.
+        return _opencv_values(node.getNode("data"))
+    if not node.isSeq() or not node.size():
+        return [] if node.isSeq() else None
+    values: list[float] = []
+    for index in range(node.size()):
+        inner = _opencv_values(node.at(index))
+        if inner is None:
+            return None
+        values += inner
+    return values
+
+
+def _read_ros(path: Path, text: str) -> StereoCalibration:
+    partner = _right_file(path)
+    views = [(path, _ros_fields(path, text)), (partner, _ros_fields(partner, _read_text(partner)))]
+    cameras, rectifications, projections = [], [], []
+    for file, fields_ in views:
+        model = fields_.get("distortion_model") or "plumb_bob"
+        if model not in ("plumb_bob", "rational_polynomial"):
+            raise RequestError(
+                f"{file}: distortion_model: found {model!r}, wanted plumb_bob or rational_polynomial (no fisheye)"
+            )
+        size = None
+        for width, height in (("image_width", "image_height"), ("width", "height")):
+            if width in fields_:
+                size = (_number(file, fields_, width, whole=True), _number(file, fields_, height, whole=True))
+        matrix = _ros_array(file, fields_, ("camera_matrix", "K", "k"), (9,))
+        distortion = _ros_array(file, fields_, ("distortion_coefficients", "D", "d"), _DISTORTION_COUNTS)
+        cameras.append(_camera(str(file), matrix, distortion, size))
+        rectifications.append(_ros_array(file, fields_, ("rectification_matrix", "R", "r"), (9,)).reshape(3, 3))
+        projections.append(_ros_array(file, fields_, ("projection_matrix", "P", "p"), (12,)).reshape(3, 4))
+    left, right = (
+        projection[:, 3] / _nonzero(file, "projection matrix", projection[0, 0])
+        for projection, (file, _) in zip(projections, views, strict=True)
+    )
+    offset = np.array([right[0] - left[0], 0, 0])
+    if not offset[0] < 0:
+        raise RequestError(
+            f"{partner}: projection matrix: found a baseline of {-offset[0]:g} m (P[0][3] / P[0][0]), wanted a "
+            "positive one; are the views swapped?"
+        )
+    # Both rectified frames are parallel and the right one is `offset` away: go there from the left and back to raw.
+    back = rectifications[1].T
+    return _stereo(path, cameras[0], cameras[1], back @ rectifications[0], back @ offset)
+
+
+def _right_file(left: Path) -> Path:
+    """The right camera's file beside the left one's, by its name."""
+    for word, other in (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT")):
+        if word in left.name:
+            right = left.with_name(left.name.replace(word, other))
+            if not right.is_file():
+                raise MissingFileError(f"{right}: no such file, wanted the right camera's half of {left}")
+            return right
+    raise RequestError(f"{left}: found one camera's calibration, wanted the left one's under a name with 'left' in it")
+
+
+def _ros_fields(path: Path, text: str) -> Mapping[str, Any]:
+    import yaml
+
+    try:
+        values = next(iter(yaml.safe_load_all(text)), None)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise RequestError(f"{path}: not a complete YAML file ({reason})") from error
+    if not isinstance(values, dict):
+        raise RequestError(f"{path}: found {type(values).__name__}, wanted a CameraInfo with camera_matrix and others")
+    return values
+
+
+def _ros_array(path: Path, fields: Mapping[str, Any], names: tuple[str, ...], counts: tuple[int, ...]) -> Array:
+    key = next((name for name in names if name in fields), names[0])
+    value = fields.get(key)
+    return _checked(path, key, _numbers(path, key, value.get("data") if isinstance(value, dict) else value), *counts)
+
+
+def _camera(where: str, matrix: Array, distortion: Array, size: tuple[int, int] | None) -> CameraCalibration:
+    try:
+        return CameraCalibration(matrix.reshape(3, 3), distortion, size)
+    except ValueError as error:
+        raise RequestError(f"{where}: {error}") from error
+
+
+def _stereo(
+    path: Path, left: CameraCalibration, right: CameraCalibration, rotation: Array, translation: Array
+) -> StereoCalibration:
+    try:
+        return StereoCalibration(left, right, rotation, translation)
+    except ValueError as error:
+        raise RequestError(f"{path}: {error}") from error
+
+
+def _number(path: Path, values: Mapping[str, Any], key: str, whole: bool = False) -> Any:
+    """A number under a key, as float or int."""
+    if key not in values:
+        raise RequestError(f"{path}: found no {key}, wanted a number")
+    number = _numbers(path, key, [values[key]])[0]
+    if whole and number != round(number):
+        raise RequestError(f"{path}: {key}: found {number:g}, wanted a whole number")
+    return round(number) if whole else float(number)
+
+
+def _numbers(path: Path, key: str, values: Any) -> Array:
+    """Numbers that a text file may hold as text."""
+    if values is None or isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise RequestError(f"{path}: {key}: found {_brief(values)}, wanted a list of numbers")
+    try:
+        numbers = np.array([float(value) for value in values if value != ""], np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RequestError(f"{path}: {key}: found {_brief(values)}, wanted numbers") from error
+    if not np.isfinite(numbers).all():
+        raise RequestError(f"{path}: {key}: found {_brief(numbers)}, wanted finite numbers")
+    return numbers
+
+
+def _checked(path: Path, key: str, numbers: Array, *counts: int) -> Array:
+    if len(numbers) not in counts:
+        wanted = " or ".join(map(str, counts))
+        raise RequestError(f"{path}: {key}: found {len(numbers) or 'no'} numbers, wanted {wanted}")
+    return numbers
+
+
+def _nonzero(path: Path, key: str, focal: float) -> float:
+    if not focal > 0 or not math.isfinite(focal):
+        raise RequestError(f"{path}: {key}: found a focal length of {focal:g} px, wanted a positive one")
+    return focal
+
+
+def _brief(value: Any) -> str:
+    """A value in a few characters on one line."""
+    text = " ".join((str(value.tolist()) if isinstance(value, np.ndarray) else repr(value)).split())
+    return text if len(text) <= 100 else f"{text[:97]}..."

@@ -1,0 +1,146 @@
+"""A run's configuration as a file: YAML or JSON in, JSON out, and what differs between two of them."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+from dataclasses import asdict, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from crosspol.errors import MissingFileError, RequestError
+from crosspol.training.config import TrainConfig
+
+# What a resumed run may have otherwise without a word: nothing that is computed depends on it.
+_FREE = ("machine.", "log_every", "checkpoint_every", "keep_checkpoints", "tensorboard", "compile")
+
+
+def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
+    """Read a configuration; what the file does not name stays as in `base`.
+
+    Args:
+        path: ``.json``, ``.yaml`` or ``.yml``, nested like the dataclasses.
+        base: the defaults of `TrainConfig` where None.
+
+    Raises:
+        MissingFileError: there is no such file.
+        RequestError: it is no such file, or names or values in it are wrong; the line names file and setting.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise MissingFileError(f"{path}: no such file, wanted a configuration (.json or .yaml)") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}: cannot be read ({_one_line(error)}), wanted a configuration") from error
+    if path.suffix == ".json":
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise RequestError(f"{path}: not JSON ({_one_line(error)})") from error
+    elif path.suffix in (".yaml", ".yml"):
+        content = _parse_yaml(text, path)
+    else:
+        raise RequestError(f"{path}: got the ending {path.suffix!r}, wanted .json, .yaml or .yml")
+    try:
+        return merge(TrainConfig() if base is None else base, content)
+    except ValueError as error:
+        raise RequestError(f"{path}: {_one_line(error)}") from error
+
+
+def write_config(config: TrainConfig) -> bytes:
+    """Return the file that reproduces a run: JSON, every setting with its value."""
+    return (json.dumps(asdict(config), indent=2) + "\n").encode()
+
+
+def merge(base: Any, content: Any, prefix: str = "") -> Any:
+    """Return the dataclass `base` with the values of nested dictionaries.
+
+    Raises:
+        ValueError: a name is unknown, or a value has the wrong type or is not legal.
+    """
+    if not isinstance(content, dict):
+        raise ValueError(f"{prefix.rstrip('.') or 'the file'}: got {content!r}, wanted names with values")
+    hints = get_type_hints(type(base))
+    changes = {}
+    for name, value in content.items():
+        if name not in hints:
+            near = difflib.get_close_matches(str(name), hints, n=1)
+            hint = f"; did you mean {prefix}{near[0]}?" if near else ""
+            raise ValueError(f"{prefix}{name}: no such setting{hint}")
+        present = getattr(base, name)
+        if is_dataclass(present):
+            changes[name] = merge(present, value, f"{prefix}{name}.")
+        else:
+            changes[name] = _typed(value, hints[name], f"{prefix}{name}")
+    return replace(base, **changes)
+
+
+def differences(before: TrainConfig, now: TrainConfig) -> list[str]:
+    """Name what decides the result and is not the same: ``lr: 0.0003 before, 0.0002 now``."""
+    old, new = flat(before), flat(now)
+    return [
+        f"{name}: {old[name]} before, {new[name]} now"
+        for name in new
+        if old[name] != new[name] and not name.startswith(_FREE)
+    ]
+
+
+def flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Return every setting under its dotted name."""
+    settings: dict[str, Any] = {}
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        if is_dataclass(value):
+            settings |= flat(value, f"{prefix}{entry.name}.")
+        else:
+            settings[prefix + entry.name] = value
+    return settings
+
+
+def _parse_yaml(text: str, path: Path) -> Any:
+    import yaml
+
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RequestError(f"{path}: not YAML ({_one_line(error)})") from error
+    return {} if content is None else content
+
+
+def _typed(value: Any, hint: Any, name: str) -> Any:
+    """Return the value as the type that the setting has."""
+    origin, choices = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        if value in choices:
+            return value
+        raise ValueError(f"{name}: got {value!r}, wanted one of {', '.join(map(str, choices))}")
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in choices:
+            return None
+        (hint,) = (choice for choice in choices if choice is not type(None))
+        return _typed(value, hint, name)
+    if origin is tuple:
+        wanted = len(choices)
+        endless = choices[-1] is Ellipsis
+        if not isinstance(value, list | tuple) or (not endless and len(value) != wanted):
+            raise ValueError(f"{name}: got {value!r}, wanted a list" + ("" if endless else f" of {wanted}"))
+        return tuple(_typed(entry, choices[0], name) for entry in value)
+    if hint is float and isinstance(value, str):
+        # YAML 1.1 takes 3e-4 for text: it wants a point before the e.
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ValueError(f"{name}: got {value!r}, wanted {_KINDS[hint]}")
+    return value
+
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,113 @@
+"""What a run writes down: a JSON line a record, and the same for TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crosspol.errors import RequestError
+from crosspol.training.checkpoints import write_atomically
+
+JOURNAL = "log.jsonl"
+
+
+class Journal:
+    """The records of one run, opened where its checkpoint stands.
+
+    Args:
+        folder: of the run; exists.
+        step: steps taken; records of later steps are dropped, for the run makes them again.
+        tensorboard: write ``tensorboard/`` as well.
+
+    Raises:
+        RequestError: tensorboard is wanted and not installed.
+    """
+
+    def __init__(self, folder: Path, step: int, tensorboard: bool = True) -> None:
+        self.path = folder / JOURNAL
+        if self.path.exists():
+            kept = [record for record in read_journal(self.path) if record["step"] <= step]
+            write_atomically(self.path, "".join(_line(record) for record in kept).encode())
+        self._file = self.path.open("a", encoding="utf-8", buffering=1)
+        self._board = _board(folder / "tensorboard", step) if tensorboard else None
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Add a record; it has a ``step``, and its numbers may be nested in dictionaries."""
+        self._file.write(_line(record))
+        if self._board is not None:
+            for name, value in _numbers(record).items():
+                if name != "step":
+                    self._board.add_scalar(name, value, record["step"])
+
+    def picture(self, name: str, picture: NDArray[np.uint8], step: int) -> None:
+        """Show a picture (H, W, 3) in TensorBoard."""
+        if self._board is not None:
+            self._board.add_image(name, picture, step, dataformats="HWC")
+
+    def flush(self) -> None:
+        """Bring everything to the disk."""
+        self._file.flush()
+        if self._board is not None:
+            self._board.flush()
+
+    def close(self) -> None:
+        """Write what is left and close the files."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """Read the records of a run; a last line that was cut off is left out.
+
+    Raises:
+        OSError: the file cannot be read.
+        RequestError: it is no journal.
+    """
+    records = []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            record = None
+        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+            if number == len(lines):
+                break
+            raise RequestError(f"{path}: line {number} is no record, wanted a JSON object with a step")
+        records.append(record)
+    return records
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(_plain(record)) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Replace what JSON has no word for: NaN and infinity."""
+    if isinstance(value, dict):
+        return {name: _plain(entry) for name, entry in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _numbers(record: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, value in record.items():
+        if isinstance(value, dict):
+            found |= _numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float):
+            found[prefix + name] = value
+    return found
+
+
+def _board(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise RequestError("tensorboard is not installed: pip install tensorboard, or --no-tensorboard") from error
+    return SummaryWriter(str(folder), purge_step=step + 1)  # type: ignore[no-untyped-call]

@@ -1,0 +1,85 @@
+"""The picture of a validation: what the network sees, what it says, and how far that is from the truth."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from crosspol.data.sample import StereoSample, stack
+from crosspol.model import CrossPol
+
+_LARGEST_ERROR = 10.0
+
+
+def scene_with_glass(samples: Dataset[StereoSample], count: int) -> StereoSample:
+    """Return the first of `count` scenes that has glass, or the first."""
+    for index in range(count):
+        sample = samples[index]
+        if sample.glass.any():
+            return sample
+    return samples[0]
+
+
+@torch.no_grad()
+def panel(net: CrossPol, sample: StereoSample, iters: int, title: str) -> tuple[bytes, NDArray[np.uint8]]:
+    """Draw a scene: left view, polarization, truth, prediction, error (glass outlined), use of polarization.
+
+    Returns:
+        The picture as PNG and as (H, W, 3) RGB.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    net.eval()
+    batch = stack([sample]).to(next(net.parameters()).device)
+    out = net(**batch.inputs(), iters=iters)
+    truth, predicted = _picture(sample.disparity), _picture(out.disparity)
+    known = _picture(sample.valid) > 0
+    range_ = {"vmin": float(truth[known].min(initial=0)), "vmax": float(truth[known].max(initial=1))}
+    error = np.where(known, np.abs(predicted - truth), np.nan)
+    glass = _picture(sample.glass)
+
+    figure = Figure(figsize=(12, 6.5), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots(2, 3)
+    _show(figure, axes[0, 0], "left view", sample.left.permute(1, 2, 0).numpy())
+    signal, name = _polarization(sample)
+    _show(figure, axes[1, 0], name, signal, cmap="viridis")
+    _show(figure, axes[0, 1], "true disparity, px", np.where(known, truth, np.nan), cmap="turbo", **range_)
+    _show(figure, axes[1, 1], "disparity, px", predicted, cmap="turbo", **range_)
+    _show(figure, axes[0, 2], f"error, mean {np.nanmean(error):.2f} px", error, cmap="magma", vmin=0, vmax=_LARGEST_ERROR)
+    _show(figure, axes[1, 2], "use of polarization, %", 100 * _picture(out.polarization_use), cmap="viridis", vmin=0)
+    if glass.any() and not glass.all():
+        for axis in (axes[0, 0], axes[0, 2]):
+            axis.contour(glass, levels=[0.5], colors="cyan", linewidths=1)
+    figure.suptitle(f"{title}: {sample.identity}")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=80)
+    return buffer.getvalue(), np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _picture(tensor: Tensor) -> NDArray[np.float32]:
+    return tensor.detach().float().cpu().reshape(tensor.shape[-2:]).numpy()
+
+
+def _polarization(sample: StereoSample) -> tuple[NDArray[np.float32], str]:
+    if sample.pol_left is not None and sample.valid_left is not None:
+        trusted = _picture(sample.valid_left) > 0
+        return np.where(trusted, _picture(sample.pol_left[-1:]), np.float32(np.nan)), "DoLP, left"
+    if sample.intensity_left is not None:
+        return _picture(sample.intensity_left), "parallel intensity, left"
+    return np.full(sample.left.shape[-2:], np.nan, np.float32), "no polarization"
+
+
+def _show(figure: Any, axis: Any, title: str, picture: NDArray[np.float32], **colours: Any) -> None:
+    shown = axis.imshow(picture, interpolation="nearest", **colours)
+    axis.set_title(title)
+    axis.set_axis_off()
+    if picture.ndim == 2:
+        figure.colorbar(shown, ax=axis, shrink=0.8)

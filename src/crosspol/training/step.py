@@ -1,0 +1,237 @@
+"""One step of training: forward, backward, and either an optimizer step or a step skipped and explained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
+from torch import Tensor, nn
+
+from crosspol.data.sample import StereoBatch
+from crosspol.model import CrossPol, SafeCrossAttentionFusion, alpha_cap
+from crosspol.training.average import update_average
+from crosspol.training.config import TrainConfig
+from crosspol.training.errors import TrainingError
+from crosspol.training.loss import sequence_loss
+from crosspol.training.optimization import gradient_norms, set_rates
+
+_SUMS = ("loss", "error", "valid", "glass_use", "glass", "other_use", "other", "bad", "signal")
+
+
+class Forward(nn.Module):
+    """The network as the launcher wraps it: plain tuples out, for it copies no frozen dataclass."""
+
+    def __init__(self, net: CrossPol) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, inputs: dict[str, Tensor], iters: int) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Return the predictions, each (B, 1, H, W) px, and the use of polarization (B, 1, H, W)."""
+        out = self.net(**inputs, iters=iters)
+        return out.predictions, out.polarization_use
+
+
+@dataclass
+class Run:
+    """Everything that changes while a run goes on, and what it is computed with."""
+
+    config: TrainConfig
+    fabric: Fabric
+    net: CrossPol
+    model: Any
+    """The network inside `Forward`, as Fabric wraps it."""
+    optimizer: Any
+    average: CrossPol | None = None
+    """Moving average of the weights, where one is wanted."""
+    step: int = 0
+    position: int = 0
+    """In the stream of samples."""
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    best: float = math.inf
+    """Lowest score of a validation so far."""
+
+    @property
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """What scales the loss in float16."""
+        precision = self.fabric.strategy.precision
+        return precision.scaler if isinstance(precision, MixedPrecision) else None
+
+
+def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -> tuple[dict[str, Any], int]:
+    """Take one step on this process's parts of a batch.
+
+    A loss or gradient that is not finite leaves weights, optimizer and norm statistics as they were; the step still
+    counts, so that schedule, cap and stream go on.
+
+    Args:
+        run: changed in place.
+        parts: of the batch, not empty.
+        signal_number: of the signal that asked this process to stop; 0: none did.
+
+    Returns:
+        What is worth logging, over all processes, and the number of a signal that asked any process to stop.
+
+    Raises:
+        TrainingError: an input cannot be used, or too many steps in a row were skipped.
+    """
+    config, fabric, net = run.config, run.fabric, run.net
+    set_rates(run.optimizer, run.step, config.num_steps)
+    net.alpha_cap.fill_(alpha_cap(run.step, config.alpha_cap_start, config.alpha_cap_warmup))
+    _train_mode(net, config.freeze_batch_norm)
+    buffers = [buffer.clone() for buffer in net.buffers()]
+    sums, bad = _gradients(run, parts)
+    sums["signal"] = float(signal_number)
+    total = _reduce(fabric, sums)
+    if run.scaler is not None:
+        run.scaler.unscale_(_plain(run.optimizer))
+    norms = gradient_norms(net)
+    norm = math.hypot(*norms.values())
+    record: dict[str, Any] = {
+        "loss": total["loss"],
+        "epe": _ratio(total["error"], total["valid"]),
+        "alpha": float(net.fusion.alpha(net.alpha_cap)) if isinstance(net.fusion, SafeCrossAttentionFusion) else 0.0,
+        "alpha_cap": float(net.alpha_cap),
+        "injected_glass": _ratio(total["glass_use"], total["glass"]),
+        "injected_elsewhere": _ratio(total["other_use"], total["other"]),
+        "lr": {group["name"]: group["lr"] for group in run.optimizer.param_groups},
+        "gradient_norm": {"all": norm, **norms},
+    }
+    if total["bad"] or not math.isfinite(norm):
+        what = "loss" if total["bad"] else "gradient"
+        names = _gather(fabric, bad if total["bad"] else [name for part in parts for name in part.identity])
+        record |= _skip(run, buffers, what, names)
+    else:
+        _step(run)
+    run.step += 1
+    run.position += config.batch_size
+    if run.average is not None:
+        update_average(run.average, net, config.ema_decay, run.step)
+    if run.skipped_in_a_row >= config.max_skipped:
+        raise TrainingError(
+            f"step {run.step}: the {record['skipped']} was not finite for {run.skipped_in_a_row} steps in a row, last "
+            f"for {', '.join(record['samples'])}; a lower --lr may help, and {config.precision} as the precision is "
+            "one possible cause"
+        )
+    # Ranks may have been sent different signals: any of them means stop.
+    return record, int(total["signal"])
+
+
+def _gradients(run: Run, parts: Sequence[StereoBatch]) -> tuple[dict[str, float], list[str]]:
+    """Add up the gradients of the parts.
+
+    Returns:
+        Sums over this process's parts (``loss`` is its share of the batch's), and the samples of parts whose loss is
+        not finite.
+    """
+    config, fabric = run.config, run.fabric
+    # The loss is a mean over the samples that have ground truth. Processes and parts may have different numbers of
+    # them, so each weighs by its own; DDP then divides by the number of processes.
+    counted = [_counted(part) for part in parts]
+    everywhere = max(1.0, _reduce(fabric, {"counted": float(sum(counted))})["counted"])
+    run.optimizer.zero_grad(set_to_none=True)
+    sums = dict.fromkeys(_SUMS, 0.0)
+    bad: list[str] = []
+    for index, (part, count) in enumerate(zip(parts, counted, strict=True)):
+        batch = part.to(fabric.device, non_blocking=True)
+        with fabric.no_backward_sync(run.model, enabled=index < len(parts) - 1):
+            try:
+                predictions, use = run.model(batch.inputs(), config.iters)
+            except ValueError as error:
+                raise TrainingError(f"step {run.step}: cannot use {', '.join(batch.identity)}: {error}") from error
+            loss = sequence_loss(
+                predictions, batch.disparity, batch.valid, batch.glass, _polarization(batch),
+                config.gamma, config.glass_weight, config.pol_weight,
+            )  # fmt: skip
+            fabric.backward(loss * (count * fabric.world_size / everywhere), model=run.model)
+        with torch.no_grad():
+            sums["loss"] += loss.item() * count / everywhere
+            known = (batch.valid > 0) & batch.disparity.isfinite()
+            sums["error"] += float((predictions[-1] - batch.disparity).abs()[known].sum())
+            sums["valid"] += float(known.sum())
+            glass = batch.glass > 0
+            sums["glass_use"] += float(use[glass].sum())
+            sums["glass"] += float(glass.sum())
+            sums["other_use"] += float(use[~glass].sum())
+            sums["other"] += float((~glass).sum())
+        if not math.isfinite(loss.item()):
+            sums["bad"] += 1
+            bad += batch.identity
+    return sums, bad
+
+
+def _skip(run: Run, buffers: list[Tensor], what: str, samples: list[str]) -> dict[str, Any]:
+    """Undo what the forward pass changed, and say so."""
+    for buffer, before in zip(run.net.buffers(), buffers, strict=True):
+        buffer.copy_(before)
+    if run.scaler is not None:
+        run.scaler.update()
+    run.optimizer.zero_grad(set_to_none=True)
+    run.skipped += 1
+    run.skipped_in_a_row += 1
+    return {
+        "skipped": what,
+        "samples": samples,
+        "skipped_in_a_row": run.skipped_in_a_row,
+        "skipped_so_far": run.skipped,
+    }
+
+
+def _step(run: Run) -> None:
+    torch.nn.utils.clip_grad_norm_(run.net.parameters(), run.config.gradient_clip)
+    run.optimizer.step()
+    run.skipped_in_a_row = 0
+
+
+def _train_mode(net: CrossPol, freeze_batch_norm: bool) -> None:
+    net.train()
+    if freeze_batch_norm:
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+
+
+def _counted(batch: StereoBatch) -> int:
+    """How many samples have any ground truth."""
+    known = (batch.valid >= 0.5) & batch.disparity.isfinite()
+    return int(known.flatten(1).any(dim=1).sum())
+
+
+def _polarization(batch: StereoBatch) -> Tensor | None:
+    """Return how polarized the left view is, (B, 1, H, W) in [0, 1], where that was recorded."""
+    if batch.pol_left is None or batch.valid_left is None:
+        return None
+    trusted = batch.valid_left > 0
+    return torch.where(trusted, batch.pol_left[:, -1:], batch.pol_left.new_zeros(()))
+
+
+def _reduce(fabric: Fabric, values: dict[str, float]) -> dict[str, float]:
+    """Add up over all processes."""
+    if fabric.world_size == 1:
+        return values
+    tensor = torch.tensor(list(values.values()), dtype=torch.float64, device=fabric.device)
+    reduced = fabric.all_reduce(tensor, reduce_op="sum")
+    return dict(zip(values, reduced.tolist(), strict=True))
+
+
+def _gather(fabric: Fabric, names: list[str]) -> list[str]:
+    """Join the lists of all processes."""
+    if fabric.world_size == 1:
+        return names
+    lists: list[Any] = [None] * fabric.world_size
+    torch.distributed.all_gather_object(lists, names)
+    return [name for part in lists for name in part]
+
+
+def _plain(optimizer: Any) -> torch.optim.Optimizer:
+    """Return the optimizer inside Fabric's wrapper."""
+    return getattr(optimizer, "optimizer", optimizer)
+
+
+def _ratio(total: float, count: float) -> float | None:
+    return total / count if count else None

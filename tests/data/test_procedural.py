@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import map_coordinates
+from scipy.stats import rankdata
+from torch.utils.data import DataLoader
+
+from crosspol.data.compositing import render_view
+from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
+from crosspol.data.sample import StereoSample, stack
+
+SMALL = ProceduralConfig(size=(48, 64), length=6)
+CLEAN = ProceduralConfig(size=(96, 128), length=8, noise=0, camera_difference=0)
+
+
+def tensors(sample: Any) -> dict[str, torch.Tensor]:
+    values = {field.name: getattr(sample, field.name) for field in dataclasses.fields(sample)}
+    return {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
+
+
+def warped(right: torch.Tensor, disparity: np.ndarray) -> np.ndarray:
+    """The right picture (C, H, W) at x - disparity (H, W), linearly interpolated: an estimate of the left one."""
+    rows, columns = np.mgrid[: disparity.shape[0], : disparity.shape[1]].astype(float)
+    where = [rows, columns - disparity]
+    return np.stack([map_coordinates(channel, where, order=1, mode="nearest") for channel in right.numpy()])
+
+
+@pytest.fixture(scope="module")
+def clean() -> list[StereoSample]:
+    dataset = ProceduralStereo(CLEAN)
+    return [dataset[index] for index in range(len(dataset))]
+
+
+def test_samples_do_not_depend_on_the_workers() -> None:
+    dataset = ProceduralStereo(SMALL)
+    here = list(DataLoader(dataset, batch_size=2, collate_fn=stack, num_workers=0))
+    there = list(DataLoader(dataset, batch_size=2, collate_fn=stack, num_workers=2))
+    assert [batch.identity for batch in here] == [batch.identity for batch in there]
+    for one, other in zip(here, there, strict=True):
+        for name, tensor in tensors(one).items():
+            assert torch.equal(tensor, getattr(other, name)), name
+
+
+def test_samples_depend_on_seed_and_index_only() -> None:
+    one = ProceduralStereo(SMALL)[3]
+    longer = ProceduralStereo(dataclasses.replace(SMALL, length=1000))[3]
+    assert all(torch.equal(tensor, getattr(longer, name)) for name, tensor in tensors(one).items())
+    for other in (ProceduralStereo(dataclasses.replace(SMALL, seed=1))[3], ProceduralStereo(SMALL)[4]):
+        assert not torch.equal(one.left, other.left)
+        assert not torch.equal(one.disparity, other.disparity)
+
+
+@pytest.mark.parametrize(("rig", "channels"), [("quad", 1), ("quad", 3), ("quad-left", 1), ("crossed", 1), ("none", 1)])
+def test_fields_are_in_range(rig: Any, channels: int) -> None:
+    dataset = ProceduralStereo(dataclasses.replace(SMALL, rig=rig, pol_channels=channels, max_disparity=13.0))
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        assert sample.rig == rig
+        for name, tensor in tensors(sample).items():
+            assert torch.isfinite(tensor).all(), name
+            if name in ("valid", "glass", "occluded", "valid_left", "valid_right"):
+                assert set(tensor.unique().tolist()) <= {0.0, 1.0}, name
+            elif name.startswith("disparity"):
+                assert tensor.min() > 0, name
+                assert tensor.max() <= 13.001, name
+            else:
+                signed = name.startswith("pol_") and channels == 3
+                assert tensor.min() >= (-1 if signed else 0), name
+                assert tensor.max() <= 1, name
+        assert sample.valid.min() == 1
+        assert sample.left.std() > 0.01
+        if sample.pol_left is not None:
+            assert sample.pol_left.shape == (channels, 48, 64)
+            assert sample.pol_left[-1].min() >= 0
+        if rig == "quad-left":
+            assert sample.valid_left is not None
+            assert sample.valid_left.max() == 1
+            assert sample.pol_right is not None
+            assert sample.valid_right is not None
+            assert sample.pol_right.abs().max() == sample.valid_right.max() == 0
+
+
+def test_warping_by_the_disparity_is_best_at_offset_zero(clean: list[StereoSample]) -> None:
+    offsets = (-0.5, -0.25, 0.0, 0.25, 0.5)
+    errors = []
+    for sample in clean:
+        seen = ((1 - sample.occluded) * (1 - sample.glass))[0].numpy() > 0
+        disparity = sample.disparity[0].numpy()
+        error = [np.abs(warped(sample.right, disparity + o) - sample.left.numpy())[:, seen].mean() for o in offsets]
+        wrong_way = np.abs(warped(sample.right, -disparity) - sample.left.numpy())[:, seen].mean()
+        assert error[2] < error[0], sample.identity
+        assert error[2] < error[4], sample.identity
+        assert wrong_way > 4 * error[2], sample.identity
+        errors.append(error)
+    mean = np.mean(errors, axis=0)
+    assert mean[2] < 0.6 * min(mean[0], mean[4])
+    assert mean.argmin() == 2
+    # The lowest point of a parabola through the three inner offsets: no half pixel is hidden in the convention.
+    assert abs(0.25 * 0.5 * (mean[1] - mean[3]) / (mean[1] - 2 * mean[2] + mean[3])) < 0.03
+
+
+def test_background_is_behind_glass_and_the_same_elsewhere(clean: list[StereoSample]) -> None:
+    covered = 0
+    for sample in clean:
+        assert sample.disparity_background is not None
+        glass = sample.glass > 0
+        assert torch.equal(sample.disparity[~glass], sample.disparity_background[~glass])
+        assert (sample.disparity_background[glass] < sample.disparity[glass]).all()
+        covered += int(glass.sum())
+    assert covered > 1000
+
+
+def test_measured_polarization_is_that_of_the_light() -> None:
+    dataset = ProceduralStereo(dataclasses.replace(CLEAN, pol_channels=3))
+    errors = []
+    for index in range(len(dataset)):
+        sample, view = dataset[index], render_view(dataset.scene(index), CLEAN.size, "right")
+        s0 = view.rgb.mean(axis=0)
+        expected = np.stack([view.s1 / s0, view.s2 / s0, np.hypot(view.s1, view.s2) / s0])
+        assert sample.pol_right is not None
+        assert sample.valid_right is not None
+        trusted = sample.valid_right[0].numpy() > 0
+        assert trusted.mean() > 0.5
+        errors.append(np.median(np.abs(sample.pol_right.numpy() - expected)[:, trusted]))
+        assert np.hypot(view.s1, view.s2).max() > 0
+        assert (np.hypot(view.s1, view.s2) <= s0 * 1.0001).all()
+    # The lens blurs some scenes, the others are exact.
+    assert np.median(errors) < 1e-5
+    assert max(errors) < 0.01
+
+
+def test_noise_biases_the_degree_of_polarization_upward() -> None:
+    quiet, loud = (
+        ProceduralStereo(dataclasses.replace(CLEAN, noise=noise, glass_probability=0.0)) for noise in (0.0, 2.0)
+    )
+    rises = []
+    for index in range(4):
+        one, other = quiet[index], loud[index]
+        assert one.pol_left is not None
+        assert other.pol_left is not None
+        assert torch.equal(one.disparity, other.disparity)
+        rises.append(float((other.pol_left - one.pol_left).mean()))
+    assert np.mean(rises) > 0.002
+
+
+def test_crossed_pair_is_one_scene_behind_two_polarizers() -> None:
+    dataset = ProceduralStereo(dataclasses.replace(CLEAN, rig="crossed"))
+    signs = []
+    for index in range(4):
+        sample, scene = dataset[index], dataset.scene(index)
+        scales = []
+        for side, sign, measured in (("left", 1, sample.intensity_left), ("right", -1, sample.intensity_right)):
+            view = render_view(scene, CLEAN.size, side)  # type: ignore[arg-type]
+            behind = view.rgb.mean(axis=0) + sign * view.s1
+            assert measured is not None
+            intensity = measured[0].numpy()
+            usable = (intensity > 0.005) & (intensity < 0.99)
+            ratio = intensity[usable] / behind[usable]
+            assert np.median(np.abs(ratio / np.median(ratio) - 1)) < 0.005
+            scales.append(np.median(ratio))
+        assert scales[0] == pytest.approx(scales[1], rel=1e-3)
+        assert sample.intensity_right is not None
+        assert sample.intensity_left is not None
+        other = warped(sample.intensity_right, sample.disparity[0].numpy())[0]
+        one = sample.intensity_left[0].numpy()
+        view = render_view(scene, CLEAN.size, "left")
+        plain = ((sample.glass + sample.occluded)[0].numpy() == 0) & (one > 0.005) & (np.maximum(one, other) < 0.99)
+        contrast = ((one - other) / (one + other))[plain]
+        assert np.median(np.abs(contrast - (view.s1 / view.rgb.mean(axis=0))[plain])) < 0.02
+        signs.append(np.mean(contrast < 0))
+    # Neither polarizer always passes more.
+    assert 0.02 < np.mean(signs) < 0.6
+
+
+def test_polarization_alone_hints_at_glass_but_does_not_find_it() -> None:
+    dataset = ProceduralStereo(ProceduralConfig(size=(72, 96), length=80))
+    dolp, glass = [], []
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        if sample.glass.mean() < 0.02:
+            continue
+        assert sample.pol_left is not None
+        assert sample.valid_left is not None
+        trusted = sample.valid_left > 0
+        dolp.append(sample.pol_left[trusted].numpy())
+        glass.append(sample.glass[trusted].numpy() > 0)
+    score, truth = np.concatenate(dolp), np.concatenate(glass)
+    positives, ranks = truth.sum(), rankdata(score)
+    area = (ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * (len(truth) - positives))
+    assert 0.6 < area < 0.85
+
+
+def test_without_differences_and_noise_the_cameras_agree(clean: list[StereoSample]) -> None:
+    different = ProceduralStereo(dataclasses.replace(CLEAN, camera_difference=1.0))
+    gaps = []
+    for index, sample in enumerate(clean):
+        other = different[index]
+        assert torch.equal(other.disparity, sample.disparity)
+        seen = ((1 - sample.occluded) * (1 - sample.glass))[0].numpy() > 0
+        disparity = sample.disparity[0].numpy()
+        gaps.append(
+            [
+                np.abs((warped(s.right, disparity) - s.left.numpy())[:, seen].mean(axis=1)).mean()
+                for s in (sample, other)
+            ]
+        )
+    same, apart = np.mean(gaps, axis=0)
+    assert same < 0.003
+    assert apart > 0.01
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": (16, 64)}, "size must be (height, width), both at least 32, got (16, 64)"),
+        ({"length": 0}, "length must be at least 1, got 0"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"rig": "both"}, "rig must be one of quad, quad-left, crossed, none, got 'both'"),
+        ({"max_disparity": 60.0}, "max_disparity must be in [2, 32.0] for width 64, got 60.0"),
+        ({"layers": (5, 2)}, "layers must be (fewest, most), got (5, 2)"),
+        ({"glass_probability": 1.5}, "glass_probability must be in [0, 1], got 1.5"),
+        ({"pol_channels": 2}, "pol_channels must be 1 or 3, got 2"),
+        ({"noise": -0.1}, "camera_difference and noise must be at least 0, got 1.0 and -0.1"),
+    ],
+)
+def test_wrong_configurations_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        dataclasses.replace(SMALL, **change)
+
+
+@pytest.mark.parametrize("index", [-1, 6])
+def test_indices_outside_the_set_are_refused(index: int) -> None:
+    with pytest.raises(IndexError, match=re.escape(f"index must be in [0, 6), got {index}")):
+        ProceduralStereo(SMALL)[index]

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crosspol.data.sample import RIGS, StereoBatch, StereoSample, stack
+
+RECORDED = {
+    "quad": ("pol_left", "pol_right", "valid_left", "valid_right"),
+    "quad-left": ("pol_left", "pol_right", "valid_left", "valid_right"),
+    "crossed": ("intensity_left", "intensity_right"),
+    "none": (),
+}
+
+
+def fields(rig: str = "quad", size: tuple[int, int] = (4, 6), channels: int = 1, fill: float = 0.5) -> dict[str, Any]:
+    one = torch.full((1, *size), fill)
+    values: dict[str, Any] = {name: one.expand(3, *size).clone() for name in ("left", "right")}
+    values |= {name: one.clone() for name in ("disparity", "valid", "glass", "occluded", *RECORDED[rig])}
+    values |= {name: one.expand(channels, *size).clone() for name in RECORDED[rig] if name.startswith("pol")}
+    return values | {"rig": rig, "identity": f"{rig}-{fill}"}
+
+
+@pytest.mark.parametrize("rig", RIGS)
+def test_inputs_are_what_the_network_takes_and_no_truth(rig: str) -> None:
+    sample = StereoSample(**fields(rig))
+    assert set(sample.inputs()) == {"left", "right", *RECORDED[rig]}
+    batch = stack([sample, sample])
+    assert set(batch.inputs()) == set(sample.inputs())
+    assert batch.inputs()["left"].shape == (2, 3, 4, 6)
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    rig=st.sampled_from(RIGS),
+    count=st.integers(1, 4),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    channels=st.sampled_from([1, 3]),
+    background=st.booleans(),
+)
+def test_stack_keeps_every_field_of_every_sample(
+    rig: str, count: int, height: int, width: int, channels: int, background: bool
+) -> None:
+    samples = []
+    for index in range(count):
+        values = fields(rig, (height, width), channels, fill=index / 8)
+        extra = {"disparity_background": values["disparity"] + 1} if background else {}
+        samples.append(StereoSample(**values, **extra))
+    batch = stack(samples)
+    assert isinstance(batch, StereoBatch)
+    assert batch.rig == rig
+    assert batch.identity == tuple(sample.identity for sample in samples)
+    assert (batch.disparity_background is not None) == background
+    for index, sample in enumerate(samples):
+        for name in ("left", "disparity", *RECORDED[rig], *(["disparity_background"] if background else [])):
+            assert torch.equal(getattr(batch, name)[index], getattr(sample, name))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"left": torch.zeros(1, 4, 6)}, "left must be (3, H, W), got (1, 4, 6)"),
+        ({"left": torch.zeros(2, 3, 4, 6)}, "left must be (3, H, W), got (2, 3, 4, 6)"),
+        ({"right": torch.zeros(3, 4, 5)}, "right must be (3, 4, 6) to match left, got (3, 4, 5)"),
+        ({"disparity": torch.zeros(4, 6)}, "disparity must be (1, 4, 6) to match left, got (4, 6)"),
+        ({"glass": torch.zeros(1, 4, 6, dtype=torch.bool)}, "glass must be float32, got torch.bool"),
+        ({"pol_left": torch.zeros(2, 4, 6)}, "pol_left must be (1, 4, 6) or (3, 4, 6) to match left, got (2, 4, 6)"),
+        ({"pol_right": torch.zeros(3, 4, 6)}, "pol_right must be (1, 4, 6) to match left, got (3, 4, 6)"),
+        ({"valid_right": None}, "rig 'quad' needs valid_right, got None"),
+        ({"intensity_left": torch.zeros(1, 4, 6)}, "rig 'quad' has no intensity_left, got a tensor (1, 4, 6)"),
+        ({"rig": "quad-right"}, "rig must be one of quad, quad-left, crossed, none, got 'quad-right'"),
+    ],
+)
+def test_wrong_fields_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        StereoSample(**(fields() | change))
+
+
+def test_stack_refuses_what_does_not_fit_together() -> None:
+    quad = StereoSample(**fields("quad"))
+    with pytest.raises(ValueError, match="at least one sample"):
+        stack([])
+    with pytest.raises(ValueError, match="share one rig, got none, quad"):
+        stack([quad, StereoSample(**fields("none"))])
+    with pytest.raises(ValueError, match=r"left of quad-0.5 is \(3, 5, 6\), of quad-0.5 \(3, 4, 6\)"):
+        stack([quad, StereoSample(**fields("quad", size=(5, 6)))])
+    with pytest.raises(ValueError, match="differ in disparity_background"):
+        stack([quad, StereoSample(**fields("quad"), disparity_background=quad.disparity)])
+
+
+def test_to_moves_every_tensor_and_keeps_the_rest() -> None:
+    batch = stack([StereoSample(**fields("crossed"))]).to("meta")
+    assert batch.left.is_meta
+    assert batch.intensity_right is not None
+    assert batch.intensity_right.is_meta
+    assert batch.pol_left is None
+    assert (batch.rig, batch.identity) == ("crossed", ("crossed-0.5",))

@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crosspol.data.disparity import read_disparity
+from crosspol.data.images import read_picture, write_picture
+from crosspol.errors import MissingFileError, RequestError
+from crosspol.inference.predictor import StereoPredictor, StereoResult
+from crosspol.model import CrossPol, FusionConfig, PolarizationConfig
+
+HEIGHT, WIDTH = 40, 52
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def network(**changes) -> CrossPol:
+    """A blueprint network whose polarization has an effect, as after training."""
+    torch.manual_seed(0)
+    net = CrossPol.from_preset("blueprint", **changes)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name.startswith("fusion") and not parameter.any():
+                parameter.normal_(0, 0.5)
+            if name == "fusion.alpha_logit":
+                parameter.fill_(3.0)
+        net.alpha_cap.fill_(1.0)
+    return net
+
+
+@pytest.fixture(scope="module")
+def predictor() -> StereoPredictor:
+    return StereoPredictor(network(), device="cpu", iters=2)
+
+
+@pytest.fixture(scope="module")
+def views() -> tuple[np.ndarray, np.ndarray]:
+    left = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    return left, np.roll(left, -3, axis=1)
+
+
+@pytest.fixture(scope="module")
+def dolp() -> np.ndarray:
+    map_ = np.zeros((HEIGHT, WIDTH), np.float32)
+    map_[8:30, 10:40] = 0.6
+    return map_
+
+
+def by_network(net: CrossPol, left, right, iters=2, **more) -> np.ndarray:
+    """What the network says when called as the model's tests call it."""
+    tensors = [torch.from_numpy(view.astype(np.float32) / 255).permute(2, 0, 1)[None] for view in (left, right)]
+    with torch.no_grad():
+        return net.eval()(*tensors, iters=iters, **more).disparity[0, 0].numpy()
+
+
+def test_disparity_is_the_networks(predictor, views):
+    result = predictor.predict(*views)
+    assert result.disparity.shape == (HEIGHT, WIDTH)
+    assert result.disparity.dtype == np.float32
+    assert result.polarization_use is None
+    np.testing.assert_allclose(result.disparity, by_network(predictor.network, *views), atol=1e-6)
+
+
+def test_polarization_and_masks_reach_the_network(predictor, views, dolp):
+    holes = dolp.copy()
+    holes[:20, :20] = np.nan
+    mask = np.ones_like(dolp)
+    mask[30:] = 0
+    result = predictor.predict(*views, polarization_left=holes, polarization_right=dolp, valid_left=mask)
+    valid = torch.from_numpy(np.isfinite(holes) & (mask > 0)).float()[None, None]
+    expected = by_network(
+        predictor.network,
+        *views,
+        pol_left=torch.from_numpy(np.nan_to_num(holes))[None, None],
+        pol_right=torch.from_numpy(dolp)[None, None],
+        valid_left=valid,
+    )
+    np.testing.assert_allclose(result.disparity, expected, atol=1e-5)
+    assert result.polarization_use is not None
+    assert result.polarization_use.shape == (HEIGHT, WIDTH)
+    assert result.polarization_use.max() > 0
+    assert np.abs(result.disparity - predictor.predict(*views).disparity).max() > 1e-4
+
+
+def test_polarization_that_is_nan_everywhere_changes_nothing(predictor, views, dolp):
+    nothing = np.full_like(dolp, np.nan)
+    result = predictor.predict(*views, polarization_left=nothing, polarization_right=nothing)
+    np.testing.assert_array_equal(result.disparity, predictor.predict(*views).disparity)
+    assert not result.polarization_use.any()
+
+
+def test_integer_maps_mean_the_same_as_floats(predictor, views, dolp):
+    as_float = predictor.predict(*views, polarization_left=np.rint(dolp * 255) / 255).disparity
+    as_integer = predictor.predict(*views, polarization_left=np.rint(dolp * 255).astype(np.uint8)).disparity
+    np.testing.assert_allclose(as_float, as_integer, atol=1e-4)
+
+
+def test_crossed_intensities_reach_the_network(predictor, views):
+    left, right = (view.mean(axis=2) / 255 for view in views)
+    result = predictor.predict(*views, intensity_left=left, intensity_right=right)
+    expected = by_network(
+        predictor.network,
+        *views,
+        intensity_left=torch.from_numpy(left.astype(np.float32))[None, None],
+        intensity_right=torch.from_numpy(right.astype(np.float32))[None, None],
+    )
+    np.testing.assert_allclose(result.disparity, expected, atol=1e-5)
+
+
+def test_three_polarization_channels(views):
+    predictor = StereoPredictor(network(polarization=PolarizationConfig(channels=3)), device="cpu", iters=1)
+    map_ = np.random.default_rng(1).uniform(-1, 1, (HEIGHT, WIDTH, 3)).astype(np.float32)
+    result = predictor.predict(*views, polarization_left=map_)
+    assert result.polarization_use.max() > 0
+    with pytest.raises(RequestError, match=r"polarization_left: .*wanted \(H, W, 3\)"):
+        predictor.predict(*views, polarization_left=map_[..., 0])
+    with pytest.raises(RequestError, match="intensity_left: found a crossed pair"):
+        predictor.predict(*views, intensity_left=abs(map_[..., 0]), intensity_right=abs(map_[..., 1]))
+
+
+@settings(deadline=None, max_examples=10)
+@given(
+    height=st.integers(32, 60),
+    width=st.integers(32, 60),
+    kind=st.sampled_from(["uint8", "uint16", "float16", "float32", "float64"]),
+    channels=st.sampled_from([(), (1,), (3,), (4,)]),
+    batch=st.sampled_from([None, 1, 2]),
+)
+def test_any_size_type_and_number_of_channels(predictor, height, width, kind, channels, batch):
+    rng = np.random.default_rng(0)
+    shape = (height, width, *channels)
+    if batch is not None:
+        shape = (batch, height, width, *(channels or (1,)))
+    unit = rng.random(shape)
+    if channels == (4,):
+        unit[..., 3] = 1
+    picture = (unit * np.iinfo(kind).max).astype(kind) if kind.startswith("u") else unit.astype(kind)
+    result = predictor.predict(picture, picture)
+    assert result.disparity.shape == ((height, width) if batch is None else (batch, height, width))
+    assert np.isfinite(result.disparity).all()
+
+
+def test_files_arrays_and_sequences_agree(predictor, views, dolp, tmp_path):
+    paths = [write_picture(tmp_path / f"{side}.png", view) for side, view in zip("lr", views, strict=True)]
+    pol = write_picture(tmp_path / "dolp.png", np.rint(dolp * 65535).astype(np.uint16))
+    np.save(tmp_path / "dolp.npy", read_picture(pol) / np.float32(65535))
+    expected = predictor.predict(*views, polarization_left=np.rint(dolp * 65535).astype(np.uint16))
+    for left, right, map_ in ((*paths, pol), (str(paths[0]), str(paths[1]), str(tmp_path / "dolp.npy"))):
+        np.testing.assert_array_equal(
+            predictor.predict(left, right, polarization_left=map_).disparity, expected.disparity
+        )
+    batch = predictor.predict([paths[0], views[0]], [views[1], paths[1]], polarization_left=[pol, dolp])
+    assert batch.disparity.shape == batch.polarization_use.shape == (2, HEIGHT, WIDTH)
+    np.testing.assert_allclose(batch.disparity[0], expected.disparity, atol=1e-4)
+    one = predictor.predict(views[0][None], views[1][None])
+    np.testing.assert_array_equal(one.disparity[0], predictor.predict(*views).disparity)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precision_stays_near(views, precision):
+    net = network()
+    exact = StereoPredictor(net, device="cpu", iters=2).predict(*views)
+    rounded = StereoPredictor(net, device="cpu", precision=precision, iters=2).predict(*views)
+    assert rounded.disparity.dtype == np.float32
+    difference = np.abs(exact.disparity - rounded.disparity)
+    assert 0 < difference.max() < 0.1
+
+
+def refusals():
+    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    map_ = np.zeros((HEIGHT, WIDTH), np.float32)
+    both = {"left": picture, "right": picture}
+    yield {**both, "right": picture[:, :-1]}, "right: found 51x40 px, wanted 52x40 px as in left"
+    yield {**both, "right": picture[None]}, "right: found a batch of 1, wanted one picture as in left"
+    yield {"left": [picture] * 2, "right": [picture]}, "right: found a batch of 1, wanted a batch of 2 as in left"
+    yield {"left": [], "right": []}, "left: found an empty sequence"
+    yield {"left": [picture, picture[:, 1:]], "right": [picture] * 2}, r"left\[1\]: found 51x40 px, wanted 52x40 px"
+    yield {"left": [picture[None]], "right": [picture]}, r"left\[0\]: found a batch inside a sequence"
+    yield {**both, "left": picture.astype(float) + 255}, r"left: .*wanted \[0, 1\]; divide 8-bit values by 255"
+    yield {**both, "polarization_left": map_[1:]}, "polarization_left: found 52x39 px, wanted 52x40 px as in left"
+    yield {**both, "polarization_left": map_ + 2}, r"polarization_left: found values .*wanted \[-1, 1\]"
+    yield {**both, "valid_left": map_}, "valid_left: found a mask, but no polarization"
+    yield {**both, "intensity_left": map_}, "intensity_left: found the intensity of one view"
+    everything = {**both, "intensity_left": map_, "intensity_right": map_, "polarization_left": map_}
+    yield everything, "polarization_left: found a polarization map beside intensities"
+
+
+@pytest.mark.parametrize(("arguments", "says"), refusals())
+def test_what_is_refused(predictor, arguments, says):
+    with pytest.raises(RequestError, match=f"^{says}"):
+        predictor.predict(**arguments)
+
+
+def test_a_network_without_fusion_refuses_polarization(views, dolp):
+    predictor = StereoPredictor(
+        CrossPol.from_preset("blueprint", fusion=FusionConfig(kind="none")), iters=1, device="cpu"
+    )
+    assert predictor.predict(*views).polarization_use is None
+    with pytest.raises(
+        RequestError, match="polarization_left: found polarization, but these weights have no use for it"
+    ):
+        predictor.predict(*views, polarization_left=dolp)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"device": "gpu"}, "device: found 'gpu', wanted one of auto, cpu"),
+        ({"device": "cuda:99"}, "device: found 'cuda:99'"),
+        ({"device": ""}, "device: found ''"),
+        ({"precision": "half"}, "precision: found 'half', wanted one of float32, bfloat16, float16"),
+        ({"iters": 0}, "iters: found 0, wanted a whole number from 1 up"),
+        ({"iters": -3}, "iters: found -3"),
+        ({"iters": 2.0}, "iters: found 2.0"),
+    ],
+)
+def test_options_that_are_refused(predictor, options, says):
+    with pytest.raises(RequestError, match=f"^{says}"):
+        StereoPredictor(predictor.network, **options)
+
+
+def test_an_output_that_is_not_finite_is_an_error(views):
+    net = network()
+    with torch.no_grad():
+        next(parameter for name, parameter in net.named_parameters() if name.startswith("update.head")).fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="not finite at 2080 pixels"):
+        StereoPredictor(net, device="cpu", iters=1).predict(*views)
+
+
+def test_weights_come_from_a_folder(predictor, views, tmp_path):
+    predictor.network.save_pretrained(tmp_path / "weights")
+    loaded = StereoPredictor.from_pretrained(tmp_path / "weights", device="cpu", iters=2)
+    np.testing.assert_array_equal(loaded.predict(*views).disparity, predictor.predict(*views).disparity)
+    with pytest.raises(MissingFileError, match="no_weights"):
+        StereoPredictor.from_pretrained(tmp_path / "no_weights")
+
+
+# StereoResult.save
+
+
+def test_saved_files_say_what_the_result_says(tmp_path):
+    rng = np.random.default_rng(0)
+    result = StereoResult(rng.uniform(0, 50, (40, 50)).astype(np.float32), np.full((40, 50), 0.1, np.float32))
+    written = result.save(tmp_path / "a" / "b", "scene")
+    names = ["scene.pfm", "scene.png", "scene.npy", "scene_colour.png", "scene_polarization_use.png"]
+    assert [path.name for path in written] == names
+    assert sorted((tmp_path / "a" / "b").iterdir()) == sorted(written)
+    for name, tolerance in (("scene.pfm", 0), ("scene.npy", 0), ("scene.png", 1 / 256)):
+        np.testing.assert_allclose(read_disparity(tmp_path / "a" / "b" / name), result.disparity, atol=tolerance)
+    assert read_picture(written[3]).shape[0] == 40
+
+
+def test_batches_are_numbered_and_unused_polarization_has_no_picture(tmp_path):
+    use = np.zeros((2, 40, 50), np.float32)
+    use[1] = 0.5
+    result = StereoResult(np.stack([np.full((40, 50), value, np.float32) for value in (1, 2)]), use)
+    names = {path.name for path in result.save(tmp_path)}
+    kinds = (".pfm", ".png", ".npy", "_colour.png")
+    numbered = {f"disparity_{index:03d}{kind}" for index in range(2) for kind in kinds}
+    assert names == numbered | {"disparity_001_polarization_use.png"}
+    assert (read_disparity(tmp_path / "disparity_001.pfm") == 2).all()
+
+
+def test_results_cannot_be_reassigned():
+    result = StereoResult(np.zeros((40, 50), np.float32))
+    with pytest.raises(AttributeError):
+        result.disparity = None

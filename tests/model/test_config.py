@@ -1,0 +1,144 @@
+"""The configuration: the blueprint's numbers, the presets, plain data in and out, and what is refused."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crosspol.model.config import CrossPolConfig, FusionConfig, PolarizationConfig, preset
+
+FUSIONS = st.builds(
+    FusionConfig,
+    kind=st.sampled_from(["none", "concat", "cross-attention"]),
+    merge=st.sampled_from(["none", "gated"]),
+    gate=st.sampled_from(["blueprint", "projection"]),
+    position=st.sampled_from(["none", "rotary"]),
+    null_key=st.booleans(),
+    views=st.sampled_from(["both", "left"]),
+    enable_stereo_to_pol=st.booleans(),
+    num_heads=st.sampled_from([1, 2, 4, 8]),
+    pool_size=st.integers(1, 16),
+    pool=st.sampled_from(["average", "max"]),
+    dropout=st.floats(0, 0.9),
+)
+CONFIGS = st.builds(
+    CrossPolConfig,
+    fusion=FUSIONS,
+    polarization=st.builds(PolarizationConfig, channels=st.sampled_from([1, 3]), pol_threshold=st.floats(0, 1)),
+    feature_dim=st.sampled_from([64, 128]),
+    stem_stride=st.sampled_from([1, 2]),
+    refresh_after=st.lists(st.integers(1, 40)).map(lambda entries: tuple(sorted(entries))),
+)
+
+
+def test_defaults_are_the_blueprint_s_section_6() -> None:
+    config = CrossPolConfig()
+    fusion, polarization = config.fusion, config.polarization
+    assert (fusion.num_heads, fusion.pool_size, fusion.enable_stereo_to_pol) == (4, 8, False)
+    assert (polarization.pol_dim, polarization.pol_threshold) == (128, 0.05)
+    assert (config.hidden_dim, config.context_dim, config.feature_dim) == (128, 128, 128)
+    assert (fusion.kind, fusion.merge, fusion.gate) == ("cross-attention", "gated", "blueprint")
+    assert (fusion.position, fusion.null_key, fusion.views, fusion.pool) == ("none", False, "both", "average")
+    assert config.refresh_after == (4, 12)
+
+
+def test_presets() -> None:
+    assert preset("blueprint") == CrossPolConfig()
+    assert preset("raft-stereo") == CrossPolConfig(backbone="raft-stereo", feature_dim=256)
+    strides = {name: preset(name).feature_stride for name in ("blueprint", "raft-stereo", "raft-stereo-realtime")}
+    assert strides == {"blueprint": 4, "raft-stereo": 4, "raft-stereo-realtime": 8}
+    assert preset("blueprint").padding_multiple == 4
+    assert preset("raft-stereo").padding_multiple == preset("raft-stereo-realtime").padding_multiple == 32
+    changed = preset("raft-stereo", fusion=FusionConfig(kind="none"))
+    assert changed.fusion.kind == "none"
+    assert changed.feature_dim == 256
+
+
+def test_configurations_do_not_change() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        CrossPolConfig().feature_dim = 64  # type: ignore[misc]
+
+
+@given(config=CONFIGS)
+def test_comes_back_from_json(config: CrossPolConfig) -> None:
+    assert CrossPolConfig(**json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "attention"}, "kind: got 'attention', wanted one of none, concat, cross-attention"),
+        ({"merge": "ungated"}, "merge: got 'ungated'"),
+        ({"gate": None}, "gate: got None"),
+        ({"position": "sine"}, "position: got 'sine'"),
+        ({"views": "right"}, "views: got 'right'"),
+        ({"pool": "median"}, "pool: got 'median'"),
+        ({"null_key": "no"}, "null_key: got 'no', wanted one of True, False"),
+        ({"num_heads": 0}, "num_heads: got 0, wanted a positive integer"),
+        ({"num_heads": 4.0}, "num_heads: got 4.0"),
+        ({"pool_size": -8}, "pool_size: got -8"),
+        ({"pool_size": True}, "pool_size: got True"),
+        ({"dropout": 1.0}, "dropout: got 1.0"),
+        ({"dropout": -0.1}, "dropout: got -0.1"),
+    ],
+)
+def test_fusion_refuses(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^FusionConfig\.{message}"):
+        FusionConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"channels": 2}, "channels: got 2, wanted 1 or 3"),
+        ({"pol_dim": 0}, "pol_dim: got 0"),
+        ({"pol_threshold": 5.0}, "pol_threshold: got 5.0"),
+        ({"pol_threshold": float("nan")}, "pol_threshold: got nan"),
+        ({"threshold_slope": 0.0}, "threshold_slope: got 0.0"),
+    ],
+)
+def test_polarization_refuses(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^PolarizationConfig\.{message}"):
+        PolarizationConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone": "raft"}, "backbone: got 'raft'"),
+        ({"fusion": None}, "fusion: got None, wanted a FusionConfig"),
+        ({"polarization": 3}, "polarization: got 3"),
+        ({"feature_dim": 0}, "feature_dim: got 0"),
+        ({"hidden_dim": "128"}, "hidden_dim: got '128'"),
+        ({"correlation_levels": 0}, "correlation_levels: got 0"),
+        ({"stem_stride": 4}, "stem_stride: got 4"),
+        ({"refresh_after": (0, 4)}, r"refresh_after: got \(0, 4\)"),
+        ({"refresh_after": (12, 4)}, r"refresh_after: got \(12, 4\)"),
+        ({"feature_dim": 120, "fusion": FusionConfig(position="rotary")}, "feature_dim: got 120 with 4 heads"),
+        ({"backbone": "raft-stereo"}, "feature_dim: got 128, wanted 256"),
+        ({"backbone": "raft-stereo", "feature_dim": 256, "stem_stride": 2}, "stem_stride: got 2, wanted 1"),
+        ({"backbone": "raft-stereo", "feature_dim": 256, "hidden_dim": 64}, "hidden_dim: got 64, wanted 128"),
+        (
+            {"backbone": "raft-stereo-realtime", "feature_dim": 256, "correlation_radius": 3},
+            "correlation_radius: got 3, wanted 4",
+        ),
+    ],
+)
+def test_network_refuses(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^CrossPolConfig\.{message}"):
+        CrossPolConfig(**changes)
+
+
+def test_preset_refuses() -> None:
+    with pytest.raises(ValueError, match=r"^preset: got 'raft', wanted one of blueprint, raft-stereo, "):
+        preset("raft")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^preset blueprint: iters, lr is no field"):
+        preset("blueprint", lr=1, iters=2)
+
+
+def test_unknown_entries_are_refused_not_dropped() -> None:
+    with pytest.raises(TypeError, match="alpha"):
+        CrossPolConfig(**{"fusion": {"alpha": 1.0}})

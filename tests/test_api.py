@@ -1,0 +1,53 @@
+"""The public surface: what others rely on, and what importing costs."""
+
+import subprocess
+import sys
+
+import crosspol
+
+PUBLIC = {
+    "ConcatFusion",
+    "CrossPol",
+    "CrossPolConfig",
+    "FusionConfig",
+    "LoadReport",
+    "PolarizationConfig",
+    "PooledCrossAttention",
+    "SafeCrossAttentionFusion",
+    "StereoOutput",
+    "StereoPredictor",
+    "StereoResult",
+    "alpha_cap",
+    "load_network",
+    "load_raft_stereo",
+    "metrics",
+    "polarimetry",
+    "preset",
+    "sequence_loss",
+}
+
+
+def test_public_names_are_these() -> None:
+    assert set(crosspol.__all__) == PUBLIC
+    assert all(hasattr(crosspol, name) for name in PUBLIC)
+
+
+def test_every_public_name_is_documented() -> None:
+    assert [name for name in PUBLIC if not getattr(crosspol, name).__doc__] == []
+
+
+def test_import_loads_nothing_heavy_and_touches_no_network() -> None:
+    code = """
+import socket, sys, threading
+def refuse(*arguments, **named):
+    raise AssertionError("importing crosspol opened a socket")
+socket.socket.connect = refuse
+import torch
+before = torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()
+import crosspol
+assert before == (torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled())
+heavy = {"matplotlib", "tensorboard", "lightning_fabric", "OpenEXR", "cv2", "mitsuba", "torchvision"} & set(sys.modules)
+print(sorted(heavy))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

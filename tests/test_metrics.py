@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from crosspol import metrics
+
+SHAPE = (3, 1, 4, 5)
+PIXELS = st.floats(0, 100, width=32)
+TRUTHS = PIXELS | st.sampled_from([np.nan, np.inf])
+
+
+def by_hand(predicted, disparity, mask, measure):
+    """One scene at a time, one pixel at a time."""
+    results = []
+    for scene in range(len(predicted)):
+        values = []
+        for p, d, m in zip(predicted[scene].ravel(), disparity[scene].ravel(), mask[scene].ravel(), strict=True):
+            if m and np.isfinite(d):
+                values.append(measure(abs(np.float32(p) - np.float32(d)) if np.isfinite(p) else np.inf, d))
+        results.append(np.mean(values) if values else np.nan)
+    return np.array(results)
+
+
+MEASURES = {
+    "epe": (metrics.epe, lambda error, _: error),
+    "bad1": (lambda *args: metrics.bad(*args, threshold=1.0), lambda error, _: 100.0 * (error > 1)),
+    "bad2": (metrics.bad, lambda error, _: 100.0 * (error > 2)),
+    "d1": (metrics.d1, lambda error, d: 100.0 * (error > 3 and error > np.float32(0.05) * np.float32(d))),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+@settings(deadline=None, max_examples=25)
+@given(data=st.data())
+def test_agrees_with_a_loop_over_pixels(name, data):
+    function, measure = MEASURES[name]
+    predicted = data.draw(npst.arrays(np.float32, SHAPE, elements=TRUTHS))
+    disparity = data.draw(npst.arrays(np.float32, SHAPE, elements=TRUTHS))
+    mask = data.draw(npst.arrays(bool, SHAPE))
+    found = function(*(torch.from_numpy(array) for array in (predicted, disparity, mask)))
+    assert found.shape == (3,)
+    np.testing.assert_allclose(found, by_hand(predicted, disparity, mask, measure), rtol=1e-5)
+
+
+def test_a_scene_without_pixels_is_nan_and_not_zero():
+    zeros = torch.zeros(SHAPE)
+    mask = torch.ones(SHAPE)
+    mask[1] = 0
+    for function in (metrics.epe, metrics.bad, metrics.d1):
+        found = function(zeros, zeros, mask)
+        assert found.isnan().tolist() == [False, True, False]
+        assert function(zeros, torch.full(SHAPE, torch.inf)).isnan().all()
+
+
+def test_masks_may_be_numbers_and_missing():
+    torch.manual_seed(0)
+    predicted, disparity = 10 * torch.rand(SHAPE), 10 * torch.rand(SHAPE)
+    mask = torch.rand(SHAPE) > 0.5
+    for function in (metrics.epe, metrics.bad, metrics.d1):
+        torch.testing.assert_close(function(predicted, disparity, mask), function(predicted, disparity, mask.float()))
+        everything = torch.ones(SHAPE, dtype=torch.bool)
+        torch.testing.assert_close(function(predicted, disparity), function(predicted, disparity, everything))
+
+
+def test_limits_are_not_exceeded_by_reaching_them():
+    disparity = torch.full((1, 1, 1, 4), 100.0)
+    predicted = disparity + torch.tensor([2.0, 2.5, 5.0, 5.5])
+    assert metrics.bad(predicted, disparity).tolist() == [75.0]
+    assert metrics.d1(predicted, disparity).tolist() == [25.0]
+    assert metrics.epe(predicted, disparity).tolist() == [3.75]
+
+
+def test_what_lies_outside_the_mask_does_not_matter():
+    predicted, disparity, mask = torch.zeros(SHAPE), torch.ones(SHAPE), torch.ones(SHAPE)
+    mask[..., 0], predicted[..., 0], disparity[..., 0] = 0, torch.nan, torch.nan
+    assert metrics.epe(predicted, disparity, mask).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_a_prediction_that_is_not_finite_is_infinitely_wrong():
+    predicted = torch.zeros(SHAPE)
+    predicted[0, 0, 0, 0] = torch.nan
+    assert metrics.epe(predicted, torch.zeros(SHAPE)).tolist() == [torch.inf, 0.0, 0.0]
+    torch.testing.assert_close(metrics.bad(predicted, torch.zeros(SHAPE)), torch.tensor([5.0, 0.0, 0.0]))
+
+
+@pytest.mark.parametrize("shapes", [((4, 5), (4, 5)), ((1, 1, 4, 5), (1, 1, 5, 4)), ((1, 2, 4, 5), (1, 2, 4, 5))])
+def test_shapes_that_do_not_fit(shapes):
+    with pytest.raises(ValueError, match=r"got predicted .*wanted the same \(B, 1, H, W\)"):
+        metrics.epe(*(torch.zeros(shape) for shape in shapes))
+    with pytest.raises(ValueError, match="mask"):
+        metrics.epe(torch.zeros(SHAPE), torch.zeros(SHAPE), torch.zeros(SHAPE)[:1])
+
+
+@pytest.mark.parametrize("threshold", [0.0, -1.0, float("nan")])
+def test_thresholds_that_mean_nothing(threshold):
+    with pytest.raises(ValueError, match="threshold"):
+        metrics.bad(torch.zeros(SHAPE), torch.zeros(SHAPE), threshold=threshold)
