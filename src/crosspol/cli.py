@@ -14,18 +14,25 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 from crosspol.commands.demo import DemoOptions, demo
 from crosspol.commands.info import InfoOptions, info
+from crosspol.commands.plot import PlotOptions, plot
 from crosspol.commands.predict import PredictOptions, predict
+from crosspol.commands.rig import RigOptions, rig
+from crosspol.commands.train import TrainOptions, train
 from crosspol.errors import RequestError
 
 # Options (a frozen dataclass whose docstring is the help) and what carries them out. A new command is a new line.
 COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "demo": (DemoOptions, demo),
     "predict": (PredictOptions, predict),
+    "train": (TrainOptions, train),
+    "plot": (PlotOptions, plot),
+    "rig": (RigOptions, rig),
     "info": (InfoOptions, info),
 }
 
@@ -67,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (OSError, MemoryError, FloatingPointError) as error:
-        return _complain(program, f"failed: {error or type(error).__name__}", 1)
+        return _complain(program, f"failed: {str(error) or type(error).__name__}", 1)
     except RuntimeError as error:
         # torch has no type of its own for a CPU without memory.
         if not re.search("out of memory|allocate memory", str(error)):
@@ -109,7 +116,9 @@ def _parse(options_type: type[Any], program: str, given: list[str]) -> Any | Non
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box), contextlib.nullcontext() if asks_for_help else _wide_terminal():
-            return tyro.cli(options_type, prog=program, args=given)
+            # A command whose defaults come from a file reads its arguments itself.
+            parse = getattr(options_type, "parse", partial(tyro.cli, options_type))
+            return parse(prog=program, args=given)
     except SystemExit as exit_:
         if not exit_.code:
             return None

@@ -6,7 +6,6 @@ The network's own weights travel by `CrossPol.save_pretrained` and `load_network
 from __future__ import annotations
 
 import json
-import pickle
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -263,7 +262,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except SafetensorError as error:
         raise WeightsError(f"{path}: truncated or not a safetensors file ({_one_line(error)})") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
+    except Exception as error:  # a damaged pickle raises whatever its bytes lead to, IndexError and struct.error too
         raise WeightsError(f"{path}: truncated or not a PyTorch checkpoint ({_one_line(error)})") from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]

@@ -127,7 +127,8 @@ import matplotlib
 import numpy as np
 from crosspol.inference.pictures import disparity_picture
 def settings():
-    return {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if key != "backend"}  # reading that one sets it
+    # Reading the entry "backend" would choose one.
+    return {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if key != "backend"}
 before = settings()
 disparity_picture(np.random.rand(40, 50))
 assert settings() == before

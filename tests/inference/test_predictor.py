@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from crosspol.data.disparity import read_disparity
 from crosspol.data.images import read_picture, write_picture
 from crosspol.errors import MissingFileError, RequestError
-from crosspol.inference.predictor import StereoPredictor, StereoResult
+from crosspol.inference.predictor import StereoPredictor, StereoResult, _without_tf32
 from crosspol.model import CrossPol, FusionConfig, PolarizationConfig
 
 HEIGHT, WIDTH = 40, 52
@@ -234,6 +234,26 @@ def test_an_output_that_is_not_finite_is_an_error(views):
         next(parameter for name, parameter in net.named_parameters() if name.startswith("update.head")).fill_(torch.nan)
     with pytest.raises(FloatingPointError, match="not finite at 2080 pixels"):
         StereoPredictor(net, device="cpu", iters=1).predict(*views)
+
+
+@pytest.mark.parametrize("convolutions", [False, True])
+@pytest.mark.parametrize("products", ["highest", "high", "medium"])
+def test_tf32_is_off_during_a_call_on_a_gpu_and_as_before_after_it(convolutions, products):
+    def precisions() -> tuple[bool, str]:
+        return torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+
+    default = precisions()
+    try:
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.set_float32_matmul_precision(products)
+        with _without_tf32(torch.device("cuda")):
+            assert precisions() == (False, "highest")
+        assert precisions() == (convolutions, products)
+        with _without_tf32(torch.device("cpu")):
+            assert precisions() == (convolutions, products)
+    finally:
+        torch.backends.cudnn.allow_tf32 = default[0]
+        torch.set_float32_matmul_precision(default[1])
 
 
 def test_weights_come_from_a_folder(predictor, views, tmp_path):

@@ -24,7 +24,7 @@ def perturbed(module: Module, seed: int = 0, scale: float = 0.1) -> Module:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter += scale * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
     return module
 
 

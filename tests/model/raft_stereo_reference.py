@@ -7,6 +7,7 @@ shortcuts: gates apart, the y flow carried along, grid_sample for the lookup, th
 import math
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -238,6 +239,11 @@ def _trunk_shapes(name: str, batch_norm: bool) -> Iterator[tuple[str, tuple[int,
 
 def official_state(realtime: bool = False, seed: int = 0) -> dict[str, Tensor]:
     """Return an official checkpoint with random weights; seed 0 gives those of the golden vectors."""
+    return dict(_state(realtime, seed))
+
+
+@cache
+def _state(realtime: bool, seed: int) -> dict[str, Tensor]:
     return {f"module.{name}": _random(f"module.{name}", shape, seed) for name, shape in _shapes(realtime)}
 
 

@@ -141,4 +141,4 @@ def test_preset_refuses() -> None:
 
 def test_unknown_entries_are_refused_not_dropped() -> None:
     with pytest.raises(TypeError, match="alpha"):
-        CrossPolConfig(**{"fusion": {"alpha": 1.0}})
+        CrossPolConfig(fusion={"alpha": 1.0})  # type: ignore[arg-type]

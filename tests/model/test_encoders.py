@@ -85,7 +85,7 @@ def test_feature_pixel_sits_at_stride_times_its_index(strides: tuple[int, int, i
     trunk(image)[0, :, 0, index].sum().backward()
     assert image.grad is not None
     seen = image.grad[0].abs().sum((0, 1)).nonzero().flatten()
-    assert 0 < seen[0]
+    assert seen[0] > 0
     assert seen[-1] < size - 1
     assert (seen[0] + seen[-1]).item() == 2 * total * index
 

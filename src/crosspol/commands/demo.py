@@ -109,12 +109,14 @@ def score(predicted: NDArray[np.float32], scene: DemoScene) -> Scores:
 def table(without: Scores, polarized: Scores) -> str:
     """Return the scores of both predictions as a table; a dash where the scene has no such region."""
     regions = list(without)
-    lines = [f"{'':<21}" + "".join(f"{f'{metric}':<30}" for metric in ("EPE (px)", "bad-2 (%)")).rstrip()]
-    lines.append(f"{'':<21}" + 2 * "".join(f"{region:<10}" for region in regions))
+    lines = [
+        f"{'':<23}{'EPE (px)':<{12 * len(regions)}}bad-2 (%)",
+        f"{'':<23}" + 2 * "".join(f"{region:<12}" for region in regions),
+    ]
     for label, scores in (("without polarization", without), ("with polarization", polarized)):
         numbers = [scores[region][metric] for metric in ("EPE", "bad-2") for region in regions]
-        lines.append(f"{label:<21}" + "".join(f"{_number(value):<10}" for value in numbers).rstrip())
-    return "\n".join(lines)
+        lines.append(f"{label:<23}" + "".join(f"{_number(value):<12}" for value in numbers))
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _number(value: float) -> str:

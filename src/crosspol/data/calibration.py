@@ -332,7 +332,7 @@ def _rectified(path: Path, **values: Any) -> StereoCalibration:
 
 
 # The names under which programs store a camera's matrices, in lower case without underscores; {} is 1 or left, ...
-_SIDES = (("1", "left", "l"), ("2", "right", "r"))
+_SIDES = {"left": ("1", "left", "l"), "right": ("2", "right", "r")}
 _MATRIX = ("cameramatrix{}", "{}cameramatrix", "m{}", "k{}", "cm{}", "intrinsic{}", "intrinsicmatrix{}", "mtx{}")
 _DISTORTION = ("distcoeffs{}", "{}distcoeffs", "d{}", "dist{}", "distortion{}", "distortioncoefficients{}", "dc{}")
 _ROTATION = ("r", "rotation", "rotationmatrix", "rot", "om", "rvec")
@@ -342,44 +342,52 @@ _WIDTH, _HEIGHT = ("imagewidth", "width", "w"), ("imageheight", "height", "h")
 
 
 def _from_opencv(path: Path, arrays: Mapping[str, Array]) -> StereoCalibration:
-    """A calibration from the arrays of an OpenCV file, under names without case and underscores."""
+    """A calibration from what is in an OpenCV file."""
+    keys = {key.lower().replace("_", ""): key for key in arrays}
 
-    def find(what: str, names: Iterable[str], counts: tuple[int, ...]) -> Array:
-        present = [name for name in names if name in arrays]
-        fitting = [name for name in present if arrays[name].size in counts]
-        if fitting:
-            return arrays[fitting[0]]
+    def find(what: str, example: str, names: Iterable[str], counts: tuple[int, ...]) -> Array:
+        present = [keys[name] for name in names if name in keys]
+        for key in present:
+            if arrays[key].size in counts:
+                if not np.isfinite(arrays[key]).all():
+                    raise RequestError(f"{path}: {key}: found {_brief(arrays[key])}, wanted finite numbers")
+                return arrays[key]
         if present:
-            raise RequestError(
-                f"{path}: {present[0]}: found {arrays[present[0]].size} numbers, wanted {' or '.join(map(str, counts))}"
-            )
-        raise RequestError(f"{path}: found no {what}, wanted it under a name such as {', '.join(list(names)[:3])}")
+            found, wanted = arrays[present[0]].size, " or ".join(map(str, counts))
+            raise RequestError(f"{path}: {present[0]}: found {found} numbers, wanted {wanted}")
+        raise RequestError(f"{path}: found no {what}, wanted it under a name such as {example}")
 
-    if size_name := next((name for name in _SIZE if name in arrays and arrays[name].size == 2), None):
-        size = (int(arrays[size_name][0]), int(arrays[size_name][1]))
-    elif any(name in arrays for name in _WIDTH):
-        size = (int(find("width", _WIDTH, (1,))[0]), int(find("height", _HEIGHT, (1,))[0]))
-    else:
-        size = None
-    cameras = []
-    for sides, view in zip(_SIDES, ("left", "right"), strict=True):
-        names, distortion_names = (
-            [name.format(side) for name in all_ for side in sides] for all_ in (_MATRIX, _DISTORTION)
+    size = None
+    if any(name in keys for name in _SIZE):
+        width, height = find("picture size", "imageSize", _SIZE, (2,))
+        size = (int(width), int(height))
+    elif any(name in keys for name in _WIDTH):
+        width, height = (
+            find(f"picture {what}", f"image_{what}", names, (1,))[0]
+            for what, names in (("width", _WIDTH), ("height", _HEIGHT))
         )
-        matrix = find(f"camera matrix of the {view} view", names, (9,))
-        distortion = find(f"distortion of the {view} view", distortion_names, _DISTORTION_COUNTS)
+        size = (int(width), int(height))
+    cameras = []
+    for number, view in ((1, "left"), (2, "right")):
+        matrices, distortions = (
+            [name.format(side) for name in names for side in _SIDES[view]] for names in (_MATRIX, _DISTORTION)
+        )
+        matrix = find(f"camera matrix of the {view} view", f"cameraMatrix{number} or M{number}", matrices, (9,))
+        distortion = find(
+            f"distortion of the {view} view", f"distCoeffs{number} or D{number}", distortions, _DISTORTION_COUNTS
+        )
         cameras.append(_camera(f"{path}: {view} view", matrix, distortion, size))
-    rotation = find("rotation", _ROTATION, (9, 3))
+    rotation = find("rotation", "R", _ROTATION, (9, 3))
     if rotation.size == 3:
         import cv2
 
         rotation = np.asarray(cv2.Rodrigues(rotation)[0])
-    translation = find("translation", _TRANSLATION, (3,))
+    translation = find("translation", "T", _TRANSLATION, (3,))
     return _stereo(path, cameras[0], cameras[1], rotation.reshape(3, 3), translation)
 
 
 def _opencv_arrays(path: Path) -> dict[str, Array]:
-    """Every number, list of numbers and matrix at the top of an OpenCV file, flat."""
+    """Every number, list of numbers and matrix at the top level of an OpenCV file, flat."""
     import cv2
 
     text = _read_text(path)
@@ -395,12 +403,13 @@ def _opencv_arrays(path: Path) -> dict[str, Array]:
         for key in root.keys():  # noqa: SIM118  a FileNode, not a dict
             values = _opencv_values(root.getNode(key))
             if values is not None:
-                arrays[key.lower().replace("_", "")] = np.array(values, np.float64)
+                arrays[key] = np.array(values, np.float64)
         return arrays
     except (cv2.error, SystemError) as error:
         # SystemError is what a constructor of OpenCV 5 that raised looks like from Python.
         cause = error.__cause__ if isinstance(error, SystemError) and error.__cause__ else error
         reason = (str(cause).strip().splitlines() or ["it cannot be parsed"])[0]
+        reason = re.sub(r"^OpenCV\(.*?: error: ", "", reason)
         raise RequestError(f"{path}: not a complete OpenCV file ({reason})") from error
     finally:
         cv2.utils.logging.setLogLevel(level)

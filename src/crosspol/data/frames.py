@@ -18,7 +18,7 @@ from crosspol.data.rig import Camera, Rig, Side
 from crosspol.errors import RequestError
 from crosspol.polarimetry import demosaic, mosaic_validity, rotate_frame, stokes
 
-__all__ = ["Frame", "Recording", "frame_of", "read_frame", "read_pair", "read_recording"]
+__all__ = ["Frame", "Recording", "frame_of", "read_frame", "read_pair", "read_recording", "read_recordings"]
 
 _DOLP_SLACK = 1e-3
 """How far rounding may carry a stored DoLP beyond [0, 1]."""
@@ -96,13 +96,24 @@ def read_pair(rig: Rig, left: FrameFiles, right: FrameFiles) -> tuple[Frame, Fra
         MissingFileError: a file does not exist.
         RequestError: a file does not hold what the rig says, or the views differ in size.
     """
+    recordings = read_recordings(rig, left, right)
+    return frame_of(recordings[0]), frame_of(recordings[1])
+
+
+def read_recordings(rig: Rig, left: FrameFiles, right: FrameFiles) -> tuple[Recording, Recording]:
+    """Read what both cameras wrote, as `read_pair` does, before anything is computed from it.
+
+    Raises:
+        MissingFileError: a file does not exist.
+        RequestError: a file does not hold what the rig says, or the views differ in size.
+    """
     if rig.swap_views:
         left, right = right, left
-    pair = read_frame(left, rig, "left"), read_frame(right, rig, "right")
-    if pair[0].size != pair[1].size and rig.calibration is None:
-        (height, width), (other_height, other_width) = pair[0].size, pair[1].size
+    pair = read_recording(left, rig.camera_of("left")), read_recording(right, rig.camera_of("right"))
+    (height, width), (other_height, other_width) = pair[0].light.shape[-2:], pair[1].light.shape[-2:]
+    if (height, width) != (other_height, other_width) and rig.calibration is None:
         raise RequestError(
-            f"{right}: found {other_width}x{other_height} px, wanted {width}x{height} px as the left view, or a "
+            f"{pair[1].name}: found {other_width}x{other_height} px, wanted {width}x{height} px as the left view, or a "
             "calibration"
         )
     return pair

@@ -87,7 +87,11 @@ def frame_inputs(left: Frame, right: Frame, rig: Rig, pol_channels: int = 1) -> 
 
     Returns:
         As `network_inputs`; float32 tensors without the batch axis.
+
+    Raises:
+        ValueError: sizes that differ, or a frame without what the rig measures.
     """
+    _check(left, right, rig)
     pictures = [_finite(frame.picture.numpy()) for frame in (left, right)]
     if (left.stokes is None) == (right.stokes is None):
         exposures = [_exposure(pictures)] * 2
@@ -142,6 +146,16 @@ def _exposure(pictures: Sequence[Array]) -> np.float32:
     brightness = np.concatenate([picture.mean(axis=0).ravel() for picture in pictures])
     bright = float(np.quantile(brightness, _BRIGHT_SHARE))
     return np.float32(_BRIGHT_LEVEL / bright if bright > 0 else 1)
+
+
+def _check(left: Frame, right: Frame, rig: Rig) -> None:
+    if left.size != right.size:
+        raise ValueError(f"the right frame is {right.size} and the left frame {left.size}; wanted one size")
+    for side, frame in (("left", left), ("right", right)):
+        if frame.stokes is None and (rig == "quad" or (rig == "quad-left" and side == "left")):
+            raise ValueError(f"the {side} frame has no Stokes parameters; a {rig} rig measures them")
+        if frame.intensity is None and rig == "crossed":
+            raise ValueError(f"the {side} frame has no intensity; a crossed rig measures one behind each polarizer")
 
 
 def _finite(picture: Array) -> Array:

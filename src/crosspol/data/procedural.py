@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from crosspol.data.compositing import View, occlusion, render_view
+from crosspol.data.inputs import Seen, display_picture, network_inputs
 from crosspol.data.sample import RIGS, Rig, StereoSample
 from crosspol.data.scenes import Scene, draw_scene
+from crosspol.polarimetry import validity
 
 __all__ = ["ProceduralConfig", "ProceduralStereo"]
 
@@ -23,7 +25,8 @@ Array = NDArray[np.float32]
 Generator = np.random.Generator
 
 _SMALLEST_SIDE = 32
-# Polarization is trusted between these S0, in units of the picture's white.
+# Polarization is trusted above this S0, and where each angle is below that intensity, in units of the picture's white.
+# Of the sensor's own white, 0.6, the mean of the angles is then above 0.0083; a `data.rig.Camera` has 0.01.
 _DARKEST = 0.01
 _BRIGHTEST_ANGLE = 0.6
 # Blur of a smaller standard deviation (px) than this does not show.
@@ -151,31 +154,24 @@ class ProceduralStereo(Dataset[StereoSample]):
         )
 
 
-def _encode_srgb(linear: Array) -> Array:
-    """Linear light in [0, 1] to display values in [0, 1] (IEC 61966-2-1)."""
-    curved = 1.055 * np.maximum(linear, 0.0031308) ** np.float32(1 / 2.4) - 0.055
-    return np.where(linear <= 0.0031308, 12.92 * linear, curved).astype(np.float32)
-
-
 def _photograph(rng: Generator, left: View, right: View, config: ProceduralConfig) -> dict[str, Array]:
     """Everything the rig records of two views."""
     cameras = _draw_cameras(rng, left, config)
     base = float(cameras[0].exposure.mean())
-    recorded: dict[str, Array] = {}
-    for side, view, camera, sign in zip(("left", "right"), (left, right), cameras, (1.0, -1.0), strict=True):
-        rgb = view.rgb
+    views = []
+    for view, camera, sign in zip((left, right), cameras, (1.0, -1.0), strict=True):
+        rgb, light, valid = view.rgb, None, None
         if config.rig == "crossed":
             # Behind a polarizer at 0 (left) or 90 degrees (right); doubled, because half the light passes.
             polarizer = 1 + np.float32(sign) * view.s1 / (view.rgb.mean(axis=0) + np.float32(1e-9))
             rgb = rgb * polarizer
             mono = np.float32(base) * rgb.mean(axis=0)[None]
-            recorded[f"intensity_{side}"] = np.clip(_sensed(rng, mono, camera), 0, 1)
-        recorded[side] = _picture(rng, rgb, camera)
-        if config.rig in ("quad", "quad-left"):
-            pol, valid = _polarization(rng, view, base, camera, config.pol_channels)
-            seeing = np.float32(config.rig == "quad" or side == "left")
-            recorded[f"pol_{side}"], recorded[f"valid_{side}"] = seeing * pol, seeing * valid
-    return recorded
+            light = np.clip(_sensed(rng, mono, camera), 0, 1)
+        picture = _picture(rng, rgb, camera)
+        if config.rig == "quad" or (config.rig == "quad-left" and view is left):
+            light, valid = _stokes(rng, view, base, camera)
+        views.append(Seen(picture, light, valid))
+    return network_inputs(config.rig, views[0], views[1], config.pol_channels)
 
 
 def _draw_cameras(rng: Generator, view: View, config: ProceduralConfig) -> tuple[_Camera, _Camera]:
@@ -199,22 +195,16 @@ def _draw_cameras(rng: Generator, view: View, config: ProceduralConfig) -> tuple
 def _picture(rng: Generator, rgb: Array, camera: _Camera) -> Array:
     """Radiance (3, H, W) to an 8-bit display-referred picture in [0, 1]."""
     signal = _sensed(rng, rgb * camera.exposure[:, None, None], camera)
-    display = _encode_srgb(np.clip(signal, 0, 1))
-    return np.rint(255 * display ** np.float32(camera.gamma)).astype(np.float32) / np.float32(255)
+    return display_picture(signal, camera.gamma)
 
 
-def _polarization(rng: Generator, view: View, exposure: float, camera: _Camera, channels: int) -> tuple[Array, Array]:
-    """Four noisy angle intensities of a polarization sensor -> polarization (P, H, W) and where to trust it (H, W)."""
+def _stokes(rng: Generator, view: View, exposure: float, camera: _Camera) -> tuple[Array, Array]:
+    """Four noisy angle intensities of a polarization sensor -> Stokes (3, H, W) and where to trust it (1, H, W)."""
     s0, s1, s2 = view.rgb.mean(axis=0), view.s1, view.s2
     angles = np.float32(exposure / 2) * np.stack([s0 + s1, s0 + s2, s0 - s1, s0 - s2])
     i0, i45, i90, i135 = measured = np.clip(_sensed(rng, angles, camera), 0, _BRIGHTEST_ANGLE)
-    s0, s1, s2 = measured.sum(axis=0) / 2, i0 - i90, i45 - i135
-    safe = np.maximum(s0, np.float32(1e-4))
-    dolp = np.clip(np.sqrt(s1 * s1 + s2 * s2) / safe, 0, 1)
-    valid = ((s0 >= _DARKEST) & (measured.max(axis=0) < _BRIGHTEST_ANGLE)).astype(np.float32)
-    if channels == 1:
-        return dolp[None], valid
-    return np.stack([np.clip(s1 / safe, -1, 1), np.clip(s2 / safe, -1, 1), dolp]), valid
+    trusted = validity(*torch.from_numpy(measured), dark=_DARKEST / 2, saturated=_BRIGHTEST_ANGLE)
+    return np.stack([measured.sum(axis=0) / 2, i0 - i90, i45 - i135]), trusted[None].float().numpy()
 
 
 def _sensed(rng: Generator, signal: Array, camera: _Camera) -> Array:

@@ -19,12 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crosspol.data.calibration import StereoCalibration
-from crosspol.data.frames import Frame
+from crosspol.data.calibration import StereoCalibration, read_calibration
+from crosspol.data.frames import Frame, read_pair
+from crosspol.data.recordings import FrameFiles
+from crosspol.data.rig import Rig
 from crosspol.errors import RequestError
 from crosspol.polarimetry import rotate_frame
 
-__all__ = ["Rectification", "ViewMap", "rectification", "rectify", "resample"]
+__all__ = ["Rectification", "ViewMap", "read_rectified_pair", "rectification", "rectify", "resample"]
 
 _ON_A_PIXEL = 1e-3
 """px. Maps are float32: a sample that is meant to lie on the border pixel lies beyond it by a rounding."""
@@ -159,6 +161,32 @@ def rectify(
                     stacklevel=2,
                 )
     return resample(left, maps.left), resample(right, maps.right), maps.calibration
+
+
+def read_rectified_pair(rig: Rig, left: FrameFiles, right: FrameFiles) -> tuple[Frame, Frame, StereoCalibration | None]:
+    """Read both views of a rig and rectify them if it has a calibration.
+
+    Args:
+        rig: the rig.
+        left, right: files, as for `read_pair`.
+
+    Returns:
+        Both views, and the calibration that holds for them; None where the rig has none.
+
+    Raises:
+        MissingFileError: a file does not exist.
+        RequestError: a file does not hold what the rig says, the calibration cannot be read, or sizes do not fit.
+    """
+    path = rig.calibration_path
+    # First, because it is read faster than it takes to demosaic two frames.
+    calibration = None if path is None else read_calibration(path)
+    frames = read_pair(rig, left, right)
+    if calibration is None:
+        return *frames, None
+    try:
+        return rectify(*frames, calibration, crossed=rig.kind == "crossed")
+    except RequestError as error:
+        raise RequestError(f"{path}: {error}") from error
 
 
 def _coefficients(distortion: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -179,7 +179,8 @@ def _panel(
     axes.set_xticks([])
     axes.set_yticks([])
     if glass is not None and glass.any() and not glass.all():
-        axes.contour(glass, levels=[0.5], colors="white", linewidths=1.0)
+        for shade, width in (("black", 2.0), ("white", 1.0)):  # visible on dark and on bright colours
+            axes.contour(glass, levels=[0.5], colors=shade, linewidths=width)
     if scale is not None:
         ticks = MaxNLocator(nbins=6, steps=[1, 2, 5, 10])
         bar = axes.figure.colorbar(_mappable(scale), cax=axes.inset_axes((1.02, 0, 0.045, 1)), ticks=ticks)

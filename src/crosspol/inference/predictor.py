@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crosspol.data.disparity import write_disparity
+from crosspol.data.frames import Frame
 from crosspol.data.images import as_intensity, as_mask, as_polarization, as_view, read_picture, write_picture
+from crosspol.data.inputs import frame_inputs
+from crosspol.data.sample import Rig
 from crosspol.errors import RequestError
 from crosspol.inference.pictures import disparity_picture, polarization_use_picture
 from crosspol.model import CrossPol, CrossPolConfig
@@ -173,8 +176,48 @@ class StereoPredictor:
             intensity_right=intensity_right,
         )
         tensors = {name: _to_tensor(array, self.device) for name, array in inputs.items()}
+        disparity, use = self._run(tensors)
+        if batched:
+            return StereoResult(disparity, use)
+        return StereoResult(disparity[0], None if use is None else use[0])
+
+    def predict_frames(self, left: Frame, right: Frame, rig: Rig) -> StereoResult:
+        """Estimate the disparity of a pair of frames in linear light, as cameras record them.
+
+        Args:
+            left: rectified, as `crosspol.data.rectification.read_rectified_pair` reads it.
+            right: likewise, same size.
+            rig: kind of the rig: quad, quad-left, crossed or none.
+
+        Returns:
+            The result; arrays are (H, W).
+
+        Raises:
+            RequestError: the network has no use for what such a rig measures.
+            ValueError: sizes that differ, or a frame without what the rig measures.
+            FloatingPointError: the network's output is not finite.
+        """
+        self.check_rig(rig)
+        inputs = frame_inputs(left, right, rig, self.network.config.polarization.channels)
+        disparity, use = self._run({name: tensor[None].to(self.device) for name, tensor in inputs.items()})
+        return StereoResult(disparity[0], None if use is None else use[0])
+
+    def check_rig(self, rig: Rig) -> None:
+        """Check that the network has a use for what a rig of this kind measures.
+
+        Raises:
+            RequestError: it has none.
+        """
+        config = self.network.config
+        if rig != "none" and config.fusion.kind == "none":
+            raise RequestError(f"rig: found {rig}, but these weights have no use for polarization (fusion: none)")
+        if rig == "crossed" and config.polarization.channels != 1:
+            raise RequestError("rig: found crossed, but these weights want S1/S0, S2/S0, DoLP")
+
+    def _run(self, inputs: dict[str, Tensor]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Disparity and use of polarization (B, H, W); the latter None where no polarization was given."""
         with torch.inference_mode(), self._arithmetic(), _without_tf32(self.device):
-            out = self.network(**tensors, iters=self.iters)
+            out = self.network(**inputs, iters=self.iters)
         disparity = _to_numpy(out.disparity)
         if not np.isfinite(disparity).all():
             raise FloatingPointError(
@@ -182,10 +225,7 @@ class StereoPredictor:
                 f"(precision {self.precision})"
             )
         polarized = inputs.keys() - {"left", "right"}
-        use = _to_numpy(out.polarization_use) if polarized else None
-        if batched:
-            return StereoResult(disparity, use)
-        return StereoResult(disparity[0], None if use is None else use[0])
+        return disparity, _to_numpy(out.polarization_use) if polarized else None
 
     def read(
         self,
@@ -331,10 +371,17 @@ def _without_tf32(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, matmul.allow_tf32
-    cudnn.allow_tf32 = matmul.allow_tf32 = False
+    cudnn = torch.backends.cudnn
+    try:
+        before = cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    except RuntimeError:
+        # Whoever set precisions by torch's newer names, which these cannot express, chose them; they stay.
+        yield
+        return
+    cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
     try:
         yield
     finally:
-        cudnn.allow_tf32, matmul.allow_tf32 = before
+        cudnn.allow_tf32 = before[0]
+        torch.set_float32_matmul_precision(before[1])

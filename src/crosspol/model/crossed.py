@@ -41,7 +41,7 @@ def splat_to_right(disparity: Tensor) -> tuple[Tensor, Tensor]:
     inside = (landing >= 0) & (landing <= len(columns) - 1)
     empty = -torch.inf
     carried = torch.where(inside, disparity, disparity.new_full((), empty))
-    target = landing.clamp(0, len(columns) - 1).long()
+    target = torch.where(inside, landing, landing.new_zeros(())).long()
     splat = torch.full_like(disparity, empty).scatter_reduce(3, target, carried, reduce="amax")
     covered = splat > empty
     return torch.where(covered, splat, splat.new_zeros(())), covered

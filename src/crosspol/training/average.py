@@ -23,5 +23,5 @@ def update_average(average: CrossPol, net: CrossPol, decay: float, step: int) ->
     decay = min(decay, (1 + step) / (10 + step))
     for mean, value in zip(average.parameters(), net.parameters(), strict=True):
         mean.lerp_(value, 1 - decay)
-    for mean, value in zip(average.buffers(), net.buffers(), strict=True):
-        mean.copy_(value)
+    for kept, current in zip(average.buffers(), net.buffers(), strict=True):
+        kept.copy_(current)

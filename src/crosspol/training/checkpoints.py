@@ -73,7 +73,7 @@ def read_latest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     Returns:
         Its state, None where there is none, and one line about each later one that is damaged.
     """
-    damaged = []
+    damaged: list[str] = []
     for path in reversed(list_checkpoints(folder)):
         try:
             return read_checkpoint_file(path), damaged

@@ -101,9 +101,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that nothing can be trained with."""
-        at_least_one = ("num_steps", "batch_size", "iters", "valid_iters", "validate_every", "validate_samples")
-        at_least_one += ("log_every", "checkpoint_every", "keep_checkpoints", "accumulate", "max_skipped")
-        for name in at_least_one:
+        sizes = ("num_steps", "batch_size", "iters", "valid_iters", "validate_every", "validate_samples")
+        for name in (*sizes, "log_every", "checkpoint_every", "keep_checkpoints", "accumulate", "max_skipped"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}, wanted at least 1")
         for name in ("lr", "pol_lr_mult", "gradient_clip", "gamma"):

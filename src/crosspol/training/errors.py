@@ -10,7 +10,7 @@ class TrainingError(RuntimeError):
 class Interrupted(Exception):
     """The run was asked to stop (SIGTERM, SIGINT); its checkpoint is written."""
 
-    def __init__(self, signal_number: int, step: int) -> None:
+    def __init__(self, signal_number: int, step: int, is_first_process: bool = True) -> None:
         super().__init__(f"stopped by signal {signal_number} after step {step}; the same command goes on")
-        self.signal_number = signal_number
-        self.step = step
+        # Of several processes one says so: a launcher that sees another one fail would kill those still leaving.
+        self.status = 128 + signal_number if is_first_process else 0

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 import errno
+import json
+import math
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from crosspol.data.procedural import ProceduralStereo
-from crosspol.data.sample import StereoSample
+from crosspol.data.sample import StereoBatch, StereoSample
 from crosspol.errors import MissingFileError, RequestError
 from crosspol.model import CrossPol, alpha_cap
 from crosspol.training import checkpoints
@@ -100,11 +103,13 @@ def _train(
     validation_samples: Dataset[StereoSample] | None,
 ) -> CrossPol:
     if config.batch_size < fabric.world_size:
-        raise RequestError(f"batch_size: got {config.batch_size}, wanted at least 1 for each of {fabric.world_size} processes")
-    say = print if fabric.is_global_zero and progress else _silent
+        raise RequestError(
+            f"batch_size: got {config.batch_size}, wanted at least 1 for each of {fabric.world_size} processes"
+        )
+    say = _say if fabric.is_global_zero and progress else _silent
     state, damaged = checkpoints.read_latest(output / CHECKPOINTS)
     for line in damaged:
-        say(f"{line}; going back to the one before", file=sys.stderr)
+        say(f"{line}; going back to the one before")
     if state is None and damaged:
         raise TrainingError(f"{output / CHECKPOINTS}: no checkpoint is whole; another --output starts anew")
     if state is not None and not allow_changes:
@@ -115,6 +120,9 @@ def _train(
     try:
         with stop_requests() as request:
             _loop(run, output, journal, lambda: request.signal_number, progress, samples, validation_samples)
+    except Interrupted as stop:
+        say(str(stop))
+        raise
     finally:
         if journal is not None:
             journal.close()
@@ -122,6 +130,7 @@ def _train(
     if fabric.is_global_zero:
         checkpoints.write_weights(final, output / FINAL)
     fabric.barrier()
+    say(f"weights in {output / FINAL}, the best on held-out scenes in {output / BEST}")
     return final
 
 
@@ -131,14 +140,15 @@ def _build(config: TrainConfig, fabric: Fabric, state: dict[str, Any] | None, sa
     net = CrossPol(config.network)
     if state is None and config.pretrained != "none":
         say(_load_pretrained(net, config.pretrained))
-    net.alpha_cap.fill_(alpha_cap(0, config.alpha_cap_start, config.alpha_cap_warmup))
     if state is not None:
         _load_network_state(net, state["network"])
     net = net.to(fabric.device)
     average = copy.deepcopy(net).requires_grad_(False) if config.ema_decay else None
     if average is not None and state is not None and state["average"] is not None:
         _load_network_state(average, state["average"])
-    optimizer = torch.optim.AdamW(parameter_groups(net, config.lr, config.pol_lr_mult, config.weight_decay), lr=config.lr)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(net, config.lr, config.pol_lr_mult, config.weight_decay), lr=config.lr
+    )
     if config.checkpoint_activations:
         checkpoint_refinement(net)
     if config.compile:
@@ -151,6 +161,7 @@ def _build(config: TrainConfig, fabric: Fabric, state: dict[str, Any] | None, sa
     if state is not None:
         _restore(run, optimizer, state)
         say(f"going on after step {run.step} of {config.num_steps}")
+    net.alpha_cap.fill_(alpha_cap(run.step, config.alpha_cap_start, config.alpha_cap_warmup))
     return run
 
 
@@ -177,7 +188,7 @@ def _loop(
     samples: Dataset[StereoSample] | None,
     validation_samples: Dataset[StereoSample] | None,
 ) -> None:
-    config, fabric = run.config, run.fabric
+    config = run.config
     validation: Dataset[StereoSample] = validation_samples or held_out(config.data, config.validate_samples)
     scene = scene_with_glass(validation, config.validate_samples) if journal is not None else None
     stream = _stream(run, samples)
@@ -185,34 +196,31 @@ def _loop(
         total=config.num_steps, initial=run.step, unit="step", disable=journal is None or not progress, file=sys.stderr
     )
     clock = _Clock()
-    with bar:
+    with bar, closing(stream):
         while run.step < config.num_steps:
             with clock.waiting():
                 parts = next(stream)
             record, signal_number = train_step(run, parts, asked_to_stop())
             clock.steps += 1
             bar.update()
-            bar.set_postfix(
-                loss=f"{record['loss']:.2f}",
-                epe="-" if record["epe"] is None else f"{record['epe']:.2f}",
-                alpha=f"{record['alpha']:.1e}",
-                cap=f"{record['alpha_cap']:.2f}",
-            )
+            bar.set_postfix_str(_figures(record))
             last = run.step == config.num_steps
             due = run.step % config.validate_every == 0 or last
             if due:
                 record["valid"] = _validate(run, validation, output)
                 if journal is not None and scene is not None:
                     _draw(run, scene, output, journal)
-            if journal is not None and (due or run.step % config.log_every == 0 or "skipped" in record or signal_number):
+            if journal is not None and (
+                due or run.step % config.log_every == 0 or "skipped" in record or signal_number
+            ):
                 journal.write({"step": run.step, **record, **clock.read()})
             if run.step % config.checkpoint_every == 0 or last or signal_number:
                 _checkpoint(run, output, journal)
             if signal_number and not last:
-                raise Interrupted(signal_number, run.step)
+                raise Interrupted(signal_number, run.step, run.fabric.is_global_zero)
 
 
-def _stream(run: Run, samples: Dataset[StereoSample] | None) -> Any:
+def _stream(run: Run, samples: Dataset[StereoSample] | None) -> Generator[list[StereoBatch], None, None]:
     config, fabric = run.config, run.fabric
     workers = config.machine.workers
     if workers is None:
@@ -238,12 +246,13 @@ def _validate(run: Run, samples: Dataset[StereoSample], output: Path) -> dict[st
     """Validate, and keep the weights if they are the best so far."""
     net = run.net if run.average is None else run.average
     errors = validate(net, samples, run.config.validate_samples, run.config.valid_iters, run.fabric)
-    if errors["score"] < run.best:
+    errors = {name: value for name, value in errors.items() if math.isfinite(value)}
+    if errors.get("score", math.inf) < run.best:
         run.best = errors["score"]
         if run.fabric.is_global_zero:
             checkpoints.write_weights(net, output / BEST)
             chosen = {"step": run.step, **errors}
-            checkpoints.write_atomically(output / BEST / "validation.json", (repr_json(chosen)).encode())
+            checkpoints.write_atomically(output / BEST / "validation.json", (json.dumps(chosen) + "\n").encode())
     return errors
 
 
@@ -265,11 +274,117 @@ def _checkpoint(run: Run, output: Path, journal: Journal | None) -> None:
         state = {
             "network": run.net.state_dict(),
             "average": None if run.average is None else run.average.state_dict(),
-            "optimizer": run.optimizer.state_dict(),
+            "optimizer": run.optimizer.optimizer.state_dict(),
             "scaler": None if run.scaler is None else run.scaler.state_dict(),
             **{name: getattr(run, name) for name in ("step", "position", "skipped", "skipped_in_a_row", "best")},
             "random": states,
-            "config": _plain_config(run.config),
+            "config": asdict(run.config),
         }
         checkpoints.write_checkpoint(output / CHECKPOINTS, run.step, state, run.config.keep_checkpoints)
     run.fabric.barrier()
+
+
+def _open_output(run: Run, output: Path) -> Journal:
+    for folder in (output, output / CHECKPOINTS, output / PANELS):
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob("*.part"):
+            if leftover.is_file():
+                leftover.unlink()
+    checkpoints.write_atomically(output / "config.json", write_config(run.config))
+    return Journal(output, run.step, run.config.tensorboard)
+
+
+def _load_pretrained(net: CrossPol, name: str) -> str:
+    """Load a file of RAFT-Stereo's authors, or a folder of CrossPol's own weights; return what to say about it."""
+    path = Path(name)
+    if path.is_dir():
+        _load_network_state(net, load_network(path).state_dict())
+        return f"{path}: all weights taken"
+    if not path.exists():
+        raise MissingFileError(
+            f"{path}: no such file; RAFT-Stereo's authors publish it at {RAFT_STEREO_ORIGIN}, and --pretrained none "
+            "starts from random weights"
+        )
+    return f"{path}: {load_raft_stereo(net, path)}"
+
+
+def _load_network_state(net: CrossPol, state: dict[str, Any]) -> None:
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        cause = " ".join(str(error).split())[:200]
+        raise RequestError(f"the weights are of another network: {cause}; wanted the same --network") from error
+
+
+def _refuse_changes(config: TrainConfig, state: dict[str, Any], output: Path) -> None:
+    try:
+        changed = differences(merge(TrainConfig(), state["config"]), config)
+    except ValueError as error:
+        changed = [str(error)]
+    if changed:
+        raise RequestError(
+            f"{output}: the run there was started otherwise ({'; '.join(changed)}); --allow-changes goes on with what "
+            "is wanted now, another --output starts anew"
+        )
+
+
+def _count_processes(config: TrainConfig) -> int:
+    devices, nodes = layout(config.machine)
+    return devices * nodes
+
+
+def _leaves_parameters_out(config: TrainConfig) -> bool:
+    """Say whether a step can pass without the polarization layers, which DDP has to be told."""
+    return config.network.fusion.kind != "none" and config.data.rig in ("none", "crossed")
+
+
+def _explain(error: Exception, config: TrainConfig, output: Path, world: int) -> str | None:
+    """Return a line that names the cause of an error, or None for one that explains itself or is a defect."""
+    if isinstance(error, RequestError | TrainingError):
+        return None
+    text = " ".join(str(error).split())
+    kept = f"the checkpoints in {output / CHECKPOINTS} are good, and the same command goes on from the last"
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return f"{error.filename or output}: cannot be written ({error.strerror}); {kept}"
+    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(text):
+        height, width = config.data.size
+        return (
+            f"out of memory with --batch-size {config.batch_size}, --iters {config.iters} at {height}x{width}: try "
+            f"--checkpoint-activations, --accumulate {2 * config.accumulate}, fewer --workers, --precision bfloat16; "
+            f"{kept}"
+        )
+    if world > 1 and isinstance(error, RuntimeError) and _LOST_PROCESS.search(text):
+        return f"another process of this run stopped or does not answer ({text[:200]}); {kept}"
+    return None
+
+
+def _figures(record: dict[str, Any]) -> str:
+    error = "-" if record["epe"] is None else f"{record['epe']:.2f} px"
+    return f"loss {record['loss']:.2f}, EPE {error}, alpha {record['alpha']:.1e}, cap {record['alpha_cap']:.2f}"
+
+
+class _Clock:
+    """How long steps take, and how much of that is waiting for samples, since it was last read."""
+
+    def __init__(self) -> None:
+        self.steps, self._waited, self._since = 0, 0.0, time.monotonic()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self._waited += time.monotonic() - started
+
+    def read(self) -> dict[str, float]:
+        elapsed = time.monotonic() - self._since
+        read = {"seconds_per_step": elapsed / self.steps, "waiting_share": self._waited / elapsed}
+        self.steps, self._waited, self._since = 0, 0.0, time.monotonic()
+        return read
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _silent(line: str) -> None:
+    pass

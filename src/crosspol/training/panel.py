@@ -53,7 +53,9 @@ def panel(net: CrossPol, sample: StereoSample, iters: int, title: str) -> tuple[
     _show(figure, axes[1, 0], name, signal, cmap="viridis")
     _show(figure, axes[0, 1], "true disparity, px", np.where(known, truth, np.nan), cmap="turbo", **range_)
     _show(figure, axes[1, 1], "disparity, px", predicted, cmap="turbo", **range_)
-    _show(figure, axes[0, 2], f"error, mean {np.nanmean(error):.2f} px", error, cmap="magma", vmin=0, vmax=_LARGEST_ERROR)
+    _show(
+        figure, axes[0, 2], f"error, mean {np.nanmean(error):.2f} px", error, cmap="magma", vmin=0, vmax=_LARGEST_ERROR
+    )
     _show(figure, axes[1, 2], "use of polarization, %", 100 * _picture(out.polarization_use), cmap="viridis", vmin=0)
     if glass.any() and not glass.all():
         for axis in (axes[0, 0], axes[0, 2]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from crosspol.training.errors import TrainingError
 from crosspol.training.loss import sequence_loss
 from crosspol.training.optimization import gradient_norms, set_rates
 
-_SUMS = ("loss", "error", "valid", "glass_use", "glass", "other_use", "other", "bad", "signal")
+_SUMS = ("loss", "error", "valid", "glass_use", "glass", "other_use", "other", "bad", "terminate", "interrupt")
 
 
 class Forward(nn.Module):
@@ -46,6 +47,7 @@ class Run:
     model: Any
     """The network inside `Forward`, as Fabric wraps it."""
     optimizer: Any
+    """As Fabric wraps it; torch's own is its ``optimizer``."""
     average: CrossPol | None = None
     """Moving average of the weights, where one is wanted."""
     step: int = 0
@@ -82,20 +84,20 @@ def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -
     """
     config, fabric, net = run.config, run.fabric, run.net
     set_rates(run.optimizer, run.step, config.num_steps)
-    net.alpha_cap.fill_(alpha_cap(run.step, config.alpha_cap_start, config.alpha_cap_warmup))
     _train_mode(net, config.freeze_batch_norm)
     buffers = [buffer.clone() for buffer in net.buffers()]
     sums, bad = _gradients(run, parts)
-    sums["signal"] = float(signal_number)
+    sums["terminate"] = float(signal_number == signal.SIGTERM)
+    sums["interrupt"] = float(signal_number == signal.SIGINT)
     total = _reduce(fabric, sums)
     if run.scaler is not None:
-        run.scaler.unscale_(_plain(run.optimizer))
+        run.scaler.unscale_(run.optimizer.optimizer)
     norms = gradient_norms(net)
     norm = math.hypot(*norms.values())
     record: dict[str, Any] = {
         "loss": total["loss"],
         "epe": _ratio(total["error"], total["valid"]),
-        "alpha": float(net.fusion.alpha(net.alpha_cap)) if isinstance(net.fusion, SafeCrossAttentionFusion) else 0.0,
+        "alpha": _alpha(net),
         "alpha_cap": float(net.alpha_cap),
         "injected_glass": _ratio(total["glass_use"], total["glass"]),
         "injected_elsewhere": _ratio(total["other_use"], total["other"]),
@@ -110,6 +112,7 @@ def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -
         _step(run)
     run.step += 1
     run.position += config.batch_size
+    net.alpha_cap.fill_(alpha_cap(run.step, config.alpha_cap_start, config.alpha_cap_warmup))
     if run.average is not None:
         update_average(run.average, net, config.ema_decay, run.step)
     if run.skipped_in_a_row >= config.max_skipped:
@@ -118,8 +121,9 @@ def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -
             f"for {', '.join(record['samples'])}; a lower --lr may help, and {config.precision} as the precision is "
             "one possible cause"
         )
-    # Ranks may have been sent different signals: any of them means stop.
-    return record, int(total["signal"])
+    if total["terminate"]:
+        return record, int(signal.SIGTERM)
+    return record, int(signal.SIGINT) if total["interrupt"] else 0
 
 
 def _gradients(run: Run, parts: Sequence[StereoBatch]) -> tuple[dict[str, float], list[str]]:
@@ -196,6 +200,13 @@ def _train_mode(net: CrossPol, freeze_batch_norm: bool) -> None:
                 module.eval()
 
 
+def _alpha(net: CrossPol) -> float:
+    """Return the gate that polarization passes; 1 for a fusion without one, 0 without fusion."""
+    if isinstance(net.fusion, SafeCrossAttentionFusion):
+        return float(torch.as_tensor(net.fusion.alpha(net.alpha_cap)).detach())
+    return 0.0 if net.fusion is None else 1.0
+
+
 def _counted(batch: StereoBatch) -> int:
     """How many samples have any ground truth."""
     known = (batch.valid >= 0.5) & batch.disparity.isfinite()
@@ -215,7 +226,7 @@ def _reduce(fabric: Fabric, values: dict[str, float]) -> dict[str, float]:
     if fabric.world_size == 1:
         return values
     tensor = torch.tensor(list(values.values()), dtype=torch.float64, device=fabric.device)
-    reduced = fabric.all_reduce(tensor, reduce_op="sum")
+    reduced = torch.as_tensor(fabric.all_reduce(tensor, reduce_op="sum"))
     return dict(zip(values, reduced.tolist(), strict=True))
 
 
@@ -226,11 +237,6 @@ def _gather(fabric: Fabric, names: list[str]) -> list[str]:
     lists: list[Any] = [None] * fabric.world_size
     torch.distributed.all_gather_object(lists, names)
     return [name for part in lists for name in part]
-
-
-def _plain(optimizer: Any) -> torch.optim.Optimizer:
-    """Return the optimizer inside Fabric's wrapper."""
-    return getattr(optimizer, "optimizer", optimizer)
 
 
 def _ratio(total: float, count: float) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -60,7 +60,7 @@ def batches(
     position: int = 0,
     workers: int = 0,
     prefetch: int = 4,
-) -> Iterator[list[StereoBatch]]:
+) -> Generator[list[StereoBatch], None, None]:
     """Yield this process's parts of one batch after the other.
 
     Sample ``p`` of the batch of step ``s`` is ``samples[order(position + s * batch_size + p)]``, whoever computes it.
@@ -90,8 +90,13 @@ def batches(
         generator=torch.Generator(),
     )
     loaded = iter(loader)
-    for _ in range(steps):
-        yield [_next(loaded) for _ in parts]
+    try:
+        for _ in range(steps):
+            yield [_next(loaded) for _ in parts]
+    finally:
+        # Left to themselves the workers live as long as a traceback that mentions them, and then outlive SIGTERM.
+        if workers:
+            loaded._shutdown_workers()  # type: ignore[attr-defined]
 
 
 def default_workers(processes: int) -> int:

@@ -58,7 +58,8 @@ def validate(
                 table[index, column] = epe(disparity, batch.disparity, mask).item()
     if fabric is not None and world > 1:
         # Every row has one owner and is 0 elsewhere, so the sum gathers it exactly.
-        table = fabric.all_reduce(table.to(fabric.device), reduce_op="sum").cpu()
+        gathered = fabric.all_reduce(table.to(fabric.device), reduce_op="sum")
+        table = torch.as_tensor(gathered).cpu()
     means = {name: float(value) for name, value in zip(_REGIONS, table.nanmean(dim=0), strict=True)}
     return {**means, "score": score(means)}
 

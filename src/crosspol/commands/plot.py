@@ -1,0 +1,46 @@
+"""`crosspol plot`: curves of training runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from crosspol.commands.folders import check_output_folder, make_output_folder
+from crosspol.errors import RequestError
+from crosspol.training.checkpoints import write_atomically
+from crosspol.training.curves import draw_curves, read_runs
+
+
+@dataclass(frozen=True)
+class PlotOptions:
+    """Draw the curves of one or several training runs.
+
+    Loss, errors, learning rates, alpha and its cap, gradient norms and the injected share on glass and elsewhere:
+        crosspol plot runs/a
+        crosspol plot runs/a runs/b --output compared.png
+    """
+
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...")]
+    """Folders of training runs."""
+    output: Annotated[Path, arg(metavar="FILE")] = Path("curves.png")
+    """Picture to write, .png."""
+
+
+def plot(options: PlotOptions) -> None:
+    """Draw the picture and print its path.
+
+    Raises:
+        RequestError: something that was asked for cannot be done; nothing was written.
+    """
+    if not options.runs:
+        raise RequestError("RUN: got none, wanted the folder of a training run")
+    if options.output.suffix.lower() != ".png":
+        raise RequestError(f"--output: got {options.output}, wanted a file that ends in .png")
+    check_output_folder(options.output.parent)
+    picture = draw_curves(read_runs(options.runs))
+    make_output_folder(options.output.parent)
+    write_atomically(options.output, picture)
+    print(options.output)

@@ -1,0 +1,119 @@
+"""`crosspol rig`: describe a rig, and check that its frames are what the description says."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
+
+from crosspol.commands.folders import check_output_folder, make_output_folder
+from crosspol.data.rig import default_rig, read_rig
+from crosspol.data.rig_check import RigReport, check_rig
+from crosspol.errors import RequestError
+from crosspol.report.rig_sheet import write_rig_sheet
+
+_SHEET = "contact_sheet.png"
+_MARKS = {"right": "ok", "wrong": "WRONG", "unsure": "?"}
+_WIDTH = 110
+_INDENT = 24
+
+
+@dataclass(frozen=True)
+class InitOptions:
+    """Write a rig.yaml to edit, with comments on every key.
+
+    For example:
+        crosspol rig init rig.yaml
+        crosspol rig init rig.yaml --kind crossed
+    """
+
+    path: Annotated[Positional[Path], arg(metavar="RIG", help_behavior_hint="")]
+    """The file to write; one that exists is left alone."""
+    kind: Literal["quad", "quad-left", "crossed", "none"] = "quad"
+    """quad: polarization sensors on both sides; quad-left: only left; crossed: polarizers at 0 and 90 degrees; none."""
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """Say in words what is wrong with a rig's frames, and write a contact sheet.
+
+    One frame, or the left and the right one of a pair:
+        crosspol rig check left.png --rig rig.yaml
+        crosspol rig check left.png right.png --rig rig.yaml --output check
+
+    Looks at exposure, levels, the layout of the angles, tone curves, and, of a pair, whether the views are swapped,
+    their rows correspond, and they were taken at once. Exit status 0: nothing is wrong; 1: something is.
+    """
+
+    frames: Annotated[Positional[tuple[str, ...]], arg(metavar="FRAME...", help_behavior_hint="")]
+    """Frame, or left and right frame: files as the cameras wrote them, or paths with {angle} or {map} in them."""
+    rig: Annotated[Path, arg(metavar="RIG")]
+    """Description of the rig (crosspol rig init)."""
+    output: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: the working folder)")] = None
+    """Folder for contact_sheet.png; made if needed."""
+
+
+@dataclass(frozen=True)
+class RigOptions:
+    """Describe a rig in a file, and check its frames (rig init, rig check)."""
+
+    action: OmitArgPrefixes[
+        OmitSubcommandPrefixes[
+            Annotated[InitOptions, subcommand("init")] | Annotated[CheckOptions, subcommand("check")]
+        ]
+    ]
+
+
+def rig(options: RigOptions) -> None:
+    """Carry out `init` or `check`.
+
+    Raises:
+        RequestError: something that was asked for cannot be done.
+        SystemExit: 1, where a check found something wrong.
+    """
+    if isinstance(options.action, InitOptions):
+        _init(options.action)
+    else:
+        _check(options.action)
+
+
+def _init(options: InitOptions) -> None:
+    if options.path.exists():
+        raise RequestError(f"{options.path}: exists already, wanted a new file")
+    check_output_folder(options.path.parent)
+    make_output_folder(options.path.parent)
+    default_rig(options.kind).write(options.path)
+    print(f"{options.path}: a {options.kind} rig; edit it, then: crosspol rig check LEFT RIGHT --rig {options.path}")
+
+
+def _check(options: CheckOptions) -> None:
+    output = Path() if options.output is None else options.output
+    check_output_folder(output)
+    report = check_rig(read_rig(options.rig), options.frames)
+    print(_as_text(report))
+    make_output_folder(output)
+    print(write_rig_sheet(output / _SHEET, report.frames, report.names))
+    if report.wrong:
+        print(f"{len(report.wrong)} {'thing is' if len(report.wrong) == 1 else 'things are'} wrong")
+        raise SystemExit(1)
+    print("looks right")
+
+
+def _as_text(report: RigReport) -> str:
+    """A heading for each view and for the pair; under it a line or more for each finding."""
+    lines = []
+    for view, findings in report.findings.items():
+        if view in report.names:
+            height, width = report.frames[view].size
+            lines.append(f"{view}: {report.names[view]}, {width}x{height} px")
+        else:
+            lines.append("pair:")
+        for finding in findings:
+            lead = f"  {_MARKS[finding.verdict]:<6} {finding.topic:<14} "
+            wrapped = textwrap.wrap(finding.text, _WIDTH - _INDENT, break_long_words=False, break_on_hyphens=False)
+            lines.append(lead + wrapped[0])
+            lines += [" " * _INDENT + line for line in wrapped[1:]]
+    return "\n".join(lines)

@@ -1,0 +1,119 @@
+"""`crosspol train`: train a network, or go on with a run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, get_args
+
+from tyro.conf import arg
+
+from crosspol.commands.folders import check_output_folder
+from crosspol.errors import RequestError
+from crosspol.training.config import TrainConfig, TrainPreset, train_preset
+from crosspol.training.config_file import flat, read_config
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Train a network, or go on with a run that was stopped.
+
+    The same command goes on where the run stands; SIGTERM and Ctrl-C write a checkpoint and leave:
+        crosspol train --output runs/a --preset cpu-small
+        crosspol train --output runs/b --config runs/a/config.json --lr 1e-4
+        crosspol train --output runs/c --pretrained raftstereo-sceneflow.pth --devices 8 --precision bfloat16
+
+    Settings count in this order: flags, --config, --preset. A nested flag may be written by its last name where only
+    one has it: --pol-dim is --network.polarization.pol-dim. torchrun and SLURM (srun) start the processes themselves.
+    """
+
+    output: Annotated[Path, arg(metavar="DIR")]
+    """Folder of the run; made if needed."""
+    config: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None
+    """Settings from a .json or .yaml file, such as the config.json of another run."""
+    preset: TrainPreset = "blueprint"
+    """blueprint: its section 6, for GPUs; cpu-small: hours on two cores; cpu-tiny: minutes."""
+    allow_changes: bool = False
+    """Go on although the settings are not those that the run was started with."""
+    training: Annotated[TrainConfig, arg(name="")] = field(default_factory=TrainConfig)
+
+    @classmethod
+    def parse(cls, prog: str, args: Sequence[str]) -> TrainOptions:
+        """Read arguments: the file or preset that they name gives the defaults of all others.
+
+        Raises:
+            RequestError: the file or a value in it cannot be used.
+            SystemExit: help was asked for, or a flag is wrong (tyro printed why).
+        """
+        import tyro
+
+        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+        first.add_argument("--config", type=Path)
+        first.add_argument("--preset", choices=get_args(TrainPreset), default="blueprint")
+        try:
+            given, _ = first.parse_known_args(list(args))
+        except argparse.ArgumentError:
+            # tyro finds the same mistake, and explains it in the words of all other flags.
+            given = argparse.Namespace(config=None, preset="blueprint")
+        defaults = train_preset(given.preset)
+        if given.config is not None:
+            defaults = read_config(given.config, defaults)
+        options = cls(output=tyro.MISSING, config=given.config, preset=given.preset, training=defaults)
+        try:
+            return tyro.cli(cls, prog=prog, args=spelled_out(args), default=options)
+        except ValueError as error:
+            raise RequestError(" ".join(str(error).split())) from error
+
+
+def train(options: TrainOptions) -> None:
+    """Train until the last step.
+
+    Raises:
+        RequestError: something that was asked for cannot be done; nothing was written.
+        SystemExit: the run failed (1), or was stopped by a signal after writing a checkpoint (130, 143).
+    """
+    # Fabric takes seconds to import; help and wrong requests do not need it.
+    from crosspol.training.errors import Interrupted, TrainingError
+    from crosspol.training.loop import train as run
+
+    check_output_folder(options.output)
+    try:
+        run(options.training, options.output, allow_changes=options.allow_changes)
+    except TrainingError as error:
+        raise SystemExit(f"crosspol train: failed: {error}") from error
+    except Interrupted as stop:
+        raise SystemExit(stop.status) from stop
+
+
+def spelled_out(args: Sequence[str]) -> list[str]:
+    """Replace the short names of nested flags: ``--pol-dim`` becomes ``--network.polarization.pol-dim``."""
+    nested = _nested_flags()
+    result = []
+    for argument in args:
+        flag, equals, value = argument.partition("=")
+        if flag.startswith("--"):
+            flag = nested.get(flag[2:].replace("_", "-"), flag[2:])
+            argument = f"--{flag}{equals}{value}"
+        result.append(argument)
+    return result
+
+
+def _nested_flags() -> dict[str, str]:
+    """Return the nested flag of each last name that no other flag has."""
+    top = {entry.name for kind in (TrainOptions, TrainConfig) for entry in fields(kind)}
+    found: dict[str, list[tuple[str, bool]]] = {}
+    for name, value in flat(TrainConfig()).items():
+        room, _, last = name.rpartition(".")
+        if room and last not in top:
+            found.setdefault(last, []).append((name, isinstance(value, bool)))
+    flags = {}
+    for last, named in found.items():
+        if len(named) == 1:
+            ((name, switch),) = named
+            flags[last.replace("_", "-")] = name.replace("_", "-")
+            if switch:
+                room = name.rpartition(".")[0]
+                flags[f"no-{last}".replace("_", "-")] = f"{room}.no-{last}".replace("_", "-")
+    return flags

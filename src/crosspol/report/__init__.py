@@ -1,0 +1,1 @@
+"""Pictures and pages for people: the contact sheet of a rig."""

@@ -1,0 +1,607 @@
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crosspol import cli
+from crosspol.cli import main
+from crosspol.commands import demo as demo_module
+from crosspol.commands import predict as predict_module
+from crosspol.commands.demo import DemoOptions, demo, score, table
+from crosspol.commands.demo_scene import packaged_scene, read_scene, write_scene
+from crosspol.commands.info import parameters_by_part
+from crosspol.commands.pairs import find_pairs
+from crosspol.data.disparity import read_disparity
+from crosspol.data.images import read_picture, write_picture
+from crosspol.data.procedural import ProceduralConfig
+from crosspol.errors import RequestError
+from crosspol.inference.predictor import packaged_weights
+from crosspol.model import CrossPol, FusionConfig
+
+HEIGHT, WIDTH = 40, 52
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    net = CrossPol.from_preset("blueprint")
+    with torch.no_grad():
+        net.alpha_cap.fill_(1.0)
+        for name, parameter in net.named_parameters():
+            if name.startswith("fusion") and not parameter.any():
+                parameter.normal_(0, 0.5)
+            if name == "fusion.alpha_logit":
+                parameter.fill_(3.0)
+    folder = tmp_path_factory.mktemp("weights") / "random"
+    net.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain_weights(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("weights") / "plain"
+    CrossPol.from_preset("blueprint", fusion=FusionConfig(kind="none")).save_pretrained(folder)
+    return folder
+
+
+def picture(seed: int = 0, size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def pair(tmp_path) -> Path:
+    """A folder with left.png, right.png and dolp.png; the working directory of the test."""
+    write_picture(tmp_path / "left.png", picture())
+    write_picture(tmp_path / "right.png", np.roll(picture(), -3, axis=1))
+    write_picture(tmp_path / "dolp.png", picture(1)[..., 0])
+    return tmp_path
+
+
+def lines(text: str) -> list[str]:
+    return text.strip("\n").split("\n") if text else []
+
+
+# predict
+
+
+def test_predict_writes_every_format_and_says_so(pair, weights, capsys, monkeypatch):
+    monkeypatch.chdir(pair)
+    arguments = ["predict", "left.png", "right.png", "--weights", str(weights), "--iters", "2", "--device", "cpu"]
+    assert main([*arguments, "--output", "out", "--polarization-left", "dolp.png"]) == 0
+    said = capsys.readouterr()
+    names = ["pfm", "png", "npy"]
+    written = [f"out/left_disparity.{name}" for name in names]
+    written += ["out/left_disparity_colour.png", "out/left_disparity_polarization_use.png"]
+    assert [line.strip() for line in lines(said.out)[1:]] == written
+    assert sorted(str(path) for path in Path("out").iterdir()) == sorted(written)
+    assert said.err == ""
+    exact = read_disparity("out/left_disparity.npy")
+    assert exact.shape == (HEIGHT, WIDTH)
+    np.testing.assert_array_equal(read_disparity("out/left_disparity.pfm"), exact)
+    assert re.fullmatch(
+        rf"left\.png: disparity {exact.min():.1f} to {exact.max():.1f} px, \d+\.\d s", lines(said.out)[0]
+    )
+    # The same request again replaces the files and leaves nothing else behind.
+    assert main([*arguments, "--output", "out"]) == 0
+    assert {path.name for path in Path("out").iterdir()} == {Path(name).name for name in written}
+
+
+def test_predict_takes_options(pair, weights, capsys):
+    arguments = ["predict", str(pair / "left.png"), str(pair / "right.png"), f"--weights={weights}", "--iters=1"]
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        assert main([*arguments, "--precision", precision, f"--output={pair / precision}"]) == 0
+        found[precision] = read_disparity(pair / precision / "left_disparity.npy")
+    assert 0 < np.abs(found["float32"] - found["bfloat16"]).max() < 0.1
+    assert main([*arguments[:-1], "--iters=2", f"--output={pair / 'two'}"]) == 0
+    assert np.abs(read_disparity(pair / "two" / "left_disparity.npy") - found["float32"]).max() > 1e-3
+
+
+@pytest.mark.parametrize("by", ["folders", "patterns", "subfolders"])
+def test_predict_many_pairs_with_a_progress_bar(tmp_path, weights, capsys, by):
+    arguments = {
+        "folders": (tmp_path / "l", tmp_path / "r"),
+        "patterns": (tmp_path / "*_left.png", tmp_path / "*_right.png"),
+        "subfolders": (tmp_path / "*" / "left.png", tmp_path / "*" / "right.png"),
+    }[by]
+    shapes = [(40, 52), (33, 40)]
+    for index, size in enumerate(shapes):
+        for side in ("left", "right"):
+            path = {
+                "folders": tmp_path / side[0] / f"{index}.png",
+                "patterns": tmp_path / f"{index}_{side}.png",
+                "subfolders": tmp_path / str(index) / f"{side}.png",
+            }[by]
+            path.parent.mkdir(exist_ok=True)
+            write_picture(path, picture(index, size))
+    request = ["predict", *map(str, arguments), "--weights", str(weights), "--iters", "1"]
+    assert main([*request, "--output", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    stems = {"folders": ["0", "1"], "patterns": ["0_left", "1_left"], "subfolders": ["0_left", "1_left"]}[by]
+    for stem, size in zip(stems, shapes, strict=True):
+        assert read_disparity(tmp_path / "out" / f"{stem}_disparity.pfm").shape == size
+    assert "2/2" in said.err
+    assert said.out.startswith("2 pairs: ")
+    assert sum("disparity " in line for line in lines(said.out)) == 2
+
+
+def test_a_result_never_replaces_an_input(tmp_path, weights, capsys):
+    for side in ("left", "right"):
+        write_picture(tmp_path / f"{side}.png", picture())
+    shutil.copy(tmp_path / "right.png", tmp_path / "left_disparity.png")
+    before = (tmp_path / "left_disparity.png").read_bytes()
+    request = ["predict", str(tmp_path / "left.png"), str(tmp_path / "left_disparity.png"), "--weights", str(weights)]
+    assert main([*request, "--output", str(tmp_path)]) == 2
+    assert "left_disparity.png: the result would replace this picture" in capsys.readouterr().err
+    assert (tmp_path / "left_disparity.png").read_bytes() == before
+
+
+# What is refused: the arguments, in the folder of `pair`; and what the one line must contain.
+
+
+def missing(folder: Path) -> None:
+    pass
+
+
+def write_text(folder: Path) -> None:
+    (folder / "bad.png").write_text("this is no picture\n")
+
+
+def write_web_page(folder: Path) -> None:
+    (folder / "bad.png").write_text("<!DOCTYPE html><html></html>")
+
+
+def write_truncated(folder: Path) -> None:
+    data = (folder / "right.png").read_bytes()
+    (folder / "bad.png").write_bytes(data[: len(data) // 2])
+
+
+def write_empty(folder: Path) -> None:
+    (folder / "bad.png").write_bytes(b"")
+
+
+def write_folder(folder: Path) -> None:
+    (folder / "bad").mkdir()
+
+
+def write_small(folder: Path) -> None:
+    write_picture(folder / "bad.png", picture(0, (31, 52)))
+
+
+def write_other_size(folder: Path) -> None:
+    write_picture(folder / "bad.png", picture(0, (HEIGHT, WIDTH + 1)))
+
+
+def write_transparent(folder: Path) -> None:
+    import cv2
+
+    cv2.imwrite(str(folder / "bad.png"), np.zeros((HEIGHT, WIDTH, 4), np.uint8))
+
+
+def write_array(value: float, shape: tuple[int, ...] = (HEIGHT, WIDTH)):
+    def write(folder: Path) -> None:
+        np.save(folder / "bad.npy", np.full(shape, value, np.float32))
+
+    return write
+
+
+def write_unequal(folder: Path) -> None:
+    for side, count in (("l", 3), ("r", 2)):
+        (folder / side).mkdir()
+        for index in range(count):
+            write_picture(folder / side / f"{index}.png", picture())
+
+
+def write_broken_middle(folder: Path) -> None:
+    for side in ("l", "r"):
+        (folder / side).mkdir()
+        for index in range(3):
+            write_picture(folder / side / f"{index}.png", picture())
+    (folder / "r" / "1.png").write_text("oops")
+
+
+def write_file_as_output(folder: Path) -> None:
+    (folder / "taken").write_text("mine")
+
+
+def write_corrupt_weights(folder: Path) -> None:
+    (folder / "corrupt").mkdir()
+    (folder / "corrupt" / "config.json").write_text("{}")
+    (folder / "corrupt" / "model.safetensors").write_bytes(b"\x00" * 100)
+
+
+def write_corrupt_config(folder: Path) -> None:
+    write_corrupt_weights(folder)
+    (folder / "corrupt" / "config.json").write_text("{not json")
+
+
+PREDICT = ("predict", "left.png", "right.png", "--output", "out")
+BAD_RIGHT = ("predict", "left.png", "bad.png", "--output", "out")
+BAD_ARRAY = ("predict", "left.png", "bad.npy", "--output", "out")
+BAD_POLARIZATION = (*PREDICT, "--polarization-left", "bad.npy")
+
+REFUSED = {
+    "missing file": (missing, ("predict", "left.png", "none.png", "--output", "out"), "none.png: no such file"),
+    "missing left": (missing, ("predict", "none.png", "right.png", "--output", "out"), "none.png: no such file"),
+    "one is a folder": (write_unequal, ("predict", "left.png", "r", "--output", "out"), r"r/1\.png: found no partner"),
+    "text file": (write_text, BAD_RIGHT, r"bad\.png: found a text file \(19 bytes\), wanted a complete picture"),
+    "web page": (write_web_page, BAD_RIGHT, r"bad\.png: found a web page"),
+    "truncated": (write_truncated, BAD_RIGHT, r"bad\.png: found a truncated PNG"),
+    "empty": (write_empty, BAD_RIGHT, r"bad\.png: found an empty file \(0 bytes\)"),
+    "too small": (write_small, BAD_RIGHT, r"bad\.png: found 52x31 px, wanted at least 32x32 px"),
+    "other size": (write_other_size, BAD_RIGHT, r"bad\.png: found 53x40 px, wanted 52x40 px as in left\.png"),
+    "transparent": (write_transparent, BAD_RIGHT, r"bad\.png: found transparent pixels"),
+    "all NaN": (write_array(np.nan), BAD_ARRAY, r"bad\.npy: found only NaN values"),
+    "infinite": (write_array(np.inf), BAD_ARRAY, r"bad\.npy: found only infinite values"),
+    "0 to 255": (write_array(200.0), BAD_ARRAY, r"bad\.npy: .*wanted \[0, 1\]; divide 8-bit values by 255"),
+    "wrong shape": (
+        write_array(0.5, (3, HEIGHT, WIDTH)),
+        BAD_ARRAY,
+        r"bad\.npy: found an array of shape \(3, 40, 52\)",
+    ),
+    "polarization missing": (missing, (*PREDICT, "--polarization-right", "no.npy"), r"no\.npy: no such file"),
+    "polarization size": (write_array(0.5, (HEIGHT, 60)), BAD_POLARIZATION, r"bad\.npy: found 60x40 px, wanted 52x40"),
+    "polarization range": (write_array(1.5), BAD_POLARIZATION, r"bad\.npy: found values .*wanted \[-1, 1\]"),
+    "polarization NaN": (write_array(np.nan), BAD_POLARIZATION, r"bad\.npy: found only NaN, wanted DoLP"),
+    "polarization colour": (
+        missing,
+        (*PREDICT, "--polarization-left", "left.png"),
+        r"left\.png: found a colour picture",
+    ),
+    "polarization unused": (
+        missing,
+        (*PREDICT, "--polarization-left", "dolp.png", "--weights", "PLAIN"),
+        r"dolp\.png: found polarization, but these weights have no use for it",
+    ),
+    "empty folder": (
+        write_folder,
+        ("predict", "bad", "bad", "--output", "out"),
+        "bad: found a folder without pictures",
+    ),
+    "no match": (
+        missing,
+        ("predict", "x*.png", "y*.png", "--output", "out"),
+        r"x\*\.png: no file has a name like this",
+    ),
+    "unequal counts": (write_unequal, ("predict", "l", "r", "--output", "out"), r"l/2\.png: found no partner"),
+    "broken in the middle": (
+        write_broken_middle,
+        ("predict", "l", "r", "--output", "out"),
+        r"r/1\.png: found a text file",
+    ),
+    "output is a file": (write_file_as_output, (*PREDICT[:4], "taken"), "taken: taken is a file, wanted a folder"),
+    "output under a file": (write_file_as_output, (*PREDICT[:4], "taken/out"), "taken/out: taken is a file"),
+    "output unwritable": (missing, (*PREDICT[:4], "/proc/crosspol/out"), "/proc/crosspol/out: "),
+    "no weights": (missing, (*PREDICT, "--weights", "./none"), r"\./none: .*folder"),
+    "not weights": (write_folder, (*PREDICT, "--weights", "bad"), r"bad.*config\.json"),
+    "weights are a file": (missing, (*PREDICT, "--weights", "left.png"), r"left\.png: .*folder"),
+    "corrupt weights": (write_corrupt_weights, (*PREDICT, "--weights", "corrupt"), r"corrupt/model\.safetensors"),
+    "corrupt config": (write_corrupt_config, (*PREDICT, "--weights", "corrupt"), r"corrupt/config\.json"),
+    "truncated weights": (missing, (*PREDICT, "--weights", "TRUNCATED"), r"truncated/model\.safetensors"),
+    "unknown device": (missing, (*PREDICT, "--device", "gpu"), "device: found 'gpu', wanted one of auto, cpu"),
+    "unknown precision": (missing, (*PREDICT, "--precision", "half"), r"'half'.*'--precision'.*float32.*bfloat16"),
+    "iters 0": (missing, (*PREDICT, "--iters", "0"), "iters: found 0, wanted a whole number from 1 up"),
+    "iters negative": (missing, (*PREDICT, "--iters", "-2"), "iters: found -2"),
+    "iters no number": (missing, (*PREDICT, "--iters", "many"), "--iters: .*'many'; wanted --iters INT"),
+    "iters without value": (missing, (*PREDICT, "--iters"), "'--iters'"),
+    "unknown flag": (missing, (*PREDICT, "--itters", "3"), "--itters, 3 Perhaps you meant: --iters"),
+    "too many arguments": (missing, ("predict", "a", "b", "c", "--output", "out"), "Unrecognized options: c"),
+    "missing argument": (missing, ("predict", "left.png", "--output", "out"), "missing RIGHT"),
+    "missing output": (missing, ("predict", "left.png", "right.png"), "missing --output DIR"),
+    "no command": (missing, (), "found no command, wanted one of demo, predict"),
+    "unknown command": (missing, ("predikt",), "'predikt', wanted one of .*; did you mean predict"),
+    "info of nothing": (
+        missing,
+        ("info", "bleuprint"),
+        "bleuprint: no such folder, .*or one of blueprint, raft-stereo",
+    ),
+    "demo output is a file": (write_file_as_output, ("demo", "--output", "taken"), "taken: taken is a file"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_wrong_requests_get_one_line_and_status_2(pair, weights, plain_weights, capfd, monkeypatch, case):
+    prepare, arguments, says = REFUSED[case]
+    monkeypatch.chdir(pair)
+    prepare(pair)
+    if "TRUNCATED" in arguments:
+        shutil.copytree(weights, pair / "truncated")
+        os.truncate(pair / "truncated" / "model.safetensors", 1_000_000)
+    given = [{"PLAIN": str(plain_weights), "TRUNCATED": "truncated"}.get(word, word) for word in arguments]
+    if given[:1] == ["predict"] and "--weights" not in given:
+        given += ["--weights", str(weights)]
+    before = {path: path.stat().st_mtime_ns for path in sorted(pair.rglob("*"))}
+    assert main(given) == 2
+    said = capfd.readouterr()
+    assert said.err.count("\n") == 1
+    assert said.err.startswith("crosspol")
+    assert re.search(says, said.err), said.err
+    assert "Traceback" not in said.err
+    assert {path: path.stat().st_mtime_ns for path in sorted(pair.rglob("*"))} == before
+
+
+def test_the_table_of_wrong_requests_is_long():
+    assert len(REFUSED) >= 20
+
+
+def test_long_paths_are_not_broken(pair, weights, capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    name = "a" * 150 + " " + "b" * 50
+    assert main([*PREDICT, "--weights", str(weights), f"--{name}"]) == 2
+    assert f"--{name}" in capfd.readouterr().err
+    assert os.environ["COLUMNS"] == "40"
+
+
+# Failures of the work, and interruptions
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (OSError(28, "No space left on device"), 1, "failed: .*No space left"),
+        (FloatingPointError("the network's disparity is not finite"), 1, "failed: the network's disparity"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), 1, "failed: out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "failed: out of memory"),
+        (MemoryError(), 1, "failed: MemoryError"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_work_that_fails_gets_one_line(pair, weights, capfd, monkeypatch, error, status, says):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.chdir(pair)
+    monkeypatch.setattr(predict_module.StereoPredictor, "predict", fail)
+    assert main([*PREDICT, "--weights", str(weights)]) == status
+    said = capfd.readouterr().err
+    assert re.fullmatch(rf"crosspol predict: {says}.*\n", said)
+    assert not list((pair / "out").iterdir())
+
+
+def test_errors_that_nobody_foresaw_are_raised(pair, weights, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.chdir(pair)
+    monkeypatch.setattr(predict_module.StereoPredictor, "predict", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main([*PREDICT, "--weights", str(weights)])
+
+
+def test_a_disk_that_fills_up_leaves_no_partial_file(pair, weights, capfd, monkeypatch):
+    replace = os.replace
+
+    def fail_at_the_picture(source: Path, target: Path) -> None:
+        if str(target).endswith("_colour.png"):
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.chdir(pair)
+    monkeypatch.setattr(os, "replace", fail_at_the_picture)
+    assert main([*PREDICT, "--weights", str(weights), "--iters", "1"]) == 1
+    assert "No space left" in capfd.readouterr().err
+    assert {path.name for path in (pair / "out").iterdir()} == {
+        f"left_disparity.{kind}" for kind in ("pfm", "png", "npy")
+    }
+
+
+# Help
+
+
+def test_help_lists_commands_and_each_teaches_with_an_example(capsys):
+    assert main(["--help"]) == 0
+    overview = capsys.readouterr().out
+    for name in cli.COMMANDS:
+        assert re.search(rf"^  {name} +\S.+\.$", overview, re.MULTILINE)
+        assert main([name, "--help"]) == 0
+        said = capsys.readouterr()
+        assert f"    crosspol {name}" in said.out
+        assert said.err == ""
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"crosspol \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+def test_info_prints_the_parts(capsys, weights):
+    assert main(["info"]) == 0
+    said = capsys.readouterr().out
+    parts = {
+        "feature encoder": 1_053_216,
+        "context encoder": 1_069_728,
+        "polarization encoder": 309_761,
+        "fusion": 115_713,
+        "update block": 1_815_297,
+    }
+    for part, count in parts.items():
+        assert re.search(rf"{part} +{count:,} ", said)
+    assert said.startswith("blueprint: 4,363,715 parameters, all trainable")
+    assert main(["info", str(weights)]) == 0
+    assert "4,363,715 parameters" in capsys.readouterr().out
+
+
+def test_parts_add_up_to_the_whole_for_every_preset():
+    for name in ("blueprint", "raft-stereo", "raft-stereo-realtime"):
+        network = CrossPol.from_preset(name)
+        total = sum(parameter.numel() for parameter in network.parameters())
+        assert sum(parameters_by_part(network).values()) == total
+
+
+# Which pictures belong together
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def found(folder: Path, left: str, right: str) -> list[tuple[str, str, str]]:
+    pairs = find_pairs(str(folder / left), str(folder / right))
+    return [(str(p.left.relative_to(folder)), str(p.right.relative_to(folder)), p.stem) for p in pairs]
+
+
+def test_folders_are_matched_by_name_whatever_the_order(tmp_path):
+    touch(tmp_path, "l/2.png", "l/10.jpg", "r/10.png", "r/2.png", "r/notes.txt")
+    assert found(tmp_path, "l", "r") == [("l/10.jpg", "r/10.png", "10"), ("l/2.png", "r/2.png", "2")]
+
+
+def test_words_for_the_sides_do_not_matter(tmp_path):
+    touch(tmp_path, "7_left.png", "7_right.png", "8_left.png", "8_right.png", "frameL12.png")
+    assert found(tmp_path, "*_left.png", "*_right.png") == [
+        ("7_left.png", "7_right.png", "7_left"),
+        ("8_left.png", "8_right.png", "8_left"),
+    ]
+
+
+def test_names_without_anything_in_common_are_matched_by_order(tmp_path):
+    touch(tmp_path, "l/a.png", "l/b.png", "r/x.png", "r/y.png")
+    assert found(tmp_path, "l", "r") == [("l/a.png", "r/x.png", "a"), ("l/b.png", "r/y.png", "b")]
+
+
+@pytest.mark.parametrize(
+    ("names", "odd"),
+    [
+        (("l/1.png", "l/2.png", "l/3.png", "r/1.png", "r/3.png"), "l/2.png: found no partner of this name in .*r"),
+        (("l/1.png", "l/2.png", "r/1.png", "r/2.png", "r/4.png"), "r/4.png: found no partner of this name in .*l"),
+        (("l/left1.png", "l/left2.png", "r/right2.png", "r/right3.png"), "l/left1.png: found no partner"),
+        (("l/a.png", "l/b.png", "r/x.png"), "l/b.png: found no partner: .*l names 2 files, .*r names 1"),
+    ],
+)
+def test_the_odd_one_out_is_named(tmp_path, names, odd):
+    touch(tmp_path, *names)
+    with pytest.raises(RequestError, match=odd):
+        find_pairs(str(tmp_path / "l"), str(tmp_path / "r"))
+
+
+def test_polarization_is_matched_as_well(tmp_path):
+    touch(tmp_path, "l/1.png", "l/2.png", "r/1.png", "r/2.png", "p/2_dolp.npy", "p/1_dolp.npy")
+    pairs = find_pairs(str(tmp_path / "l"), str(tmp_path / "r"), polarization_right=str(tmp_path / "p"))
+    assert [pair.polarization_right.name for pair in pairs] == ["1_dolp.npy", "2_dolp.npy"]
+    assert [pair.polarization_left for pair in pairs] == [None, None]
+
+
+def test_two_pictures_of_one_name_are_refused(tmp_path):
+    touch(tmp_path, "l/1.png", "l/1.jpg", "r/a.png", "r/b.png")
+    with pytest.raises(RequestError, match="found two pictures of one name"):
+        find_pairs(str(tmp_path / "l"), str(tmp_path / "r"))
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    numbers=st.sets(st.integers(0, 10**6), min_size=2, max_size=6),
+    form=st.sampled_from([("{}_left.png", "{}_right.png"), ("L{}.png", "R{}.png"), ("im {}.png", "im {}.jpg")]),
+)
+def test_pairs_are_found_for_any_numbers(tmp_path_factory, numbers, form):
+    folder = tmp_path_factory.mktemp("pairs")
+    touch(folder, *(f"l/{form[0].format(n)}" for n in numbers), *(f"r/{form[1].format(n)}" for n in numbers))
+    pairs = find_pairs(str(folder / "l"), str(folder / "r"))
+    digits = [[re.sub(r"\D", "", path.name) for path in (pair.left, pair.right)] for pair in pairs]
+    assert all(left == right for left, right in digits)
+    assert {int(left) for left, _ in digits} == numbers
+
+
+# demo
+
+
+@pytest.fixture(scope="module")
+def scene_folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("scene") / "tiny"
+    write_scene(folder, ProceduralConfig(size=(48, 64), length=4, seed=3, glass_probability=1.0), index=0)
+    return folder
+
+
+def test_demo_prints_scores_and_writes_pictures(tmp_path, weights, scene_folder, capsys):
+    demo(DemoOptions(output=tmp_path / "out", weights=str(weights), iters=2, device="cpu"), scene_folder)
+    said = lines(capsys.readouterr().out)
+    numbers = [re.split(r" {2,}", line.strip()) for line in said[2:4]]
+    assert [row[0] for row in numbers] == ["without polarization", "with polarization"]
+    assert all(len(row) == 7 for row in numbers)
+    assert numbers[0][1:] != numbers[1][1:]
+    written = {Path(line.strip()).name for line in said[said.index("wrote") + 1 :]}
+    kinds = (".pfm", ".png", ".npy", "_colour.png", "_error.png")
+    expected = {f"{stem}_polarization{kind}" for stem in ("with", "without") for kind in kinds}
+    assert written == expected | {"with_polarization_polarization_use.png", "story.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == written
+    assert min(read_picture(tmp_path / "out" / "story.png").shape[:2]) > 600
+
+
+def test_scores_are_right_and_missing_regions_are_dashes(scene_folder):
+    scene = read_scene(scene_folder)
+    predicted = scene.disparity + np.where(scene.glass, np.float32(5), np.float32(1))
+    scores = score(predicted, scene)
+    assert scores["glass"] == pytest.approx({"EPE": 5, "bad-2": 100}, abs=1e-4)
+    assert scores["background"] == pytest.approx({"EPE": 1, "bad-2": 0}, abs=1e-4)
+    share = scene.glass.mean()
+    assert scores["all"] == pytest.approx({"EPE": 1 + 4 * share, "bad-2": 100 * share}, abs=1e-4)
+    without_glass = demo_module.DemoScene(**{**vars(scene), "glass": np.zeros_like(scene.glass)})
+    printed = table(score(predicted, without_glass), scores)
+    assert printed.count(" - ") == 2
+
+
+def test_a_scene_is_read_as_it_was_made(scene_folder):
+    from crosspol.data.procedural import ProceduralStereo
+
+    sample = ProceduralStereo(ProceduralConfig(size=(48, 64), length=4, seed=3, glass_probability=1.0))[0]
+    scene = read_scene(scene_folder)
+    np.testing.assert_allclose(scene.left, sample.left.permute(1, 2, 0), atol=1e-6)
+    np.testing.assert_allclose(scene.disparity, sample.disparity[0], atol=1 / 256)
+    trusted = sample.valid_right[0].numpy() > 0
+    np.testing.assert_array_equal(np.isfinite(scene.polarization_right), trusted)
+    np.testing.assert_allclose(scene.polarization_right[trusted], sample.pol_right[0].numpy()[trusted], atol=1e-5)
+    np.testing.assert_array_equal(scene.glass, sample.glass[0] > 0)
+
+
+def test_the_shipped_scene_has_glass_and_its_truth_warps_right_to_left():
+    scene = read_scene(packaged_scene())
+    assert 0.1 < scene.glass.mean() < 0.9
+    left, right = (np.diff(view.mean(axis=-1), axis=1) for view in (scene.left, scene.right))
+    rows, columns = np.indices(left.shape)
+    agreement = {}
+    for offset in (-1.0, -0.5, 0.0, 0.5, 1.0):
+        where = columns - scene.disparity[:, 1:] - offset
+        inside = (where >= 0) & (where <= left.shape[1] - 1) & ~scene.glass[:, 1:]
+        low = np.clip(np.floor(where), 0, left.shape[1] - 2).astype(int)
+        share = where - low
+        warped = (1 - share) * right[rows, low] + share * right[rows, low + 1]
+        # Edges agree whatever the exposure of the two cameras.
+        agreement[offset] = np.corrcoef(warped[inside], left[inside])[0, 1]
+    assert max(agreement, key=agreement.get) == 0.0
+    assert agreement[0.0] > 0.6
+
+
+@pytest.mark.skipif(not (packaged_weights() / "model.safetensors").exists(), reason="the weights are not trained yet")
+def test_the_shipped_weights_and_scene_go_together(tmp_path, capsys):
+    assert main(["demo", "--output", str(tmp_path / "out"), "--iters", "2", "--device", "cpu"]) == 0
+    assert (tmp_path / "out" / "story.png").exists()
+
+
+# As a process
+
+
+def test_the_command_runs_as_a_process(pair, weights):
+    program = [sys.executable, "-m", "crosspol.cli"]
+    request = ["predict", "left.png", "right.png", "--weights", str(weights), "--iters", "1", "--output", "out"]
+    done = subprocess.run([*program, *request], cwd=pair, capture_output=True, text=True, check=True)
+    assert "out/left_disparity.pfm" in done.stdout
+    assert done.stderr == ""
+    (pair / "right.png").write_text("no picture")
+    refused = subprocess.run([*program, *request], cwd=pair, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert re.fullmatch(r"crosspol predict: right\.png: found a text file \(10 bytes\), wanted .*\n", refused.stderr)

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_runs import tiny_config
+
+from crosspol.errors import MissingFileError, RequestError
+from crosspol.training.config import PRETRAINED, TrainConfig, train_preset
+from crosspol.training.config_file import differences, flat, merge, read_config, write_config
+
+BLUEPRINT = {
+    "pretrained": "raftstereo-sceneflow.pth", "network.polarization.pol_dim": 128,
+    "network.polarization.pol_threshold": 0.05, "pol_weight": 2.0, "glass_weight": 5.0, "pol_lr_mult": 5.0,
+    "network.hidden_dim": 128, "network.context_dim": 128, "network.feature_dim": 128, "iters": 24, "batch_size": 8,
+    "num_steps": 70000, "lr": 0.0003, "network.fusion.num_heads": 4, "network.fusion.pool_size": 8,
+    "alpha_cap_start": 0.05, "alpha_cap_warmup": 5000, "network.fusion.enable_stereo_to_pol": False,
+}  # fmt: skip
+
+
+def test_every_hyperparameter_of_the_blueprint_has_its_name_and_default():
+    settings_ = flat(TrainConfig())
+    assert {name: settings_[name] for name in BLUEPRINT} == BLUEPRINT
+    assert PRETRAINED == BLUEPRINT["pretrained"]
+
+
+@pytest.mark.parametrize("name", ["cpu-small", "cpu-tiny"])
+def test_short_presets_shorten_the_warmup_in_proportion(name):
+    config = train_preset(name)
+    assert config.alpha_cap_warmup == round(config.num_steps * 5000 / 70000)
+    assert config.pretrained == "none"
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    lr=st.floats(1e-9, 10), size=st.tuples(st.integers(32, 400), st.integers(32, 400)), seed=st.integers(0, 2**40),
+    largest=st.none() | st.floats(2, 16), workers=st.none() | st.integers(0, 5), freeze=st.booleans(),
+)  # fmt: skip
+def test_what_is_written_is_read_back_exactly(tmp_path_factory, lr, size, seed, largest, workers, freeze):
+    config = tiny_config(lr=lr, freeze_batch_norm=freeze)
+    config = replace(
+        config,
+        data=replace(config.data, size=size, seed=seed, max_disparity=largest),
+        machine=replace(config.machine, workers=workers),
+    )
+    path = tmp_path_factory.mktemp("config") / "config.json"
+    path.write_bytes(write_config(config))
+    assert read_config(path) == config
+
+
+def test_yaml_changes_what_it_names_and_knows_numbers_as_people_write_them(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("lr: 3e-5\nlr_note: x\n".replace("lr_note: x\n", "") + "data: {size: [64, 96]}\nglass_weight: 4\n")
+    config = read_config(path, tiny_config())
+    assert config == replace(tiny_config(), lr=3e-5, glass_weight=4.0, data=replace(tiny_config().data, size=(64, 96)))
+    (tmp_path / "empty.yml").write_text("")
+    assert read_config(tmp_path / "empty.yml") == TrainConfig()
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ({"iterz": 3}, "iterz: no such setting; did you mean iters?"),
+        (
+            {"network": {"fusion": {"num_head": 3}}},
+            "network.fusion.num_head: no such setting; did you mean network.fusion",
+        ),
+        ({"iters": "many"}, "iters: got 'many', wanted a whole number"),
+        ({"iters": True}, "iters: got True, wanted a whole number"),
+        ({"lr": "fast"}, "lr: got 'fast', wanted a number"),
+        ({"compile": 1}, "compile: got 1, wanted true or false"),
+        ({"precision": "float8"}, "precision: got 'float8', wanted one of float32, bfloat16, float16"),
+        ({"data": {"size": [1, 2, 3]}}, "data.size: got [1, 2, 3], wanted a list of 2"),
+        ({"data": 3}, "data: got 3, wanted names with values"),
+        ({"lr": -1}, "lr: got -1.0, wanted more than 0"),
+        ({"data": {"pol_channels": 3}}, "data.pol_channels: got 3, wanted 1"),
+        ([1], "the file: got [1]"),
+    ],
+)
+def test_mistakes_are_named_with_file_and_setting(tmp_path, content, complaint):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(RequestError) as error:
+        read_config(path)
+    assert str(error.value).startswith(f"{path}: {complaint}")
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(MissingFileError, match="no such file"):
+        read_config(tmp_path / "absent.json")
+    for name, text in (("a.json", "{"), ("a.yaml", "a: [1"), ("a.toml", "")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(RequestError, match=name):
+            read_config(tmp_path / name)
+
+
+def test_differences_name_what_decides_the_result_and_nothing_else():
+    config = tiny_config()
+    machine = replace(config.machine, workers=3, devices=2)
+    assert differences(config, replace(config, machine=machine, log_every=7, checkpoint_every=9)) == []
+    changed = replace(config, lr=1e-5, network=replace(config.network, hidden_dim=32))
+    assert differences(config, changed) == ["network.hidden_dim: 16 before, 32 now", "lr: 0.0003 before, 1e-05 now"]
+
+
+def test_merging_all_of_a_configuration_gives_it_back():
+    assert merge(TrainConfig(), asdict(tiny_config())) == tiny_config()
