@@ -371,6 +371,7 @@ def test_a_missing_checkpoint_says_where_it_comes_from(tmp_path: Path) -> None:
         assert one_line(error).startswith(f"{path}: ")
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @settings(max_examples=60)
 @given(position=st.integers(0, 10_000), value=st.integers(0, 255), cut=st.integers(0, 10_000), kind=st.integers(0, 2))
 def test_damaged_files_give_one_line_or_load(

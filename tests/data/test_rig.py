@@ -57,6 +57,12 @@ def test_default_rigs_are_written_with_a_comment_on_every_block(tmp_path: Path, 
         assert block.lstrip().startswith("#"), block
 
 
+@pytest.mark.parametrize("kind", ["quad", "crossed", "none"])
+def test_what_is_left_out_is_what_init_writes(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "rig.yaml").write_text(f"kind: {kind}\ncamera:\n")
+    assert read_rig(tmp_path / "rig.yaml") == replace(default_rig(kind), folder=tmp_path)  # type: ignore[arg-type]
+
+
 def test_calibration_is_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "rig.yaml").write_text("kind: quad\ncalibration: calib/stereo.yaml\n")
     assert read_rig(tmp_path / "rig.yaml").calibration_path == tmp_path / "calib" / "stereo.yaml"
@@ -104,7 +110,10 @@ def test_the_right_camera_starts_from_the_left_one(tmp_path: Path) -> None:
         ("kind: quad\ncamera: {planar: 1}", "camera.planar: found 1, wanted true or false"),
         ("kind: quad\nswap_views: maybe", "swap_views: found 'maybe', wanted true or false"),
         ("kind: quad\ncalibration: 7", "calibration: found 7, wanted the path"),
-        ("kind: crossed", "camera.holds: found mosaic, wanted picture for the left camera of a crossed rig"),
+        (
+            "kind: crossed\ncamera: {holds: mosaic, encoding: linear}",
+            "camera.holds: found mosaic, wanted picture for the left camera of a crossed rig",
+        ),
         ("kind: quad-left", "camera.holds: found mosaic, wanted picture for the right camera of a quad-left rig"),
         ("kind: quad\nright_camera: {holds: picture}", "right_camera.holds: found picture, wanted mosaic"),
     ],

@@ -38,13 +38,13 @@ def fusion(module: SafeCrossAttentionFusion, stereo: Any, pol: Any, mask: Any = 
     injected = _pointwise(module.projection, attended)
     if module.merge is not None:
         affine: Any = module.pol_affine
-        scaled = pol * _array(affine.weight)[:, None, None] + _array(affine.bias)[:, None, None]
+        scaled = pol * _array(affine.weight).reshape(-1, 1, 1) + _array(affine.bias).reshape(-1, 1, 1)
         injected = injected + valid * _pointwise(module.merge, np.concatenate([stereo, scaled], axis=1))
     alpha = 1.0
     if module.alpha_logit is not None:
         alpha = alpha_cap / (1 + np.exp(-float(module.alpha_logit.detach())))
-    any_valid = weights.any(axis=(1, 2, 3))
-    return stereo + alpha * any_valid[:, None, None, None] * injected
+    any_valid = weights.reshape(len(weights), -1).any(axis=1)
+    return stereo + alpha * any_valid.reshape(-1, 1, 1, 1) * injected
 
 
 def _cells(

@@ -24,7 +24,7 @@ BLUEPRINT = {
 def test_every_hyperparameter_of_the_blueprint_has_its_name_and_default():
     settings_ = flat(TrainConfig())
     assert {name: settings_[name] for name in BLUEPRINT} == BLUEPRINT
-    assert PRETRAINED == BLUEPRINT["pretrained"]
+    assert BLUEPRINT["pretrained"] == PRETRAINED
 
 
 @pytest.mark.parametrize("name", ["cpu-small", "cpu-tiny"])

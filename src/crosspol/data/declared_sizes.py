@@ -55,7 +55,9 @@ def check_declared_size(data: bytes, path: str | os.PathLike[str]) -> None:
         if data.startswith(signature):
             try:
                 check(data, path)
-            except (struct.error, IndexError, KeyError) as error:
+            except RequestError:
+                raise
+            except (struct.error, IndexError, KeyError, ValueError) as error:
                 raise RequestError(f"{path}: found a damaged header, wanted a complete picture") from error
             return
 

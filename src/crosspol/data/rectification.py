@@ -89,7 +89,7 @@ def rectification(calibration: StereoCalibration, size: tuple[int, int], outside
         x, y = cv2.initUndistortRectifyMap(
             camera.matrix, _coefficients(camera.distortion), turn, projection[:, :3], (width, height), cv2.CV_32FC1
         )
-        maps.append(_view_map(np.asarray(x, np.float64), np.asarray(y, np.float64)))
+        maps.append(_view_map(*(torch.from_numpy(np.asarray(at, np.float32)) for at in (x, y))))
     rectified = StereoCalibration.of_rectified(
         fx=projection_left[0, 0],
         fy=projection_left[1, 1],
@@ -193,13 +193,12 @@ def _coefficients(distortion: NDArray[np.float64]) -> NDArray[np.float64]:
     return distortion if len(distortion) else np.zeros(4)
 
 
-def _view_map(x: NDArray[np.float64], y: NDArray[np.float64]) -> ViewMap:
-    x, y = (np.where(np.abs(at - np.rint(at)) < _ON_A_PIXEL, np.rint(at), at) for at in (x, y))
-    (x_down, x_along), (y_down, y_along) = np.gradient(x), np.gradient(y)
+def _view_map(x: Tensor, y: Tensor) -> ViewMap:
+    x, y = (torch.where((at - at.round()).abs() < _ON_A_PIXEL, at.round(), at) for at in (x, y))
+    (x_down, x_along), (y_down, y_along) = torch.gradient(x), torch.gradient(y)
     # The rotation nearest to the Jacobian [[x_along, x_down], [y_along, y_down]], by its polar decomposition. y points
     # down, so that a positive angle is the rectified row's direction clockwise from the raw one: content turns back.
-    turn = np.arctan2(y_along - x_down, x_along + y_down)
-    return ViewMap(*(torch.from_numpy(values.astype(np.float32)) for values in (x, y, turn)))
+    return ViewMap(x, y, torch.atan2(y_along - x_down, x_along + y_down))
 
 
 class _Bilinear:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import os
 from dataclasses import dataclass, field, fields, replace
@@ -222,7 +221,7 @@ def _rig_from(content: Any, folder: Path) -> Rig:
     values = _checked_mapping(content, names, "")
     if "kind" not in values:
         raise RequestError(f"kind: found nothing, wanted one of {', '.join(RIGS)}")
-    camera = _camera_from(values.pop("camera", None) or {}, default_rig("quad").camera, "camera")
+    camera = _camera_from(values.pop("camera", None) or {}, default_rig(values["kind"]).camera, "camera")
     right = values.pop("right_camera", None)
     right_camera = None if right is None else _camera_from(right, camera, "right_camera")
     return Rig(camera=camera, right_camera=right_camera, folder=folder, **values)
@@ -276,8 +275,8 @@ def _checked_layout(layout: Any) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 _HEADER = """\
-# A rig for CrossPol: two cameras side by side. Edit this, then `crosspol rig check LEFT RIGHT --rig {this file}`.
-# A key that is left out, or null, has the value that crosspol chooses.
+# A rig for CrossPol: two cameras side by side. Edit this, then: crosspol rig check LEFT RIGHT --rig {this file}
+# A key that is left out has the value that `crosspol rig init` writes.
 
 # quad       both cameras have a polarization sensor (such as Sony IMX250MZR)
 # quad-left  the left camera has one, the right camera is plain
@@ -315,11 +314,11 @@ _CAMERA_COMMENTS = {
 # edge-aware has the smaller error; bilinear is faster and looks less far.""",
     "black_level": """\
 # Stored values of no light and of full light. Take black_level from a picture with the lens cap on.
-# white_level null: the largest value of the format (255, 4095, 65535; 1 for floating point). 12-bit values in a 16-bit
-# picture need 4095 here, or pixel_format: Mono12. For Stokes and intensity files it is the S0 that counts as white.""",
+# white_level null: the largest value of the format (255, 4095, 65535; 1 for floating point). 12-bit values in a
+# 16-bit picture need 4095 here, or pixel_format: Mono12. Of Stokes files it is the S0 that counts as white.""",
     "encoding": """\
-# linear: twice the light is twice the value. srgb: photographs, whose tone curve is undone. Polarization needs linear:
-# switch gamma, tone curves and automatic contrast of the camera off.""",
+# linear: twice the light is twice the value. srgb: photographs, whose tone curve is undone. Polarization needs
+# linear: switch gamma, tone curves and automatic contrast of the camera off.""",
     "stokes_zero": """\
 # Stored value that means 0 in S1 and S2; null: 0, for files with signed numbers.""",
     "aolp_half_turn": """\
@@ -378,7 +377,11 @@ def _camera_lines(camera: Camera, base: Camera | None) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    """Return a YAML scalar or list; JSON is YAML, and plain words need no quotes."""
-    if isinstance(value, str) and value.replace("-", "").isalnum() and value.lower() not in ("null", "true", "false"):
-        return value
-    return json.dumps(value)
+    """Return a YAML scalar or list on one line; plain words need no quotes."""
+    import yaml
+
+    is_word = isinstance(value, str) and value.isascii() and value.replace("-", "").isalpha()
+    style = '"' if isinstance(value, str) and not (is_word and yaml.safe_load(value) == value) else None
+    plain = [list(row) for row in value] if isinstance(value, tuple) else value
+    dumped = yaml.safe_dump(plain, default_style=style, default_flow_style=True, width=math.inf)
+    return str(dumped).removesuffix("\n...\n").strip()

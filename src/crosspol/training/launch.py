@@ -99,4 +99,7 @@ def layout(machine: MachineConfig) -> tuple[int, int]:
 def _precision_plugin(precision: Precision, accelerator: str) -> FullPrecision:
     if precision == "float32":
         return Uncast()
-    return Autocast("bf16-mixed" if precision == "bfloat16" else "16-mixed", device=accelerator)
+    if precision == "bfloat16":
+        return Autocast("bf16-mixed", device=accelerator)
+    # torch starts at 65536, where the first steps of this network overflow and are skipped; it grows where it can.
+    return Autocast("16-mixed", accelerator, torch.amp.GradScaler(accelerator, init_scale=1024.0))

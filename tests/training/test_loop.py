@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_runs import Broken, assert_same_weights, records, tiny_config, tiny_network, tiny_samples, weights
+
+from crosspol.errors import RequestError
+from crosspol.training import loop
+from crosspol.training.config_file import read_config
+from crosspol.training.errors import Interrupted, TrainingError
+from crosspol.training.loop import train
+from crosspol.weights import load_network
+
+CONFIG = tiny_config(
+    ema_decay=0.9, validate_every=2, validate_samples=2, network=tiny_network(dropout=0.2), data=tiny_samples().config
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run from its start to its end."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train(CONFIG, folder, progress=False)
+    return folder
+
+
+def interrupt_at(index):
+    """Samples of which one sends SIGTERM to this process, as a scheduler would."""
+
+    def ask_to_stop(sample):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return sample
+
+    return Broken(index, ask_to_stop)
+
+
+def endless_order(monkeypatch):
+    monkeypatch.setattr(loop, "shuffled", lambda length, seed: lambda position: position)
+
+
+def test_a_run_leaves_everything_one_wants(whole):
+    assert [record["step"] for record in records(whole)] == [1, 2, 3, 4]
+    assert ["valid" in record for record in records(whole)] == [False, True, False, True]
+    assert sorted(path.name for path in (whole / "panels").iterdir()) == ["step-00000002.png", "step-00000004.png"]
+    assert sorted(path.name for path in (whole / "checkpoints").iterdir()) == ["step-00000002.pt", "step-00000004.pt"]
+    scores = {record["step"]: record["valid"]["score"] for record in records(whole) if "valid" in record}
+    chosen = json.loads((whole / "best" / "validation.json").read_text())
+    assert chosen["score"] == min(scores.values()) == scores[chosen["step"]]
+    for folder in ("best", "weights"):
+        net = load_network(whole / folder)
+        assert net.config == CONFIG.network
+    assert float(load_network(whole / "weights").alpha_cap) == pytest.approx(0.05 + 4 / 8 * 0.95)
+
+
+def test_the_file_beside_the_checkpoints_reproduces_the_run(whole, tmp_path):
+    config = read_config(whole / "config.json")
+    assert config == CONFIG
+    train(config, tmp_path / "again", progress=False)
+    assert_same_weights(whole, tmp_path / "again")
+
+
+def test_sigterm_writes_a_checkpoint_and_the_same_call_goes_on(whole, tmp_path, monkeypatch):
+    endless_order(monkeypatch)
+    with pytest.raises(Interrupted) as stop:
+        train(CONFIG, tmp_path / "run", progress=False, samples=interrupt_at(4))
+    assert stop.value.status == 128 + signal.SIGTERM
+    assert (tmp_path / "run" / "checkpoints" / "step-00000003.pt").exists()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    train(CONFIG, tmp_path / "run", progress=False)
+    assert_same_weights(whole, tmp_path / "run")
+    kept = ("step", "loss", "epe", "alpha_cap", "lr", "gradient_norm", "valid")
+    for one, other in zip(records(whole), records(tmp_path / "run"), strict=True):
+        assert {name: one.get(name) for name in kept} == {name: other.get(name) for name in kept}
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(whole, tmp_path, capsys):
+    train(CONFIG, tmp_path / "run", progress=False)
+    last = tmp_path / "run" / "checkpoints" / "step-00000004.pt"
+    last.write_bytes(last.read_bytes()[:5000])
+    train(CONFIG, tmp_path / "run")
+    assert f"{last}: damaged" in (said := capsys.readouterr().err)
+    assert "going back to the one before" in said
+    assert "going on after step 2 of 4" in said
+    assert_same_weights(whole, tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(TrainingError, match="no checkpoint is whole"):
+        train(CONFIG, tmp_path / "run", progress=False)
+
+
+def test_a_finished_run_has_nothing_left_to_do(whole, monkeypatch):
+    before = weights(whole)
+    monkeypatch.setattr(loop, "train_step", lambda *_: pytest.fail("took a step"))
+    train(CONFIG, whole, progress=False)
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(whole).items())
+
+
+def test_a_changed_configuration_is_named_and_can_be_allowed(whole, tmp_path):
+    changed = replace(CONFIG, lr=1e-5, num_steps=5)
+    with pytest.raises(RequestError, match=r"num_steps: 4 before, 5 now; lr: 0.0003 before, 1e-05 now.*--allow-changes"):
+        train(changed, whole, progress=False)
+    train(CONFIG, tmp_path / "run", progress=False)
+    train(changed, tmp_path / "run", progress=False, allow_changes=True)
+    rates = records(tmp_path / "run")[-1]["lr"]
+    assert records(tmp_path / "run")[-1]["step"] == 5
+    assert rates["backbone"] < 1e-5
+    assert rates["polarization"] == pytest.approx(5 * rates["backbone"])
+    wider = replace(changed, network=replace(CONFIG.network, hidden_dim=32))
+    with pytest.raises(RequestError, match="the weights are of another network"):
+        train(wider, tmp_path / "run", progress=False, allow_changes=True)
+
+
+def test_what_decides_nothing_may_change_freely(whole):
+    train(replace(CONFIG, log_every=3, machine=replace(CONFIG.machine, workers=1)), whole, progress=False)
+
+
+def test_absent_pretrained_weights_are_explained_in_one_line(tmp_path):
+    with pytest.raises(RequestError) as error:
+        train(replace(CONFIG, pretrained="raftstereo-sceneflow.pth"), tmp_path / "run", progress=False)
+    message = str(error.value)
+    assert message.startswith("raftstereo-sceneflow.pth: no such file; ")
+    assert "https://github.com/princeton-vl/RAFT-Stereo" in message
+    assert "--pretrained none" in message
+    assert "\n" not in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_of_another_run_are_a_start(whole, tmp_path):
+    short = replace(CONFIG, pretrained=str(whole / "weights"), lr=1e-12, num_steps=1, freeze_batch_norm=True)
+    train(short, tmp_path / "run", progress=False)
+    before, after = weights(whole), weights(tmp_path / "run")
+    for name in before:
+        if name != "alpha_cap":
+            torch.testing.assert_close(before[name], after[name], rtol=0, atol=1e-6)
+
+
+def unreadable(sample):
+    raise ValueError("left.png is cut off")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_sample_stops_the_run_and_loses_nothing(tmp_path, monkeypatch, workers):
+    endless_order(monkeypatch)
+    config = replace(CONFIG, machine=replace(CONFIG.machine, workers=workers))
+    with pytest.raises(TrainingError, match=r"a sample cannot be read: sample 4: ValueError: left.png is cut off"):
+        train(config, tmp_path / "run", progress=False, samples=Broken(4, unreadable))
+    assert (tmp_path / "run" / "checkpoints" / "step-00000002.pt").exists()
+    assert [record["step"] for record in records(tmp_path / "run")] == [1, 2]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's full device")
+def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(whole, tmp_path, monkeypatch):
+    original = loop.checkpoints.write_checkpoint
+
+    def fills_up(folder, step, *rest):
+        if step == 4:
+            (folder / "step-00000004.pt.part").symlink_to("/dev/full")
+        return original(folder, step, *rest)
+
+    monkeypatch.setattr(loop.checkpoints, "write_checkpoint", fills_up)
+    with pytest.raises(TrainingError, match=r"step-00000004.pt: cannot be written \(No space left on device\)") as error:
+        train(CONFIG, tmp_path / "run", progress=False)
+    assert "the same command goes on" in str(error.value)
+    monkeypatch.undo()
+    train(CONFIG, tmp_path / "run", progress=False)
+    assert_same_weights(whole, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"),
+    ],
+)
+def test_too_little_memory_says_what_helps(tmp_path, monkeypatch, error):
+    def too_large(*_):
+        raise error
+
+    monkeypatch.setattr(loop, "train_step", too_large)
+    with pytest.raises(TrainingError, match=r"out of memory with --batch-size 2.*--checkpoint-activations.*--accumulate 2"):
+        train(CONFIG, tmp_path / "run", progress=False)
+
+
+def test_a_defect_is_not_dressed_up(tmp_path, monkeypatch):
+    def defect(*_):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(loop, "train_step", defect)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        train(CONFIG, tmp_path / "run", progress=False)
+
+
+def test_the_progress_bar_tells_how_it_goes(tmp_path, capsys):
+    train(replace(CONFIG, num_steps=2), tmp_path / "run")
+    said = capsys.readouterr().err
+    assert "loss " in said
+    assert "EPE " in said
+    assert "alpha " in said
+    assert "cap 0." in said
+
+
+def test_ones_own_data_set_is_trained_on(tmp_path):
+    train(replace(CONFIG, num_steps=3), tmp_path / "run", progress=False, samples=tiny_samples(4))
+    assert len(records(tmp_path / "run")) == 3

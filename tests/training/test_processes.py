@@ -1,0 +1,132 @@
+"""Two real processes over gloo, started as torchrun starts them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import Broken, finish, records, start_ranks, tiny_config, tiny_samples, train_quietly, weights
+
+from crosspol.training.launch import launch
+from crosspol.training.loop import _build
+from crosspol.training.step import train_step
+from crosspol.training.stream import Share, batches, endless
+
+CONFIG = tiny_config(freeze_batch_norm=True, gradient_clip=1e9, num_steps=3, checkpoint_every=1, tensorboard=True)
+
+
+def no_truth(sample):
+    return replace(sample, valid=torch.zeros_like(sample.valid))
+
+
+def one_step(config, output: Path, samples) -> None:
+    """Take a step and write down the loss, the gradient and which samples this process had."""
+    fabric = launch(config.machine, config.precision)
+    run = _build(config, fabric, None, lambda line: None)
+    share = Share(fabric.global_rank, fabric.world_size, config.accumulate)
+    parts = next(batches(samples, endless, config.batch_size, 1, share))
+    record, _ = train_step(run, parts)
+    gradients = {name: p.grad for name, p in run.net.named_parameters()}
+    names = [name for part in parts for name in part.identity]
+    torch.save({"loss": record["loss"], "epe": record["epe"], "gradients": gradients, "names": names}, output)
+
+
+def ranked_step(config, folder: Path, samples) -> None:
+    one_step(config, folder / f"rank{os.environ['RANK']}.pt", samples)
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(4, 1), (3, 2)])
+def test_two_processes_compute_what_one_does_with_the_doubled_batch(tmp_path, batch_size, accumulate):
+    config = replace(CONFIG, batch_size=batch_size, accumulate=accumulate)
+    # One sample has no ground truth: the shares weigh differently even where they are equally large.
+    samples = Broken(0, no_truth)
+    assert finish(start_ranks(2, ranked_step, config, tmp_path, samples)) == [0, 0]
+    one_step(replace(config, accumulate=1), tmp_path / "alone.pt", samples)
+    alone = torch.load(tmp_path / "alone.pt")
+    ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
+    assert ranks[0]["names"] + ranks[1]["names"] == alone["names"]
+    assert len(ranks[1]["names"]) == 2
+    for rank in ranks:
+        assert rank["loss"] == pytest.approx(alone["loss"], rel=1e-5)
+        assert rank["epe"] == pytest.approx(alone["epe"], rel=1e-5)
+        # A bias in front of a norm has no gradient but rounding, which is measured against everybody's.
+        rounding = 1e-6 * max(float(gradient.abs().max()) for gradient in alone["gradients"].values())
+        for name, gradient in alone["gradients"].items():
+            within = 1e-4 * float(gradient.abs().max()) + rounding
+            torch.testing.assert_close(rank["gradients"][name], gradient, rtol=0, atol=within, msg=name)
+
+
+def test_a_run_of_two_writes_once_what_a_run_of_one_writes(tmp_path):
+    from crosspol.training.loop import train
+
+    assert finish(start_ranks(2, train_quietly, CONFIG, tmp_path / "two")) == [0, 0]
+    train(CONFIG, tmp_path / "one", progress=False)
+    assert [record["step"] for record in records(tmp_path / "two")] == [1, 2, 3]
+    assert len(list((tmp_path / "two" / "tensorboard").iterdir())) == 1
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(
+        path.name for path in (tmp_path / "one").iterdir()
+    )
+    for one, two in zip(records(tmp_path / "one"), records(tmp_path / "two"), strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-2)
+    one, two = records(tmp_path / "one")[-1]["valid"], records(tmp_path / "two")[-1]["valid"]
+    assert two["score"] == pytest.approx(one["score"], rel=1e-2)
+    assert weights(tmp_path / "one").keys() == weights(tmp_path / "two").keys()
+
+
+class Stops:
+    """Samples of which one ends, or stops, the second process that asks for it."""
+
+    def __init__(self, number: int) -> None:
+        self.samples, self.number = tiny_samples(), number
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int):
+        # Long runs: the signal comes in the second epoch at the latest.
+        if os.environ["RANK"] == "1" and index == 11:
+            os.kill(os.getpid(), self.number)
+        return self.samples[index]
+
+
+def test_when_one_process_dies_the_other_stops_with_an_error(tmp_path):
+    config = replace(CONFIG, num_steps=1000, validate_every=1000)
+    started = time.monotonic()
+    ended = finish(start_ranks(2, train_quietly, config, tmp_path / "run", Stops(signal.SIGKILL)), seconds=60)
+    assert ended == [1, -signal.SIGKILL]
+    # Far less than the 600 seconds that a process would wait for one that is alive and silent.
+    assert time.monotonic() - started < 120
+    assert "another process of this run stopped" in (tmp_path / "run.error-0").read_text()
+
+
+def test_a_signal_to_one_process_stops_both_with_one_checkpoint(tmp_path):
+    config = replace(CONFIG, num_steps=1000, validate_every=1000, checkpoint_every=1000)
+    ended = finish(start_ranks(2, train_quietly, config, tmp_path / "run", Stops(signal.SIGTERM)), seconds=60)
+    assert ended == [128 + signal.SIGTERM, 0]
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert checkpoint.name == f"step-{records(tmp_path / 'run')[-1]['step']:08d}.pt"
+
+
+COMMAND = [
+    "train", "--preset", "cpu-tiny", "--num-steps", "2", "--feature-dim", "16", "--hidden-dim", "16", "--pol-dim", "16",
+    "--size", "32", "64", "--layers", "1", "2", "--validate-samples", "1", "--accelerator", "cpu",
+]  # fmt: skip
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("launcher", ["torchrun", "devices"])
+def test_both_ways_to_start_two_processes(tmp_path, launcher):
+    command = [sys.executable, "-m", "crosspol.cli", *COMMAND, "--output", str(tmp_path / "run"), "--devices", "2"]
+    if launcher == "torchrun":
+        command[1:2] = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [record["step"] for record in records(tmp_path / "run")] == [2]
+    assert "MEMBER: 2/2" in done.stderr

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_runs import Broken, tiny_config, tiny_network, tiny_samples
+
+from crosspol.model import CrossPol, alpha_cap
+from crosspol.training.average import update_average
+from crosspol.training.errors import TrainingError
+from crosspol.training.launch import launch
+from crosspol.training.loop import _build
+from crosspol.training.memory import checkpoint_refinement
+from crosspol.training.step import Run, train_step
+from crosspol.training.stream import Share, batches, endless
+
+
+def build(**changes) -> Run:
+    config = tiny_config(**changes)
+    return _build(config, launch(config.machine, config.precision), None, print)
+
+
+def parts(run: Run, steps: int = 1, samples=None):
+    config = run.config
+    return batches(samples or tiny_samples(), endless, config.batch_size, steps, Share(0, 1, config.accumulate))
+
+
+def gradients(run: Run) -> dict[str, torch.Tensor]:
+    return {name: p.grad.clone() for name, p in run.net.named_parameters() if p.grad is not None}
+
+
+def assert_close(one: dict, other: dict, tolerance: float = 1e-4) -> None:
+    assert one.keys() == other.keys()
+    # A bias in front of a norm has no gradient but rounding, which is measured against everybody's.
+    rounding = 1e-6 * max(gradient.abs().max().item() for gradient in one.values())
+    for name in one:
+        within = tolerance * one[name].abs().max().item() + rounding
+        torch.testing.assert_close(one[name], other[name], rtol=0, atol=within, msg=name)
+
+
+def zero(sample):
+    return replace(sample, valid=torch.zeros_like(sample.valid))
+
+
+def infinite(sample):
+    """A truth so large that the loss overflows, on glass as elsewhere."""
+    return replace(sample, disparity=torch.full_like(sample.disparity, 3e38))
+
+
+def not_a_number(sample):
+    return replace(sample, left=sample.left * torch.nan)
+
+
+def unclipped(**changes) -> dict[str, torch.Tensor]:
+    run = build(gradient_clip=1e9, **changes)
+    train_step(run, next(parts(run)))
+    return gradients(run)
+
+
+@pytest.fixture(scope="module")
+def plain() -> dict[str, torch.Tensor]:
+    return unclipped(batch_size=4, freeze_batch_norm=True)
+
+
+@pytest.mark.parametrize("accumulate", [2, 3])
+def test_accumulated_gradients_are_those_of_the_whole_batch(plain, accumulate):
+    assert_close(plain, unclipped(batch_size=4, freeze_batch_norm=True, accumulate=accumulate))
+
+
+def test_a_sample_without_truth_does_not_count_in_its_part_either():
+    samples = Broken(0, zero)
+    runs = [build(batch_size=3, freeze_batch_norm=True, gradient_clip=1e9, accumulate=n) for n in (1, 3)]
+    recorded = [train_step(run, next(parts(run, samples=samples)))[0] for run in runs]
+    assert recorded[0]["loss"] == pytest.approx(recorded[1]["loss"], rel=1e-4)
+    assert_close(gradients(runs[0]), gradients(runs[1]))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_activation_checkpointing_gives_the_same_gradients_and_keeps_less(precision):
+    batch = next(iter(parts(build())))[0]
+    found = []
+    for checkpointed in (False, True):
+        torch.manual_seed(0)
+        net = CrossPol(tiny_network()).train()
+        names = list(net.state_dict())
+        if checkpointed:
+            checkpoint_refinement(net)
+        kept = 0
+
+        def note(tensor):
+            nonlocal kept
+            kept += tensor.numel()
+            return tensor
+
+        with (
+            torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"),
+            torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+        ):
+            out = net(**batch.inputs(), iters=8)
+        sum(p.mean() for p in out.predictions).backward()
+        found.append((kept, {name: p.grad for name, p in net.named_parameters()}, names == list(net.state_dict())))
+    (kept, plain, _), (kept_less, checkpointed, same_names) = found
+    assert same_names
+    assert all(torch.equal(plain[name], checkpointed[name]) for name in plain)
+    assert kept_less < 0.8 * kept
+
+
+def test_without_gradients_nothing_is_checkpointed():
+    torch.manual_seed(0)
+    net = CrossPol(tiny_network()).eval()
+    batch = next(iter(parts(build())))[0]
+    with torch.no_grad():
+        before = net(**batch.inputs(), iters=2).disparity
+        checkpoint_refinement(net)
+        assert torch.equal(net(**batch.inputs(), iters=2).disparity, before)
+
+
+def test_the_cap_rises_linearly_and_is_kept_with_the_weights():
+    run = build(alpha_cap_start=0.2, alpha_cap_warmup=4, num_steps=6)
+    caps = [train_step(run, batch)[0]["alpha_cap"] for batch in parts(run, 5)]
+    assert caps == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert float(run.net.alpha_cap) == alpha_cap(5, 0.2, 4)
+
+
+def test_a_record_tells_everything_that_is_worth_logging():
+    run = build()
+    record, _ = train_step(run, next(parts(run)))
+    assert set(record) == {
+        "loss", "epe", "alpha", "alpha_cap", "injected_glass", "injected_elsewhere", "lr", "gradient_norm",
+    }  # fmt: skip
+    assert set(record["lr"]) == {"backbone", "backbone, no decay", "polarization", "polarization, no decay"}
+    assert set(record["gradient_norm"]) == {"all", "encoders", "polarization_encoder", "fusion", "update"}
+    assert record["alpha"] == pytest.approx(0.05 * torch.sigmoid(torch.tensor(-5.0)).item())
+    # Zero-initialised: nothing is injected before the first step, something after the second.
+    assert record["injected_elsewhere"] == 0
+    record, _ = train_step(run, next(parts(run)))
+    record, _ = train_step(run, next(parts(run)))
+    assert record["injected_elsewhere"] > 0
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_loss_that_is_not_finite_changes_nothing_and_names_the_samples(precision):
+    run = build(precision=precision, iters=1)
+    train_step(run, next(parts(run)))
+    before = copy.deepcopy(run.net.state_dict())
+    moments = copy.deepcopy(run.optimizer.optimizer.state_dict()["state"])
+    record, _ = train_step(run, next(parts(run, samples=Broken(1, infinite))))
+    assert record["skipped"] == "loss"
+    assert record["samples"] == ["procedural-0-0", "procedural-0-1"]
+    assert (record["skipped_in_a_row"], record["skipped_so_far"], run.step) == (1, 1, 2)
+    after = run.net.state_dict()
+    # The cap follows the step; norm statistics, weights and moments are as they were.
+    assert [n for n in before if not torch.equal(before[n], after[n])] == ["alpha_cap"]
+    now = run.optimizer.optimizer.state_dict()["state"]
+    assert all(torch.equal(moments[i]["exp_avg"], now[i]["exp_avg"]) for i in moments)
+    assert "skipped" not in train_step(run, next(parts(run)))[0]
+    assert (run.skipped, run.skipped_in_a_row) == (1, 0)
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_as_well():
+    run = build()
+    handle = run.net.update.head[2].weight.register_hook(lambda gradient: gradient * torch.inf)
+    before = copy.deepcopy(run.net.state_dict())
+    record, _ = train_step(run, next(parts(run)))
+    handle.remove()
+    assert record["skipped"] == "gradient"
+    assert torch.equal(before["update.head.2.weight"], run.net.update.head[2].weight)
+
+
+def test_too_many_skipped_steps_in_a_row_stop_the_run():
+    run = build(max_skipped=3)
+    bad = next(parts(run, samples=Broken(0, infinite)))
+    for _ in range(2):
+        train_step(run, bad)
+    with pytest.raises(TrainingError, match=r"step 3: the loss was not finite for 3 steps in a row.*procedural-0-0"):
+        train_step(run, bad)
+
+
+def test_an_input_that_cannot_be_used_is_named():
+    run = build()
+    with pytest.raises(TrainingError, match=r"cannot use procedural-0-0, procedural-0-1: left: got .* NaN"):
+        train_step(run, next(parts(run, samples=Broken(1, not_a_number))))
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_norm_statistics_are_frozen_where_wanted(frozen):
+    run = build(freeze_batch_norm=frozen)
+    name = "encoders.context.trunk.stem_norm.running_mean"
+    before = run.net.state_dict()[name].clone()
+    train_step(run, next(parts(run)))
+    assert torch.equal(run.net.state_dict()[name], before) == frozen
+    assert run.net.encoders.context.trunk.stem_norm.weight.grad is not None
+
+
+def test_the_average_is_the_formula():
+    torch.manual_seed(0)
+    net, average = CrossPol(tiny_network()), CrossPol(tiny_network())
+    start = [p.detach().clone() for p in average.parameters()]
+    net.alpha_cap.fill_(0.7)
+    update_average(average, net, 0.99, step=4)
+    decay = (1 + 4) / (10 + 4)
+    for mean, old, new in zip(average.parameters(), start, net.parameters(), strict=True):
+        torch.testing.assert_close(mean, decay * old + (1 - decay) * new)
+    assert float(average.alpha_cap) == pytest.approx(0.7)
+    update_average(average, net, 0.0, step=10**6)
+    assert all(torch.equal(a, b) for a, b in zip(average.parameters(), net.parameters(), strict=True))
+
+
+def test_a_run_with_an_average_follows_its_weights():
+    run = build(ema_decay=0.9)
+    train_step(run, next(parts(run)))
+    weight, mean = run.net.update.head[0].weight, run.average.update.head[0].weight
+    assert not mean.requires_grad
+    assert 0 < (weight - mean).abs().max() < 1e-2
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 0.05), ("float16", 0.01)])
+def test_half_precision_is_close_and_gradients_are_measured_and_clipped_unscaled(precision, tolerance):
+    half, full = (build(precision=name, iters=1) for name in (precision, "float32"))
+    found, wanted = (train_step(run, next(parts(run)))[0] for run in (half, full))
+    assert found["loss"] == pytest.approx(wanted["loss"], rel=tolerance)
+    assert found["loss"] != wanted["loss"]
+    assert found["gradient_norm"]["all"] == pytest.approx(wanted["gradient_norm"]["all"], rel=0.1)
+    clipped = torch.nn.utils.get_total_norm([p.grad for p in half.net.parameters()])
+    assert float(clipped) == pytest.approx(1.0, rel=1e-3)
+    assert (half.scaler is not None) == (precision == "float16")
+    assert all(p.dtype == torch.float32 for p in half.net.parameters())
+
+
+def test_compiling_keeps_the_weights_names_and_the_loss(monkeypatch):
+    original = torch.nn.Module.compile
+    # The default backend needs a C++ compiler and a minute; what is compiled is the same.
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: original(self, backend="eager"))
+    plain, compiled = build(iters=1), build(iters=1, compile=True)
+    assert list(compiled.net.state_dict()) == list(plain.net.state_dict())
+    assert compiled.net.update._compiled_call_impl is not None
+    losses = [train_step(run, next(parts(run)))[0]["loss"] for run in (plain, compiled)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import tiny_config, tiny_network, tiny_samples
+
+from crosspol.model import CrossPol, StereoOutput
+from crosspol.training.panel import panel, scene_with_glass
+from crosspol.training.validation import held_out, score, validate
+
+
+class Constant(torch.nn.Module):
+    """Says 3 px everywhere, and notes what it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.shown = []
+
+    def forward(self, left, right, *, iters, **rest):
+        self.shown.append({"left": left, "right": right, **rest})
+        disparity = torch.full_like(left[:, :1], 3.0)
+        return StereoOutput(disparity, (disparity,), torch.zeros_like(disparity))
+
+
+def test_errors_are_means_over_scenes_by_region():
+    samples, net = tiny_samples(seed=5), Constant()
+    errors = validate(net, samples, 5, iters=2)
+    rows = []
+    for index in range(5):
+        sample = samples[index]
+        error, glass = (sample.disparity - 3).abs().numpy(), sample.glass.numpy() > 0
+        rows.append([error.mean(), error[glass].mean() if glass.any() else np.nan, error[~glass].mean()])
+    wanted = np.nanmean(np.array(rows), axis=0)
+    assert [errors["epe"], errors["epe_glass"], errors["epe_background"]] == pytest.approx(wanted, rel=1e-5)
+    assert errors["score"] == pytest.approx((errors["epe_glass"] + errors["epe_background"]) / 2)
+
+
+def test_the_network_sees_no_ground_truth():
+    net, samples = Constant(), tiny_samples()
+    validate(net, samples, 2, iters=2)
+    truth = {"disparity", "valid", "glass", "occluded", "disparity_background"}
+    assert all(not truth & set(shown) for shown in net.shown)
+    changed = [replace(samples[i], disparity=samples[i].disparity + 9, glass=1 - samples[i].glass) for i in range(2)]
+    before, net.shown = net.shown, []
+    validate(net, changed, 2, iters=2)
+    for one, other in zip(before, net.shown, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_scenes_are_held_out_and_always_the_same():
+    data = tiny_config().data
+    part = held_out(data, 3)
+    assert len(part) == 3
+    assert torch.equal(part[1].left, held_out(data, 8)[1].left)
+    assert part.config.seed != data.seed
+    assert not torch.equal(part[1].left, tiny_samples()[1].left)
+
+
+def test_the_score_is_the_mean_of_background_and_glass():
+    assert score({"epe": 9.0, "epe_glass": 6.0, "epe_background": 2.0}) == 4.0
+    assert score({"epe": 9.0, "epe_glass": math.nan, "epe_background": 2.0}) == 2.0
+    assert score({"epe": 9.0, "epe_glass": 1.0, "epe_background": math.nan}) == math.inf
+
+
+def test_without_glass_there_is_no_glass_error():
+    errors = validate(Constant(), tiny_samples(glass_probability=0.0), 2, iters=2)
+    assert math.isnan(errors["epe_glass"])
+    assert errors["score"] == errors["epe_background"]
+
+
+@pytest.mark.parametrize("rig", ["quad", "crossed", "none"])
+def test_the_panel_is_a_picture_whatever_the_rig(rig):
+    samples = tiny_samples(rig=rig)
+    sample = scene_with_glass(samples, 20)
+    assert sample.glass.any()
+    png, picture = panel(CrossPol(tiny_network()), sample, 2, "step 1")
+    assert png.startswith(b"\x89PNG")
+    assert picture.ndim == 3
+    assert picture.shape[2] == 3
+    assert picture.std() > 10
