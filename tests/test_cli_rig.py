@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from crosspol.cli import main
 from crosspol.data.rig import default_rig, read_rig
@@ -116,7 +117,8 @@ def test_a_crossed_rig_from_raw_binary(tmp_path: Path, capsys: pytest.CaptureFix
         "kind: crossed\ncamera: {holds: picture, pixel_format: Mono12, width: 320, height: 240}\n"
     )
     for name, view in zip(("l", "r"), views(), strict=True):
-        (4095 * view[0].clamp(0, 1)).round().numpy().astype(np.dtype("<u2")).tofile(tmp_path / f"{name}.raw")
+        noisy = view[0] + 0.003 * torch.randn(view[0].shape)
+        (4095 * noisy.clamp(0, 1)).round().numpy().astype(np.dtype("<u2")).tofile(tmp_path / f"{name}.raw")
     frames = (tmp_path / "l.raw", tmp_path / "r.raw")
     status, out, err = run(capsys, "rig", "check", *frames, "--rig", tmp_path / "rig.yaml", "--output", tmp_path)
     assert (status, err) == (0, "")

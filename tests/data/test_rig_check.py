@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tests.rig_frames import HEIGHT, WIDTH, eight_bits, raw, views
 from torch import Tensor
 
 from crosspol.data.calibration import StereoCalibration, write_calibration
@@ -21,7 +22,6 @@ from crosspol.data.rig import Camera, Rig, default_rig
 from crosspol.data.rig_check import RigReport, check_rig
 from crosspol.errors import RequestError
 from crosspol.polarimetry import SONY_LAYOUT, Layout
-from tests.rig_frames import HEIGHT, WIDTH, eight_bits, raw, views
 
 LAYOUTS = [(order[:2], order[2:]) for order in itertools.permutations((0, 45, 90, 135))]
 MOSAICS = Path("/work/shared/data/real/mosaics")
@@ -164,7 +164,7 @@ def test_a_slope_and_its_error_against_many_draws() -> None:
         (lambda values: values * 3, Camera(), "exposure", r"\d+\.\d % saturated.*shorten the exposure"),
         (lambda values: values * 0.02, Camera(), "exposure", r"\d+\.\d % dark.*lengthen the exposure"),
         (lambda values: values, Camera(black_level=60), "levels", "lie below black_level 60: it is too high"),
-        (lambda values: values.clamp(max=0.6), Camera(), "levels", "pile up at 153 .* set white_level: 153"),
+        (lambda values: values.clamp(max=0.4), Camera(), "levels", "pile up at 102 .* set white_level: 102"),
     ],
 )
 def test_exposure_and_levels(
