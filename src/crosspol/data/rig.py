@@ -275,7 +275,7 @@ def _checked_layout(layout: Any) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 _HEADER = """\
-# A rig for CrossPol: two cameras side by side. Edit this, then: crosspol rig check LEFT RIGHT --rig {this file}
+# A rig for CrossPol: two cameras side by side. Edit this, then: crosspol rig check LEFT RIGHT --rig THIS_FILE
 # A key that is left out has the value that `crosspol rig init` writes.
 
 # quad       both cameras have a polarization sensor (such as Sony IMX250MZR)
