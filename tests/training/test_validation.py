@@ -78,8 +78,7 @@ def test_the_panel_is_a_picture_whatever_the_rig(rig):
     samples = tiny_samples(rig=rig)
     sample = scene_with_glass(samples, 20)
     assert sample.glass.any()
-    png, picture = panel(CrossPol(tiny_network()), sample, 2, "step 1")
-    assert png.startswith(b"\x89PNG")
+    picture = panel(CrossPol(tiny_network()), sample, 2, "step 1")
     assert picture.ndim == 3
     assert picture.shape[2] == 3
     assert picture.std() > 10

@@ -20,6 +20,7 @@ from lightning_fabric import Fabric
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from crosspol.data.images import write_picture
 from crosspol.data.procedural import ProceduralStereo
 from crosspol.data.sample import StereoBatch, StereoSample
 from crosspol.errors import MissingFileError, RequestError
@@ -258,8 +259,8 @@ def _validate(run: Run, samples: Dataset[StereoSample], output: Path) -> dict[st
 
 def _draw(run: Run, scene: StereoSample, output: Path, journal: Journal) -> None:
     net = run.net if run.average is None else run.average
-    png, picture = panel(net, scene, run.config.valid_iters, f"step {run.step}")
-    checkpoints.write_atomically(output / PANELS / f"step-{run.step:08d}.png", png)
+    picture = panel(net, scene, run.config.valid_iters, f"step {run.step}")
+    write_picture(output / PANELS / f"step-{run.step:08d}.png", picture)
     journal.picture("panel", picture, run.step)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
@@ -27,11 +26,11 @@ def scene_with_glass(samples: Dataset[StereoSample], count: int) -> StereoSample
 
 
 @torch.no_grad()
-def panel(net: CrossPol, sample: StereoSample, iters: int, title: str) -> tuple[bytes, NDArray[np.uint8]]:
+def panel(net: CrossPol, sample: StereoSample, iters: int, title: str) -> NDArray[np.uint8]:
     """Draw a scene: left view, polarization, truth, prediction, error (glass outlined), use of polarization.
 
     Returns:
-        The picture as PNG and as (H, W, 3) RGB.
+        (H, W, 3), RGB.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -45,9 +44,10 @@ def panel(net: CrossPol, sample: StereoSample, iters: int, title: str) -> tuple[
     error = np.where(known, np.abs(predicted - truth), np.nan)
     glass = _picture(sample.glass)
 
-    figure = Figure(figsize=(12, 6.5), layout="constrained")
+    figure = Figure(figsize=(12, 6.5), dpi=80)
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots(2, 3)
+    figure.subplots_adjust(left=0.01, right=0.96, bottom=0.02, top=0.88, wspace=0.12, hspace=0.15)
     _show(figure, axes[0, 0], "left view", sample.left.permute(1, 2, 0).numpy())
     signal, name = _polarization(sample)
     _show(figure, axes[1, 0], name, signal, cmap="viridis")
@@ -61,9 +61,8 @@ def panel(net: CrossPol, sample: StereoSample, iters: int, title: str) -> tuple[
         for axis in (axes[0, 0], axes[0, 2]):
             axis.contour(glass, levels=[0.5], colors="cyan", linewidths=1)
     figure.suptitle(f"{title}: {sample.identity}")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=80)
-    return buffer.getvalue(), np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _picture(tensor: Tensor) -> NDArray[np.float32]:
