@@ -18,6 +18,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+from crosspol.commands.data import DataOptions, data
 from crosspol.commands.demo import DemoOptions, demo
 from crosspol.commands.info import InfoOptions, info
 from crosspol.commands.plot import PlotOptions, plot
@@ -33,6 +34,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "train": (TrainOptions, train),
     "plot": (PlotOptions, plot),
     "rig": (RigOptions, rig),
+    "data": (DataOptions, data),
     "info": (InfoOptions, info),
 }
 

@@ -173,6 +173,19 @@ def as_view(picture: NDArray[Any], name: str) -> NDArray[np.float32]:
     return np.ascontiguousarray(unit.clip(0, 1), dtype=np.float32)
 
 
+def read_view(path: str | os.PathLike[str]) -> NDArray[np.float32]:
+    """Read a view's picture as the network takes it.
+
+    Returns:
+        (3, H, W), float32 in [0, 1].
+
+    Raises:
+        MissingFileError: there is no such file.
+        RequestError: as `read_picture` and `as_view`.
+    """
+    return np.ascontiguousarray(as_view(read_picture(path), os.fspath(path)).transpose(2, 0, 1))
+
+
 def as_polarization(polarization: NDArray[Any], name: str, channels: int = 1) -> NDArray[np.float32]:
     """Check a view's polarization map, or a batch of them.
 

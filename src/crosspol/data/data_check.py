@@ -1,0 +1,245 @@
+"""Whether a data set in the native format is what it says: file by file, scene by scene, in words."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from crosspol.data.sample import StereoSample
+from crosspol.data.scene_format import INDEX, SceneRecord, StoredScene, read_index, read_scene
+from crosspol.data.warping import warp_to_left
+from crosspol.errors import RequestError
+
+__all__ = ["DataReport", "Resilient", "SceneReport", "check_data", "check_scene"]
+
+Array = NDArray[np.float32]
+
+_FEWEST_PIXELS = 100
+"""Of a warp's comparison: fewer say nothing."""
+_CLEARLY = 1.1
+"""How much worse the given disparity has to be than a changed one before it is called wrong."""
+_SLACK = 0.01
+"""How far half floats and interpolation may carry DoLP beyond 1."""
+_DARK = 0.02
+"""Share of the mean light below which DoLP is not judged."""
+_PHYSICAL_SHARE = 0.999
+
+
+@dataclass(frozen=True)
+class SceneReport:
+    """What `check_scene` found.
+
+    problems: one line each; none where the scene is right.
+    glass: share of the left view.
+    known: share of the left view with a known disparity.
+    disparity: smallest and largest known one, px; NaN where there is none.
+    warp_error: mean difference between the left view and the right one warped to it by the disparity, where both see
+        the point and it is not glass, as a share of the mean light; NaN where too little is seen.
+    """
+
+    identity: str
+    problems: tuple[str, ...]
+    glass: float = math.nan
+    known: float = math.nan
+    disparity: tuple[float, float] = (math.nan, math.nan)
+    warp_error: float = math.nan
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What `check_data` found.
+
+    scenes: in the order of the index.
+    problems: of the data set as a whole.
+    """
+
+    scenes: tuple[SceneReport, ...]
+    problems: tuple[str, ...] = ()
+    by_rig: dict[str, int] = field(default_factory=dict)
+    by_split: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def bad(self) -> list[SceneReport]:
+        """The scenes with a problem."""
+        return [scene for scene in self.scenes if scene.problems]
+
+
+def check_data(
+    root: str | os.PathLike[str], progress: Callable[[list[SceneRecord]], Iterator[SceneRecord]] = iter
+) -> DataReport:
+    """Check every scene of a data set, and that its index names what is there.
+
+    Args:
+        root: folder of the data set.
+        progress: goes through the scenes, and may show how far it is.
+
+    Raises:
+        MissingFileError: there is no data set.
+        RequestError: its index cannot be read.
+    """
+    root = Path(root)
+    records = read_index(root)
+    scenes: list[SceneReport] = []
+    by_rig: dict[str, int] = {}
+    by_split: dict[str, int] = {}
+    for record in progress(records):
+        scenes.append(check_scene(root, record))
+        by_rig[record.rig] = by_rig.get(record.rig, 0) + 1
+        by_split[record.split] = by_split.get(record.split, 0) + 1
+    listed = {record.identity for record in records}
+    strangers = sorted(path.parent.name for path in root.glob("*/scene.json") if path.parent.name not in listed)
+    problems = [f"{name}: a scene that {INDEX} does not name" for name in strangers]
+    seeds: dict[tuple[int, str], dict[str, str]] = {}
+    for record in records:
+        if record.seed is not None:
+            seeds.setdefault((record.seed, record.rig), {})[record.split] = record.identity
+    for (seed, _), splits in seeds.items():
+        if len(splits) > 1:
+            named = " and ".join(f"{identity} ({split})" for split, identity in sorted(splits.items()))
+            problems.append(f"{named}: the same seed, {seed}, in different splits")
+    return DataReport(tuple(scenes), tuple(problems), by_rig, by_split)
+
+
+def check_scene(root: str | os.PathLike[str], record: SceneRecord) -> SceneReport:
+    """Check one scene: its files, their sizes and ranges, and whether both views agree with the disparity.
+
+    Polarization of more than the light there is, disparities that are negative or wider than the picture, a background
+    before the glass, and views that match better at another disparity (exchanged views, an offset) count as
+    problems; noise and reflections do not.
+    """
+    try:
+        scene = read_scene(root, record)
+    except (RequestError, OSError) as error:
+        return SceneReport(record.identity, (" ".join(str(error).split()),))
+    known = np.isfinite(scene.disparity)
+    values = scene.disparity[known]
+    problems = [*_light_problems(scene), *_disparity_problems(scene, values)]
+    here = _warp_error(scene, scene.disparity)
+    others = {
+        "1 px less disparity": _warp_error(scene, scene.disparity - 1),
+        "1 px more disparity": _warp_error(scene, scene.disparity + 1),
+        "the views exchanged": _warp_error(scene, -scene.disparity),
+    }
+    # NaN compares as worse.
+    better = [(error, name) for name, error in others.items() if here > _CLEARLY * error]
+    if better:
+        least, name = min(better)
+        problems.append(f"the views match better with {name} (warp error {least:.3f}, as given {here:.3f})")
+    return SceneReport(
+        record.identity,
+        tuple(problems),
+        float(scene.glass.mean()),
+        float(known.mean()),
+        (float(values.min()), float(values.max())) if values.size else (math.nan, math.nan),
+        here,
+    )
+
+
+class Resilient(Dataset[StereoSample]):
+    """A data set in which a sample that cannot be read is refused or skipped by name, never silently."""
+
+    def __init__(
+        self,
+        samples: Dataset[StereoSample],
+        *,
+        skip: bool = False,
+        tell: Callable[[str], None] = print,
+        attempts: int = 10,
+    ) -> None:
+        """Wrap a data set.
+
+        Args:
+            samples: with a length.
+            skip: take the next sample that can be read instead, and tell; else refuse.
+            tell: gets one line for each skipped sample, every time that it is asked for.
+            attempts: how many samples in a row may be unreadable before that is refused as well.
+
+        Raises:
+            ValueError: attempts below 1.
+        """
+        if attempts < 1:
+            raise ValueError(f"attempts must be at least 1, got {attempts}")
+        self.samples, self.skip, self.tell, self.attempts = samples, skip, tell, attempts
+        self.length: int = len(samples)  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> StereoSample:
+        """Read sample `index`, or where it cannot be read and skipping is allowed, the next one that can.
+
+        Raises:
+            IndexError: `index` is not in [0, length).
+            RequestError: the sample cannot be read, and is not skipped; the message names it.
+        """
+        if not 0 <= index < self.length:
+            raise IndexError(f"index must be in [0, {self.length}), got {index}")
+        for attempt in range(self.attempts if self.skip else 1):
+            now = (index + attempt) % self.length
+            try:
+                return self.samples[now]
+            except (RequestError, OSError) as error:
+                problem = f"sample {now}: {' '.join(str(error).split())}"
+                if not self.skip:
+                    raise RequestError(problem) from error
+                self.tell(f"skipped {problem}")
+        raise RequestError(f"{self.attempts} samples in a row from {index} cannot be read; the last: {problem}")
+
+
+def _light_problems(scene: StoredScene) -> list[str]:
+    problems = []
+    for side in ("left", "right"):
+        light = getattr(scene, side)
+        s0 = light[:, 0] if light.ndim == 4 else light
+        if s0.min() < -_SLACK * max(float(s0.mean()), 1e-6):
+            problems.append(f"{side}: found light down to {s0.min():g}, wanted none below 0")
+        if s0.max() <= 0:
+            problems.append(f"{side}: found no light at all")
+        if light.ndim == 4:
+            lit = s0 > _DARK * s0.mean()
+            degree = np.hypot(light[:, 1], light[:, 2])[lit] / s0[lit]
+            if degree.size and float((degree <= 1 + _SLACK).mean()) < _PHYSICAL_SHARE:
+                problems.append(f"{side}: found DoLP up to {degree.max():.3g}, wanted at most 1")
+    return problems
+
+
+def _disparity_problems(scene: StoredScene, values: Array) -> list[str]:
+    problems = []
+    width = scene.disparity.shape[1]
+    if not values.size:
+        problems.append("disparity: found none that is known")
+    elif values.min() < 0 or values.max() >= width:
+        problems.append(
+            f"disparity: found {values.min():g} to {values.max():g} px, wanted [0, {width}) for a picture of this width"
+        )
+    if scene.disparity_background is not None:
+        behind = scene.disparity_background - scene.disparity
+        # Half a step of each file.
+        if (behind > 2 / 256).any():
+            problems.append(
+                f"disparity_background: found {np.nanmax(behind):g} px more than disparity, wanted it behind the glass"
+            )
+    return problems
+
+
+def _warp_error(scene: StoredScene, disparity: Array) -> float:
+    """Mean difference of the views in brightness, outside glass, as a share of the mean light."""
+    left, right = (_brightness(getattr(scene, side)) for side in ("left", "right"))
+    # Of cameras behind different filters, only the pattern can be compared.
+    left, right = left / max(float(left.mean()), 1e-9), right / max(float(right.mean()), 1e-9)
+    warped, inside = warp_to_left(right[None], disparity)
+    seen = inside & ~scene.occluded & ~scene.glass
+    if seen.sum() < _FEWEST_PIXELS:
+        return math.nan
+    return float(np.abs(warped[0] - left)[seen].mean())
+
+
+def _brightness(light: Array) -> Array:
+    return (light[:, 0] if light.ndim == 4 else light).mean(axis=0)

@@ -1,0 +1,73 @@
+"""Several data sets as one, by weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from crosspol.data.sample import StereoSample
+
+__all__ = ["Mixture"]
+
+
+class Mixture(Dataset[StereoSample]):
+    """Draws every sample from one of several data sets; sample `index` is a function of `(seed, index)`.
+
+    Samples carry what all data sets have: no `disparity_background`. Batches need one rig and one size, which is the
+    data sets' business.
+    """
+
+    def __init__(
+        self, parts: Sequence[Dataset[StereoSample]], weights: Sequence[float], *, length: int, seed: int = 0
+    ) -> None:
+        """Prepare the draw.
+
+        Args:
+            parts: data sets with a length.
+            weights: how often each is drawn, relative to each other; 0 is never.
+            length: number of samples, any: data sets repeat in a new order.
+            seed: >= 0.
+
+        Raises:
+            ValueError: not one weight a part, a weight that is negative or not finite, none above 0, an empty part, or
+                a length below 1.
+        """
+        if len(parts) != len(weights) or not parts:
+            raise ValueError(f"weights must be one a part, got {len(weights)} for {len(parts)} parts")
+        if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or sum(weights) <= 0:
+            raise ValueError(f"weights must be finite, at least 0 and not all 0, got {list(weights)}")
+        if length < 1 or seed < 0:
+            raise ValueError(f"length must be at least 1 and seed at least 0, got {length} and {seed}")
+        self.parts, self.length, self.seed = tuple(parts), length, seed
+        self.sizes = [len(part) for part in parts]  # type: ignore[arg-type]
+        if 0 in self.sizes:
+            raise ValueError(f"parts must not be empty, got sizes {self.sizes}")
+        self.shares = np.asarray(weights, np.float64) / sum(weights)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> StereoSample:
+        """Draw sample `index`.
+
+        Raises:
+            IndexError: `index` is not in [0, length).
+        """
+        part, inner = self.source(index)
+        return replace(self.parts[part][inner], disparity_background=None)
+
+    def source(self, index: int) -> tuple[int, int]:
+        """Which part sample `index` comes from, and its index there.
+
+        Raises:
+            IndexError: `index` is not in [0, length).
+        """
+        if not 0 <= index < self.length:
+            raise IndexError(f"index must be in [0, {self.length}), got {index}")
+        rng = np.random.default_rng([self.seed, index])
+        part = int(rng.choice(len(self.parts), p=self.shares))
+        return part, int(rng.integers(self.sizes[part]))

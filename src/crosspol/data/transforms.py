@@ -1,0 +1,323 @@
+"""Changes of samples that keep them physically right: flips, crops, scales, light.
+
+Polarization angles are counter-clockwise from image-right: a mirror negates S2. Every function returns a new sample and
+leaves the given one as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from crosspol.data.sample import StereoSample
+from crosspol.data.warping import seen_from_right
+
+__all__ = [
+    "AugmentConfig",
+    "Augmented",
+    "augment",
+    "crop",
+    "decode_srgb",
+    "encode_srgb",
+    "flip_horizontal",
+    "flip_vertical",
+    "jitter",
+    "scale",
+]
+
+Change = Callable[[StereoSample, np.random.Generator], StereoSample]
+"""What `Augmented` does to a sample."""
+
+_SWAPPABLE = ("quad", "none")
+# Disparities that differ by less than this (px) are mixed where a picture is scaled.
+_ONE_SURFACE = 0.5
+
+
+def flip_vertical(sample: StereoSample) -> StereoSample:
+    """Turn the rows around; S2 changes its sign. Any rig: the directions 0 and 90 degrees of a crossed pair stay."""
+    return _mapped(sample, lambda name, tensor: _mirrored(name, tensor, -2))
+
+
+def flip_horizontal(sample: StereoSample) -> StereoSample:
+    """Mirror left to right and exchange the views, so that disparity stays positive; S2 changes its sign.
+
+    The truth then belongs to what was the right view. It is known where the left view sees the same point; the rest is
+    not valid, and occluded.
+
+    Raises:
+        ValueError: the rig is "quad-left" or "crossed", whose cameras cannot be exchanged.
+    """
+    if sample.rig not in _SWAPPABLE:
+        raise ValueError(f"rig must be one of {', '.join(_SWAPPABLE)} to exchange the views, got {sample.rig!r}")
+    known = sample.valid[0].numpy() > 0
+    disparity = np.where(known, sample.disparity[0].numpy(), np.float32(np.nan))
+    disparity, glass = seen_from_right(disparity, sample.glass[0].numpy() > 0)
+    seen = np.isfinite(disparity)
+    truth = {
+        "disparity": np.nan_to_num(disparity, nan=0),
+        "valid": seen,
+        "glass": glass,
+        "occluded": ~seen,
+    }
+    if sample.disparity_background is not None:
+        background = sample.disparity_background[0].numpy()
+        (background,) = seen_from_right(np.where(background > 0, background, np.float32(np.nan)))
+        truth["disparity_background"] = np.nan_to_num(background, nan=0)
+    tensors = {name: torch.from_numpy(plane.astype(np.float32)[None]) for name, plane in truth.items()}
+    exchanged = {name: getattr(sample, _other_side(name)) for name in _of_views(sample)}
+    return _mapped(replace(sample, **(exchanged | tensors)), lambda name, tensor: _mirrored(name, tensor, -1))
+
+
+def crop(sample: StereoSample, top: int, left: int, height: int, width: int) -> StereoSample:
+    """Cut the same window out of both views. What leaves the right view's window is occluded.
+
+    Args:
+        sample: any.
+        top, left: first row and column, px.
+        height, width: size of the window, px.
+
+    Raises:
+        ValueError: the window does not lie within the picture.
+    """
+    rows, columns = sample.left.shape[-2:]
+    if not (0 <= top <= top + height <= rows and 0 <= left <= left + width <= columns and height > 0 and width > 0):
+        raise ValueError(
+            f"the window must lie within {columns}x{rows} px, got {width}x{height} px from column {left}, row {top}"
+        )
+    cut = _mapped(sample, lambda _, tensor: tensor[..., top : top + height, left : left + width])
+    place = torch.arange(width) - cut.disparity
+    outside = (place < -0.5) & (cut.valid > 0)
+    return replace(cut, occluded=torch.maximum(cut.occluded, outside.float()))
+
+
+def scale(sample: StereoSample, height: int, width: int) -> StereoSample:
+    """Resample to another size; disparities grow with the width.
+
+    Pictures, intensities and polarization are averaged over what a new pixel covers, polarization over what is valid.
+    Disparity is mixed within a surface, never across its border; masks take the nearest pixel.
+
+    Args:
+        sample: any.
+        height, width: the new size, px.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+    if height < 1 or width < 1:
+        raise ValueError(f"height and width must be at least 1, got {height} and {width}")
+    size, factor = (height, width), width / sample.left.shape[-1]
+
+    def averaged(tensor: Tensor) -> Tensor:
+        return F.interpolate(tensor[None], size, mode="bilinear", antialias=True)[0]
+
+    def nearest(tensor: Tensor) -> Tensor:
+        return F.interpolate(tensor[None], size, mode="nearest-exact")[0]
+
+    def disparities(tensor: Tensor, known: Tensor) -> Tensor:
+        own = nearest(tensor)
+        mixed = F.interpolate(tensor[None], size, mode="bilinear")[0]
+        complete = F.interpolate(known[None], size, mode="bilinear")[0] > 1 - 1e-6
+        return factor * torch.where(complete & ((mixed - own).abs() < _ONE_SURFACE), mixed, own)
+
+    def changed(name: str, tensor: Tensor) -> Tensor:
+        if name == "disparity":
+            return disparities(tensor, sample.valid)
+        if name == "disparity_background":
+            return disparities(tensor, (tensor > 0).float())
+        if name.startswith("pol"):
+            valid = getattr(sample, name.replace("pol", "valid"))
+            weight = averaged(valid)
+            pol = averaged(torch.where(valid > 0, tensor, torch.zeros_like(tensor))) / weight.clamp(min=1e-6)
+            # Light that is mixed is polarized less than its parts: DoLP follows from the mixed directions.
+            return pol if len(pol) == 1 else torch.cat([pol[:2], pol[:2].norm(dim=0, keepdim=True)])
+        if name in ("left", "right") or name.startswith("intensity"):
+            return averaged(tensor).clamp(min=0)
+        return nearest(tensor)
+
+    return _mapped(sample, changed)
+
+
+def jitter(
+    sample: StereoSample,
+    gain: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    gamma: float = 1.0,
+    right_gain: float = 1.0,
+) -> StereoSample:
+    """Change the light, as if cameras had been set otherwise.
+
+    Gain acts on linear light: pictures are decoded, multiplied, clipped at white and encoded. DoLP and S/S0 are ratios
+    and stay; where light is clipped now, they are not valid any more. The intensities of a crossed pair get the mean
+    gain, the same in both views, so that their contrast stays.
+
+    Args:
+        sample: any.
+        gain: of red, green and blue.
+        gamma: exponent on the display value, a tone curve: of the pictures only.
+        right_gain: further gain of the right view.
+
+    Raises:
+        ValueError: a value that is not positive, or another gain for the right view of a crossed pair.
+    """
+    if min(*gain, gamma, right_gain) <= 0:
+        raise ValueError(f"gain, gamma and right_gain must be positive, got {gain}, {gamma} and {right_gain}")
+    if sample.rig == "crossed" and right_gain != 1:
+        raise ValueError(
+            f"right_gain must be 1 for a crossed pair, whose contrast is between the views, got {right_gain}"
+        )
+    changes: dict[str, Tensor] = {}
+    for side, extra in (("left", 1.0), ("right", right_gain)):
+        linear = decode_srgb(getattr(sample, side)) * (extra * torch.tensor(gain)[:, None, None])
+        changes[side] = encode_srgb(linear.clamp(max=1)) ** gamma
+        valid = getattr(sample, f"valid_{side}")
+        if valid is not None:
+            # What was white before was judged by whoever recorded it.
+            clipped = (linear >= 1).any(0) & (getattr(sample, side) < 1).all(0)
+            changes[f"valid_{side}"] = valid * ~clipped
+        intensity = getattr(sample, f"intensity_{side}")
+        if intensity is not None:
+            changes[f"intensity_{side}"] = (intensity * (sum(gain) / 3)).clamp(max=1)
+    return replace(sample, **changes)  # type: ignore[arg-type]
+
+
+def decode_srgb(display: Tensor) -> Tensor:
+    """Display value in [0, 1] to linear light (IEC 61966-2-1)."""
+    return torch.where(display <= 0.04045, display / 12.92, ((display.clamp(min=0) + 0.055) / 1.055) ** 2.4)
+
+
+def encode_srgb(linear: Tensor) -> Tensor:
+    """Linear light in [0, 1] to the display value (IEC 61966-2-1)."""
+    curved = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
+    return torch.where(linear <= 0.0031308, 12.92 * linear, curved)
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What `augment` draws.
+
+    size: (H, W) of the result, px; None: as it is. Smaller samples are scaled up to it.
+    scale: smallest and largest factor of size, before the crop.
+    flip_horizontal, flip_vertical: how often, in [0, 1]; the horizontal one only where the rig allows it.
+    gain: standard deviation of the logarithm of the common gain; white_balance: of each colour's own.
+    view_gain: of the right view's own gain; a crossed pair has none.
+    gamma: of the tone curve.
+
+    Raises:
+        ValueError: a value out of its range.
+    """
+
+    size: tuple[int, int] | None = None
+    scale: tuple[float, float] = (0.8, 1.4)
+    flip_horizontal: float = 0.5
+    flip_vertical: float = 0.1
+    gain: float = 0.2
+    white_balance: float = 0.05
+    view_gain: float = 0.05
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.size is not None and min(self.size) < 1:
+            raise ValueError(f"size must be (height, width), both at least 1, got {self.size}")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale must be (smallest, largest), both positive, got {self.scale}")
+        if not (0 <= self.flip_horizontal <= 1 and 0 <= self.flip_vertical <= 1):
+            raise ValueError(
+                f"flip_horizontal and flip_vertical must be in [0, 1], got {self.flip_horizontal} and "
+                f"{self.flip_vertical}"
+            )
+        if min(self.gain, self.white_balance, self.view_gain, self.gamma) < 0:
+            raise ValueError("gain, white_balance, view_gain and gamma must be at least 0")
+
+
+def augment(sample: StereoSample, config: AugmentConfig, rng: np.random.Generator) -> StereoSample:
+    """Scale, crop, flip and light a sample at random; the same generator state gives the same result."""
+    rows, columns = sample.left.shape[-2:]
+    height, width = config.size or (rows, columns)
+    factor = float(np.exp(rng.uniform(*np.log(config.scale))))
+    factor = max(factor, height / rows, width / columns)
+    sample = scale(sample, max(height, round(factor * rows)), max(width, round(factor * columns)))
+    rows, columns = sample.left.shape[-2:]
+    top, left = int(rng.integers(rows - height + 1)), int(rng.integers(columns - width + 1))
+    mirror, turn = rng.random(2)
+    sample = crop(sample, top, left, height, width)
+    if mirror < config.flip_horizontal and sample.rig in _SWAPPABLE:
+        sample = flip_horizontal(sample)
+    if turn < config.flip_vertical:
+        sample = flip_vertical(sample)
+    common, right, tone, *colours = rng.normal(size=6)
+    gains = np.exp(config.gain * common + config.white_balance * np.array(colours))
+    right_gain = 1.0 if sample.rig == "crossed" else float(np.exp(config.view_gain * right))
+    gain = (float(gains[0]), float(gains[1]), float(gains[2]))
+    return jitter(sample, gain, float(np.exp(config.gamma * tone)), right_gain)
+
+
+class Augmented(Dataset[StereoSample]):
+    """A data set whose samples are changed at random; sample `index` is a function of `(seed, index)`."""
+
+    def __init__(
+        self,
+        samples: Dataset[StereoSample],
+        change: Change,
+        *,
+        seed: int = 0,
+        repeats: int = 1,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            samples: with a length.
+            change: such as `lambda sample, rng: augment(sample, config, rng)`; a function or `functools.partial` where
+                workers are to make samples.
+            seed: >= 0.
+            repeats: how often the data set goes through, changed otherwise each time.
+
+        Raises:
+            ValueError: seed or repeats out of range.
+        """
+        if repeats < 1 or seed < 0:
+            raise ValueError(f"repeats must be at least 1 and seed at least 0, got {repeats} and {seed}")
+        self.samples, self.change, self.seed = samples, change, seed
+        self.inner: int = len(samples)  # type: ignore[arg-type]
+        self.length = repeats * self.inner
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> StereoSample:
+        """Change sample `index` modulo the length of the data set.
+
+        Raises:
+            IndexError: `index` is not in [0, length).
+        """
+        if not 0 <= index < self.length:
+            raise IndexError(f"index must be in [0, {self.length}), got {index}")
+        rng = np.random.default_rng([self.seed, index])
+        return self.change(self.samples[index % self.inner], rng)
+
+
+def _mapped(sample: StereoSample, change: Callable[[str, Tensor], Tensor]) -> StereoSample:
+    """The sample with every tensor changed."""
+    values = {field.name: getattr(sample, field.name) for field in fields(sample)}
+    changed = {name: change(name, value).contiguous() for name, value in values.items() if isinstance(value, Tensor)}
+    return StereoSample(**(values | changed))
+
+
+def _mirrored(name: str, tensor: Tensor, axis: int) -> Tensor:
+    tensor = tensor.flip(axis)
+    if name.startswith("pol") and len(tensor) == 3:
+        return tensor * torch.tensor([1.0, -1.0, 1.0])[:, None, None]
+    return tensor
+
+
+def _of_views(sample: StereoSample) -> list[str]:
+    names = ("left", "right", "pol_left", "pol_right", "valid_left", "valid_right")
+    return [name for name in names if getattr(sample, name) is not None]
+
+
+def _other_side(name: str) -> str:
+    return name.replace("left", "right") if "left" in name else name.replace("right", "left")

@@ -1,0 +1,250 @@
+"""Changed samples stay consistent: the right view still matches the left one by the changed disparity."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
+from crosspol.data.sample import StereoSample, stack
+from crosspol.data.transforms import (
+    AugmentConfig,
+    Augmented,
+    augment,
+    crop,
+    decode_srgb,
+    encode_srgb,
+    flip_horizontal,
+    flip_vertical,
+    jitter,
+    scale,
+)
+from crosspol.data.warping import seen_from_right, warp_to_left
+
+SIZE = (96, 128)
+
+
+def drawn(rig: str = "quad", channels: int = 3, glass: float = 0.0) -> StereoSample:
+    """A sample whose views differ by nothing but parallax."""
+    config = ProceduralConfig(
+        SIZE, rig=rig, pol_channels=channels, glass_probability=glass, noise=0, camera_difference=0, layers=(2, 4)
+    )
+    return ProceduralStereo(config)[2]
+
+
+def warp_error(sample: StereoSample, offset: float = 0.0, of: str = "") -> float:
+    """Mean difference between a view and the other one warped to it, where both see the point."""
+    left, right = (getattr(sample, f"{of}{side}").numpy() for side in ("left", "right"))
+    warped, inside = warp_to_left(right, sample.disparity[0].numpy() + np.float32(offset))
+    seen = inside & (sample.valid[0].numpy() > 0) & (sample.occluded[0].numpy() == 0)
+    assert seen.mean() > 0.3
+    return float(np.abs(warped - left)[:, seen].mean())
+
+
+def assert_consistent(sample: StereoSample, of: str = "") -> None:
+    here = warp_error(sample, of=of)
+    assert here < 0.75 * min(warp_error(sample, offset, of) for offset in (-1, 1))
+
+
+CHANGES = {
+    "flip_horizontal": flip_horizontal,
+    "flip_vertical": flip_vertical,
+    "crop": lambda sample: crop(sample, 10, 30, 64, 80),
+    "larger": lambda sample: scale(sample, 120, 200),
+    "smaller": lambda sample: scale(sample, 90, 96),
+    "jitter": lambda sample: jitter(sample, (1.1, 0.9, 1.0), 1.1),
+    "all": lambda sample: augment(sample, AugmentConfig((64, 96), view_gain=0), np.random.default_rng(4)),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("rig", ["quad", "quad-left", "none"])
+def test_samples_stay_consistent(name, rig):
+    if rig == "quad-left" and name == "flip_horizontal":
+        return
+    sample = drawn(rig)
+    before = {field.name: getattr(sample, field.name) for field in fields(sample)}
+    copies = {key: value.clone() for key, value in before.items() if isinstance(value, Tensor)}
+    changed = CHANGES[name](sample)
+    assert_consistent(changed)
+    if rig == "quad":
+        assert_consistent(changed, "pol_")
+        s1, s2, dolp = changed.pol_left
+        torch.testing.assert_close(torch.hypot(s1, s2), dolp, atol=2e-3, rtol=0)
+    assert all(torch.equal(getattr(sample, key), copy) for key, copy in copies.items())
+    assert changed.identity == sample.identity
+
+
+def test_flips_negate_s2_only():
+    sample = drawn()
+    turned = flip_vertical(sample)
+    sign = torch.tensor([1.0, -1.0, 1.0])[:, None, None]
+    assert torch.equal(turned.pol_left, sign * sample.pol_left.flip(-2))
+    mirrored = flip_horizontal(sample)
+    assert torch.equal(mirrored.pol_left, sign * sample.pol_right.flip(-1))
+    assert torch.equal(mirrored.right, sample.left.flip(-1))
+    assert torch.equal(mirrored.valid_right, sample.valid_left.flip(-1))
+    # One channel, DoLP, knows no direction.
+    assert torch.equal(flip_vertical(drawn(channels=1)).pol_left, drawn(channels=1).pol_left.flip(-2))
+
+
+def test_a_mirrored_view_has_the_right_views_truth():
+    sample = drawn(glass=1.0)
+    mirrored = flip_horizontal(sample)
+    known = mirrored.valid[0] > 0
+    assert 0.6 < float(known.float().mean()) < 1
+    assert torch.equal(known, mirrored.occluded[0] == 0)
+    # Mirrored again, the truth is that of the left view, where both views see it.
+    again = flip_horizontal(mirrored)
+    both = again.valid[0] > 0
+    error = (again.disparity - sample.disparity)[0][both].abs()
+    assert float((error < 0.05).float().mean()) > 0.97
+    assert float((again.glass == sample.glass)[0][both].float().mean()) > 0.97
+    assert torch.equal(again.left, sample.left)
+    stack([sample, mirrored])
+
+
+@pytest.mark.parametrize("rig", ["quad-left", "crossed"])
+def test_cameras_that_differ_are_not_exchanged(rig):
+    with pytest.raises(ValueError, match=f"one of quad, none to exchange the views, got '{rig}'"):
+        flip_horizontal(drawn(rig, 1))
+
+
+def test_the_right_views_disparity_of_a_plane_and_a_step():
+    plane = np.float32(5 + 0.1 * np.arange(40) + 0.05 * np.arange(8)[:, None])
+    (seen,) = seen_from_right(plane)
+    # x_left = x_right + d(x_left), with d = 5 + 0.1 x_left + 0.05 y.
+    right = np.arange(40)
+    wanted = 5 + 0.1 * (right + 5 + 0.05 * np.arange(8)[:, None]) / 0.9 + 0.05 * np.arange(8)[:, None]
+    known = np.isfinite(seen)
+    np.testing.assert_allclose(seen[known], wanted[known], atol=1e-4)
+    assert known[:, :30].all()
+    step = np.full((1, 20), 2.0, np.float32)
+    step[0, 10:14] = 6.0
+    found, mask = seen_from_right(step, step > 3)
+    nan = np.nan
+    np.testing.assert_array_equal(found[0], [2, 2, 2, 2, 6, 6, 6, 6, nan, nan, nan, nan, 2, 2, 2, 2, 2, 2, nan, nan])
+    np.testing.assert_array_equal(mask[0] > 0, np.nan_to_num(found[0]) == 6)
+
+
+@settings(deadline=None, max_examples=15)
+@given(top=st.integers(0, 30), left=st.integers(0, 40), height=st.integers(1, 60), width=st.integers(1, 80))
+def test_crops(top, left, height, width):
+    sample = drawn("crossed", 1)
+    cut = crop(sample, top, left, height, width)
+    window = (..., slice(top, top + height), slice(left, left + width))
+    assert torch.equal(cut.left, sample.left[window])
+    assert torch.equal(cut.intensity_right, sample.intensity_right[window])
+    assert torch.equal(cut.disparity, sample.disparity[window])
+    outside = torch.arange(width) - cut.disparity < -0.5
+    assert bool(cut.occluded[outside].all())
+    assert torch.equal(cut.occluded[~outside], sample.occluded[window][~outside])
+
+
+def test_windows_lie_within_the_picture():
+    for window in ((0, 0, 97, 10), (-1, 0, 5, 5), (0, 120, 5, 9), (0, 0, 0, 5)):
+        with pytest.raises(ValueError, match="the window must lie within 128x96 px"):
+            crop(drawn("none"), *window)
+    with pytest.raises(ValueError, match="at least 1"):
+        scale(drawn("none"), 0, 5)
+
+
+def test_disparity_grows_with_the_width_and_is_not_mixed_across_borders():
+    sample = drawn("quad", 1)
+    step = torch.full_like(sample.disparity, 3.0)
+    step[..., 40:70] = 20.0
+    slanted = (4 + 0.05 * torch.arange(128.0)).expand_as(step)
+    invalid = torch.ones_like(step)
+    invalid[..., 10:20, :] = 0
+    for width in (64, 100, 256):
+        scaled = scale(replace(sample, disparity=step), 50, width)
+        found = np.unique(np.round(scaled.disparity.numpy(), 4))
+        np.testing.assert_allclose(found, [3.0 * width / 128, 20.0 * width / 128], atol=1e-3)
+        found = scale(replace(sample, disparity=slanted), 50, width).disparity[0, 0, 2:-2]
+        where = (torch.arange(width) + 0.5) * 128 / width - 0.5
+        torch.testing.assert_close(found, (width / 128 * (4 + 0.05 * where))[2:-2], atol=1e-4, rtol=0)
+        # What polarization holds where it is not valid does not leak.
+        dirty = torch.where(invalid > 0, sample.pol_left, torch.tensor(float("nan")))
+        clean = torch.where(invalid > 0, sample.pol_left, torch.zeros(()))
+        pair = [scale(replace(sample, pol_left=pol, valid_left=invalid), 50, width).pol_left for pol in (dirty, clean)]
+        assert torch.equal(*pair)
+        assert bool((pair[0] <= 1).all())
+
+
+@settings(deadline=None, max_examples=15)
+@given(gain=st.floats(0.3, 3.0), gamma=st.floats(0.7, 1.4))
+def test_light_acts_on_linear_light_and_leaves_polarization(gain, gamma):
+    sample = drawn("quad")
+    changed = jitter(sample, (gain, gain, gain), gamma)
+    linear = np.clip(gain * decode_srgb(sample.left).numpy(), 0, 1)
+    np.testing.assert_allclose(decode_srgb(changed.left ** (1 / gamma)), linear, atol=1e-4)
+    assert torch.equal(changed.pol_left, sample.pol_left)
+    clipped = (decode_srgb(sample.left) * gain >= 1).any(0) & (sample.left < 1).all(0)
+    assert torch.equal(changed.valid_left[0], sample.valid_left[0] * ~clipped)
+    crossed = drawn("crossed", 1)
+    changed = jitter(crossed, (gain, gain, gain), gamma)
+    unclipped = (changed.intensity_left < 1) & (changed.intensity_right < 1) & (changed.intensity_right > 0.01)
+    ratios = [(pair.intensity_left / pair.intensity_right)[unclipped] for pair in (crossed, changed)]
+    torch.testing.assert_close(*ratios)
+
+
+def test_light_that_cannot_be():
+    with pytest.raises(ValueError, match="right_gain must be 1 for a crossed pair"):
+        jitter(drawn("crossed", 1), right_gain=1.1)
+    with pytest.raises(ValueError, match="must be positive"):
+        jitter(drawn("none"), (1, 0, 1))
+
+
+def test_srgb_there_and_back():
+    values = torch.linspace(0, 1, 1001)
+    torch.testing.assert_close(decode_srgb(encode_srgb(values)), values, atol=1e-6, rtol=0)
+    torch.testing.assert_close(decode_srgb(torch.tensor([0.5])), torch.tensor([0.21404114]))
+
+
+@pytest.mark.parametrize("rig", ["quad", "crossed"])
+def test_augmented_samples_depend_on_seed_and_index_only(rig):
+    base = ProceduralStereo(ProceduralConfig((48, 64), length=3, rig=rig, layers=(1, 2)))
+    change = partial(_changed, config=AugmentConfig((40, 56)))
+    one, same, other = (Augmented(base, change, seed=seed, repeats=2) for seed in (0, 0, 1))
+    assert len(one) == 6
+    same[5]
+    assert torch.equal(one[1].left, same[1].left)
+    assert not torch.equal(one[1].left, other[1].left)
+    assert not torch.equal(one[1].left, one[4].left)
+    assert one[1].identity == one[4].identity
+    stack([one[index] for index in range(6)])
+    with pytest.raises(IndexError, match=r"\[0, 6\), got 6"):
+        one[6]
+    with pytest.raises(ValueError, match="repeats must be at least 1"):
+        Augmented(base, change, repeats=0)
+
+
+def _changed(sample: StereoSample, rng: np.random.Generator, config: AugmentConfig) -> StereoSample:
+    return augment(sample, config, rng)
+
+
+def test_small_samples_are_scaled_up():
+    sample = augment(drawn("none"), AugmentConfig((120, 130), scale=(0.5, 0.6)), np.random.default_rng(0))
+    assert sample.left.shape == (3, 120, 130)
+    assert_consistent(sample)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"size": (0, 5)}, "size must be"),
+        ({"scale": (1.0, 0.5)}, "scale must be"),
+        ({"flip_vertical": 1.5}, r"must be in \[0, 1\]"),
+        ({"gain": -1}, "must be at least 0"),
+    ],
+)
+def test_configurations_that_cannot_be(changes, says):
+    with pytest.raises(ValueError, match=says):
+        AugmentConfig(**changes)

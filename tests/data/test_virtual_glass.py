@@ -1,0 +1,159 @@
+"""Panes put into plain pairs: Fresnel's values, truth that both views agree on, and nothing changed elsewhere."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from tests.data.test_transforms import drawn
+
+from crosspol.data.sample import StereoSample, stack
+from crosspol.data.transforms import decode_srgb, flip_vertical
+from crosspol.data.virtual_glass import Coat, VirtualPane, draw_pane, put_glass
+
+SIZE = (64, 96)
+FOCAL = 96.0
+
+
+def even(left: float = 0.4, right: float | None = None, disparity: float = 3.0) -> StereoSample:
+    """A uniform grey pair."""
+    one = torch.ones(1, *SIZE)
+    pictures = [value * torch.ones(3, *SIZE) for value in (left, left if right is None else right)]
+    return StereoSample(
+        left=pictures[0],
+        right=pictures[1],
+        disparity=disparity * one,
+        valid=one,
+        glass=0 * one,
+        occluded=0 * one,
+        rig="none",
+        identity="even",
+    )
+
+
+def fresnel(cosine: float, n: float = 1.5) -> tuple[float, float]:
+    """Reflectances of one surface, by the textbook's angles."""
+    inside = math.sqrt(1 - (1 - cosine**2) / n**2)
+    return ((cosine - n * inside) / (cosine + n * inside)) ** 2, ((n * cosine - inside) / (n * cosine + inside)) ** 2
+
+
+@pytest.mark.parametrize("degrees", [30, 45, 56.3, 70])
+@pytest.mark.parametrize("reflects", [True, False])
+def test_a_pane_polarizes_as_fresnel_says(degrees, reflects):
+    # A pane turned about the vertical has the normal (sin, 0, cos); its disparity changes by tan / focal a pixel.
+    sample = even(0.4)
+    disparity = 12.0
+    slope = disparity / FOCAL * math.tan(math.radians(degrees))
+    pane = VirtualPane((40, 20, 56, 44), disparity, slope, mirrored_disparity=0, brightness=1e4 if reflects else 0)
+    result = put_glass(sample, pane, pol_channels=3, focal=FOCAL)
+    s1, s2, dolp = result.pol_left[:, 32, 48].tolist()  # half a pixel from the principal point
+    x, y = 0.5 / FOCAL, 0.5 / FOCAL
+    tan = math.tan(math.radians(degrees))
+    cosine = (x * tan + 1) / math.sqrt(1 + tan**2) / math.sqrt(1 + x * x + y * y)
+    r_s, r_p = fresnel(cosine)
+    pane_s, pane_p = 2 * r_s / (1 + r_s), 2 * r_p / (1 + r_p)
+    wanted = (pane_s - pane_p) / (pane_s + pane_p if reflects else 2 - pane_s - pane_p)
+    assert dolp == pytest.approx(wanted, abs=1e-3)
+    # s is vertical for a pane turned about the vertical: reflection polarizes along it, transmission across.
+    assert s1 == pytest.approx(-wanted if reflects else wanted, abs=2e-3)
+    assert abs(s2) < 0.02
+
+
+def test_light_is_transmitted_and_reflected_in_linear_light():
+    sample = even(0.5)
+    result = put_glass(sample, VirtualPane((20, 10, 80, 50), 10.0, mirrored_disparity=4, brightness=0.5), focal=FOCAL)
+    cosine = 1 / math.sqrt(1 + 2 * (0.5 / FOCAL) ** 2)
+    r = 2 * fresnel(cosine)[0] / (1 + fresnel(cosine)[0])
+    light = float(decode_srgb(torch.tensor(0.5)))
+    wanted = light * (1 - r) + 0.5 * light * r
+    found = decode_srgb(result.left[:, 32, 48])
+    torch.testing.assert_close(found, torch.full((3,), wanted), atol=3e-3, rtol=0)
+    outside = result.glass[0] == 0
+    outside[9:52, 5:82] = False
+    torch.testing.assert_close(result.left[:, outside], sample.left[:, outside], atol=1 / 509, rtol=0)
+
+
+@pytest.mark.parametrize("rig", ["quad", "quad-left", "crossed", "none"])
+def test_truth_is_the_panes(rig):
+    sample = drawn("none")
+    rng = np.random.default_rng(3)
+    pane = next(pane for _ in range(50) if (pane := draw_pane(sample, rng)) is not None)
+    result = put_glass(sample, pane, rig=rig, coat=Coat())
+    left, top, right, bottom = pane.box
+    x, y = np.arange(128)[None, :], np.arange(96)[:, None]
+    inside = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
+    np.testing.assert_array_equal(result.glass[0] > 0, inside)
+    plane = pane.disparity + pane.slope_x * (x - 63.5) + pane.slope_y * (y - 47.5)
+    np.testing.assert_allclose(result.disparity[0].numpy()[inside], plane[inside], atol=1e-4)
+    assert bool((result.disparity >= sample.disparity).all())
+    assert torch.equal(result.disparity[result.glass == 0], sample.disparity[result.glass == 0])
+    assert torch.equal(result.disparity_background, sample.disparity_background)
+    assert bool((result.occluded >= sample.occluded)[result.glass == 0].all())
+    assert result.rig == rig
+    stack([result, put_glass(sample, pane, rig=rig)])
+
+
+def test_both_views_see_the_pane_in_the_same_place():
+    # On an even scene, only the pane changes the light: where the left view has it and where, warped by its disparity,
+    # the right view has it, must agree.
+    from crosspol.data.warping import warp_to_left
+
+    sample = even(0.5, disparity=2.0)
+    for slope in (-0.1, 0.0, 0.1):
+        pane = VirtualPane((30, 15, 70, 50), 14.0, slope, 0.02, mirrored_disparity=1, brightness=0)
+        result = put_glass(sample, pane, focal=FOCAL)
+        warped, inside = warp_to_left(result.right.numpy(), result.disparity[0].numpy())
+        seen = inside & (result.occluded[0].numpy() == 0)
+        assert np.abs(warped - result.left.numpy())[:, seen].max() < 0.05
+        assert np.abs(warped - result.left.numpy())[:, seen & (result.glass[0].numpy() > 0)].mean() < 0.004
+        # What the pane hides from the right view is beside it, on the side away from the right camera.
+        hidden = result.occluded[0].numpy() > 0
+        assert hidden[30, 70 - 12 : 90].sum() == 0
+        assert 8 < hidden[30, :30].sum() < 16
+
+
+def test_the_scenes_own_polarization_is_consistent_and_a_mirror_turns_it():
+    sample = drawn("none")
+    pane = VirtualPane((5, 5, 9, 9), 40.0)
+    result = put_glass(sample, pane, pol_channels=3, coat=Coat(0.2, 0.4, 0.5))
+    dolp = result.pol_left[2][result.glass[0] == 0]
+    assert 0.02 < float(dolp.mean()) < 0.2
+    assert float(put_glass(sample, pane).pol_left[result.glass == 0].max()) < 1e-6
+    s1, s2 = result.pol_left[:2, 0]
+    lit = torch.hypot(s1, s2) > 0.01
+    torch.testing.assert_close(torch.atan2(s2, s1)[lit] / 2, torch.full_like(s1[lit], 0.4), atol=1e-3, rtol=0)
+    assert torch.equal(flip_vertical(result).pol_left[1, -1], -result.pol_left[1, 0])
+    assert bool((result.pol_left[2] <= 1).all())
+
+
+def test_what_a_sensor_cannot_measure_is_not_valid():
+    dark = put_glass(even(0.02), VirtualPane((20, 10, 80, 50), 10.0))
+    assert not dark.valid_left.any()
+    white = put_glass(even(1.0), VirtualPane((20, 10, 80, 50), 10.0, brightness=0))
+    assert not white.valid_left[white.glass == 0].any()
+
+
+def test_panes_that_cannot_be():
+    sample = even(disparity=12.0)
+    with pytest.raises(ValueError, match="must be nearer than what is behind it, got 2 px less"):
+        put_glass(sample, VirtualPane((20, 10, 80, 50), 10.0))
+    with pytest.raises(ValueError, match="mirrored_disparity must be at most the pane's, 15 px, got 20"):
+        put_glass(sample, VirtualPane((20, 10, 80, 50), 15.0, mirrored_disparity=20))
+    with pytest.raises(ValueError, match="must be of rig 'none', got 'quad'"):
+        put_glass(drawn("quad"), VirtualPane((20, 10, 80, 50), 15.0))
+    with pytest.raises(ValueError, match="box must be"):
+        VirtualPane((20, 10, 10, 50), 15.0)
+    with pytest.raises(ValueError, match="eta must be at least 1"):
+        VirtualPane((20, 10, 30, 50), 15.0, eta=0.5)
+    assert draw_pane(even(disparity=90.0), np.random.default_rng(0)) is None
+
+
+def test_panes_depend_on_the_generator_only():
+    panes = [draw_pane(even(), np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    assert panes[0] == panes[1] != panes[2]
+    for seed in range(20):
+        pane = draw_pane(even(), np.random.default_rng(seed))
+        if pane is not None:
+            put_glass(even(), pane)
