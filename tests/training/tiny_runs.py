@@ -99,7 +99,7 @@ def start_ranks(world: int, target: Callable[..., None], *arguments: Any) -> lis
     return processes
 
 
-def finish(processes: list[Any], seconds: float = 90) -> list[int]:
+def finish(processes: list[Any], seconds: float = 300) -> list[int]:
     """Wait for the processes, at most so long each, and return how they ended; None: not yet, and killed for it."""
     for process in processes:
         process.join(seconds)
