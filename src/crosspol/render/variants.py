@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +124,8 @@ def activate(variant: Variant, threads: int | None = None) -> Any:
     """
     if variant.libllvm is not None:
         os.environ[_LIBRARY_PATH] = variant.libllvm
-    import drjit
-    import mitsuba
-
+    drjit: Any = import_module("drjit")
+    mitsuba: Any = import_module("mitsuba")
     try:
         mitsuba.set_variant(variant.name)
     except ImportError as error:
