@@ -102,7 +102,9 @@ def test_a_finished_run_has_nothing_left_to_do(whole, monkeypatch):
 
 def test_a_changed_configuration_is_named_and_can_be_allowed(whole, tmp_path):
     changed = replace(CONFIG, lr=1e-5, num_steps=5)
-    with pytest.raises(RequestError, match=r"num_steps: 4 before, 5 now; lr: 0.0003 before, 1e-05 now.*--allow-changes"):
+    with pytest.raises(
+        RequestError, match=r"num_steps: 4 before, 5 now; lr: 0.0003 before, 1e-05 now.*--allow-changes"
+    ):
         train(changed, whole, progress=False)
     train(CONFIG, tmp_path / "run", progress=False)
     train(changed, tmp_path / "run", progress=False, allow_changes=True)
@@ -163,7 +165,9 @@ def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(whole, tmp_
         return original(folder, step, *rest)
 
     monkeypatch.setattr(loop.checkpoints, "write_checkpoint", fills_up)
-    with pytest.raises(TrainingError, match=r"step-00000004.pt: cannot be written \(No space left on device\)") as error:
+    with pytest.raises(
+        TrainingError, match=r"step-00000004.pt: cannot be written \(No space left on device\)"
+    ) as error:
         train(CONFIG, tmp_path / "run", progress=False)
     assert "the same command goes on" in str(error.value)
     monkeypatch.undo()
@@ -184,7 +188,9 @@ def test_too_little_memory_says_what_helps(tmp_path, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(loop, "train_step", too_large)
-    with pytest.raises(TrainingError, match=r"out of memory with --batch-size 2.*--checkpoint-activations.*--accumulate 2"):
+    with pytest.raises(
+        TrainingError, match=r"out of memory with --batch-size 2.*--checkpoint-activations.*--accumulate 2"
+    ):
         train(CONFIG, tmp_path / "run", progress=False)
 
 

@@ -19,7 +19,7 @@ from crosspol.data.pixel_formats import PixelFormat, parse_pixel_format, stored_
 from crosspol.data.rig import Camera
 from crosspol.errors import MissingFileError, RequestError
 
-__all__ = ["ANGLES_DEG", "FrameFiles", "frame_files", "read_stored", "white_level"]
+__all__ = ["ANGLES_DEG", "FrameFiles", "frame_files", "read_exr_channels", "read_stored", "white_level"]
 
 FrameFiles = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """A file; a pattern with {angle} or {map} in it; or the files that these stand for, in their order."""
@@ -199,8 +199,7 @@ def _read_npy(path: Path) -> NDArray[Any]:
 
 def _read_exr(path: Path, camera: Camera) -> NDArray[np.float32]:
     """Read an EXR: (3, H, W) or, in colour, (3, H, W, 3) Stokes parameters; (H, W) or (H, W, 3) of a picture."""
-    check_declared_size(read_bytes(path), path)
-    channels = _exr_channels(path)
+    channels = read_exr_channels(path)
     found = ", ".join(channels)
     if camera.holds != "stokes":
         for colours in ("RGB", "Y"):
@@ -215,9 +214,16 @@ def _read_exr(path: Path, camera: Camera) -> NDArray[np.float32]:
     raise RequestError(f"{path}: found the channels {found}, wanted S0, S1, S2, or S0.R, S0.G, S0.B, ...")
 
 
-def _exr_channels(path: Path) -> dict[str, NDArray[np.float32]]:
+def read_exr_channels(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Return the channels (H, W) of an EXR by their names.
+
+    Raises:
+        MissingFileError: there is no such file.
+        RequestError: it is no complete EXR of scan lines with channels of one size.
+    """
     import OpenEXR
 
+    check_declared_size(read_bytes(path), path)
     try:
         with OpenEXR.File(str(path), separate_channels=True) as file:
             found = {name: np.asarray(channel.pixels, np.float32) for name, channel in file.channels().items()}
