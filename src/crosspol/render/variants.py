@@ -65,6 +65,7 @@ def choose_variant(
     wanted: str = "auto",
     probe: Callable[[str, Mapping[str, str]], str] | None = None,
     libraries: list[Path] | None = None,
+    colour: bool = False,
 ) -> Variant:
     """Find the fastest variant that renders here.
 
@@ -73,27 +74,29 @@ def choose_variant(
         probe: tries a variant under additional environment variables and returns "" or what went wrong; None starts a
             process for it (some seconds a variant).
         libraries: LLVM libraries to try, best first; None takes `find_libllvm()`.
+        colour: take the spectral builds in place of the monochrome ones.
 
     Raises:
         RequestError: Mitsuba is not installed, or the variant that was insisted on is unknown or does not render.
     """
-    if wanted not in ("auto", *VARIANTS):
-        raise RequestError(f"found the variant {wanted!r}, wanted auto, {', '.join(VARIANTS)}")
+    known = tuple(name.replace("_mono_", "_spectral_") for name in VARIANTS) if colour else VARIANTS
+    if wanted not in ("auto", *known):
+        raise RequestError(f"found the variant {wanted!r}, wanted auto, {', '.join(known)}")
     if probe is None:
         if importlib.util.find_spec("mitsuba") is None:
             raise RequestError("rendering needs mitsuba, which is not installed: pip install 'crosspol[render]'")
         probe = _probe
     failures: dict[str, str] = {}
-    for name in VARIANTS if wanted == "auto" else (wanted,):
+    for name in known if wanted == "auto" else (wanted,):
         for library in _libraries_for(name, libraries):
             failure = probe(name, {} if library is None else {_LIBRARY_PATH: str(library)})
             if not failure:
                 # That there is no CUDA is no news; that LLVM lacks costs time and can be helped.
-                llvm = failures.get(VARIANTS[1], "")
+                llvm = failures.get(known[1], "")
                 note = f"{llvm}; rendering with {name}, several times slower" if llvm else ""
                 return Variant(name, None if library is None else str(library), note)
             failures[name] = f"{name} does not render here: {failure}"
-        if name == VARIANTS[1]:
+        if name.startswith("llvm"):
             failures[name] = _describe_unusable(find_libllvm() if libraries is None else libraries)
     raise RequestError(" | ".join(failures.values()))
 
@@ -162,7 +165,7 @@ def _major(path: Path) -> int:
 
 def _libraries_for(name: str, libraries: list[Path] | None) -> list[Path | None]:
     """Return what to load for a variant, best first: None for nothing, libraries too old to work left out."""
-    if name != VARIANTS[1]:
+    if not name.startswith("llvm"):
         return [None]
     found = find_libllvm() if libraries is None else libraries
     return [path for path in found if _is_new_enough(path)]
