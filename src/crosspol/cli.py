@@ -23,6 +23,7 @@ from crosspol.commands.demo import DemoOptions, demo
 from crosspol.commands.info import InfoOptions, info
 from crosspol.commands.plot import PlotOptions, plot
 from crosspol.commands.predict import PredictOptions, predict
+from crosspol.commands.render import RenderOptions, render
 from crosspol.commands.rig import RigOptions, rig
 from crosspol.commands.train import TrainOptions, train
 from crosspol.errors import RequestError
@@ -33,6 +34,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "predict": (PredictOptions, predict),
     "train": (TrainOptions, train),
     "plot": (PlotOptions, plot),
+    "render": (RenderOptions, render),
     "rig": (RigOptions, rig),
     "data": (DataOptions, data),
     "info": (InfoOptions, info),

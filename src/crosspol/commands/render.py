@@ -1,0 +1,191 @@
+"""`crosspol render`: polarized stereo scenes with glass, as many as there are cores and patience for."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import arg
+
+from crosspol.commands.folders import check_output_folder, make_output_folder
+from crosspol.errors import RequestError
+
+RenderRig = Literal["quad", "crossed"]
+Task = tuple[int, RenderRig]
+"""Index of a room, and the rig that looks at it."""
+
+_RIGS: dict[str, RenderRig] = {"quad": "quad", "crossed": "crossed"}
+_SMALLEST_SIDE = 32
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """Render polarized stereo scenes with glass, for training and evaluation.
+
+    Needs the extra: pip install 'crosspol[render]'. Finished scenes are kept, so that a run that was stopped goes on
+    where it was; several runs may write into one folder:
+        crosspol render --scenes 1000 --out glass-rooms
+        crosspol render --scenes 1000 --shard 2/4 --workers 8 --out glass-rooms
+    """
+
+    out: Annotated[Path, arg(metavar="DIR")]
+    """Folder of the data set; made if needed."""
+    scenes: int = 10
+    """Rooms; each is rendered once a rig."""
+    seed: int = 0
+    """Series of rooms. Room 7 of a series is the same in every run."""
+    rig: Annotated[str, arg(metavar="RIG[,RIG]")] = "quad,crossed"
+    """quad (both cameras measure polarization), crossed (crossed polarizers and a polarized lamp), or both."""
+    size: Annotated[str, arg(metavar="WxH")] = "640x480"
+    """Width and height, px."""
+    color: Literal["mono", "rgb"] = "mono"
+    """rgb takes several times longer."""
+    samples: int = 32
+    """Rays a pixel."""
+    shard: Annotated[str, arg(metavar="I/N")] = "1/1"
+    """Only every N-th room, from the I-th on: for several machines."""
+    workers: int = 1
+    """Processes; each uses one core."""
+    denoise: bool = True
+    """Clean the pictures with Open Image Denoise, where it is installed."""
+    variant: Annotated[str, arg(metavar="NAME")] = "auto"
+    """Build of Mitsuba; auto takes the fastest that works."""
+
+
+def render(options: RenderOptions) -> None:
+    """Render what is missing, then write the index and the contact sheet.
+
+    Raises:
+        RequestError: something that was asked for cannot be done; nothing was rendered.
+    """
+    from crosspol.data.scene_format import write_index
+    from crosspol.render.store import contact_sheet
+    from crosspol.render.variants import choose_variant
+    from crosspol.render.views import can_denoise
+
+    tasks = _tasks(options)
+    _parse_size(options.size)
+    check_output_folder(options.out)
+    variant = choose_variant(options.variant, colour=options.color == "rgb")
+    make_output_folder(options.out)
+    print(f"{len(tasks)} scenes into {options.out}, {variant.name}, {options.workers} worker(s)")
+    if variant.note:
+        print(f"note: {variant.note}")
+    if options.denoise and not can_denoise():
+        print("note: Open Image Denoise is not installed, pictures stay noisy: pip install pyoidn cffi")
+
+    begin, rendered = time.monotonic(), 0
+    for done, fresh in enumerate(_results(options, variant, tasks), 1):
+        rendered += fresh
+        passed = time.monotonic() - begin
+        left = passed / max(rendered, 1) * (len(tasks) - done)
+        _report(done, len(tasks), rendered, passed, left if rendered else 0.0)
+    records = write_index(options.out)
+    print(f"rendered {rendered}, found {len(tasks) - rendered} there already or in other hands; {len(records)} in all")
+    if records:
+        print(f"wrote {contact_sheet(options.out, records, options.out / 'contact_sheet.png')}")
+
+
+def _results(options: RenderOptions, variant: Any, tasks: list[Task]) -> Iterator[bool]:
+    """Yield for every task whether it was rendered now, in the order in which they end."""
+    if options.workers == 1:
+        _start(options, variant)
+        yield from map(_render, tasks)
+        return
+    # A fresh interpreter each: Mitsuba's threads and variant do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(min(options.workers, len(tasks)), _start, (options, variant)) as pool:
+        yield from pool.imap_unordered(_render, tasks)
+
+
+_state: dict[str, Any] = {}
+"""What a worker keeps between scenes: its Mitsuba and its options."""
+
+
+def _start(options: RenderOptions, variant: Any) -> None:
+    from crosspol.render.bsdfs import register_bsdfs
+    from crosspol.render.variants import activate
+
+    _state.update(options=options, variant=variant, mitsuba=activate(variant, threads=1))
+    register_bsdfs(_state["mitsuba"])
+
+
+def _render(task: Task) -> bool:
+    from crosspol.render.scene import draw_scene
+    from crosspol.render.store import claim, scene_identity, store_pair
+    from crosspol.render.views import Quality, can_denoise, render_pair
+
+    options, mitsuba = _state["options"], _state["mitsuba"]
+    index, rig = task
+    with claim(options.out, scene_identity(options.seed, index, rig)) as mine:
+        if not mine:
+            return False
+        scene = draw_scene(options.seed, index)
+        width, height = _parse_size(options.size)
+        denoise = options.denoise and can_denoise()
+        quality = Quality(options.samples, denoise=denoise)
+        pair = render_pair(mitsuba, scene, rig, (height, width), quality, options.color == "rgb")
+        parameters = {
+            "series": options.seed,
+            "samples": quality.samples,
+            "bounces": quality.bounces,
+            "denoised": denoise,
+            "color": options.color,
+            "variant": _state["variant"].name,
+            "mitsuba": mitsuba.__version__,
+        }
+        return store_pair(options.out, scene, pair, parameters)
+
+
+def _tasks(options: RenderOptions) -> list[Task]:
+    """Return what this run is to render.
+
+    Raises:
+        RequestError: a number, the rigs or the shard cannot be used.
+    """
+    for name, value, least in (
+        ("scenes", options.scenes, 1),
+        ("seed", options.seed, 0),
+        ("samples", options.samples, 1),
+        ("workers", options.workers, 1),
+    ):
+        if value < least:
+            raise RequestError(f"--{name}: found {value}, wanted at least {least}")
+    rigs = options.rig.split(",")
+    if not set(rigs) <= _RIGS.keys() or len(set(rigs)) < len(rigs):
+        raise RequestError(f"--rig: found {options.rig!r}, wanted {', '.join(_RIGS)} or {','.join(_RIGS)}")
+    match = re.fullmatch(r"(\d+)/(\d+)", options.shard)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise RequestError(f"--shard: found {options.shard!r}, wanted I/N with I from 1 to N, such as 2/4")
+    rooms = range(int(match[1]) - 1, options.scenes, int(match[2]))
+    if not rooms:
+        raise RequestError(f"--shard: found {options.shard} of {options.scenes} scenes, wanted some scene in the shard")
+    return [(index, rig) for index in rooms for rig in map(_RIGS.__getitem__, rigs)]
+
+
+def _parse_size(size: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)x(\d+)", size)
+    if match is None or min(int(match[1]), int(match[2])) < _SMALLEST_SIDE:
+        raise RequestError(f"--size: found {size!r}, wanted WIDTHxHEIGHT of at least {_SMALLEST_SIDE}, such as 640x480")
+    return int(match[1]), int(match[2])
+
+
+def _report(done: int, total: int, rendered: int, passed: float, left: float) -> None:
+    """Print how far the run is: over the last line on a terminal, else as a line now and then."""
+    terminal = sys.stdout.isatty()
+    if not terminal and done != total and done % max(total // 20, 1):
+        return
+    rate = f", {3600 * rendered / passed:.0f} an hour" if rendered else ""
+    line = f"{done}/{total} scenes{rate}, {_duration(left)} left"
+    print(f"\r{line:<60}" if terminal else line, end="" if terminal and done < total else "\n", flush=True)
+
+
+def _duration(seconds: float) -> str:
+    minutes = int(seconds // 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {int(seconds % 60):02d} s"

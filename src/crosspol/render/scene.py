@@ -1,0 +1,473 @@
+"""Random closed rooms with glass in them: a plain description first, Mitsuba's second.
+
+A description is a tree of frozen dataclasses of numbers and names, so that it can be written down beside its pictures
+and two scenes can be compared. The world is Mitsuba's: x to the left of a camera that looks along z, y up, metres.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crosspol.data.textures import albedo, environment
+from crosspol.render.bsdfs import pane, plastic, solid
+
+__all__ = ["Camera", "Part", "Scene", "Surface", "describe", "draw_scene", "mitsuba_scene"]
+
+Array = NDArray[np.float64]
+Generator = np.random.Generator
+Kind = Literal["coated", "matt", "metal", "pane", "solid", "light", "outside"]
+
+_TEXTURE_SIZE = 512
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What a part is made of.
+
+    kind: coated (polarizes), matt (does not), metal, pane (thin glass), solid (glass boundary), light, outside (a
+        textured light behind a window).
+    texture: seed of the picture on it; None: plain.
+    scale: size of the picture's features, relative.
+    level: reflectance in [0, 1] that a plain surface has and a texture is brought near; of a light its radiance.
+    roughness: of the coat or the metal.
+    eta: refractive index of glass or of the coat.
+    """
+
+    kind: Kind
+    texture: int | None = None
+    scale: float = 1.0
+    level: float = 0.5
+    roughness: float = 0.3
+    eta: float = 1.5
+
+    @property
+    def glass(self) -> bool:
+        """Whether this is glass."""
+        return self.kind in ("pane", "solid")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One shape: a unit shape of Mitsuba and where it stands.
+
+    shape: rectangle (2 x 2, normal z), cube (2 x 2 x 2), sphere (radius 1), cylinder (radius 1, z from 0 to 1), disk.
+    to_world: (4, 4) by rows.
+    """
+
+    name: str
+    shape: Literal["rectangle", "cube", "sphere", "cylinder", "disk"]
+    to_world: tuple[tuple[float, ...], ...]
+    surface: Surface
+
+
+@dataclass(frozen=True)
+class Camera:
+    """The rectified pair.
+
+    position: of the left camera. yaw, pitch: radians, to the left and up. focal: in widths of the picture.
+    """
+
+    position: tuple[float, float, float]
+    yaw: float
+    pitch: float
+    focal: float
+    baseline_m: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A room. lamp: radiance of the polarized lamp beside the cameras; only the crossed rig turns it on."""
+
+    seed: tuple[int, int]
+    room_m: tuple[float, float, float]
+    camera: Camera
+    lamp: float
+    parts: tuple[Part, ...]
+
+
+def describe(scene: Scene) -> dict[str, Any]:
+    """Return the scene as what JSON can hold."""
+    return asdict(scene)
+
+
+def draw_scene(seed: int, index: int) -> Scene:
+    """Draw scene `index` of the series `seed`: the same numbers give the same scene, on every machine and shard.
+
+    Args:
+        seed: of the series, not negative.
+        index: of the scene in it, not negative.
+    """
+    rng = np.random.default_rng([seed, index])
+    width, height, depth = rng.uniform(3.2, 7.0), rng.uniform(2.4, 3.2), rng.uniform(4.0, 8.5)
+    camera = Camera(
+        position=(float(rng.uniform(-0.2, 0.2) * width), float(rng.uniform(1.0, 1.65)), 0.35),
+        yaw=float(rng.normal(0, 0.12)),
+        pitch=float(rng.normal(-0.08, 0.06)),
+        focal=float(rng.uniform(0.7, 1.25)),
+        baseline_m=float(np.exp(rng.uniform(math.log(0.05), math.log(0.2)))),
+    )
+    parts = _room(rng, width, height, depth)
+    parts += _furniture(rng, camera, width, depth)
+    makers = (_partition, _door, _window, _case, _table_with_glass, _floor_pieces)
+    chances = (0.30, 0.28, 0.35, 0.28, 0.55, 0.2)
+    chosen = [maker for maker, chance in zip(makers, chances, strict=True) if rng.random() < chance]
+    # One scene in twelve stays without glass: a network must learn that as well.
+    if not chosen and rng.random() > 0.5:
+        chosen = [makers[int(rng.integers(len(makers)))]]
+    for maker in chosen:
+        parts += maker(rng, camera, (width, height, depth))
+    return Scene((seed, index), (width, height, depth), camera, float(rng.uniform(150, 400)), tuple(parts))
+
+
+def mitsuba_scene(
+    mitsuba: Any, scene: Scene, colour: bool = False, glass: bool = True, ambient: float = 1.0
+) -> dict[str, Any]:
+    """Return the room in Mitsuba's own description, without cameras and integrator.
+
+    Args:
+        mitsuba: the module, with a variant set and `register_bsdfs` called.
+        scene: from `draw_scene`.
+        colour: textures in colour rather than in grey.
+        glass: False leaves everything of glass out.
+        ambient: factor on the radiance of all lights.
+    """
+    description: dict[str, Any] = {"type": "scene"}
+    for part in scene.parts:
+        if part.surface.glass and not glass:
+            continue
+        shape: dict[str, Any] = {"type": part.shape}
+        shape["to_world"] = mitsuba.ScalarTransform4f(np.array(part.to_world))
+        surface = part.surface
+        if surface.kind in ("light", "outside"):
+            radiance = _radiance(mitsuba, surface, colour, ambient)
+            shape["emitter"] = {"type": "area", "radiance": radiance}
+            shape["bsdf"] = {"type": "diffuse", "reflectance": {"type": "uniform", "value": 0.5}}
+        else:
+            shape["bsdf"] = _bsdf(mitsuba, surface, colour)
+        description[part.name] = shape
+    return description
+
+
+def _bsdf(mitsuba: Any, surface: Surface, colour: bool) -> dict[str, Any]:
+    if surface.kind == "pane":
+        return pane(surface.eta)
+    if surface.kind == "solid":
+        return solid(surface.eta)
+    if surface.kind == "metal":
+        # Aluminium at 550 nm.
+        metal = {"type": "roughconductor", "alpha": surface.roughness}
+        metal |= {"eta": {"type": "uniform", "value": 0.96}, "k": {"type": "uniform", "value": 6.7}}
+        return {"type": "twosided", "metal": metal}
+    reflectance = _reflectance(mitsuba, surface, colour)
+    if surface.kind == "matt":
+        return {"type": "twosided", "body": {"type": "diffuse", "reflectance": reflectance}}
+    return plastic(reflectance, surface.roughness, surface.eta)
+
+
+def _reflectance(mitsuba: Any, surface: Surface, colour: bool) -> dict[str, Any]:
+    if surface.texture is None:
+        return {"type": "uniform", "value": surface.level}
+    picture = albedo(np.random.default_rng(surface.texture), (_TEXTURE_SIZE, _TEXTURE_SIZE), 2 * surface.scale)
+    return _bitmap(mitsuba, np.clip(picture * np.float32(surface.level / max(picture.mean(), 0.05)), 0.01, 0.9), colour)
+
+
+def _radiance(mitsuba: Any, surface: Surface, colour: bool, ambient: float) -> dict[str, Any]:
+    if surface.texture is None:
+        return {"type": "uniform", "value": surface.level * ambient}
+    size = (_TEXTURE_SIZE // 2, _TEXTURE_SIZE // 2)
+    picture = environment(np.random.default_rng(surface.texture), size, surface.scale)
+    return _bitmap(mitsuba, picture * np.float32(ambient * surface.level / picture.mean()), colour)
+
+
+def _bitmap(mitsuba: Any, picture: NDArray[np.float32], colour: bool) -> dict[str, Any]:
+    if not colour:
+        picture = np.repeat(picture @ np.array([[0.2126], [0.7152], [0.0722]], np.float32), 3, axis=-1)
+    return {"type": "bitmap", "bitmap": mitsuba.Bitmap(np.ascontiguousarray(picture, np.float32)), "raw": False}
+
+
+def _placed(
+    position: Sequence[float], scale: Sequence[float] | Array, yaw: float = 0.0, pitch: float = 0.0
+) -> tuple[tuple[float, ...], ...]:
+    """Matrix that scales, tips about x (pitch), turns about y (yaw) and moves."""
+    cos, sin, c, s = math.cos(yaw), math.sin(yaw), math.cos(pitch), math.sin(pitch)
+    turn = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]]) @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+    matrix = np.eye(4)
+    matrix[:3, :3] = turn @ np.diag(scale)
+    matrix[:3, 3] = position
+    return tuple(tuple(float(value) for value in row) for row in matrix)
+
+
+_UP = -math.pi / 2
+"""Pitch that turns a shape's z axis upward."""
+
+
+def _opaque(rng: Generator, plain: float = 0.1, scale: float = 1.0) -> Surface:
+    """A painted, varnished, tiled or papered surface; some are matt, most polarize."""
+    return Surface(
+        kind="matt" if rng.random() < 0.1 else "coated",
+        texture=None if rng.random() < plain else int(rng.integers(2**31)),
+        scale=float(scale * rng.uniform(0.5, 1.6)),
+        level=float(rng.uniform(0.12, 0.6)),
+        roughness=float(np.exp(rng.uniform(math.log(0.06), math.log(0.5)))),
+        eta=float(rng.uniform(1.4, 1.6)),
+    )
+
+
+def _metal(rng: Generator) -> Surface:
+    return Surface("metal", roughness=float(rng.uniform(0.12, 0.4)))
+
+
+def _glass(rng: Generator, kind: Literal["pane", "solid"] = "pane") -> Surface:
+    return Surface(kind, eta=float(rng.uniform(1.48, 1.56)))
+
+
+def _room(rng: Generator, width: float, height: float, depth: float) -> list[Part]:
+    """Walls, floor, ceiling and lights."""
+    half, middle = width / 2, depth / 2 - 0.5
+    long = depth / 2 + 0.5
+    walls = {
+        "floor": _placed((0, 0, middle), (half, long, 1), pitch=_UP),
+        "ceiling": _placed((0, height, middle), (half, long, 1), pitch=-_UP),
+        "wall_end": _placed((0, height / 2, depth), (half, height / 2, 1), yaw=math.pi),
+        "wall_back": _placed((0, height / 2, -1), (half, height / 2, 1)),
+        "wall_left": _placed((half, height / 2, middle), (long, height / 2, 1), yaw=-math.pi / 2),
+        "wall_right": _placed((-half, height / 2, middle), (long, height / 2, 1), yaw=math.pi / 2),
+    }
+    # Large walls need finer pictures than furniture.
+    parts = [Part(name, "rectangle", matrix, _opaque(rng, scale=0.5)) for name, matrix in walls.items()]
+    for number in range(int(rng.integers(1, 4))):
+        size = rng.uniform(0.2, 0.8, 2)
+        place = (rng.uniform(-0.3, 0.3) * width, height - 0.02, rng.uniform(0.1, 0.85) * depth)
+        light = Surface("light", level=float(rng.uniform(4, 14) / (0.3 + size[0] * size[1])))
+        parts.append(Part(f"light_{number}", "rectangle", _placed(place, (*size, 1), pitch=-_UP), light))
+    return parts
+
+
+def _in_view(rng: Generator, camera: Camera, nearest: float, farthest: float, spread: float = 0.8) -> tuple[float, ...]:
+    """A place (x, z) on the floor that the cameras see, at a distance drawn so that disparities are spread evenly."""
+    z = 1 / rng.uniform(1 / farthest, 1 / nearest)
+    x = camera.position[0] + z * math.tan(camera.yaw) + z * rng.uniform(-spread, spread) * 0.5 / camera.focal
+    return float(x), float(camera.position[2] + z)
+
+
+def _furniture(rng: Generator, camera: Camera, width: float, depth: float) -> list[Part]:
+    """Cabinets, boxes, balls, columns, and pictures on the end wall."""
+    parts: list[Part] = []
+    for number in range(int(rng.integers(3, 9))):
+        x, z = _in_view(rng, camera, 1.6, max(depth - 0.8, 2.0), 1.1)
+        x = float(np.clip(x, -width / 2 + 0.3, width / 2 - 0.3))
+        kind, yaw = rng.random(), float(rng.uniform(-math.pi, math.pi))
+        if kind < 0.55:
+            size = rng.uniform(0.1, 0.45, 3)
+            size[1] = rng.uniform(0.15, 0.9)
+            parts.append(Part(f"box_{number}", "cube", _placed((x, size[1], z), size, yaw), _opaque(rng)))
+        elif kind < 0.75:
+            radius = float(rng.uniform(0.08, 0.35))
+            parts.append(Part(f"ball_{number}", "sphere", _placed((x, radius, z), (radius,) * 3, yaw), _opaque(rng)))
+        else:
+            radius, tall = float(rng.uniform(0.05, 0.2)), float(rng.uniform(0.5, 2.2))
+            surface = _metal(rng) if rng.random() < 0.25 else _opaque(rng)
+            matrix = _placed((x, 0, z), (radius, radius, tall), pitch=_UP)
+            parts.append(Part(f"column_{number}", "cylinder", matrix, surface))
+            matrix = _placed((x, tall, z), (radius, radius, 1), pitch=_UP)
+            parts.append(Part(f"column_{number}_top", "disk", matrix, surface))
+    for number in range(int(rng.integers(0, 4))):
+        size = rng.uniform(0.15, 0.5, 2)
+        place = (rng.uniform(-0.4, 0.4) * width, rng.uniform(1.2, 1.9), depth - 0.02)
+        parts.append(Part(f"picture_{number}", "cube", _placed(place, (*size, 0.015)), _opaque(rng, plain=0.0)))
+    return parts
+
+
+def _frame(
+    rng: Generator, name: str, centre: Sequence[float], half: Sequence[float], yaw: float, bar: float, surface: Surface
+) -> list[Part]:
+    """Four bars around a rectangle of half sizes `half`."""
+    across = np.array([math.cos(yaw), 0, -math.sin(yaw)])
+    up = np.array([0.0, 1.0, 0.0])
+    parts: list[Part] = []
+    for side, direction, length in (
+        ("left", across * half[0], half[1] + bar),
+        ("right", -across * half[0], half[1] + bar),
+        ("top", up * half[1], half[0] + bar),
+        ("bottom", -up * half[1], half[0] + bar),
+    ):
+        size = (bar, length, bar) if side in ("left", "right") else (length, bar, bar)
+        matrix = _placed(tuple(np.asarray(centre) + direction), size, yaw)
+        parts.append(Part(f"{name}_{side}", "cube", matrix, surface))
+    return parts
+
+
+def _partition(rng: Generator, camera: Camera, room: tuple[float, float, float]) -> list[Part]:
+    """A frameless pane that stands in the room, or two at an angle."""
+    parts: list[Part] = []
+    for number in range(int(rng.integers(1, 3))):
+        x, z = _in_view(rng, camera, 1.1, max(room[2] - 1.0, 1.6), 0.5)
+        half = (float(rng.uniform(0.4, 1.3)), float(rng.uniform(0.7, room[1] / 2)))
+        yaw = float(rng.normal(0, 0.65))
+        parts.append(Part(f"pane_{number}", "rectangle", _placed((x, half[1], z), (*half, 1), yaw), _glass(rng)))
+        if rng.random() < 0.5:
+            foot = _placed((x, 0.03, z), (half[0], 0.03, 0.03), yaw)
+            parts.append(Part(f"pane_{number}_foot", "cube", foot, _metal(rng)))
+    return parts
+
+
+def _door(rng: Generator, camera: Camera, room: tuple[float, float, float]) -> list[Part]:
+    """A framed glass door with a handle, ajar or shut."""
+    x, z = _in_view(rng, camera, 1.6, max(room[2] - 0.8, 2.0), 0.5)
+    half, yaw = (float(rng.uniform(0.38, 0.5)), 1.0), float(rng.normal(0, 0.5))
+    surface = _metal(rng) if rng.random() < 0.4 else _opaque(rng, plain=0.6)
+    parts = [Part("door_pane", "rectangle", _placed((x, half[1] + 0.03, z), (*half, 1), yaw), _glass(rng))]
+    parts += _frame(rng, "door", (x, half[1] + 0.03, z), half, yaw, float(rng.uniform(0.03, 0.07)), surface)
+    # A bar on the side of the camera.
+    side = np.array([math.cos(yaw), 0, -math.sin(yaw)]) * half[0] * 0.8
+    away = np.array([-math.sin(yaw), 0, -math.cos(yaw)]) * 0.06
+    place = np.array([x, 0.85, z]) + side + away
+    parts.append(Part("door_handle", "cylinder", _placed(tuple(place), (0.015, 0.015, 0.4), pitch=_UP), _metal(rng)))
+    return parts
+
+
+def _window(rng: Generator, camera: Camera, room: tuple[float, float, float]) -> list[Part]:
+    """A framed window in the end wall or a side wall, with light and a view behind it."""
+    width, height, depth = room
+    half = (float(rng.uniform(0.4, 0.9)), float(rng.uniform(0.4, min(0.75, height / 2 - 0.35))))
+    behind = float(rng.uniform(0.06, 0.25))
+    wall = rng.choice(["end", "left", "right"], p=[0.6, 0.2, 0.2])
+    if wall == "end":
+        place, yaw = np.array([rng.uniform(-0.25, 0.25) * width, 1.5, depth - behind]), math.pi
+    else:
+        sign = 1.0 if wall == "left" else -1.0
+        place, yaw = np.array([sign * (width / 2 - behind), 1.5, rng.uniform(0.5, 0.8) * depth]), -sign * math.pi / 2
+    outward = -np.array([math.sin(yaw), 0, math.cos(yaw)])
+    view = Surface("outside", int(rng.integers(2**31)), level=float(rng.uniform(1.0, 4.0)))
+    parts = [
+        Part("window_pane", "rectangle", _placed(tuple(place), (*half, 1), yaw), _glass(rng)),
+        Part("window_view", "rectangle", _placed(tuple(place + (behind - 0.01) * outward), (*half, 1), yaw), view),
+    ]
+    surface = _opaque(rng, plain=0.7)
+    parts += _frame(rng, "window", tuple(place), half, yaw, float(rng.uniform(0.025, 0.06)), surface)
+    if rng.random() < 0.6:
+        bar = _placed(tuple(place), (0.018, half[1], 0.02), yaw)
+        parts.append(Part("window_bar", "cube", bar, surface))
+    return parts
+
+
+def _case(rng: Generator, camera: Camera, room: tuple[float, float, float]) -> list[Part]:
+    """A display case of five panes on a pedestal, with something in it."""
+    x, z = _in_view(rng, camera, 1.3, max(room[2] - 1.0, 2.0), 0.6)
+    yaw, base = float(rng.uniform(-0.7, 0.7)), float(rng.uniform(0.5, 0.9))
+    half = rng.uniform(0.15, 0.4, 3)
+    centre = np.array([x, base + half[1], z])
+    parts = [Part("case_base", "cube", _placed((x, base / 2, z), (half[0], base / 2, half[2]), yaw), _opaque(rng))]
+    across, forward = np.array([math.cos(yaw), 0, -math.sin(yaw)]), np.array([math.sin(yaw), 0, math.cos(yaw)])
+    surface = _glass(rng)
+    for name, direction, size, turn in (
+        ("front", -forward * half[2], (half[0], half[1], 1), 0.0),
+        ("rear", forward * half[2], (half[0], half[1], 1), 0.0),
+        ("left", across * half[0], (half[2], half[1], 1), math.pi / 2),
+        ("right", -across * half[0], (half[2], half[1], 1), math.pi / 2),
+    ):
+        matrix = _placed(tuple(centre + direction), size, yaw + turn)
+        parts.append(Part(f"case_{name}", "rectangle", matrix, surface))
+    lid = _placed((x, base + 2 * half[1], z), (half[0], half[2], 1), yaw, _UP)
+    parts.append(Part("case_top", "rectangle", lid, surface))
+    inner = float(rng.uniform(0.3, 0.6) * min(half))
+    place = (x, base + inner + 0.001, z)
+    shape: Literal["sphere", "cube"] = "sphere" if rng.random() < 0.5 else "cube"
+    parts.append(Part("case_content", shape, _placed(place, (inner,) * 3, 1.0), _opaque(rng, plain=0.0)))
+    return parts
+
+
+def _table_with_glass(rng: Generator, camera: Camera, room: tuple[float, float, float]) -> list[Part]:
+    """A table with bottles, drinking glasses, balls and slabs, and some things that are not glass."""
+    x, z = _in_view(rng, camera, 0.9, max(min(room[2] - 1.5, 3.0), 1.2), 0.4)
+    half, top = (float(rng.uniform(0.4, 0.8)), float(rng.uniform(0.25, 0.5))), float(rng.uniform(0.65, 0.9))
+    z += half[1]
+    surface = _opaque(rng)
+    parts = [Part("table_top", "cube", _placed((x, top - 0.02, z), (half[0], 0.02, half[1])), surface)]
+    for number, (a, b) in enumerate(((1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0))):
+        place = (x + 0.92 * a * half[0], top / 2 - 0.02, z + 0.92 * b * half[1])
+        parts.append(Part(f"table_leg_{number}", "cube", _placed(place, (0.025, top / 2 - 0.02, 0.025)), surface))
+    taken: list[tuple[float, float]] = []
+    for number in range(int(rng.integers(3, 8))):
+        a, b = float(rng.uniform(-0.85, 0.85) * half[0]), float(rng.uniform(-0.8, 0.8) * half[1])
+        if any(math.hypot(a - other_a, b - other_b) < 0.17 for other_a, other_b in taken):
+            continue
+        taken.append((a, b))
+        maker = (_bottle, _drinking_glass, _ball, _slab, _thing)[int(rng.choice(5, p=[0.27, 0.27, 0.12, 0.12, 0.22]))]
+        parts += maker(rng, f"item_{number}", (x + a, top + 0.001, z + b))
+    return parts
+
+
+def _floor_pieces(rng: Generator, camera: Camera, room: tuple[float, float, float]) -> list[Part]:
+    """Large solid pieces on the floor."""
+    parts: list[Part] = []
+    for number in range(int(rng.integers(1, 3))):
+        x, z = _in_view(rng, camera, 1.5, max(room[2] - 1.0, 2.0), 0.6)
+        size = float(rng.uniform(0.15, 0.4))
+        if rng.random() < 0.5:
+            parts.append(Part(f"globe_{number}", "sphere", _placed((x, size, z), (size,) * 3), _glass(rng, "solid")))
+        else:
+            block = (size, float(rng.uniform(0.3, 0.8)), float(rng.uniform(0.05, 0.2)))
+            matrix = _placed((x, block[1] + 0.001, z), block, float(rng.uniform(-1, 1)))
+            parts.append(Part(f"block_{number}", "cube", matrix, _glass(rng, "solid")))
+    return parts
+
+
+def _bottle(rng: Generator, name: str, place: tuple[float, float, float]) -> list[Part]:
+    """A thin-walled bottle: body, shoulder, neck and stopper."""
+    x, y, z = place
+    radius, tall = float(rng.uniform(0.03, 0.05)), float(rng.uniform(0.14, 0.24))
+    neck, neck_tall = 0.35 * radius, float(rng.uniform(0.05, 0.09))
+    surface = _glass(rng)
+    # The shoulder is half a ball seen from outside; what lies inside the body is seen through two walls, as in life.
+    return [
+        Part(f"{name}_body", "cylinder", _placed(place, (radius, radius, tall), pitch=_UP), surface),
+        Part(f"{name}_shoulder", "sphere", _placed((x, y + tall, z), (radius, 0.6 * radius, radius)), surface),
+        Part(
+            f"{name}_neck",
+            "cylinder",
+            _placed((x, y + tall + 0.5 * radius, z), (neck, neck, neck_tall), pitch=_UP),
+            surface,
+        ),
+        Part(
+            f"{name}_stopper",
+            "sphere",
+            _placed((x, y + tall + 0.5 * radius + neck_tall, z), (1.2 * neck,) * 3),
+            _opaque(rng, plain=0.8),
+        ),
+    ]
+
+
+def _drinking_glass(rng: Generator, name: str, place: tuple[float, float, float]) -> list[Part]:
+    """A thin wall and a solid bottom."""
+    x, y, z = place
+    radius, tall = float(rng.uniform(0.03, 0.05)), float(rng.uniform(0.08, 0.16))
+    surface = _glass(rng)
+    return [
+        Part(f"{name}_wall", "cylinder", _placed(place, (radius, radius, tall), pitch=_UP), surface),
+        Part(f"{name}_bottom", "disk", _placed((x, y + 0.006, z), (radius, radius, 1), pitch=_UP), surface),
+    ]
+
+
+def _ball(rng: Generator, name: str, place: tuple[float, float, float]) -> list[Part]:
+    radius = float(rng.uniform(0.04, 0.09))
+    matrix = _placed((place[0], place[1] + radius, place[2]), (radius,) * 3)
+    return [Part(name, "sphere", matrix, _glass(rng, "solid"))]
+
+
+def _slab(rng: Generator, name: str, place: tuple[float, float, float]) -> list[Part]:
+    size = (float(rng.uniform(0.05, 0.1)), float(rng.uniform(0.06, 0.14)), float(rng.uniform(0.01, 0.03)))
+    matrix = _placed((place[0], place[1] + size[1], place[2]), size, float(rng.uniform(-1.2, 1.2)))
+    return [Part(name, "cube", matrix, _glass(rng, "solid"))]
+
+
+def _thing(rng: Generator, name: str, place: tuple[float, float, float]) -> list[Part]:
+    size = float(rng.uniform(0.03, 0.08))
+    shape: Literal["sphere", "cube"] = "sphere" if rng.random() < 0.4 else "cube"
+    return [Part(name, shape, _placed((place[0], place[1] + size, place[2]), (size,) * 3, 0.7), _opaque(rng))]

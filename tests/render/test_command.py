@@ -1,0 +1,94 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from crosspol.cli import main
+from crosspol.commands.render import RenderOptions, _duration, _tasks, render
+from crosspol.data.images import read_picture
+from crosspol.data.scene_format import SceneFolder, read_index, read_scene
+
+SMALL = {"size": "32x32", "samples": 4, "rig": "quad", "seed": 0}
+
+
+@pytest.fixture(scope="module")
+def rendered(mitsuba: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rendered")
+    render(RenderOptions(folder, scenes=2, shard="2/2", **SMALL))  # type: ignore[arg-type]
+    return folder
+
+
+def test_a_rendered_scene_is_a_data_set(rendered: Path) -> None:
+    record, *others = read_index(rendered)
+    assert not others
+    assert record.identity == "0-000001-quad"
+    assert record.parameters["scene"]["camera"]["focal"] > 0
+    scene = read_scene(rendered, record)
+    assert scene.left.shape == (1, 3, 32, 32)
+    assert scene.left[0, 0].mean() > 0
+    assert scene.calibration is not None
+    sample = SceneFolder(rendered)[0]
+    assert sample.pol_left is not None
+    assert float(sample.valid.mean()) == 1.0
+    assert read_picture(rendered / record.files["glass_right"]).shape == (32, 32)
+    truth = np.load(rendered / record.files["truth"])
+    assert truth["normals"].shape == (32, 32, 3)
+    np.testing.assert_allclose(np.linalg.norm(truth["normals"], axis=-1), 1, atol=2e-3)
+    depth = scene.calibration.fx * scene.calibration.baseline_m / scene.disparity
+    np.testing.assert_allclose(truth["depth_m"], depth, rtol=5e-3)
+    assert (rendered / "contact_sheet.png").exists()
+
+
+def test_resuming_keeps_what_is_there_and_redoes_the_rest_to_the_bit(
+    rendered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(rendered, folder)
+    render(RenderOptions(folder, scenes=2, shard="2/2", **SMALL))  # type: ignore[arg-type]
+    assert "rendered 0" in capsys.readouterr().out
+    # A half-written scene lies under another name; what its folder would be is missing.
+    first = {path.name: path.read_bytes() for path in (rendered / "0-000001-quad").iterdir()}
+    (folder / "0-000001-quad").rename(folder / ".0-000001-quad.abc.part")
+    render(RenderOptions(folder, scenes=2, shard="2/2", **SMALL))  # type: ignore[arg-type]
+    assert not list(folder.glob(".*"))
+    for name in ("left.exr", "right.exr", "disparity.png", "glass.png", "scene.json"):
+        assert (folder / "0-000001-quad" / name).read_bytes() == first[name], name
+    assert json.loads((folder / "scenes.jsonl").read_text())["id"] == "0-000001-quad"
+
+
+def test_shards_share_the_work_out(tmp_path: Path) -> None:
+    whole = _tasks(RenderOptions(tmp_path, scenes=7))
+    shares = [_tasks(RenderOptions(tmp_path, scenes=7, shard=f"{number}/3")) for number in (1, 2, 3)]
+    assert sorted(task for share in shares for task in share) == sorted(whole)
+    assert len(whole) == 14
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--size", "64"], "--size: found '64'"),
+        (["--size", "16x16"], "at least 32"),
+        (["--rig", "quad,quad"], "--rig: found 'quad,quad'"),
+        (["--rig", "none"], "--rig: found 'none'"),
+        (["--shard", "3/2"], "--shard: found '3/2'"),
+        (["--shard", "2/2", "--scenes", "1"], "wanted some scene"),
+        (["--scenes", "0"], "--scenes: found 0"),
+        (["--variant", "gpu"], "found the variant 'gpu'"),
+    ],
+)
+def test_wrong_requests_are_refused_in_one_line(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["render", "--out", str(tmp_path / "new"), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_durations_read_well() -> None:
+    assert _duration(59.9) == "0 min 59 s"
+    assert _duration(3 * 3600 + 61) == "3 h 01 min"
