@@ -89,7 +89,8 @@ def main() -> None:
         print(f"{method:32}{cells}")
     if options.output:
         record = {
-            "command": f"python benchmarks/real_pairs.py --weights {options.weights} --iters {options.iters}",
+            "command": f"python benchmarks/real_pairs.py --data ../shared/data/real --iters {options.iters}",
+            "weights": str(options.weights or "those that ship"),
             "machine": platform.processor() or platform.machine(),
             "torch": torch.__version__,
             "opencv": cv2.__version__,
