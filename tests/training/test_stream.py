@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import signal
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -45,6 +47,18 @@ def test_pixels_do_not_depend_on_the_number_of_workers():
     helped = next(batches(tiny_samples(), endless, 2, 1, workers=2))
     assert torch.equal(alone[0].left, helped[0].left)
     assert torch.equal(alone[0].pol_right, helped[0].pol_right)
+
+
+def test_workers_start_although_opencv_has_threads_of_its_own():
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        # Starts OpenCV's pool, which does not survive the fork.
+        cv2.remap(np.zeros((1024, 1024), np.float32), np.zeros((1024, 1024, 2), np.float32), None, cv2.INTER_LINEAR)
+        assert identities(1, 1, workers=2) == identities(1, 1, 0)
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_a_stream_goes_on_at_its_position():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -89,7 +89,8 @@ def batches(
         # Its own: the default takes a number from the global one, and a resumed run would go on from another state.
         generator=torch.Generator(),
     )
-    loaded = iter(loader)
+    with _single_threaded_opencv():
+        loaded = iter(loader)
     try:
         for _ in range(steps):
             yield [_next(loaded) for _ in parts]
@@ -151,9 +152,23 @@ def _quiet_worker(_: int) -> None:
     """Leave signals to the process that trains: it ends its workers when its checkpoint is written."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    # torch gives a worker one thread; OpenCV would take every core for each of them.
-    if "cv2" in sys.modules:
-        sys.modules["cv2"].setNumThreads(1)
+
+
+@contextmanager
+def _single_threaded_opencv() -> Iterator[None]:
+    """Give workers that are forked here an OpenCV of one thread, as torch gives them.
+
+    Set in this process and before the fork: threads of its pool do not survive one, and a worker that then touched the
+    pool, even to shrink it, would wait for them for ever.
+    """
+    import cv2
+
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _next(loaded: Iterator[StereoBatch | SampleFailure]) -> StereoBatch:
