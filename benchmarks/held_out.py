@@ -20,8 +20,9 @@ from crosspol import CrossPol, load_network, metrics
 from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
 from crosspol.data.sample import StereoBatch, stack
 from crosspol.inference.predictor import packaged_weights
+from crosspol.training.validation import VALIDATION_SEED_OFFSET
 
-HELD_OUT_SEED = 1_000_003
+HELD_OUT_SEED = VALIDATION_SEED_OFFSET
 """Data seed of the validation scenes of a training run with data seed 0."""
 
 
