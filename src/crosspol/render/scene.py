@@ -115,7 +115,7 @@ def draw_scene(seed: int, index: int) -> Scene:
     parts = _room(rng, width, height, depth)
     parts += _furniture(rng, camera, width, depth)
     makers = (_partition, _door, _window, _case, _table_with_glass, _floor_pieces)
-    chances = (0.30, 0.28, 0.35, 0.28, 0.55, 0.2)
+    chances = (0.45, 0.4, 0.3, 0.28, 0.5, 0.2)
     chosen = [maker for maker, chance in zip(makers, chances, strict=True) if rng.random() < chance]
     # One scene in twelve stays without glass: a network must learn that as well.
     if not chosen and rng.random() > 0.5:
@@ -210,11 +210,11 @@ _UP = -math.pi / 2
 def _opaque(rng: Generator, plain: float = 0.1, scale: float = 1.0) -> Surface:
     """A painted, varnished, tiled or papered surface; some are matt, most polarize."""
     return Surface(
-        kind="matt" if rng.random() < 0.1 else "coated",
+        kind="matt" if rng.random() < 0.2 else "coated",
         texture=None if rng.random() < plain else int(rng.integers(2**31)),
         scale=float(scale * rng.uniform(0.5, 1.6)),
         level=float(rng.uniform(0.12, 0.6)),
-        roughness=float(np.exp(rng.uniform(math.log(0.06), math.log(0.5)))),
+        roughness=float(np.exp(rng.uniform(math.log(0.12), math.log(0.6)))),
         eta=float(rng.uniform(1.4, 1.6)),
     )
 
@@ -307,9 +307,10 @@ def _partition(rng: Generator, camera: Camera, room: tuple[float, float, float])
     """A frameless pane that stands in the room, or two at an angle."""
     parts: list[Part] = []
     for number in range(int(rng.integers(1, 3))):
-        x, z = _in_view(rng, camera, 1.1, max(room[2] - 1.0, 1.6), 0.5)
-        half = (float(rng.uniform(0.4, 1.3)), float(rng.uniform(0.7, room[1] / 2)))
-        yaw = float(rng.normal(0, 0.65))
+        # Not nearer, so that seldom does a pane fill the picture.
+        x, z = _in_view(rng, camera, 1.5, max(room[2] - 1.0, 2.0), 0.6)
+        half = (float(rng.uniform(0.35, 0.9)), float(rng.uniform(0.7, room[1] / 2)))
+        yaw = float(rng.normal(0, 0.8))
         parts.append(Part(f"pane_{number}", "rectangle", _placed((x, half[1], z), (*half, 1), yaw), _glass(rng)))
         if rng.random() < 0.5:
             foot = _placed((x, 0.03, z), (half[0], 0.03, 0.03), yaw)
