@@ -192,6 +192,10 @@ def test_light_acts_on_linear_light_and_leaves_polarization(gain, gamma):
     unclipped = (changed.intensity_left < 1) & (changed.intensity_right < 1) & (changed.intensity_right > 0.01)
     ratios = [(pair.intensity_left / pair.intensity_right)[unclipped] for pair in (crossed, changed)]
     torch.testing.assert_close(*ratios)
+    everywhere = torch.ones_like(crossed.valid)
+    masked = jitter(replace(crossed, valid_left=everywhere, valid_right=everywhere), (gain, gain, gain), gamma)
+    saturated = (crossed.intensity_left * gain >= 1) & (crossed.intensity_left < 1)
+    assert torch.equal(masked.valid_left, (~saturated).float())
 
 
 def test_light_that_cannot_be():
