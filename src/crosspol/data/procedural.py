@@ -45,7 +45,7 @@ class ProceduralConfig:
     size: tuple[int, int] = (256, 320)
     """Height and width, px, both at least 32."""
     length: int = 10_000
-    """Number of samples."""
+    """Number of samples of a data set; a run's stream has no end."""
     seed: int = 0
     """At least 0; another seed is another data set."""
     rig: Rig = "quad"
