@@ -17,6 +17,7 @@ from crosspol.data.images import write_picture
 from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
 from crosspol.data.sample import RIGS, StereoSample, stack
 from crosspol.data.scene_format import write_index, write_scene
+from crosspol.data.sensor import SensorConfig
 from crosspol.data.transforms import AugmentConfig
 from crosspol.errors import MissingFileError, RequestError
 from crosspol.training.config_file import differences, read_config, write_config
@@ -89,6 +90,22 @@ def test_one_data_set_goes_through_in_epochs_changed_otherwise_each_time(tmp_pat
     stack(taken)
 
 
+def test_scenes_pass_a_sensor_whose_noise_is_another_every_time(tmp_path):
+    still = AugmentConfig((1.0, 1.0), 0, 0, 0, 0, 0, 0)
+    sensor = SensorConfig(exposure=(1.0, 1.0), full_well=(200.0, 200.0))
+    folder = scene_folder(tmp_path, train=1)
+    data = replace(SMALL, size=(32, 40), augment=still, sensor=sensor)
+    noisy = training_samples(replace(data, scenes=folder)).samples
+    perfect = training_samples(replace(data, sources=(SourceConfig("scenes", folder, sensor=False),))).samples
+    assert torch.equal(perfect[0].pol_left, perfect[1].pol_left)
+    assert not torch.equal(noisy[0].pol_left, noisy[1].pol_left)
+    # Wells of 200 electrons: a noise of DoLP of some hundredths, and the mosaic's error on random light.
+    differences_ = [(noisy[index].pol_left - perfect[0].pol_left).abs().mean() for index in range(2)]
+    assert all(0.01 < float(difference) < 0.3 for difference in differences_)
+    held_out = [held_out_samples(replace(data, scenes=folder), 1).samples[0] for _ in range(2)]
+    assert same(*held_out)
+
+
 def test_epochs_count_on():
     order = epochs(5, seed=2)
     indices = [order(position) for position in range(15)]
@@ -134,7 +151,7 @@ def test_plain_pairs_with_virtual_glass_are_recorded_by_the_rig_of_the_run(tmp_p
         SourceConfig("manifest", table, virtual_glass=True),
     )
     stream = training_samples(replace(SMALL, rig=rig, sources=sources, glass_probability=1.0))
-    taken = [stream.samples[position] for position in range(8)]
+    taken = [stream.samples[position] for position in range(16)]
     assert stack(taken).rig == rig
     assert {sample.identity for sample in taken} == {"row0", "row1", "Adirondack", "data/chess1"}
     assert np.mean([bool(sample.glass.any()) for sample in taken]) > 0.5
@@ -219,6 +236,7 @@ def test_a_held_out_sample_that_cannot_be_read_is_refused_or_left_out_at_the_sta
         ({"sources": (SourceConfig("kitti", "a", split="x", virtual_glass=True),)}, "kitti has no parts"),
         ({"sources": (SourceConfig("kitti", "a"),)}, "virtual_glass: got false for kitti, which has no polarization"),
         ({"sources": (SourceConfig("scenes", "a", rig_file="r"),)}, "data.sources.0.rig_file: got 'r' for kind scenes"),
+        ({"sources": (SourceConfig("kitti", "a", sensor=False),)}, "data.sources.0.sensor: got false for kind kitti"),
         ({"sources": (SourceConfig(virtual_glass=True),)}, "data.sources.0.virtual_glass: got true for procedural"),
     ],
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from crosspol.data.procedural import ProceduralConfig
+from crosspol.data.sensor import SensorConfig
 from crosspol.data.transforms import AugmentConfig
 
 SourceKind = Literal["procedural", "scenes", "manifest", "sceneflow", "kitti", "middlebury", "eth3d", "booster"]
@@ -39,6 +40,8 @@ class SourceConfig:
     """rig.yaml of the cameras, where a manifest lists their frames."""
     virtual_glass: bool = False
     """Put panes into pairs without polarization; they are then recorded by data.rig."""
+    sensor: bool = True
+    """Scenes pass data.sensor; false: a camera without noise that does not clip."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class DataConfig(ProceduralConfig):
     """A sample that cannot be read ends the run (refuse), or the next one stands in and the log names it (skip)."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Changes of samples that are not procedural."""
+    sensor: SensorConfig = field(default_factory=SensorConfig)
+    """What records the light of scenes; the other data were recorded already."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -115,6 +120,8 @@ def _check(key: str, source: SourceConfig, rig: str) -> None:
         )
     if source.rig_file is not None and kind != "manifest":
         raise ValueError(f"{key}.rig_file: got {source.rig_file!r} for kind {kind}, wanted it of a manifest only")
+    if not source.sensor and kind != "scenes":
+        raise ValueError(f"{key}.sensor: got false for kind {kind}, wanted it of scenes only")
     if source.virtual_glass and (kind == "procedural" or source.rig_file is not None):
         raise ValueError(f"{key}.virtual_glass: got true for {kind}, wanted it for pairs without polarization only")
     if kind in PLAIN and rig != "none" and not source.virtual_glass:

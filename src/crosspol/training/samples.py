@@ -23,6 +23,7 @@ from crosspol.data.mixture import Interleaved, Mixture
 from crosspol.data.procedural import ProceduralStereo
 from crosspol.data.sample import StereoSample
 from crosspol.data.scene_format import SceneFolder, read_index
+from crosspol.data.sensor import sense
 from crosspol.data.transforms import AugmentConfig, Augmented, augment
 from crosspol.data.virtual_glass import glaze
 from crosspol.errors import RequestError
@@ -30,10 +31,10 @@ from crosspol.training.data_config import TRAINING, VALIDATION, DataConfig, Sour
 from crosspol.training.stream import endless, shuffled
 from crosspol.training.validation import held_out
 
-# More than any run asks for, and still an index.
-_ENDLESS = sys.maxsize // 2
+# More than any run asks for, and of any data set still an index.
+_REPEATS = 2**40
 # What a seed is drawn for: no two draw the same numbers.
-_MIXING, _CHANGING = range(2)
+_MIXING, _CHANGING, _SEEING = range(3)
 
 _FOLDERS: dict[str, Callable[[str], PlainPairs]] = {
     "kitti": kitti,
@@ -122,12 +123,14 @@ def _training_part(
 ) -> tuple[Dataset[StereoSample], int]:
     """Return an endless data set, and how many samples it has before it repeats."""
     if source.kind == "procedural":
-        return Augmented(ProceduralStereo(replace(data, length=_ENDLESS)), _alike), _ENDLESS
-    samples = _open(data, source, split)
-    size = len(samples)  # type: ignore[arg-type]
+        return Augmented(ProceduralStereo(replace(data, length=_REPEATS)), _alike), _REPEATS
+    samples = _open(data, source, split, number, _REPEATS)
+    # Scenes repeat themselves, so that every time has noise of its own.
+    inner, outer = (_REPEATS, 1) if isinstance(samples, SceneFolder) else (1, _REPEATS)
+    size = len(samples) // inner  # type: ignore[arg-type]
     change = partial(_changed, data=data, glass=source.virtual_glass)
     resilient = Resilient(samples, skip=data.on_bad == "skip")
-    return Augmented(resilient, change, seed=_seed(data, number, _CHANGING), repeats=_ENDLESS // size), size
+    return Augmented(resilient, change, seed=_seed(data, number, _CHANGING), repeats=outer), size
 
 
 def _held_out_part(data: DataConfig, key: str, source: SourceConfig, number: int) -> Dataset[StereoSample] | None:
@@ -135,18 +138,24 @@ def _held_out_part(data: DataConfig, key: str, source: SourceConfig, number: int
     with _named(key):
         if split is None and VALIDATION not in _splits(source):
             return None
-        samples = _open(data, source, split or VALIDATION)
+        samples = _open(data, source, split or VALIDATION, number, 1)
     if not source.virtual_glass:
         return samples
     return Augmented(samples, partial(_glazed, data=data), seed=_seed(data, number, _CHANGING))
 
 
-def _open(data: DataConfig, source: SourceConfig, split: str | None) -> Dataset[StereoSample]:
-    """Open a part of a data set on a disk, as it is."""
+def _open(
+    data: DataConfig, source: SourceConfig, split: str | None, number: int, repeats: int
+) -> Dataset[StereoSample]:
+    """Open a part of a data set on a disk, as it is; what a sensor has to see repeats."""
     path = str(source.path)
     rig = "none" if source.virtual_glass else data.rig
     if source.kind == "scenes":
-        return SceneFolder(path, split=split, rig=rig, pol_channels=data.pol_channels)
+        camera = partial(sense, config=data.sensor) if source.sensor else None
+        seed = _seed(data, number, _SEEING)
+        return SceneFolder(
+            path, split=split, rig=rig, pol_channels=data.pol_channels, camera=camera, seed=seed, repeats=repeats
+        )
     if source.kind == "manifest":
         manifest = Manifest(path, split=split, rig=source.rig_file, pol_channels=data.pol_channels)
         if manifest.rig != rig:
