@@ -5,7 +5,8 @@
     python benchmarks/data_loading.py --device cuda --size 256 320 --batch-size 8 --workers 1 2 4 8 12
 
 Real steps on the procedural stream, as `crosspol train` takes them; the first ones, in which workers start and kernels
-are chosen, are not counted. The line before the table says what one core needs to make a sample.
+are chosen, are not counted. The line before the table says what one core needs to make a sample; `samples.py` says the
+same of every other kind of data.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from typing import Any
 import torch
 from measuring import machine
 
-from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
+from crosspol.data.procedural import ProceduralStereo
 from crosspol.training.config import MachineConfig, TrainConfig
+from crosspol.training.data_config import DataConfig
 from crosspol.training.launch import launch
 from crosspol.training.loop import _build
 from crosspol.training.step import train_step
@@ -76,7 +78,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     steps, size = (5, (64, 96)) if arguments.quick else (arguments.steps, tuple(arguments.size))
     config = TrainConfig(
-        data=ProceduralConfig(size=size), machine=MachineConfig(accelerator=arguments.device), pretrained="none",
+        data=DataConfig(size=size), machine=MachineConfig(accelerator=arguments.device), pretrained="none",
         batch_size=arguments.batch_size, iters=arguments.iters, precision=arguments.precision,
     )  # fmt: skip
 

@@ -28,9 +28,10 @@ import torch
 from measuring import interleaved, machine, peak_bytes, ratio
 
 from crosspol import CrossPol, sequence_loss
-from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
+from crosspol.data.procedural import ProceduralStereo
 from crosspol.data.sample import StereoBatch
 from crosspol.training.config import MachineConfig, TrainConfig
+from crosspol.training.data_config import DataConfig
 from crosspol.training.launch import launch
 from crosspol.training.loop import _build
 from crosspol.training.memory import checkpoint_refinement
@@ -128,7 +129,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     rounds, size = (2, (64, 96)) if arguments.quick else (arguments.rounds, tuple(arguments.size))
     config = TrainConfig(
-        data=ProceduralConfig(size=size), machine=MachineConfig(accelerator=arguments.device), pretrained="none",
+        data=DataConfig(size=size), machine=MachineConfig(accelerator=arguments.device), pretrained="none",
         batch_size=arguments.batch_size, iters=arguments.iters, precision=arguments.precision,
     )  # fmt: skip
 

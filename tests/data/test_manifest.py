@@ -25,7 +25,7 @@ PAIR = {"left": "l.png", "right": "r.png", "disparity": "d.pfm"}
 POLARIZATION = {
     "quad": {"pol_left": "pol.png", "pol_right": "pol3.npy"},
     "quad-left": {"pol_left": "pol.png", "valid_left": "mask.png"},
-    "crossed": {"intensity_left": "intensity.npy", "intensity_right": "pol.png"},
+    "crossed": {"intensity_left": "intensity.npy", "intensity_right": "pol.png", "valid_left": "mask.png"},
     "none": {},
 }
 
@@ -95,6 +95,8 @@ def test_every_column_arrives(folder, rig, kind):
     if rig == "crossed":
         np.testing.assert_array_equal(sample.intensity_left[0], np.load(folder / "intensity.npy"))
         np.testing.assert_allclose(sample.intensity_right[0], pol, atol=1e-6)
+        np.testing.assert_array_equal(sample.valid_left[0], mask)
+        assert sample.valid_right.all()
 
 
 def test_three_channels_of_polarization(folder):

@@ -101,3 +101,14 @@ def test_to_moves_every_tensor_and_keeps_the_rest() -> None:
     assert batch.intensity_right.is_meta
     assert batch.pol_left is None
     assert (batch.rig, batch.identity) == ("crossed", ("crossed-0.5",))
+
+
+def test_a_crossed_sample_may_say_where_its_intensities_are_trusted() -> None:
+    values = fields("crossed")
+    masks = {name: values["valid"].clone() for name in ("valid_left", "valid_right")}
+    batch = stack([StereoSample(**values, **masks)] * 2)
+    assert set(batch.inputs()) == {"left", "right", *RECORDED["crossed"], *masks}
+    with pytest.raises(ValueError, match="valid_left and valid_right must both be there or not, got a tensor"):
+        StereoSample(**values, valid_left=masks["valid_left"])
+    with pytest.raises(ValueError, match="rig 'none' has no valid_left"):
+        StereoSample(**fields("none"), **masks)

@@ -133,6 +133,19 @@ def test_samples(tmp_path, rig, channels):
         np.testing.assert_allclose(found[unclipped], ratio[unclipped], rtol=1e-4)
 
 
+def test_intensities_that_a_sensor_would_clip_are_not_trusted(tmp_path):
+    left = stored_scene("crossed").left.copy()
+    left[:, 4:8, 4:8] *= 20
+    write_scene(tmp_path, stored_scene("crossed", left=left))
+    write_index(tmp_path)
+    sample = SceneFolder(tmp_path)[0]
+    wanted = torch.ones(32, 40)
+    wanted[4:8, 4:8] = 0
+    assert torch.equal(sample.valid_left[0], wanted)
+    assert sample.valid_right.all()
+    assert "valid_left" in stack([sample]).inputs()
+
+
 def test_exposure_does_not_depend_on_the_unit_of_light(tmp_path):
     frames = [scene_frames(stored_scene("quad", left=k * light((32, 40), 1, True))) for k in (1, 8)]
     assert math.isclose(float(torch.quantile(torch.cat([f.stokes[:, 0] for f in frames[0]]), 0.95)), 0.7, rel_tol=1e-3)

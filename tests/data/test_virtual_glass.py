@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tests.data.test_transforms import drawn
 
 from crosspol.data.sample import StereoSample, stack
 from crosspol.data.transforms import decode_srgb, flip_vertical
-from crosspol.data.virtual_glass import Coat, VirtualPane, draw_pane, put_glass
+from crosspol.data.virtual_glass import Coat, VirtualPane, draw_pane, glaze, put_glass
 
 SIZE = (64, 96)
 FOCAL = 96.0
@@ -157,3 +158,30 @@ def test_panes_depend_on_the_generator_only():
         pane = draw_pane(even(), np.random.default_rng(seed))
         if pane is not None:
             put_glass(even(), pane)
+
+
+@pytest.mark.parametrize("rig", ["quad", "quad-left", "crossed", "none"])
+def test_pairs_are_glazed_with_the_probability_that_is_asked_for(rig):
+    sample = replace(even(), skipped=("a: no such file",))
+    glazed = [glaze(sample, np.random.default_rng(seed), rig=rig, probability=0.5) for seed in range(40)]
+    assert 0.25 < np.mean([bool(pair.glass.any()) for pair in glazed]) < 0.75
+    assert {pair.rig for pair in glazed} == {rig}
+    assert {pair.skipped for pair in glazed} == {("a: no such file",)}
+    again = glaze(sample, np.random.default_rng(0), rig=rig, probability=0.5)
+    assert torch.equal(again.left, glazed[0].left)
+    stack(glazed)
+
+
+def test_a_pair_without_a_pane_is_what_it_was_and_has_its_coat():
+    sample = even(0.4)
+    plain = glaze(sample, np.random.default_rng(2), probability=0.0)
+    for name in ("left", "right"):
+        torch.testing.assert_close(getattr(plain, name), getattr(sample, name), atol=0.6 / 255, rtol=0)
+    for name in ("disparity", "glass", "occluded"):
+        assert torch.equal(getattr(plain, name), getattr(sample, name))
+    assert 0 < plain.pol_left.min() <= plain.pol_left.max() < 0.12
+
+
+def test_where_no_pane_fits_there_is_none():
+    # Everything is nearer than any pane may be.
+    assert not glaze(even(disparity=60.0), np.random.default_rng(0)).glass.any()

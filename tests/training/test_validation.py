@@ -75,8 +75,7 @@ def test_without_glass_there_is_no_glass_error():
 
 @pytest.mark.parametrize("rig", ["quad", "crossed", "none"])
 def test_the_panel_is_a_picture_whatever_the_rig(rig):
-    samples = tiny_samples(rig=rig)
-    sample = scene_with_glass(samples, 20)
+    sample = scene_with_glass(tiny_samples(20, rig=rig))
     assert sample.glass.any()
     picture = panel(CrossPol(tiny_network()), sample, 2, "step 1")
     assert picture.ndim == 3

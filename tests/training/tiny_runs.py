@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
+from crosspol.data.procedural import ProceduralStereo
 from crosspol.data.sample import StereoSample
 from crosspol.model import CrossPolConfig, FusionConfig, PolarizationConfig
 from crosspol.training.config import MachineConfig, TrainConfig
+from crosspol.training.data_config import DataConfig
 
 # A clean process that has imported everything once, and forks in no time.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -34,7 +35,7 @@ def tiny_network(**fusion: Any) -> CrossPolConfig:
 
 def tiny_config(**changes: Any) -> TrainConfig:
     config = TrainConfig(
-        network=tiny_network(), data=ProceduralConfig(size=(32, 64), layers=(1, 2)),
+        network=tiny_network(), data=DataConfig(size=(32, 64), layers=(1, 2)),
         machine=MachineConfig(accelerator="cpu", devices=None, workers=0), pretrained="none",
         num_steps=4, batch_size=2, iters=2, valid_iters=2, validate_every=100, validate_samples=1,
         log_every=1, checkpoint_every=2, alpha_cap_warmup=8, tensorboard=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -145,20 +145,12 @@ def check_scene(root: str | os.PathLike[str], record: SceneRecord) -> SceneRepor
 class Resilient(Dataset[StereoSample]):
     """A data set in which a sample that cannot be read is refused or skipped by name, never silently."""
 
-    def __init__(
-        self,
-        samples: Dataset[StereoSample],
-        *,
-        skip: bool = False,
-        tell: Callable[[str], None] = print,
-        attempts: int = 10,
-    ) -> None:
+    def __init__(self, samples: Dataset[StereoSample], *, skip: bool = False, attempts: int = 10) -> None:
         """Wrap a data set.
 
         Args:
             samples: with a length.
-            skip: take the next sample that can be read instead, and tell; else refuse.
-            tell: gets one line for each skipped sample, every time that it is asked for.
+            skip: take the next sample that can be read instead, whose `skipped` says why; else refuse.
             attempts: how many samples in a row may be unreadable before that is refused as well.
 
         Raises:
@@ -166,7 +158,7 @@ class Resilient(Dataset[StereoSample]):
         """
         if attempts < 1:
             raise ValueError(f"attempts must be at least 1, got {attempts}")
-        self.samples, self.skip, self.tell, self.attempts = samples, skip, tell, attempts
+        self.samples, self.skip, self.attempts = samples, skip, attempts
         self.length: int = len(samples)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
@@ -181,16 +173,18 @@ class Resilient(Dataset[StereoSample]):
         """
         if not 0 <= index < self.length:
             raise IndexError(f"index must be in [0, {self.length}), got {index}")
+        problems: tuple[str, ...] = ()
         for attempt in range(self.attempts if self.skip else 1):
-            now = (index + attempt) % self.length
             try:
-                return self.samples[now]
+                sample = self.samples[(index + attempt) % self.length]
+                return replace(sample, skipped=(*problems, *sample.skipped))
             except (RequestError, OSError) as error:
-                problem = f"sample {now}: {' '.join(str(error).split())}"
+                # No number: a data set that goes through many times has many for one file, and the file is named.
+                problem = " ".join(str(error).split())
                 if not self.skip:
                     raise RequestError(problem) from error
-                self.tell(f"skipped {problem}")
-        raise RequestError(f"{self.attempts} samples in a row from {index} cannot be read; the last: {problem}")
+                problems += (problem,)
+        raise RequestError(f"{self.attempts} samples in a row cannot be read; the last: {problem}")
 
 
 def _light_problems(scene: StoredScene) -> list[str]:

@@ -8,8 +8,9 @@ Columns are paths relative to the table's folder; a cell may be empty where the 
 - `glass`, `occluded`: masks of the left view, optional; without `occluded`, it follows from the disparity.
 - `disparity_background`: optional, the disparity with all glass removed.
 - `pol_left`, `pol_right`: ready maps, DoLP or, in a NumPy file, S1/S0, S2/S0, DoLP; the left one alone is rig
-  "quad-left". `valid_left`, `valid_right`: optional, where they are trusted.
+  "quad-left".
 - `intensity_left`, `intensity_right`: linear, of a crossed pair.
+- `valid_left`, `valid_right`: optional, where maps or intensities are trusted.
 - `id`, `split`: a name (else that of the left file) and a part.
 """
 
@@ -220,6 +221,9 @@ class Manifest(Dataset[StereoSample]):
             arrays[side] = self._needed(row, side, read_view)
             if row.rig == "crossed":
                 arrays[f"intensity_{side}"] = self._needed(row, f"intensity_{side}", intensity)
+                mask = self._read(row, f"valid_{side}", _mask)
+                size = arrays[side].shape[-2:]
+                arrays[f"valid_{side}"] = (np.ones(size, np.bool_) if mask is None else mask)[None]
             elif row.rig != "none":
                 pol = self._read(row, f"pol_{side}", polarization)
                 if pol is None:
@@ -286,9 +290,10 @@ def _row(path: Path, line: int, values: Mapping[str, Any]) -> ManifestRow:
     for column in _NEEDED:
         if column not in cells:
             raise RequestError(f"{path}: line {line}: column {column}: found nothing, wanted a file")
+    maps = "intensity" if "intensity_left" in cells else "pol"
     for column, wanted in (
-        ("valid_left", "pol_left"),
-        ("valid_right", "pol_right"),
+        ("valid_left", f"{maps}_left"),
+        ("valid_right", f"{maps}_right"),
         ("pol_right", "pol_left"),
         ("intensity_left", "intensity_right"),
         ("intensity_right", "intensity_left"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from crosspol.data.sample import StereoSample
 
-__all__ = ["Mixture"]
+__all__ = ["Interleaved", "Mixture"]
 
 
 class Mixture(Dataset[StereoSample]):
@@ -71,3 +72,33 @@ class Mixture(Dataset[StereoSample]):
         rng = np.random.default_rng([self.seed, index])
         part = int(rng.choice(len(self.parts), p=self.shares))
         return part, int(rng.integers(self.sizes[part]))
+
+
+class Interleaved(Dataset[StereoSample]):
+    """One sample of each data set in turn, in its order, as long as it has more: nothing is drawn."""
+
+    def __init__(self, parts: Sequence[Dataset[StereoSample]], length: int) -> None:
+        """Make the list of what comes when.
+
+        Args:
+            parts: data sets with a length.
+            length: how many samples at most.
+        """
+        self.parts = tuple(parts)
+        sizes = [len(part) for part in parts]  # type: ignore[arg-type]
+        turns = ((part, inner) for inner in range(max(sizes, default=0)) for part in range(len(sizes)))
+        self.places = list(islice(((part, inner) for part, inner in turns if inner < sizes[part]), length))
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> StereoSample:
+        """Return sample `index`.
+
+        Raises:
+            IndexError: `index` is not in [0, length).
+        """
+        if not 0 <= index < len(self.places):
+            raise IndexError(f"index must be in [0, {len(self.places)}), got {index}")
+        part, inner = self.places[index]
+        return self.parts[part][inner]

@@ -7,6 +7,7 @@ end adds exposure, differences between the two cameras, noise and the display cu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,32 +38,30 @@ _SHARP = 0.2
 class ProceduralConfig:
     """What a `ProceduralStereo` draws.
 
-    size: (H, W), px, both >= 32.
-    length: number of samples.
-    seed: >= 0; another seed is another data set.
-    rig: what is recorded besides the pictures.
-    max_disparity: px; None is a quarter of the width.
-    layers: fewest and most objects in front of the backdrop.
-    glass_probability: share of scenes with one or two panes, in [0, 1].
-    pol_channels: 1: DoLP; 3: (S1/S0, S2/S0, DoLP).
-    camera_difference: strength of gain, white balance, gamma and sharpness differences between the pictures; 0 is none,
-        1 realistic.
-    noise: strength of sensor noise; 0 is none, 1 realistic.
-
     Raises:
         ValueError: a value is out of its range.
     """
 
     size: tuple[int, int] = (256, 320)
+    """Height and width, px, both at least 32."""
     length: int = 10_000
+    """Number of samples of a data set; a run's stream has no end."""
     seed: int = 0
+    """At least 0; another seed is another data set."""
     rig: Rig = "quad"
+    """What is recorded besides the pictures."""
     max_disparity: float | None = None
+    """Px; None: a quarter of the width."""
     layers: tuple[int, int] = (7, 16)
+    """Fewest and most objects in front of the backdrop."""
     glass_probability: float = 0.65
+    """Share of scenes with one or two panes, in [0, 1]."""
     pol_channels: int = 1
+    """1: DoLP; 3: S1/S0, S2/S0 and DoLP."""
     camera_difference: float = 1.0
+    """Strength of gain, white balance, gamma and sharpness differences between the pictures; 0: none, 1: realistic."""
     noise: float = 1.0
+    """Strength of sensor noise; 0: none, 1: realistic."""
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < _SMALLEST_SIDE:
@@ -136,7 +135,7 @@ class ProceduralStereo(Dataset[StereoSample]):
             "disparity_background": left.background,
         }
         recorded = _photograph(rng, left, right, config)
-        tensors = {
+        tensors: dict[str, Any] = {
             name: torch.from_numpy(np.ascontiguousarray(array if array.ndim == 3 else array[None]))
             for name, array in (recorded | truth).items()
         }

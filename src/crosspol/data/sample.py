@@ -18,13 +18,14 @@ __all__ = ["RIGS", "Rig", "StereoBatch", "StereoSample", "stack"]
 Rig = Literal["quad", "quad-left", "crossed", "none"]
 RIGS: tuple[Rig, ...] = ("quad", "quad-left", "crossed", "none")
 
-# What a rig records besides the two pictures; the rest of these fields stays None.
+# What a rig records besides the two pictures; the rest of these fields stays None, but for what it may record.
 _RECORDED: dict[Rig, tuple[str, ...]] = {
     "quad": ("pol_left", "pol_right", "valid_left", "valid_right"),
     "quad-left": ("pol_left", "pol_right", "valid_left", "valid_right"),
     "crossed": ("intensity_left", "intensity_right"),
     "none": (),
 }
+_OPTIONAL: dict[Rig, tuple[str, ...]] = {"crossed": ("valid_left", "valid_right")}
 _RIG_FIELDS = ("pol_left", "pol_right", "valid_left", "valid_right", "intensity_left", "intensity_right")
 _POLARIZATION_CHANNELS = (1, 3)
 
@@ -41,11 +42,12 @@ class _StereoTensors:
     glass: (..., 1, H, W) in {0, 1}, 1 where the first surface is glass.
     occluded: (..., 1, H, W) in {0, 1}, 1 where the right view misses the left pixel's point, out of frame included.
     rig: what was recorded. "quad" and "quad-left" have pol_* and valid_* ("quad-left" with valid_right 0 everywhere),
-        "crossed" has intensity_*, "none" has neither.
+        "crossed" has intensity_* and may have both valid_*, "none" has neither.
     pol_left, pol_right: (..., P, H, W), P = 1: DoLP in [0, 1]; P = 3: (S1/S0, S2/S0, DoLP).
-    valid_left, valid_right: (..., 1, H, W) in {0, 1}, 1 where polarization is trusted.
+    valid_left, valid_right: (..., 1, H, W) in {0, 1}, 1 where polarization, or the intensity, is trusted.
     intensity_left, intensity_right: (..., 1, H, W), linear, I_parallel and I_perpendicular of a crossed pair.
     disparity_background: (..., 1, H, W), px, the disparity with all glass removed.
+    skipped: why samples could not be read in whose place these stand, one line each.
     """
 
     left: Tensor
@@ -62,6 +64,7 @@ class _StereoTensors:
     intensity_left: Tensor | None = None
     intensity_right: Tensor | None = None
     disparity_background: Tensor | None = None
+    skipped: tuple[str, ...] = ()
 
     _batch_dims: ClassVar[int] = 0
 
@@ -78,10 +81,16 @@ class _StereoTensors:
             _check(name, tensor, self.left, channels, dims)
         for name in _RIG_FIELDS:
             present, wanted = getattr(self, name) is not None, name in _RECORDED[self.rig]
-            if present != wanted:
+            if present != wanted and name not in _OPTIONAL.get(self.rig, ()):
                 raise ValueError(
                     f"rig {self.rig!r} {'needs' if wanted else 'has no'} {name}, got {_describe(getattr(self, name))}"
                 )
+
+        if (self.valid_left is None) != (self.valid_right is None):
+            raise ValueError(
+                f"valid_left and valid_right must both be there or not, got {_describe(self.valid_left)} and "
+                f"{_describe(self.valid_right)}"
+            )
 
     def _tensors(self) -> dict[str, Tensor]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -99,7 +108,7 @@ class _StereoTensors:
     def inputs(self) -> dict[str, Tensor]:
         """What the network may see, named as the arguments of `CrossPol.forward`: pictures, polarization, no truth."""
         tensors = self._tensors()
-        return {name: tensors[name] for name in ("left", "right", *_RECORDED[self.rig])}
+        return {name: tensors[name] for name in ("left", "right", *_RIG_FIELDS) if name in tensors}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,12 +121,13 @@ class StereoSample(_StereoTensors):
     glass: (1, H, W) in {0, 1}, 1 where the first surface is glass.
     occluded: (1, H, W) in {0, 1}, 1 where the right view misses the left pixel's point, out of frame included.
     rig: what was recorded. "quad" and "quad-left" have pol_* and valid_* ("quad-left" with valid_right 0 everywhere),
-        "crossed" has intensity_*, "none" has neither.
+        "crossed" has intensity_* and may have both valid_*, "none" has neither.
     pol_left, pol_right: (P, H, W), P = 1: DoLP in [0, 1]; P = 3: (S1/S0, S2/S0, DoLP).
-    valid_left, valid_right: (1, H, W) in {0, 1}, 1 where polarization is trusted.
+    valid_left, valid_right: (1, H, W) in {0, 1}, 1 where polarization, or the intensity, is trusted.
     intensity_left, intensity_right: (1, H, W), linear, I_parallel and I_perpendicular of a crossed pair.
     disparity_background: (1, H, W), px, the disparity with all glass removed.
     identity: names the sample within its data set.
+    skipped: why samples could not be read in whose place this one stands, one line each; see `data_check.Resilient`.
 
     Raises:
         ValueError: a tensor has another shape or type than stated, or the rig and what it recorded disagree.
@@ -172,7 +182,9 @@ def stack(samples: Sequence[StereoSample]) -> StereoBatch:
                     f"of {samples[0].identity} {tuple(parts[0][name].shape)}"
                 )
     tensors = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
-    return StereoBatch(**tensors, rig=samples[0].rig, identity=tuple(sample.identity for sample in samples))
+    skipped = tuple(line for sample in samples for line in sample.skipped)
+    identity = tuple(sample.identity for sample in samples)
+    return StereoBatch(**tensors, rig=samples[0].rig, identity=identity, skipped=skipped)
 
 
 def _check(name: str, tensor: Tensor, left: Tensor, channels: tuple[int, ...], dims: int) -> None:

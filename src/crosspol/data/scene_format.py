@@ -319,6 +319,7 @@ class SceneFolder(Dataset[StereoSample]):
         pol_channels: int = 1,
         camera: CameraModel | None = None,
         seed: int = 0,
+        repeats: int = 1,
     ) -> None:
         """Read the index; scenes are read when they are asked for.
 
@@ -330,12 +331,17 @@ class SceneFolder(Dataset[StereoSample]):
             pol_channels: of the network, 1 or 3.
             camera: what the cameras do to the light, with a generator of its own for every sample; None: nothing.
             seed: of these generators.
+            repeats: how often the data set goes through, seen by the camera otherwise each time.
 
         Raises:
+            ValueError: repeats below 1.
             MissingFileError: there is no data set.
             RequestError: its index is damaged, or no scene is left, or scenes of several rigs.
         """
+        if repeats < 1:
+            raise ValueError(f"repeats must be at least 1, got {repeats}")
         self.root, self.pol_channels, self.camera, self.seed = Path(root), pol_channels, camera, seed
+        self.repeats = repeats
         found = read_index(self.root)
         records = [record for record in found if split is None or record.split == split]
         if not records:
@@ -350,19 +356,19 @@ class SceneFolder(Dataset[StereoSample]):
             raise RequestError(f"{self.root / INDEX}: found scenes of {', '.join(rigs)}, wanted some of {self.rig}")
 
     def __len__(self) -> int:
-        return len(self.records)
+        return self.repeats * len(self.records)
 
     def __getitem__(self, index: int) -> StereoSample:
-        """Read scene `index`.
+        """Read scene `index` modulo the number of scenes.
 
         Raises:
             IndexError: `index` is not in [0, length).
             MissingFileError: one of the scene's files does not exist.
             RequestError: a file of the scene is damaged.
         """
-        if not 0 <= index < len(self.records):
-            raise IndexError(f"index must be in [0, {len(self.records)}), got {index}")
-        scene = read_scene(self.root, self.records[index])
+        if not 0 <= index < len(self):
+            raise IndexError(f"index must be in [0, {len(self)}), got {index}")
+        scene = read_scene(self.root, self.records[index % len(self.records)])
         frames = scene_frames(scene, self.rig)
         if self.camera is not None:
             frames = self.camera(*frames, np.random.default_rng([self.seed, index]))

@@ -174,14 +174,16 @@ def jitter(
     for side, extra in (("left", 1.0), ("right", right_gain)):
         linear = decode_srgb(getattr(sample, side)) * (extra * torch.tensor(gain)[:, None, None])
         changes[side] = encode_srgb(linear.clamp(max=1)) ** gamma
-        valid = getattr(sample, f"valid_{side}")
-        if valid is not None:
-            # What was white before was judged by whoever recorded it.
-            clipped = (linear >= 1).any(0) & (getattr(sample, side) < 1).all(0)
-            changes[f"valid_{side}"] = valid * ~clipped
+        # What was white before was judged by whoever recorded it.
+        clipped = (linear >= 1).any(0) & (getattr(sample, side) < 1).all(0)
         intensity = getattr(sample, f"intensity_{side}")
         if intensity is not None:
-            changes[f"intensity_{side}"] = (intensity * (sum(gain) / 3)).clamp(max=1)
+            brighter = intensity * (sum(gain) / 3)
+            clipped = (brighter >= 1).all(0) & (intensity < 1).all(0)
+            changes[f"intensity_{side}"] = brighter.clamp(max=1)
+        valid = getattr(sample, f"valid_{side}")
+        if valid is not None:
+            changes[f"valid_{side}"] = valid * ~clipped
     return replace(sample, **changes)  # type: ignore[arg-type]
 
 
@@ -200,29 +202,26 @@ def encode_srgb(linear: Tensor) -> Tensor:
 class AugmentConfig:
     """What `augment` draws.
 
-    size: (H, W) of the result, px; None: as it is. Smaller samples are scaled up to it.
-    scale: smallest and largest factor of size, before the crop.
-    flip_horizontal, flip_vertical: how often, in [0, 1]; the horizontal one only where the rig allows it.
-    gain: standard deviation of the logarithm of the common gain; white_balance: of each colour's own.
-    view_gain: of the right view's own gain; a crossed pair has none.
-    gamma: of the tone curve.
-
     Raises:
         ValueError: a value out of its range.
     """
 
-    size: tuple[int, int] | None = None
     scale: tuple[float, float] = (0.8, 1.4)
+    """Smallest and largest factor of size, before the crop."""
     flip_horizontal: float = 0.5
+    """How often, in [0, 1]; only rigs whose views can be exchanged."""
     flip_vertical: float = 0.1
+    """How often, in [0, 1]."""
     gain: float = 0.2
+    """Standard deviation of the logarithm of the common gain."""
     white_balance: float = 0.05
+    """The same of each colour's own gain."""
     view_gain: float = 0.05
+    """The same of the right view's own gain; a crossed pair has none."""
     gamma: float = 0.1
+    """The same of the tone curve's exponent."""
 
     def __post_init__(self) -> None:
-        if self.size is not None and min(self.size) < 1:
-            raise ValueError(f"size must be (height, width), both at least 1, got {self.size}")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale must be (smallest, largest), both positive, got {self.scale}")
         if not (0 <= self.flip_horizontal <= 1 and 0 <= self.flip_vertical <= 1):
@@ -231,13 +230,25 @@ class AugmentConfig:
                 f"{self.flip_vertical}"
             )
         if min(self.gain, self.white_balance, self.view_gain, self.gamma) < 0:
-            raise ValueError("gain, white_balance, view_gain and gamma must be at least 0")
+            raise ValueError(
+                f"gain, white_balance, view_gain and gamma must be at least 0, got {self.gain}, {self.white_balance}, "
+                f"{self.view_gain} and {self.gamma}"
+            )
 
 
-def augment(sample: StereoSample, config: AugmentConfig, rng: np.random.Generator) -> StereoSample:
-    """Scale, crop, flip and light a sample at random; the same generator state gives the same result."""
+def augment(
+    sample: StereoSample, config: AugmentConfig, rng: np.random.Generator, size: tuple[int, int] | None = None
+) -> StereoSample:
+    """Scale, crop, flip and light a sample at random.
+
+    Args:
+        sample: any.
+        config: what to draw.
+        rng: the same state gives the same result.
+        size: (H, W) of the result, px; smaller samples are scaled up to it. None: as it is.
+    """
     rows, columns = sample.left.shape[-2:]
-    height, width = config.size or (rows, columns)
+    height, width = size or (rows, columns)
     factor = float(np.exp(rng.uniform(*np.log(config.scale))))
     factor = max(factor, height / rows, width / columns)
     sample = scale(sample, max(height, round(factor * rows)), max(width, round(factor * columns)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,9 +60,9 @@ def make_sample(seen: Mapping[str, Tensor], rig: Rig, truth: Truth, identity: st
     if truth.disparity_background is not None:
         planes["disparity_background"] = np.nan_to_num(truth.disparity_background, nan=0)
     tensors = {name: torch.from_numpy(plane.astype(np.float32)[None]) for name, plane in planes.items()}
-    # A crossed pair is invalid where there is no estimate or no light yet; a sample of one has no masks.
-    inputs = {name: tensor for name, tensor in seen.items() if rig != "crossed" or not name.startswith("valid")}
-    return StereoSample(**inputs, **tensors, rig=rig, identity=identity)
+    # The samples' other fields are no tensors: typed as what they are together.
+    values: dict[str, Any] = {**seen, **tensors}
+    return StereoSample(**values, rig=rig, identity=identity)
 
 
 def occlusion_of(disparity: Array) -> Mask:

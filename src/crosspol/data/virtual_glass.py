@@ -20,10 +20,14 @@ from crosspol.data.transforms import decode_srgb
 from crosspol.data.truth import Truth, make_sample
 from crosspol.polarimetry import validity
 
-__all__ = ["Coat", "VirtualPane", "draw_pane", "put_glass"]
+__all__ = ["Coat", "VirtualPane", "draw_pane", "glaze", "put_glass"]
 
 Array = NDArray[np.float32]
 
+# How often a pane is drawn until one fits.
+_ATTEMPTS = 5
+# Where no pixel is.
+_NOWHERE = (-3.0, -3.0, -2.0, -2.0)
 # Sensor limits of white: of the mean of the angles, and of each.
 _DARK, _SATURATED = 0.01, 0.99
 
@@ -179,6 +183,37 @@ def draw_pane(sample: StereoSample, rng: np.random.Generator) -> VirtualPane | N
         return None
     mirrored = float(rng.uniform(0, smallest))
     return VirtualPane(box, disparity, slope_x, slope_y, eta, mirrored, brightness)
+
+
+def glaze(
+    sample: StereoSample,
+    rng: np.random.Generator,
+    *,
+    rig: Rig = "quad",
+    pol_channels: int = 1,
+    probability: float = 1.0,
+) -> StereoSample:
+    """Give a pair without polarization a coat, and mostly a pane, drawn at random.
+
+    Where none of a few panes fits before what is known, there is none.
+
+    Args:
+        sample: of rig "none".
+        rng: the same state gives the same result.
+        rig: what records the result.
+        pol_channels: of the network, 1 or 3.
+        probability: of a pane.
+
+    Raises:
+        ValueError: the sample has polarization already.
+    """
+    dolp, angle, turn = rng.uniform(0, 0.12), rng.uniform(0, np.pi), rng.uniform(-2, 2)
+    coat = Coat(float(dolp), float(angle), float(turn))
+    panes = (draw_pane(sample, rng) for _ in range(_ATTEMPTS if rng.random() < probability else 0))
+    nothing = VirtualPane(_NOWHERE, disparity=1, mirrored_disparity=0)
+    pane = next((pane for pane in panes if pane is not None), nothing)
+    glazed = put_glass(sample, pane, rig=rig, pol_channels=pol_channels, coat=coat)
+    return replace(glazed, skipped=sample.skipped)
 
 
 def _share(pane: VirtualPane, left_x: Array, y: Array) -> Array:

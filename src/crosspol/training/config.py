@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from crosspol.data.procedural import ProceduralConfig
 from crosspol.model import CrossPolConfig
+from crosspol.training.data_config import DataConfig
 
 PRETRAINED = "raftstereo-sceneflow.pth"
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -46,8 +46,7 @@ class TrainConfig:
     """What a run trains, on what, and for how long."""
 
     network: CrossPolConfig = field(default_factory=CrossPolConfig)
-    data: ProceduralConfig = field(default_factory=ProceduralConfig)
-    """Training samples: an endless stream, so `data.length` is not read."""
+    data: DataConfig = field(default_factory=DataConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
     pretrained: str = PRETRAINED
     """Backbone weights to start from (a file of RAFT-Stereo's authors); "none" starts from random weights."""
@@ -138,12 +137,12 @@ def train_preset(name: TrainPreset = "blueprint", **changes: Any) -> TrainConfig
     config = TrainConfig()
     if name == "cpu-small":
         config = _shortened(
-            5000, data=ProceduralConfig(size=(128, 192)), batch_size=4, iters=8, valid_iters=12,
+            5000, data=DataConfig(size=(128, 192)), batch_size=4, iters=8, valid_iters=12,
             precision="bfloat16", validate_every=500, validate_samples=16, checkpoint_every=100,
         )  # fmt: skip
     if name == "cpu-tiny":
         config = _shortened(
-            300, network=CrossPolConfig(stem_stride=2), data=ProceduralConfig(size=(64, 96), layers=(2, 5)),
+            300, network=CrossPolConfig(stem_stride=2), data=DataConfig(size=(64, 96), layers=(2, 5)),
             batch_size=2, iters=4, valid_iters=6,
             validate_every=100, validate_samples=8, checkpoint_every=25,
         )  # fmt: skip

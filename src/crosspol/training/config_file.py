@@ -14,6 +14,8 @@ from crosspol.training.config import TrainConfig
 
 # What a resumed run may have otherwise without a word: nothing that is computed depends on it.
 _FREE = ("machine.", "log_every", "checkpoint_every", "keep_checkpoints", "tensorboard", "compile")
+# Stands for the setting of a source that only one of two runs has.
+_ABSENT = "absent"
 
 
 def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
@@ -80,9 +82,9 @@ def differences(before: TrainConfig, now: TrainConfig) -> list[str]:
     """Name what decides the result and is not the same: ``lr: 0.0003 before, 0.0002 now``."""
     old, new = flat(before), flat(now)
     return [
-        f"{name}: {old[name]} before, {new[name]} now"
-        for name in new
-        if old[name] != new[name] and not name.startswith(_FREE)
+        f"{name}: {old.get(name, _ABSENT)} before, {new.get(name, _ABSENT)} now"
+        for name in {**new, **old}
+        if old.get(name, _ABSENT) != new.get(name, _ABSENT) and not name.startswith(_FREE)
     ]
 
 
@@ -93,6 +95,9 @@ def flat(config: Any, prefix: str = "") -> dict[str, Any]:
         value = getattr(config, entry.name)
         if is_dataclass(value):
             settings |= flat(value, f"{prefix}{entry.name}.")
+        elif isinstance(value, tuple) and any(map(is_dataclass, value)):
+            for number, part in enumerate(value):
+                settings |= flat(part, f"{prefix}{entry.name}.{number}.")
         else:
             settings[prefix + entry.name] = value
     return settings
@@ -125,7 +130,10 @@ def _typed(value: Any, hint: Any, name: str) -> Any:
         endless = choices[-1] is Ellipsis
         if not isinstance(value, list | tuple) or (not endless and len(value) != wanted):
             raise ValueError(f"{name}: got {value!r}, wanted a list" + ("" if endless else f" of {wanted}"))
-        return tuple(_typed(entry, choices[0], name) for entry in value)
+        kind = choices[0]
+        if isinstance(kind, type) and is_dataclass(kind):
+            return tuple(merge(kind(), entry, f"{name}.{number}.") for number, entry in enumerate(value))
+        return tuple(_typed(entry, kind, name) for entry in value)
     if hint is float and isinstance(value, str):
         # YAML 1.1 takes 3e-4 for text: it wants a point before the e.
         try:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from crosspol.data.images import write_picture
-from crosspol.data.procedural import ProceduralStereo
+from crosspol.data.mixture import Interleaved
 from crosspol.data.sample import StereoBatch, StereoSample
 from crosspol.errors import MissingFileError, RequestError
 from crosspol.model import CrossPol, alpha_cap
@@ -35,9 +35,10 @@ from crosspol.training.launch import launch, layout
 from crosspol.training.memory import checkpoint_refinement
 from crosspol.training.optimization import parameter_groups
 from crosspol.training.panel import panel, scene_with_glass
-from crosspol.training.step import Forward, Run, train_step
+from crosspol.training.samples import Samples, held_out_samples, training_samples
+from crosspol.training.step import Forward, Run, gather, train_step
 from crosspol.training.stream import Share, batches, default_workers, endless, shuffled
-from crosspol.training.validation import held_out, validate
+from crosspol.training.validation import validate
 from crosspol.weights import RAFT_STEREO_ORIGIN, load_network, load_raft_stereo
 
 CHECKPOINTS = "checkpoints"
@@ -71,8 +72,9 @@ def train(
         output: folder of the run; made if needed.
         allow_changes: go on although the configuration is not the one that the run was started with.
         progress: show a progress bar.
-        samples: a data set of one's own with a length; every epoch is shuffled anew. None: the endless procedural one.
-        validation_samples: likewise; the first `config.validate_samples` count. None: the held-out procedural part.
+        samples: a data set of one's own with a length; every epoch is shuffled anew. None: what `config.data` says.
+        validation_samples: likewise; the first `config.validate_samples` count. None: the held-out part of
+            `config.data`.
 
     Returns:
         The network with its last weights (their moving average, where one is kept), in evaluation mode.
@@ -115,6 +117,7 @@ def _train(
         raise TrainingError(f"{output / CHECKPOINTS}: no checkpoint is whole; another --output starts anew")
     if state is not None and not allow_changes:
         _refuse_changes(config, state, output)
+    training, validation = _open_samples(config, samples, validation_samples)
     run = _build(config, fabric, state, say)
     reached = alpha_cap(config.num_steps, config.alpha_cap_start, config.alpha_cap_warmup)
     if reached < 1:
@@ -122,11 +125,12 @@ def _train(
             f"the cap on alpha ends at {reached:.2f} and stays with the weights: "
             f"alpha_cap_warmup is {config.alpha_cap_warmup} steps, num_steps {config.num_steps}"
         )
+    say(f"training on {training.about}; validation on {validation.about}")
     journal = _open_output(run, output) if fabric.is_global_zero else None
     fabric.barrier()
     try:
         with stop_requests() as request:
-            _loop(run, output, journal, lambda: request.signal_number, progress, samples, validation_samples)
+            _loop(run, output, journal, lambda: request.signal_number, progress, training, validation.samples)
     except Interrupted as stop:
         say(str(stop))
         raise
@@ -139,6 +143,23 @@ def _train(
     fabric.barrier()
     say(f"weights in {output / FINAL}, the best on held-out scenes in {output / BEST}")
     return final
+
+
+def _open_samples(
+    config: TrainConfig,
+    samples: Dataset[StereoSample] | None,
+    validation_samples: Dataset[StereoSample] | None,
+) -> tuple[Samples, Samples]:
+    """Return what to train on, and at most `config.validate_samples` samples to validate on."""
+    if samples is None:
+        training = training_samples(config.data)
+    else:
+        count: int = len(samples)  # type: ignore[arg-type]
+        training = Samples(samples, shuffled(count, config.data.seed), f"{count} samples")
+    if validation_samples is None:
+        return training, held_out_samples(config.data, config.validate_samples)
+    first = Interleaved([validation_samples], config.validate_samples)
+    return training, Samples(first, endless, f"{len(first)} samples")
 
 
 def _build(config: TrainConfig, fabric: Fabric, state: dict[str, Any] | None, say: Callable[..., None]) -> Run:
@@ -192,13 +213,13 @@ def _loop(
     journal: Journal | None,
     asked_to_stop: Callable[[], int],
     progress: bool,
-    samples: Dataset[StereoSample] | None,
-    validation_samples: Dataset[StereoSample] | None,
+    training: Samples,
+    validation: Dataset[StereoSample],
 ) -> None:
     config = run.config
-    validation: Dataset[StereoSample] = validation_samples or held_out(config.data, config.validate_samples)
-    scene = scene_with_glass(validation, config.validate_samples) if journal is not None else None
-    stream = _stream(run, samples)
+    scene = scene_with_glass(validation) if journal is not None else None
+    stream = _stream(run, training)
+    skipped = _Skipped()
     bar = tqdm(
         total=config.num_steps, initial=run.step, unit="step", disable=journal is None or not progress, file=sys.stderr
     )
@@ -207,6 +228,7 @@ def _loop(
         while run.step < config.num_steps:
             with clock.waiting():
                 parts = next(stream)
+            skipped.add(parts)
             record, signal_number = train_step(run, parts, asked_to_stop())
             clock.steps += 1
             bar.update()
@@ -217,29 +239,26 @@ def _loop(
                 record["valid"] = _validate(run, validation, output)
                 if journal is not None and scene is not None:
                     _draw(run, scene, output, journal)
-            if journal is not None and (
-                due or run.step % config.log_every == 0 or "skipped" in record or signal_number
-            ):
-                journal.write({"step": run.step, **record, **clock.read()})
+            if due or run.step % config.log_every == 0 or "skipped" in record or signal_number:
+                unreadable = skipped.read(run)
+                for line in unreadable.get("unreadable", ()):
+                    (_say if journal is not None and progress else _silent)(f"skipped {line}")
+                if journal is not None:
+                    journal.write({"step": run.step, **record, **clock.read(), **unreadable})
             if run.step % config.checkpoint_every == 0 or last or signal_number:
                 _checkpoint(run, output, journal)
             if signal_number and not last:
                 raise Interrupted(signal_number, run.step, run.fabric.is_global_zero)
 
 
-def _stream(run: Run, samples: Dataset[StereoSample] | None) -> Generator[list[StereoBatch], None, None]:
+def _stream(run: Run, training: Samples) -> Generator[list[StereoBatch], None, None]:
     config, fabric = run.config, run.fabric
     workers = config.machine.workers
     if workers is None:
         workers = default_workers(layout(config.machine)[0])
-    order: Callable[[int], int] = endless
-    if samples is None:
-        samples = ProceduralStereo(replace(config.data, length=sys.maxsize))
-    else:
-        order = shuffled(len(samples), config.data.seed)  # type: ignore[arg-type]
     return batches(
-        samples,
-        order,
+        training.samples,
+        training.order,
         config.batch_size,
         config.num_steps - run.step,
         Share(fabric.global_rank, fabric.world_size, config.accumulate),
@@ -252,7 +271,7 @@ def _stream(run: Run, samples: Dataset[StereoSample] | None) -> Generator[list[S
 def _validate(run: Run, samples: Dataset[StereoSample], output: Path) -> dict[str, float]:
     """Validate, and keep the weights if they are the best so far."""
     net = run.net if run.average is None else run.average
-    errors = validate(net, samples, run.config.validate_samples, run.config.valid_iters, run.fabric)
+    errors = validate(net, samples, len(samples), run.config.valid_iters, run.fabric)  # type: ignore[arg-type]
     errors = {name: value for name, value in errors.items() if math.isfinite(value)}
     if errors.get("score", math.inf) < run.best:
         run.best = errors["score"]
@@ -368,6 +387,25 @@ def _explain(error: Exception, config: TrainConfig, output: Path, world: int) ->
 def _figures(record: dict[str, Any]) -> str:
     error = "-" if record["epe"] is None else f"{record['epe']:.2f} px"
     return f"loss {record['loss']:.2f}, EPE {error}, alpha {record['alpha']:.1e}, cap {record['alpha_cap']:.2f}"
+
+
+class _Skipped:
+    """Samples of the training part that could not be read and were stood in for; each is named once."""
+
+    def __init__(self) -> None:
+        self._waiting: list[str] = []
+        self._named: set[str] = set()
+
+    def add(self, parts: list[StereoBatch]) -> None:
+        """Note what this process's parts of a batch stand in for."""
+        self._waiting += [line for part in parts for line in part.skipped]
+
+    def read(self, run: Run) -> dict[str, Any]:
+        """Return what no record has named yet, over all processes, and how many there are so far."""
+        new = sorted(set(gather(run.fabric, self._waiting)) - self._named)
+        self._waiting.clear()
+        self._named.update(new)
+        return {"unreadable": new, "unreadable_so_far": len(self._named)} if new else {}
 
 
 class _Clock:

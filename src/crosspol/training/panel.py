@@ -16,9 +16,9 @@ from crosspol.model import CrossPol
 _LARGEST_ERROR = 10.0
 
 
-def scene_with_glass(samples: Dataset[StereoSample], count: int) -> StereoSample:
-    """Return the first of `count` scenes that has glass, or the first."""
-    for index in range(count):
+def scene_with_glass(samples: Dataset[StereoSample]) -> StereoSample:
+    """Return the first scene that has glass, or the first."""
+    for index in range(len(samples)):  # type: ignore[arg-type]
         sample = samples[index]
         if sample.glass.any():
             return sample

@@ -106,7 +106,7 @@ def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -
     }
     if total["bad"] or not math.isfinite(norm):
         what = "loss" if total["bad"] else "gradient"
-        names = _gather(fabric, bad if total["bad"] else [name for part in parts for name in part.identity])
+        names = gather(fabric, bad if total["bad"] else [name for part in parts for name in part.identity])
         record |= _skip(run, buffers, what, names)
     else:
         _step(run)
@@ -230,7 +230,7 @@ def _reduce(fabric: Fabric, values: dict[str, float]) -> dict[str, float]:
     return dict(zip(values, reduced.tolist(), strict=True))
 
 
-def _gather(fabric: Fabric, names: list[str]) -> list[str]:
+def gather(fabric: Fabric, names: list[str]) -> list[str]:
     """Join the lists of all processes."""
     if fabric.world_size == 1:
         return names
