@@ -168,6 +168,8 @@ def test_a_manifest_is_taken_whole_where_it_names_no_parts(tmp_path):
     parted = replace(SMALL, rig="none", manifest=manifest(tmp_path / "b", ("train", "val", "train", "test")))
     assert "(train) (2 samples" in training_samples(parted).about
     assert [sample.identity for sample in held_out_samples(parted, 5).samples] == ["row1"]
+    spelled = replace(parted, manifest=manifest(tmp_path / "c", ("train", "test", "validation")))
+    assert [sample.identity for sample in held_out_samples(spelled, 5).samples] == ["row2"]
     other = training_samples(replace(parted, split="test", validation_split="train"))
     assert other.samples[0].identity == "row3"
     with pytest.raises(RequestError, match=r"data.manifest: .*table.csv: found no row of split 'x', wanted one of"):
