@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import re
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from crosspol.data.sensor import SensorConfig
 from crosspol.data.transforms import AugmentConfig
 from crosspol.errors import MissingFileError, RequestError
 from crosspol.training.config_file import differences, read_config, write_config
-from crosspol.training.data_config import DataConfig, SourceConfig
+from crosspol.training.data_config import DataConfig, SourceConfig, SourceKind
 from crosspol.training.errors import TrainingError
 from crosspol.training.loop import train
 from crosspol.training.samples import epochs, held_out_samples, training_samples
@@ -168,6 +170,8 @@ def test_a_manifest_is_taken_whole_where_it_names_no_parts(tmp_path):
     parted = replace(SMALL, rig="none", manifest=manifest(tmp_path / "b", ("train", "val", "train", "test")))
     assert "(train) (2 samples" in training_samples(parted).about
     assert [sample.identity for sample in held_out_samples(parted, 5).samples] == ["row1"]
+    spelled = replace(parted, manifest=manifest(tmp_path / "c", ("train", "test", "validation")))
+    assert [sample.identity for sample in held_out_samples(spelled, 5).samples] == ["row2"]
     other = training_samples(replace(parted, split="test", validation_split="train"))
     assert other.samples[0].identity == "row3"
     with pytest.raises(RequestError, match=r"data.manifest: .*table.csv: found no row of split 'x', wanted one of"):
@@ -381,3 +385,40 @@ def test_the_file_of_the_shipped_run_is_still_read():
     assert config.data.size == (128, 256)
     assert config.data.layers == (6, 14)
     assert [source for _, source in config.data.named_sources()] == [SourceConfig()]
+
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def documented(kind: str) -> list[str]:
+    """What training.md and data.md show, of one kind of example."""
+    texts = [(DOCS / name).read_text() for name in ("training.md", "data.md")]
+    pattern = r"```yaml\n(.*?)```" if kind == "yaml" else r"^    crosspol train (.*?)(?: +#.*)?$"
+    return [
+        found for text in texts for found in re.findall(pattern, text, re.DOTALL if kind == "yaml" else re.MULTILINE)
+    ]
+
+
+def test_the_files_that_the_documentation_shows_are_read(tmp_path):
+    examples = documented("yaml")
+    assert len(examples) == 2
+    path = tmp_path / "mixture.yaml"
+    for example in examples:
+        path.write_text(example)
+        assert len(read_config(path).data.sources) >= 3
+    assert {source.kind for source in read_config(path).data.sources} == {"procedural", "scenes", "manifest", "kitti"}
+
+
+def test_the_commands_that_the_documentation_shows_are_understood():
+    commands = [command.split() for command in documented("command") if "--config" not in command]
+    assert len(commands) >= 5
+    for command in commands:
+        TrainOptions.parse("crosspol train", command)
+
+
+def test_the_documentation_names_every_setting_of_a_source_and_of_the_sensor():
+    text = (DOCS / "data.md").read_text()
+    for entry in (*fields(SourceConfig), *fields(SensorConfig)):
+        assert f"`{entry.name}`" in text, entry.name
+    for kind in get_args(SourceKind):
+        assert f"`{kind}`" in text, kind

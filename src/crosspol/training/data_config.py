@@ -15,7 +15,8 @@ SourceKind = Literal["procedural", "scenes", "manifest", "sceneflow", "kitti", "
 OnBad = Literal["refuse", "skip"]
 
 # The parts of scenes and manifests where a source names no others.
-TRAINING, VALIDATION = "train", "val"
+TRAINING = "train"
+VALIDATION = ("validation", "val")
 # Recorded without polarization.
 PLAIN: tuple[SourceKind, ...] = ("sceneflow", "kitti", "middlebury", "eth3d", "booster")
 # With parts that can be told apart.
@@ -35,7 +36,7 @@ class SourceConfig:
     split: str | None = None
     """Part to train on. None: scenes "train"; a manifest "train", all of it where it names no parts; others all."""
     validation_split: str | None = None
-    """Part to validate on. None: "val" where scenes or a manifest have it."""
+    """Part to validate on. None: "validation" or "val", where scenes or a manifest have it."""
     rig_file: str | None = None
     """rig.yaml of the cameras, where a manifest lists their frames."""
     virtual_glass: bool = False
@@ -62,7 +63,7 @@ class DataConfig(ProceduralConfig):
     split: str | None = None
     """Part of them to train on; None: "train", or all of a manifest that names no parts."""
     validation_split: str | None = None
-    """Part of them to validate on; None: "val" where there is one, else procedural scenes."""
+    """Part of them to validate on; None: "validation" or "val" where there is one, else procedural scenes."""
     sources: tuple[SourceConfig, ...] = ()
     """A mixture of data sets; in a file given with --config (docs/data.md)."""
     on_bad: OnBad = "refuse"

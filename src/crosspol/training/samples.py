@@ -99,12 +99,15 @@ def held_out_samples(data: DataConfig, count: int) -> Samples:
             parts.append(held_out(data, count))
             names.append("procedural scenes")
             continue
-        part = _held_out_part(data, key, source, number)
-        if part is not None:
-            good, bad = _readable(part, count, data.on_bad == "skip", key)
-            parts.append(Subset(part, good))
-            names.append(_described(source, source.validation_split or VALIDATION))
-            skipped += bad
+        with _named(key):
+            split = _validation_split(source)
+            if split is None:
+                continue
+            part = _held_out_part(data, source, split, number)
+            good, bad = _readable(part, count, data.on_bad == "skip")
+        parts.append(Subset(part, good))
+        names.append(_described(source, split))
+        skipped += [f"{key}: {line}" for line in bad]
     if not parts:
         parts, names = [held_out(data, count)], ["procedural scenes, as the data have no part for it"]
     samples = Interleaved(parts, count)
@@ -133,12 +136,8 @@ def _training_part(
     return Augmented(resilient, change, seed=_seed(data, number, _CHANGING), repeats=outer), size
 
 
-def _held_out_part(data: DataConfig, key: str, source: SourceConfig, number: int) -> Dataset[StereoSample] | None:
-    split = source.validation_split
-    with _named(key):
-        if split is None and VALIDATION not in _splits(source):
-            return None
-        samples = _open(data, source, split or VALIDATION, number, 1)
+def _held_out_part(data: DataConfig, source: SourceConfig, split: str, number: int) -> Dataset[StereoSample]:
+    samples = _open(data, source, split, number, 1)
     if not source.virtual_glass:
         return samples
     return Augmented(samples, partial(_glazed, data=data), seed=_seed(data, number, _CHANGING))
@@ -171,6 +170,12 @@ def _training_split(source: SourceConfig) -> str | None:
     return source.split or (TRAINING if _splits(source) else None)
 
 
+def _validation_split(source: SourceConfig) -> str | None:
+    """The part of a data set that is validated on; None: it has none."""
+    named = _splits(source)
+    return source.validation_split or next((split for split in VALIDATION if split in named), None)
+
+
 def _splits(source: SourceConfig) -> set[str]:
     """The parts that a data set names."""
     path = str(source.path)
@@ -180,7 +185,7 @@ def _splits(source: SourceConfig) -> set[str]:
     return {entry.split for entry in found if entry.split is not None}
 
 
-def _readable(samples: Dataset[StereoSample], count: int, skip: bool, key: str) -> tuple[list[int], list[str]]:
+def _readable(samples: Dataset[StereoSample], count: int, skip: bool) -> tuple[list[int], list[str]]:
     """Find the first `count` samples that can be read, and say why others cannot."""
     good: list[int] = []
     bad: list[str] = []
@@ -191,12 +196,12 @@ def _readable(samples: Dataset[StereoSample], count: int, skip: bool, key: str) 
             _ = samples[index]
             good.append(index)
         except (RequestError, OSError) as error:
-            line = f"{key}: {' '.join(str(error).split())}"
+            line = " ".join(str(error).split())
             if not skip:
                 raise RequestError(line) from error
             bad.append(line)
     if not good:
-        raise RequestError(f"{key}: no sample of the part for validation can be read; the first: {bad[0]}")
+        raise RequestError(f"no sample of the part for validation can be read; the first: {bad[0]}")
     return good, bad
 
 
