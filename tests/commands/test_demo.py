@@ -15,7 +15,7 @@ from crosspol.commands.demo import DemoOptions, demo, score, shown, table
 from crosspol.data.data_check import check_data
 from crosspol.data.images import read_picture
 from crosspol.data.sample_rooms import sample_rooms
-from crosspol.data.scene_format import read_index, read_scene, write_index, write_scene
+from crosspol.data.scene_format import read_index, read_scene, scene_frames, write_index, write_scene
 from crosspol.errors import RequestError
 from crosspol.inference.predictor import packaged_weights
 
@@ -90,9 +90,9 @@ def test_scores_are_right_and_missing_regions_are_dashes():
     assert table(without_glass, scores).count(" - ") == 2
 
 
-def test_the_story_shows_what_the_network_sees(rooms):
+def test_the_story_shows_what_the_network_sees():
     scene = stored_scene("quad", (48, 64))
-    left, right, dolp = shown(scene)
+    left, right, dolp = shown(*scene_frames(scene), "quad")
     assert left.shape == right.shape == (48, 64, 3)
     s0, s1, s2 = scene.left[0]
     known = np.isfinite(dolp)

@@ -13,10 +13,13 @@ from tyro.conf import arg
 
 from crosspol import metrics
 from crosspol.commands.folders import check_output_folder, make_output_folder
+from crosspol.data.frames import Frame
 from crosspol.data.images import write_picture
 from crosspol.data.inputs import frame_inputs
+from crosspol.data.sample import Rig
 from crosspol.data.sample_rooms import sample_rooms
-from crosspol.data.scene_format import INDEX, SceneRecord, StoredScene, read_index, read_scene, scene_frames
+from crosspol.data.scene_format import INDEX, SceneRecord, read_index, read_scene, scene_frames
+from crosspol.data.sensor import SensorConfig, sense
 from crosspol.errors import RequestError
 from crosspol.inference.pictures import error_picture, story
 from crosspol.inference.predictor import Precision, StereoPredictor
@@ -25,11 +28,13 @@ Scores = dict[str, dict[str, float]]
 """Region to metric to number; NaN where the scene has no such region."""
 
 _RIGS = ("quad", "quad-left")
+# Stored light has no noise; a camera that is exposed for the scene adds it, the same every time.
+_SENSOR = SensorConfig(exposure=(1.0, 1.0))
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """Predict a rendered room with glass, with and without polarization.
+    """Predict a rendered room with glass, seen by cameras with noise, with and without polarization.
 
     Prints EPE and bad-2 against the ground truth, over all pixels, glass and background, and writes pictures; story.png
     shows everything at a glance. Rooms ship with CrossPol; --data takes any folder in the scene format:
@@ -63,7 +68,7 @@ def demo(options: DemoOptions) -> None:
     check_output_folder(options.output)
     folder = sample_rooms() if options.data is None else options.data
     scene = read_scene(folder, choose(read_index(folder), options.scene, folder))
-    frames = scene_frames(scene)
+    frames = sense(*scene_frames(scene), np.random.default_rng(0), _SENSOR)
     predictor = StereoPredictor.from_pretrained(
         options.weights, device=options.device, precision=options.precision, iters=options.iters
     )
@@ -79,7 +84,7 @@ def demo(options: DemoOptions) -> None:
     for stem, result in (("without_polarization", without), ("with_polarization", polarized)):
         picture = error_picture(result.disparity, scene.disparity)
         written.append(write_picture(options.output / f"{stem}_error.png", picture))
-    left, right, dolp = shown(scene)
+    left, right, dolp = shown(*frames, scene.rig)
     use = np.zeros_like(scene.disparity) if polarized.polarization_use is None else polarized.polarization_use
     captions = (_caption(scores[0]), _caption(scores[1]))
     predicted = (without.disparity, polarized.disparity)
@@ -108,12 +113,12 @@ def choose(records: list[SceneRecord], identity: str | None, folder: Path) -> Sc
     raise RequestError(f"--scene: found {identity}, wanted one of {some} ({' or '.join(_RIGS)} in {folder / INDEX})")
 
 
-def shown(scene: StoredScene) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+def shown(left: Frame, right: Frame, rig: Rig) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Return both pictures (H, W, 3) and the left view's DoLP (H, W), NaN where not valid, as the network sees them."""
-    inputs = frame_inputs(*scene_frames(scene), scene.rig)
-    left, right = (inputs[side].permute(1, 2, 0).numpy() for side in ("left", "right"))
+    inputs = frame_inputs(left, right, rig)
+    pictures = [inputs[side].permute(1, 2, 0).numpy() for side in ("left", "right")]
     valid = inputs["valid_left"][0].numpy() > 0
-    return left, right, np.where(valid, inputs["pol_left"][0].numpy(), np.float32(np.nan))
+    return pictures[0], pictures[1], np.where(valid, inputs["pol_left"][0].numpy(), np.float32(np.nan))
 
 
 def score(predicted: NDArray[np.float32], disparity: NDArray[np.float32], glass: NDArray[np.bool_]) -> Scores:
