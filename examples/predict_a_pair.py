@@ -5,15 +5,24 @@ from pathlib import Path
 import numpy as np
 
 import crosspol
-from crosspol.commands.demo_scene import packaged_scene, read_scene
+from crosspol.data.sample_rooms import sample_rooms
+from crosspol.data.scene_format import SceneFolder
 
-scene = read_scene(packaged_scene())  # yours: a rectified pair and a map of the degree of polarization for each view
+# Yours: a rectified pair, and a map of the degree of polarization for each view. Here: a rendered room.
+room = SceneFolder(sample_rooms(), rig="quad")[0]
+left, right, dolp_left, dolp_right, valid_left, valid_right = (
+    tensor.permute(1, 2, 0).numpy()
+    for tensor in (room.left, room.right, room.pol_left, room.pol_right, room.valid_left, room.valid_right)
+    if tensor is not None
+)
 predictor = crosspol.StereoPredictor.from_pretrained(precision="bfloat16", iters=12)
 result = predictor.predict(
-    scene.left,  # (H, W, 3) in [0, 1]
-    scene.right,
-    polarization_left=scene.polarization_left,  # (H, W) in [0, 1], NaN = not trusted
-    polarization_right=scene.polarization_right,
+    left,  # (H, W, 3) in [0, 1]
+    right,
+    polarization_left=dolp_left,  # (H, W) in [0, 1]
+    polarization_right=dolp_right,
+    valid_left=valid_left,  # (H, W), nonzero = trusted
+    valid_right=valid_right,
 )
 print(f"disparity {result.disparity.shape}, {np.percentile(result.disparity, [5, 50, 95]).round(1)} px (5, 50, 95 %)")
 if result.polarization_use is not None:

@@ -15,43 +15,22 @@ from hypothesis import strategies as st
 
 from crosspol import cli
 from crosspol.cli import main
-from crosspol.commands import demo as demo_module
 from crosspol.commands import predict as predict_module
-from crosspol.commands.demo import DemoOptions, demo, score, table
-from crosspol.commands.demo_scene import packaged_scene, read_scene, write_scene
 from crosspol.commands.info import parameters_by_part
 from crosspol.commands.pairs import find_pairs
 from crosspol.data.disparity import read_disparity
-from crosspol.data.images import read_picture, write_picture
-from crosspol.data.procedural import ProceduralConfig
+from crosspol.data.images import write_picture
 from crosspol.errors import RequestError
-from crosspol.inference.predictor import packaged_weights
 from crosspol.model import CrossPol, FusionConfig
+from tests.open_network import open_network
 
 HEIGHT, WIDTH = 40, 52
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    net = CrossPol.from_preset("blueprint")
-    with torch.no_grad():
-        net.alpha_cap.fill_(1.0)
-        for name, parameter in net.named_parameters():
-            if name.startswith("fusion") and not parameter.any():
-                parameter.normal_(0, 0.5)
-            if name == "fusion.alpha_logit":
-                parameter.fill_(3.0)
     folder = tmp_path_factory.mktemp("weights") / "random"
-    net.save_pretrained(folder)
+    open_network().save_pretrained(folder)
     return folder
 
 
@@ -515,81 +494,6 @@ def test_pairs_are_found_for_any_numbers(tmp_path_factory, numbers, form):
     digits = [[re.sub(r"\D", "", path.name) for path in (pair.left, pair.right)] for pair in pairs]
     assert all(left == right for left, right in digits)
     assert {int(left) for left, _ in digits} == numbers
-
-
-# demo
-
-
-@pytest.fixture(scope="module")
-def scene_folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("scene") / "tiny"
-    write_scene(folder, ProceduralConfig(size=(48, 64), length=4, seed=3, glass_probability=1.0), index=0)
-    return folder
-
-
-def test_demo_prints_scores_and_writes_pictures(tmp_path, weights, scene_folder, capsys):
-    demo(DemoOptions(output=tmp_path / "out", weights=str(weights), iters=2, device="cpu"), scene_folder)
-    said = lines(capsys.readouterr().out)
-    numbers = [re.split(r" {2,}", line.strip()) for line in said[2:4]]
-    assert [row[0] for row in numbers] == ["without polarization", "with polarization"]
-    assert all(len(row) == 7 for row in numbers)
-    assert numbers[0][1:] != numbers[1][1:]
-    written = {Path(line.strip()).name for line in said[said.index("wrote") + 1 :]}
-    kinds = (".pfm", ".png", ".npy", "_colour.png", "_error.png")
-    expected = {f"{stem}_polarization{kind}" for stem in ("with", "without") for kind in kinds}
-    assert written == expected | {"with_polarization_polarization_use.png", "story.png"}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == written
-    assert min(read_picture(tmp_path / "out" / "story.png").shape[:2]) > 600
-
-
-def test_scores_are_right_and_missing_regions_are_dashes(scene_folder):
-    scene = read_scene(scene_folder)
-    predicted = scene.disparity + np.where(scene.glass, np.float32(5), np.float32(1))
-    scores = score(predicted, scene)
-    assert scores["glass"] == pytest.approx({"EPE": 5, "bad-2": 100}, abs=1e-4)
-    assert scores["background"] == pytest.approx({"EPE": 1, "bad-2": 0}, abs=1e-4)
-    share = scene.glass.mean()
-    assert scores["all"] == pytest.approx({"EPE": 1 + 4 * share, "bad-2": 100 * share}, abs=1e-4)
-    without_glass = demo_module.DemoScene(**{**vars(scene), "glass": np.zeros_like(scene.glass)})
-    printed = table(score(predicted, without_glass), scores)
-    assert printed.count(" - ") == 2
-
-
-def test_a_scene_is_read_as_it_was_made(scene_folder):
-    from crosspol.data.procedural import ProceduralStereo
-
-    sample = ProceduralStereo(ProceduralConfig(size=(48, 64), length=4, seed=3, glass_probability=1.0))[0]
-    scene = read_scene(scene_folder)
-    np.testing.assert_allclose(scene.left, sample.left.permute(1, 2, 0), atol=1e-6)
-    np.testing.assert_allclose(scene.disparity, sample.disparity[0], atol=1 / 256)
-    trusted = sample.valid_right[0].numpy() > 0
-    np.testing.assert_array_equal(np.isfinite(scene.polarization_right), trusted)
-    np.testing.assert_allclose(scene.polarization_right[trusted], sample.pol_right[0].numpy()[trusted], atol=1e-5)
-    np.testing.assert_array_equal(scene.glass, sample.glass[0] > 0)
-
-
-def test_the_shipped_scene_has_glass_and_its_truth_warps_right_to_left():
-    scene = read_scene(packaged_scene())
-    assert 0.1 < scene.glass.mean() < 0.9
-    left, right = (np.diff(view.mean(axis=-1), axis=1) for view in (scene.left, scene.right))
-    rows, columns = np.indices(left.shape)
-    agreement = {}
-    for offset in (-1.0, -0.5, 0.0, 0.5, 1.0):
-        where = columns - scene.disparity[:, 1:] - offset
-        inside = (where >= 0) & (where <= left.shape[1] - 1) & ~scene.glass[:, 1:]
-        low = np.clip(np.floor(where), 0, left.shape[1] - 2).astype(int)
-        share = where - low
-        warped = (1 - share) * right[rows, low] + share * right[rows, low + 1]
-        # Edges agree whatever the exposure of the two cameras.
-        agreement[offset] = np.corrcoef(warped[inside], left[inside])[0, 1]
-    assert max(agreement, key=agreement.get) == 0.0
-    assert agreement[0.0] > 0.6
-
-
-@pytest.mark.skipif(not (packaged_weights() / "model.safetensors").exists(), reason="the weights are not trained yet")
-def test_the_shipped_weights_and_scene_go_together(tmp_path, capsys):
-    assert main(["demo", "--output", str(tmp_path / "out"), "--iters", "2", "--device", "cpu"]) == 0
-    assert (tmp_path / "out" / "story.png").exists()
 
 
 # As a process

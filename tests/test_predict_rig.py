@@ -27,6 +27,7 @@ from crosspol.inference.predictor import StereoPredictor
 from crosspol.model import CrossPol, FusionConfig
 from crosspol.model.config import PolarizationConfig
 from crosspol.polarimetry import intensity_at, mosaic
+from tests.open_network import open_network
 
 SIZE = (64, 96)
 SMALL = (32, 32)
@@ -34,17 +35,7 @@ SMALL = (32, 32)
 
 @pytest.fixture(scope="module")
 def network() -> CrossPol:
-    """Random weights whose polarization path is wide open."""
-    torch.manual_seed(0)
-    net = CrossPol.from_preset("blueprint")
-    with torch.no_grad():
-        net.alpha_cap.fill_(1.0)
-        for name, parameter in net.named_parameters():
-            if name.startswith("fusion") and not parameter.any():
-                parameter.normal_(0, 0.5)
-            if name == "fusion.alpha_logit":
-                parameter.fill_(3.0)
-    return net
+    return open_network()
 
 
 @pytest.fixture(scope="module")

@@ -612,6 +612,18 @@ def test_a_model_id_is_asked_of_the_hub(folder: Path, monkeypatch: pytest.Monkey
     assert sorted(asked) == [("someone/their-weights", name) for name in ("config.json", "model.safetensors")]
 
 
+def test_a_folder_misspelt_is_not_asked_of_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+
+    def download(*_: Any) -> str:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    with pytest.raises(MissingFileError, match="runs/frist: wanted a folder"):
+        load_network("runs/frist")
+
+
 @pytest.mark.parametrize("status", [401, 404, None])
 def test_a_hub_that_does_not_answer_gives_one_line(
     status: int | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

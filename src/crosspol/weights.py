@@ -285,8 +285,9 @@ def load_network(path_or_id: str | Path) -> CrossPol:
     folder = Path(path_or_id)
     if not folder.is_dir():
         looks_like_id = isinstance(path_or_id, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", path_or_id)
-        if not looks_like_id or folder.exists():
-            raise MissingFileError(f"{folder}: wanted a folder with config.json and model.safetensors")
+        # "runs/first" where runs/ exists is a folder misspelt; asking the hub for it could take long, and confuse.
+        if not looks_like_id or folder.exists() or folder.parent.is_dir():
+            raise MissingFileError(f"{path_or_id}: wanted a folder with config.json and model.safetensors")
         folder = _download(str(path_or_id))
     config_file, weights_file = folder / "config.json", folder / "model.safetensors"
     for file in (config_file, weights_file):

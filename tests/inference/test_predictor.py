@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.open_network import open_network
 
 from crosspol.data.disparity import read_disparity
 from crosspol.data.images import read_picture, write_picture
@@ -15,31 +16,9 @@ from crosspol.model import CrossPol, FusionConfig, PolarizationConfig
 HEIGHT, WIDTH = 40, 52
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def network(**changes) -> CrossPol:
-    """A blueprint network whose polarization has an effect, as after training."""
-    torch.manual_seed(0)
-    net = CrossPol.from_preset("blueprint", **changes)
-    with torch.no_grad():
-        for name, parameter in net.named_parameters():
-            if name.startswith("fusion") and not parameter.any():
-                parameter.normal_(0, 0.5)
-            if name == "fusion.alpha_logit":
-                parameter.fill_(3.0)
-        net.alpha_cap.fill_(1.0)
-    return net
-
-
 @pytest.fixture(scope="module")
 def predictor() -> StereoPredictor:
-    return StereoPredictor(network(), device="cpu", iters=2)
+    return StereoPredictor(open_network(), device="cpu", iters=2)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +96,7 @@ def test_crossed_intensities_reach_the_network(predictor, views):
 
 
 def test_three_polarization_channels(views):
-    predictor = StereoPredictor(network(polarization=PolarizationConfig(channels=3)), device="cpu", iters=1)
+    predictor = StereoPredictor(open_network(polarization=PolarizationConfig(channels=3)), device="cpu", iters=1)
     map_ = np.random.default_rng(1).uniform(-1, 1, (HEIGHT, WIDTH, 3)).astype(np.float32)
     result = predictor.predict(*views, polarization_left=map_)
     assert result.polarization_use.max() > 0
@@ -167,7 +146,7 @@ def test_files_arrays_and_sequences_agree(predictor, views, dolp, tmp_path):
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_lower_precision_stays_near(views, precision):
-    net = network()
+    net = open_network()
     exact = StereoPredictor(net, device="cpu", iters=2).predict(*views)
     rounded = StereoPredictor(net, device="cpu", precision=precision, iters=2).predict(*views)
     assert rounded.disparity.dtype == np.float32
@@ -229,7 +208,7 @@ def test_options_that_are_refused(predictor, options, says):
 
 
 def test_an_output_that_is_not_finite_is_an_error(views):
-    net = network()
+    net = open_network()
     with torch.no_grad():
         next(parameter for name, parameter in net.named_parameters() if name.startswith("update.head")).fill_(torch.nan)
     with pytest.raises(FloatingPointError, match="not finite at 2080 pixels"):

@@ -103,6 +103,15 @@ def test_weights_are_replaced_and_load(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), nets[1].parameters(), strict=True))
 
 
+def test_weights_may_be_read_by_whoever_may_read_the_run(tmp_path):
+    before = os.umask(0o022)
+    try:
+        write_weights(CrossPol(tiny_network()), tmp_path / "best")
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "best").iterdir()} == {0o644}
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written(tmp_path):
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)

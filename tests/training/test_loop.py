@@ -212,6 +212,13 @@ def test_the_progress_bar_tells_how_it_goes(tmp_path, capsys):
     assert "cap 0." in said
 
 
+def test_a_warmup_longer_than_the_run_is_said(tmp_path, capsys):
+    train(replace(CONFIG, num_steps=2, alpha_cap_warmup=8), tmp_path / "short")
+    assert "the cap on alpha ends at 0.29" in capsys.readouterr().err
+    train(replace(CONFIG, num_steps=2, alpha_cap_warmup=2), tmp_path / "whole")
+    assert "the cap on alpha" not in capsys.readouterr().err
+
+
 def test_ones_own_data_set_is_trained_on(tmp_path):
     train(replace(CONFIG, num_steps=3), tmp_path / "run", progress=False, samples=tiny_samples(4))
     assert len(records(tmp_path / "run")) == 3

@@ -1,4 +1,4 @@
-"""`crosspol demo`: the shipped weights on the shipped scene, measured against its ground truth."""
+"""`crosspol demo`: the shipped weights on a rendered room, measured against its ground truth."""
 
 from __future__ import annotations
 
@@ -12,28 +12,38 @@ from numpy.typing import NDArray
 from tyro.conf import arg
 
 from crosspol import metrics
-from crosspol.commands.demo_scene import DemoScene, packaged_scene, read_scene
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.data.images import write_picture
+from crosspol.data.inputs import frame_inputs
+from crosspol.data.sample_rooms import sample_rooms
+from crosspol.data.scene_format import INDEX, SceneRecord, StoredScene, read_index, read_scene, scene_frames
+from crosspol.errors import RequestError
 from crosspol.inference.pictures import error_picture, story
 from crosspol.inference.predictor import Precision, StereoPredictor
 
 Scores = dict[str, dict[str, float]]
 """Region to metric to number; NaN where the scene has no such region."""
 
+_RIGS = ("quad", "quad-left")
+
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """Predict a scene with glass that ships with CrossPol, with and without polarization.
+    """Predict a rendered room with glass, with and without polarization.
 
     Prints EPE and bad-2 against the ground truth, over all pixels, glass and background, and writes pictures; story.png
-    shows everything at a glance:
+    shows everything at a glance. Rooms ship with CrossPol; --data takes any folder in the scene format:
         crosspol demo
         crosspol demo --output somewhere --weights my-weights
+        crosspol demo --data glass-rooms --scene 1-000009-quad
     """
 
     output: Annotated[Path, arg(metavar="DIR")] = Path("demo-output")
     """Folder for the results; made if needed."""
+    data: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: the rooms that ship)")] = None
+    """Scenes, as `crosspol render` writes them."""
+    scene: Annotated[str | None, arg(metavar="ID", help_behavior_hint="(default: the first)")] = None
+    """Which of them; of a rig whose left camera measures Stokes parameters."""
     weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: those that ship)")] = None
     """Folder with config.json and model.safetensors, or a model id on the Hugging Face hub."""
     iters: int = 24
@@ -44,58 +54,72 @@ class DemoOptions:
     """auto (a GPU where there is one), cpu, cuda, cuda:1, mps."""
 
 
-def demo(options: DemoOptions, scene_folder: Path | None = None) -> None:
+def demo(options: DemoOptions) -> None:
     """Predict, print the table, write the pictures.
-
-    Args:
-        options: where to write, and how to predict.
-        scene_folder: a scene written by `demo_scene.write_scene`; None takes the one that ships.
 
     Raises:
         RequestError: something that was asked for cannot be done; nothing was written.
     """
     check_output_folder(options.output)
-    scene = read_scene(packaged_scene() if scene_folder is None else scene_folder)
+    folder = sample_rooms() if options.data is None else options.data
+    scene = read_scene(folder, choose(read_index(folder), options.scene, folder))
+    frames = scene_frames(scene)
     predictor = StereoPredictor.from_pretrained(
         options.weights, device=options.device, precision=options.precision, iters=options.iters
     )
+    predictor.check_rig(scene.rig)
     make_output_folder(options.output)
-    without = predictor.predict(scene.left, scene.right)
-    polarized = predictor.predict(
-        scene.left,
-        scene.right,
-        polarization_left=scene.polarization_left,
-        polarization_right=scene.polarization_right,
-    )
-    scores = [score(result.disparity, scene) for result in (without, polarized)]
+    without = predictor.predict_frames(*frames, "none")
+    polarized = predictor.predict_frames(*frames, scene.rig)
+    scores = [score(result.disparity, scene.disparity, scene.glass) for result in (without, polarized)]
+    print(f"{scene.identity}, {scene.disparity.shape[1]}x{scene.disparity.shape[0]} px, {scene.glass.mean():.0%} glass")
     print(table(scores[0], scores[1]))
     written = without.save(options.output, "without_polarization")
     written += polarized.save(options.output, "with_polarization")
     for stem, result in (("without_polarization", without), ("with_polarization", polarized)):
         picture = error_picture(result.disparity, scene.disparity)
         written.append(write_picture(options.output / f"{stem}_error.png", picture))
+    left, right, dolp = shown(scene)
     use = np.zeros_like(scene.disparity) if polarized.polarization_use is None else polarized.polarization_use
-    picture = story(
-        scene.left,
-        scene.right,
-        scene.polarization_left,
-        scene.disparity,
-        scene.glass,
-        without.disparity,
-        polarized.disparity,
-        use,
-        captions=(_caption(scores[0]), _caption(scores[1])),
-    )
+    captions = (_caption(scores[0]), _caption(scores[1]))
+    predicted = (without.disparity, polarized.disparity)
+    picture = story(left, right, dolp, scene.disparity, scene.glass, *predicted, use, captions=captions)
     written.append(write_picture(options.output / "story.png", picture))
     print("\nwrote")
     for path in written:
         print(f"  {path}")
 
 
-def score(predicted: NDArray[np.float32], scene: DemoScene) -> Scores:
-    """EPE (px) and bad-2 (%) of a prediction (H, W) over all pixels, glass and background."""
-    regions = {"all": np.ones_like(scene.glass), "glass": scene.glass, "background": ~scene.glass}
-    prediction, truth = (torch.from_numpy(values)[None, None] for values in (predicted, scene.disparity))
+def choose(records: list[SceneRecord], identity: str | None, folder: Path) -> SceneRecord:
+    """Return the scene that was asked for, or the first whose left camera measures Stokes parameters.
+
+    Raises:
+        RequestError: there is none.
+    """
+    polarized = [record for record in records if record.rig in _RIGS]
+    if not polarized:
+        raise RequestError(f"{folder / INDEX}: found no scene of rig {' or '.join(_RIGS)}, wanted one")
+    if identity is None:
+        return polarized[0]
+    for record in polarized:
+        if record.identity == identity:
+            return record
+    some = ", ".join(record.identity for record in polarized[:8]) + (", ..." if len(polarized) > 8 else "")
+    raise RequestError(f"--scene: found {identity}, wanted one of {some} ({' or '.join(_RIGS)} in {folder / INDEX})")
+
+
+def shown(scene: StoredScene) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return both pictures (H, W, 3) and the left view's DoLP (H, W), NaN where not valid, as the network sees them."""
+    inputs = frame_inputs(*scene_frames(scene), scene.rig)
+    left, right = (inputs[side].permute(1, 2, 0).numpy() for side in ("left", "right"))
+    valid = inputs["valid_left"][0].numpy() > 0
+    return left, right, np.where(valid, inputs["pol_left"][0].numpy(), np.float32(np.nan))
+
+
+def score(predicted: NDArray[np.float32], disparity: NDArray[np.float32], glass: NDArray[np.bool_]) -> Scores:
+    """EPE (px) and bad-2 (%) of a prediction (H, W) over all pixels, glass and background; NaN in truth = unknown."""
+    regions = {"all": np.ones_like(glass), "glass": glass, "background": ~glass}
+    prediction, truth = (torch.from_numpy(values)[None, None] for values in (predicted, disparity))
     scores: Scores = {}
     for name, region in regions.items():
         mask = torch.from_numpy(region)[None, None]

@@ -114,6 +114,8 @@ def write_weights(net: CrossPol, folder: Path) -> None:
     part.mkdir(parents=True)
     try:
         net.save_pretrained(part)
+        # safetensors keeps its files to their owner; those who may read the run may read its weights.
+        shutil.copymode(part / "config.json", part / "model.safetensors")
         folder.mkdir(exist_ok=True)
         # config.json is the same for every step of a run, so the weights can follow it in a step of their own.
         for path in sorted(part.iterdir(), key=lambda path: path.suffix == ".safetensors"):

@@ -119,6 +119,12 @@ def _train(
         _refuse_changes(config, state, output)
     training, validation = _open_samples(config, samples, validation_samples)
     run = _build(config, fabric, state, say)
+    reached = alpha_cap(config.num_steps, config.alpha_cap_start, config.alpha_cap_warmup)
+    if reached < 1:
+        say(
+            f"the cap on alpha ends at {reached:.2f} and stays with the weights: "
+            f"alpha_cap_warmup is {config.alpha_cap_warmup} steps, num_steps {config.num_steps}"
+        )
     say(f"training on {training.about}; validation on {validation.about}")
     journal = _open_output(run, output) if fabric.is_global_zero else None
     fabric.barrier()

@@ -1,0 +1,115 @@
+"""`crosspol demo`, on scenes made here and on those that ship."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.data.stored_scenes import stored_scene
+from tests.open_network import open_network
+
+from crosspol.cli import main
+from crosspol.commands.demo import DemoOptions, demo, score, shown, table
+from crosspol.data.data_check import check_data
+from crosspol.data.images import read_picture
+from crosspol.data.sample_rooms import sample_rooms
+from crosspol.data.scene_format import read_index, read_scene, write_index, write_scene
+from crosspol.errors import RequestError
+from crosspol.inference.predictor import packaged_weights
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("weights") / "random"
+    open_network().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("rooms")
+    for rig in ("crossed", "quad", "quad-left"):
+        write_scene(folder, stored_scene(rig, (48, 64)))
+    write_index(folder)
+    return folder
+
+
+@pytest.mark.parametrize("scene", [None, "quad-left-1"])
+def test_demo_prints_scores_and_writes_pictures(tmp_path, weights, rooms, capsys, scene):
+    out = tmp_path / "out"
+    demo(DemoOptions(output=out, data=rooms, scene=scene, weights=str(weights), iters=2, device="cpu"))
+    said = capsys.readouterr().out.strip("\n").split("\n")
+    assert said[0] == f"{scene or 'quad-1'}, 64x48 px, 5% glass"
+    numbers = [re.split(r" {2,}", line.strip()) for line in said[3:5]]
+    assert [row[0] for row in numbers] == ["without polarization", "with polarization"]
+    assert all(len(row) == 7 for row in numbers)
+    assert numbers[0][1:] != numbers[1][1:]
+    written = {Path(line.strip()).name for line in said[said.index("wrote") + 1 :]}
+    kinds = (".pfm", ".png", ".npy", "_colour.png", "_error.png")
+    expected = {f"{stem}_polarization{kind}" for stem in ("with", "without") for kind in kinds}
+    assert written == expected | {"with_polarization_polarization_use.png", "story.png"}
+    assert {path.name for path in out.iterdir()} == written
+    assert min(read_picture(out / "story.png").shape[:2]) > 600
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        (
+            {"scene": "crossed-1"},
+            "found crossed-1, wanted one of quad-1, quad-left-1 ",
+        ),
+        ({"data": Path("nowhere")}, "nowhere"),
+    ],
+)
+def test_demo_refuses_what_it_cannot_show(tmp_path, weights, rooms, chosen, message):
+    options = DemoOptions(**({"output": tmp_path / "out", "data": rooms, "weights": str(weights)} | chosen))
+    with pytest.raises(RequestError, match=message):
+        demo(options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_demo_needs_a_scene_of_stokes_cameras(tmp_path):
+    write_scene(tmp_path, stored_scene("crossed"))
+    write_index(tmp_path)
+    with pytest.raises(RequestError, match=r"scenes\.jsonl: found no scene of rig quad or quad-left"):
+        demo(DemoOptions(output=tmp_path / "out", data=tmp_path))
+
+
+def test_scores_are_right_and_missing_regions_are_dashes():
+    scene = stored_scene("quad", (48, 64))
+    predicted = scene.disparity + np.where(scene.glass, np.float32(5), np.float32(1))
+    scores = score(predicted, scene.disparity, scene.glass)
+    assert scores["glass"] == pytest.approx({"EPE": 5, "bad-2": 100}, abs=1e-4)
+    assert scores["background"] == pytest.approx({"EPE": 1, "bad-2": 0}, abs=1e-4)
+    share = scene.glass.sum() / np.isfinite(scene.disparity).sum()
+    assert scores["all"] == pytest.approx({"EPE": 1 + 4 * share, "bad-2": 100 * share}, abs=1e-4)
+    without_glass = score(predicted, scene.disparity, np.zeros_like(scene.glass))
+    assert table(without_glass, scores).count(" - ") == 2
+
+
+def test_the_story_shows_what_the_network_sees(rooms):
+    scene = stored_scene("quad", (48, 64))
+    left, right, dolp = shown(scene)
+    assert left.shape == right.shape == (48, 64, 3)
+    s0, s1, s2 = scene.left[0]
+    known = np.isfinite(dolp)
+    assert known.mean() > 0.5
+    np.testing.assert_allclose(dolp[known], (np.hypot(s1, s2) / s0)[known], atol=1e-4)
+
+
+def test_the_shipped_rooms_have_glass_and_their_truth_warps_right_to_left():
+    report = check_data(sample_rooms())
+    assert not report.bad
+    records = read_index(sample_rooms())
+    assert {"quad", "crossed"} <= {record.rig for record in records}
+    for record in records:
+        assert 0.01 < read_scene(sample_rooms(), record).glass.mean() < 0.9
+
+
+@pytest.mark.skipif(not (packaged_weights() / "model.safetensors").exists(), reason="the weights are not trained yet")
+def test_the_shipped_weights_and_scene_go_together(tmp_path, capsys):
+    assert main(["demo", "--output", str(tmp_path / "out"), "--iters", "2", "--device", "cpu"]) == 0
+    assert (tmp_path / "out" / "story.png").exists()
