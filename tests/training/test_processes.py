@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_samples import scene_folder
 from tiny_runs import Broken, finish, records, start_ranks, tiny_config, tiny_samples, train_quietly, weights
 
 from crosspol.training.launch import launch
@@ -109,6 +110,20 @@ def test_a_signal_to_one_process_stops_both_with_one_checkpoint(tmp_path):
     assert ended == [128 + signal.SIGTERM, 0]
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
     assert checkpoint.name == f"step-{records(tmp_path / 'run')[-1]['step']:08d}.pt"
+
+
+def test_what_one_process_cannot_read_is_named_once_by_the_first(tmp_path):
+    root = Path(scene_folder(tmp_path / "scenes", train=4, val=1))
+    # A batch has all four scenes, whichever process gets which.
+    for name in ("train1", "train3"):
+        (root / name / "disparity.png").unlink()
+    data = replace(CONFIG.data, scenes=str(root), on_bad="skip")
+    config = replace(CONFIG, data=data, batch_size=4, num_steps=2, tensorboard=False)
+    assert finish(start_ranks(2, train_quietly, config, tmp_path / "run")) == [0, 0]
+    found = records(tmp_path / "run")
+    named = [line for record in found for line in record.get("unreadable", [])]
+    assert sorted(named) == [f"{root}/{name}/disparity.png: no such file" for name in ("train1", "train3")]
+    assert max(record.get("unreadable_so_far", 0) for record in found) == 2
 
 
 COMMAND = [

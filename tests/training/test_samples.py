@@ -174,6 +174,8 @@ def test_a_manifest_is_taken_whole_where_it_names_no_parts(tmp_path):
     assert [sample.identity for sample in held_out_samples(spelled, 5).samples] == ["row2"]
     other = training_samples(replace(parted, split="test", validation_split="train"))
     assert other.samples[0].identity == "row3"
+    # What is trained on is not validated on, whatever it is called.
+    assert "procedural" in held_out_samples(replace(parted, split="val"), 5).about
     with pytest.raises(RequestError, match=r"data.manifest: .*table.csv: found no row of split 'x', wanted one of"):
         training_samples(replace(parted, split="x"))
 

@@ -172,8 +172,8 @@ def _training_split(source: SourceConfig) -> str | None:
 
 def _validation_split(source: SourceConfig) -> str | None:
     """The part of a data set that is validated on; None: it has none."""
-    named = _splits(source)
-    return source.validation_split or next((split for split in VALIDATION if split in named), None)
+    others = _splits(source) - {source.split}
+    return source.validation_split or next((split for split in VALIDATION if split in others), None)
 
 
 def _splits(source: SourceConfig) -> set[str]:
