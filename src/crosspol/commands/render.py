@@ -6,8 +6,9 @@ import multiprocessing
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -133,14 +134,20 @@ def _render(task: Task) -> bool:
         pair = render_pair(mitsuba, scene, rig, (height, width), quality, options.color == "rgb")
         parameters = {
             "series": options.seed,
+            "size": [width, height],
             "samples": quality.samples,
             "bounces": quality.bounces,
             "denoised": denoise,
             "color": options.color,
             "variant": _state["variant"].name,
-            "mitsuba": mitsuba.__version__,
+            "versions": _versions(("mitsuba", "drjit", "pyoidn") if denoise else ("mitsuba", "drjit")),
         }
         return store_pair(options.out, scene, pair, parameters)
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    """Versions of what decides a picture's bits."""
+    return {name: version(name) for name in packages}
 
 
 def _tasks(options: RenderOptions) -> list[Task]:
