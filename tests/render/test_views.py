@@ -48,7 +48,7 @@ def scene() -> Scene:
 
 @pytest.fixture(scope="module")
 def pair(mitsuba: Any, scene: Scene) -> RenderedPair:
-    return render_pair(mitsuba, scene, "quad", SIZE, Quality(samples=32, bounces=2, denoise=False))
+    return render_pair(mitsuba, scene, "quad", SIZE, Quality(samples=16, bounces=2, denoise=False))
 
 
 def warp(right: NDArray[np.float32], disparity: NDArray[np.float64], offset: float) -> NDArray[np.float32]:
