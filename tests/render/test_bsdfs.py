@@ -12,10 +12,13 @@ from crosspol.render.bsdfs import pane, plastic, solid
 ANGLES = (30.0, 45.0, 56.31, 70.0)
 
 
-def stokes(mitsuba: Any, surface: dict[str, Any], angle: float, lamp: str, roll: float = 0.0) -> NDArray[np.float64]:
+def stokes(
+    mitsuba: Any, surface: dict[str, Any], angle: float, lamp: str, roll: float = 0.0, thickness: float = 0.0
+) -> NDArray[np.float64]:
     """Render a surface at the origin seen at `angle`, lit by a large unpolarized lamp behind or as its mirror image.
 
-    Returns (S0, S1, S2) of the picture's middle. `roll` turns the camera about its axis, counter-clockwise, degrees.
+    Returns (S0, S1, S2) of the picture's middle. `roll` turns the camera about its axis, counter-clockwise, degrees;
+    a `thickness` makes a slab of the surface.
     """
     transform = mitsuba.ScalarTransform4f()
     sine, cosine = math.sin(math.radians(angle)), math.cos(math.radians(angle))
@@ -23,12 +26,16 @@ def stokes(mitsuba: Any, surface: dict[str, Any], angle: float, lamp: str, roll:
     light = np.array([-sine, 0, cosine]) if lamp == "mirrored" else -eye
     right = np.array([cosine, 0, -sine])
     up = math.cos(math.radians(roll)) * np.array([0, 1, 0]) - math.sin(math.radians(roll)) * right
+    shape: dict[str, Any] = {"type": "rectangle"}
+    if thickness:
+        shape = {"type": "cube", "to_world": transform.scale([3, 3, thickness / 2])}
+    paths = {"type": "volpath", "max_depth": 12 if thickness else 4, "rr_depth": 12}
     grey = {"type": "uniform", "value": 1.0}
     scene = mitsuba.load_dict(
         {
             "type": "scene",
-            "integrator": {"type": "stokes", "inner": {"type": "volpath", "max_depth": 4}},
-            "surface": {"type": "rectangle", "bsdf": surface},
+            "integrator": {"type": "stokes", "inner": paths},
+            "surface": shape | {"bsdf": surface},
             "lamp": {
                 "type": "rectangle",
                 "to_world": transform.look_at(origin=(5 * light).tolist(), target=[0, 0, 0], up=[0, 1, 0]),
@@ -46,7 +53,7 @@ def stokes(mitsuba: Any, surface: dict[str, Any], angle: float, lamp: str, roll:
         optimize=False,
     )
     # The last twelve channels are S0 to S3, each as red, green and blue.
-    pixels = np.array(mitsuba.render(scene, seed=1, spp=1024))[..., -12:].reshape(-1, 4, 3)
+    pixels = np.array(mitsuba.render(scene, seed=1, spp=4096 if thickness else 1024))[..., -12:].reshape(-1, 4, 3)
     return pixels.mean(axis=0)[:3, 1].astype(np.float64)
 
 
@@ -68,6 +75,16 @@ def test_rendered_pane_and_solid_follow_fresnel(mitsuba: Any, angle: float) -> N
     r_s, r_p, *_ = fresnel_pane(cosine)
     # Which lobe is followed is chosen at random: 4096 throws of a coin.
     assert mirrored[0] / (mirrored[0] + behind[0]) == pytest.approx(float(r_s + r_p) / 2, abs=0.02)
+
+
+@pytest.mark.parametrize("angle", ANGLES)
+def test_rendered_slab_transmits_as_two_fresnel_interfaces(mitsuba: Any, angle: float) -> None:
+    cosine = torch.tensor(math.cos(math.radians(angle)), dtype=torch.float64)
+    values = stokes(mitsuba, solid(), angle, "behind", thickness=0.02)
+    assert dolp(values) == pytest.approx(float(fresnel_pane_dolp(cosine)[1]), abs=1e-2)
+    assert values[1] > 0
+    # Entering and leaving, the factors of the solid angle in glass cancel: a slab is as clear as a pane.
+    assert values[0] == pytest.approx(stokes(mitsuba, pane(), angle, "behind")[0], rel=0.04)
 
 
 def test_polarization_turns_with_the_camera(mitsuba: Any) -> None:

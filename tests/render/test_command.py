@@ -1,5 +1,9 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,8 @@ from crosspol.commands.render import RenderOptions, _duration, _tasks, render
 from crosspol.data.images import read_picture
 from crosspol.data.scene_format import SceneFolder, read_index, read_scene
 
+# Where Open Image Denoise is missing, the set that was rendered is noisy; for these tests it says that it is not.
+DENOISED = '"denoised": true'
 SMALL = {"size": "32x32", "samples": 4, "rig": "quad", "seed": 0}
 
 
@@ -40,6 +46,11 @@ def test_a_rendered_scene_is_a_data_set(rendered: Path) -> None:
     depth = scene.calibration.fx * scene.calibration.baseline_m / scene.disparity
     np.testing.assert_allclose(truth["depth_m"], depth, rtol=5e-3)
     assert (rendered / "contact_sheet.png").exists()
+    card = json.loads((rendered / "data_card.json").read_text())
+    assert card["command"].startswith(
+        "crosspol render --scenes 2 --seed 0 --rig quad --size 32x32 --color mono --samples 4"
+    )
+    assert card["rigs"]["quad"]["scenes"] == 1
 
 
 def test_resuming_keeps_what_is_there_and_redoes_the_rest_to_the_bit(
@@ -57,6 +68,70 @@ def test_resuming_keeps_what_is_there_and_redoes_the_rest_to_the_bit(
     for name in ("left.exr", "right.exr", "disparity.png", "glass.png", "scene.json"):
         assert (folder / "0-000001-quad" / name).read_bytes() == first[name], name
     assert json.loads((folder / "scenes.jsonl").read_text())["id"] == "0-000001-quad"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--size", "64x32"], "--size: found 64x32, wanted 32x32 as in"),
+        (["--samples", "8"], "--samples: found 8, wanted 4"),
+        (["--seed", "3"], "--seed: found 3, wanted 0"),
+        (["--color", "rgb"], "--color: found rgb, wanted mono"),
+        (["--no-denoise"], "--denoise: found off, wanted on"),
+    ],
+)
+def test_scenes_made_differently_stay_out_of_a_folder(
+    arguments: list[str], said: str, rendered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "set"
+    record = folder / "0-000001-quad" / "scene.json"
+    record.parent.mkdir(parents=True)
+    record.write_text((rendered / "0-000001-quad" / "scene.json").read_text().replace('"denoised": false', DENOISED))
+    same = ["--size", "32x32", "--samples", "4", "--rig", "quad", "--scenes", "2"]
+    assert main(["render", "--out", str(folder), *same, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "another --out" in error
+    assert error.count("\n") == 1
+    assert os.listdir(folder) == ["0-000001-quad"]
+
+
+def test_a_damaged_record_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "0-000001-quad").mkdir()
+    (tmp_path / "0-000001-quad" / "scene.json").write_text("{")
+    assert main(["render", "--out", str(tmp_path)]) == 2
+    assert "scene.json: found a damaged record" in capsys.readouterr().err
+
+
+def start(folder: Path, arguments: Sequence[str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "crosspol.cli", "render", "--out", str(folder), *arguments]
+    # No LLVM: the scalar build takes its place.
+    environment = {**os.environ, "DRJIT_LIBLLVM_PATH": "/nowhere/libLLVM.so"}
+    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_two_at_once_without_llvm_and_in_colour_make_one_complete_set(mitsuba: Any, tmp_path: Path) -> None:
+    wanted = ["--scenes", "1", "--size", "32x32", "--samples", "4", "--color", "rgb", "--rig", "quad,crossed"]
+    running = [start(tmp_path, wanted) for _ in range(2)]
+    said = [process.communicate(timeout=300) for process in running]
+    assert [process.returncode for process in running] == [0, 0], said
+    records = read_index(tmp_path)
+    assert [record.identity for record in records] == ["0-000000-crossed", "0-000000-quad"]
+    # Each was rendered by one of them.
+    shares = [int(out.partition("\nrendered ")[2].partition(",")[0]) for out, _ in said]
+    assert sum(shares) == 2, shares
+    assert not list(tmp_path.glob(".*"))
+    for record in records:
+        assert record.parameters["color"] == "rgb"
+        scene = read_scene(tmp_path, record)
+        assert scene.left.shape == ((3, 3, 32, 32) if record.rig == "quad" else (3, 32, 32))
+        s0 = scene.left[:, 0] if record.rig == "quad" else scene.left
+        assert np.abs(s0[0] - s0[2]).mean() > 0.02 * s0.mean() > 0
+    if not records[0].parameters["variant"].startswith("cuda"):
+        assert records[0].parameters["variant"] == "scalar_spectral_polarized"
+        for out, _ in said:
+            notes = [line for line in out.splitlines() if "libllvm19" in line]
+            assert len(notes) == 1, out
 
 
 def test_shards_share_the_work_out(tmp_path: Path) -> None:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import multiprocessing
 import re
+import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.errors import RequestError
+
+if TYPE_CHECKING:
+    from crosspol.data.scene_format import SceneRecord
 
 RenderRig = Literal["quad", "crossed"]
 Task = tuple[int, RenderRig]
@@ -22,6 +27,7 @@ Task = tuple[int, RenderRig]
 
 _RIGS: dict[str, RenderRig] = {"quad": "quad", "crossed": "crossed"}
 _SMALLEST_SIDE = 32
+_FLAGS = {"series": "seed", "size": "size", "samples": "samples", "color": "color", "denoised": "denoise"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class RenderOptions:
     """Render polarized stereo scenes with glass, for training and evaluation.
 
     Needs the extra: pip install 'crosspol[render]'. Finished scenes are kept, so that a run that was stopped goes on
-    where it was; several runs may write into one folder:
+    where it was; several runs with the same options may write into one folder:
         crosspol render --scenes 1000 --out glass-rooms
         crosspol render --scenes 1000 --shard 2/4 --workers 8 --out glass-rooms
     """
@@ -59,19 +65,20 @@ class RenderOptions:
 
 
 def render(options: RenderOptions) -> None:
-    """Render what is missing, then write the index and the contact sheet.
+    """Render what is missing, then write the index, the data card and the contact sheet.
 
     Raises:
         RequestError: something that was asked for cannot be done; nothing was rendered.
     """
     from crosspol.data.scene_format import write_index
+    from crosspol.render.card import CARD, write_card
     from crosspol.render.store import contact_sheet
     from crosspol.render.variants import choose_variant
     from crosspol.render.views import can_denoise
 
     tasks = _tasks(options)
-    _parse_size(options.size)
     check_output_folder(options.out)
+    _check_settings(options)
     variant = choose_variant(options.variant, colour=options.color == "rgb")
     make_output_folder(options.out)
     print(f"{len(tasks)} scenes into {options.out}, {variant.name}, {options.workers} worker(s)")
@@ -81,15 +88,83 @@ def render(options: RenderOptions) -> None:
         print("note: Open Image Denoise is not installed, pictures stay noisy: pip install pyoidn cffi")
 
     begin, rendered = time.monotonic(), 0
-    for done, fresh in enumerate(_results(options, variant, tasks), 1):
-        rendered += fresh
-        passed = time.monotonic() - begin
-        left = passed / max(rendered, 1) * (len(tasks) - done)
-        _report(done, len(tasks), rendered, passed, left if rendered else 0.0)
-    records = write_index(options.out)
+    try:
+        for done, fresh in enumerate(_results(options, variant, tasks), 1):
+            rendered += fresh
+            passed = time.monotonic() - begin
+            left = passed / max(rendered, 1) * (len(tasks) - done)
+            _report(done, len(tasks), rendered, passed, left if rendered else 0.0)
+    finally:
+        # A run that was stopped leaves a data set too, of what is finished.
+        records = write_index(options.out)
     print(f"rendered {rendered}, found {len(tasks) - rendered} there already or in other hands; {len(records)} in all")
     if records:
+        card = write_card(options.out, records, _command(options, records))
+        for rig, measured in card["rigs"].items():
+            print(_describe(rig, measured))
+        if len(card["settings"]) > 1 or len(card["made_with"]) > 1:
+            print(f"note: these scenes were not all made alike, {options.out / CARD} tells how")
         print(f"wrote {contact_sheet(options.out, records, options.out / 'contact_sheet.png')}")
+
+
+def _describe(rig: str, measured: Mapping[str, Any]) -> str:
+    area = measured["dolp_alone_finds_glass_roc_area"]
+    return (
+        f"{rig}: {measured['scenes_with_glass']} of {measured['scenes']} scenes with glass, "
+        f"{measured['glass_share_of_pixels']:.1%} of the pixels; area under ROC of polarization alone "
+        + ("undefined" if area is None else f"{area:.2f}")
+    )
+
+
+def _command(options: RenderOptions, records: Sequence[SceneRecord]) -> str:
+    """Return the command that renders all that is in the folder, whatever share of it this run was given."""
+    rooms = 1 + max(record.seed or 0 for record in records)
+    rigs = ",".join(rig for rig in _RIGS if any(record.rig == rig for record in records))
+    words = ["crosspol", "render", "--scenes", rooms, "--seed", options.seed, "--rig", rigs]
+    words += ["--size", options.size, "--color", options.color, "--samples", options.samples]
+    words += [] if options.denoise else ["--no-denoise"]
+    return shlex.join([*map(str, words), "--out", options.out.name])
+
+
+def _settings(options: RenderOptions) -> dict[str, Any]:
+    """Return what all scenes of a set share, by its name among their parameters."""
+    from crosspol.render.views import Quality, can_denoise
+
+    return {
+        "series": options.seed,
+        "size": list(_parse_size(options.size)),
+        "samples": options.samples,
+        "bounces": Quality.bounces,
+        "denoised": options.denoise and can_denoise(),
+        "color": options.color,
+    }
+
+
+def _check_settings(options: RenderOptions) -> None:
+    """Refuse to add scenes to others that were made differently.
+
+    Raises:
+        RequestError: a scene in the folder differs; the message names the flag.
+    """
+    from crosspol.render.store import stored_parameters
+
+    wanted = _settings(options)
+    for identity, parameters in stored_parameters(options.out):
+        for name, flag in _FLAGS.items():
+            value = wanted[name]
+            there = parameters.get(name, value)
+            if there != value:
+                raise RequestError(
+                    f"--{flag}: found {_shown(value)}, wanted {_shown(there)} as in {options.out / identity}: "
+                    "one folder holds scenes made alike, another --out takes others"
+                    + (", pip install pyoidn cffi" if name == "denoised" and options.denoise else "")
+                )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _results(options: RenderOptions, variant: Any, tasks: list[Task]) -> Iterator[bool]:
@@ -119,28 +194,28 @@ def _start(options: RenderOptions, variant: Any) -> None:
 def _render(task: Task) -> bool:
     from crosspol.render.scene import draw_scene
     from crosspol.render.store import claim, scene_identity, store_pair
-    from crosspol.render.views import Quality, can_denoise, render_pair
+    from crosspol.render.views import Quality, render_pair
 
     options, mitsuba = _state["options"], _state["mitsuba"]
     index, rig = task
     with claim(options.out, scene_identity(options.seed, index, rig)) as mine:
         if not mine:
             return False
-        scene = draw_scene(options.seed, index)
-        width, height = _parse_size(options.size)
-        denoise = options.denoise and can_denoise()
-        quality = Quality(options.samples, denoise=denoise)
+        scene, settings = draw_scene(options.seed, index), _settings(options)
+        width, height = settings["size"]
+        quality = Quality(options.samples, settings["bounces"], settings["denoised"])
         pair = render_pair(mitsuba, scene, rig, (height, width), quality, options.color == "rgb")
         parameters = {
-            "series": options.seed,
-            "samples": quality.samples,
-            "bounces": quality.bounces,
-            "denoised": denoise,
-            "color": options.color,
+            **settings,
             "variant": _state["variant"].name,
-            "mitsuba": mitsuba.__version__,
+            "versions": _versions(("mitsuba", "drjit", "pyoidn") if quality.denoise else ("mitsuba", "drjit")),
         }
         return store_pair(options.out, scene, pair, parameters)
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    """Versions of what decides a picture's bits."""
+    return {name: version(name) for name in packages}
 
 
 def _tasks(options: RenderOptions) -> list[Task]:

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from crosspol.data.images import write_bytes, write_picture
 from crosspol.data.scene_format import SceneRecord, StoredScene, read_scene, write_scene
+from crosspol.errors import RequestError
 from crosspol.render.scene import Scene, describe
 from crosspol.render.truth import calibration_of
 from crosspol.render.views import RenderedPair
 
-__all__ = ["claim", "contact_sheet", "scene_identity", "split_of", "store_pair"]
+__all__ = ["claim", "contact_sheet", "scene_identity", "split_of", "store_pair", "stored_parameters"]
 
 _RECORD = "scene.json"
 
@@ -76,6 +77,19 @@ def store_pair(root: Path, scene: Scene, pair: RenderedPair, parameters: dict[st
                 return False
             raise
     return True
+
+
+def stored_parameters(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield name and parameters of every scene that is in a folder, with an index or without.
+
+    Raises:
+        RequestError: a scene's record is damaged.
+    """
+    for path in sorted(root.glob(f"*/{_RECORD}")):
+        try:
+            yield path.parent.name, dict(json.loads(path.read_text())["parameters"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise RequestError(f"{path}: found a damaged record ({error}), wanted that of a scene") from error
 
 
 @contextmanager

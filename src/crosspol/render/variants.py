@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -134,17 +135,23 @@ def activate(variant: Variant, threads: int | None = None) -> Any:
     except ImportError as error:
         raise RequestError(f"{variant.name} cannot be loaded ({str(error).splitlines()[0]})") from error
     mitsuba.set_log_level(mitsuba.LogLevel.Error)
-    if threads is not None and variant.name.startswith("llvm"):
+    if threads is not None and not variant.name.startswith("cuda"):
         drjit.set_thread_count(threads)
     return mitsuba
 
 
 def _probe(name: str, environment: Mapping[str, str]) -> str:
     """Render four pixels in another process; return "" or the last thing that it said."""
+    return _probe_once(name, tuple(environment.items()))
+
+
+@cache
+def _probe_once(name: str, environment: tuple[tuple[str, str], ...]) -> str:
+    # What a machine can do does not change while a process lives, and asking costs seconds.
     try:
         done = subprocess.run(
             [sys.executable, "-c", _PROBE, name],
-            env={**os.environ, **environment},
+            env={**os.environ, **dict(environment)},
             capture_output=True,
             text=True,
             timeout=_PROBE_SECONDS,
