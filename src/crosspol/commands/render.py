@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import re
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -175,7 +176,7 @@ def _results(options: RenderOptions, variant: Any, tasks: list[Task]) -> Iterato
         return
     # A fresh interpreter each: Mitsuba's threads and variant do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with context.Pool(min(options.workers, len(tasks)), _start, (options, variant)) as pool:
+    with context.Pool(min(options.workers, len(tasks)), _start_worker, (options, variant)) as pool:
         yield from pool.imap_unordered(_render, tasks)
 
 
@@ -189,6 +190,12 @@ def _start(options: RenderOptions, variant: Any) -> None:
 
     _state.update(options=options, variant=variant, mitsuba=activate(variant, threads=1))
     register_bsdfs(_state["mitsuba"])
+
+
+def _start_worker(options: RenderOptions, variant: Any) -> None:
+    # Ctrl-C reaches every process of a terminal; the first one ends the others, without a traceback each.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _start(options, variant)
 
 
 def _render(task: Task) -> bool:
