@@ -275,6 +275,49 @@ def run_config(root: Path, **changes):
     return tiny_config(data=replace(mixed(root), size=(32, 64), **changes), validate_samples=2, num_steps=4)
 
 
+def test_what_one_source_trains_on_no_other_validates_on(tmp_path):
+    root = scene_folder(tmp_path)
+    (tmp_path / "link").symlink_to(root)
+    first, second = SourceConfig("scenes", root), SourceConfig("scenes", str(tmp_path / "link"), split="val")
+    chosen = held_out_samples(replace(SMALL, sources=(first, second)), 4)
+    assert "procedural scenes, as the data have no part for it" in chosen.about
+    asked = replace(SMALL, sources=(replace(first, validation_split="val"), second))
+    with pytest.raises(
+        RequestError, match=r"sources\.0: .*'val' .*, which data\.sources\.1 trains on"
+    ):
+        held_out_samples(asked, 4)
+
+
+def test_a_validation_part_of_another_rig_is_none(tmp_path):
+    for number, rig in enumerate(("quad", "quad", "crossed")):
+        split = "val" if rig == "crossed" else "train"
+        write_scene(tmp_path, stored_scene(rig, identity=f"{number}-{rig}", split=split))
+    write_index(tmp_path)
+    data = replace(SMALL, scenes=str(tmp_path))
+    assert "procedural scenes, as the data have no part for it" in held_out_samples(data, 4).about
+    assert "(2 samples" in training_samples(data).about
+
+
+def test_virtual_glass_is_refused_for_scenes_with_polarization(tmp_path):
+    source = SourceConfig("scenes", scene_folder(tmp_path), virtual_glass=True)
+    with pytest.raises(RequestError, match=r"data\.sources\.0: .*found scenes of rig quad, wanted pairs without"):
+        training_samples(replace(SMALL, sources=(source,)))
+
+
+def test_a_run_whose_data_changed_asks_before_it_goes_on(tmp_path):
+    root = Path(scene_folder(tmp_path / "scenes"))
+    config = tiny_config(data=replace(SMALL, scenes=str(root)), num_steps=2)
+    train(config, tmp_path / "run", progress=False)
+    longer = replace(config, num_steps=4)
+    index = root / "scenes.jsonl"
+    whole = index.read_text()
+    index.write_text("".join(line for line in whole.splitlines(keepends=True) if '"train1"' not in line))
+    with pytest.raises(RequestError, match=r"data\.scenes: 3 samples .* before, 2 samples .* now.*--allow-changes"):
+        train(config, tmp_path / "run", progress=False)
+    train(longer, tmp_path / "run", allow_changes=True, progress=False)
+    assert records(tmp_path / "run")[-1]["step"] == 4
+
+
 def test_a_run_on_a_mixture_resumes_exactly(tmp_path, capsys):
     config = run_config(tmp_path)
     train(config, tmp_path / "whole")

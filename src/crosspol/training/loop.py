@@ -9,7 +9,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -118,6 +118,8 @@ def _train(
     if state is not None and not allow_changes:
         _refuse_changes(config, state, output)
     training, validation = _open_samples(config, samples, validation_samples)
+    if state is not None and not allow_changes:
+        _refuse(output, _changed_contents(state.get("contents", {}), training.contents))
     run = _build(config, fabric, state, say)
     reached = alpha_cap(config.num_steps, config.alpha_cap_start, config.alpha_cap_warmup)
     if reached < 1:
@@ -155,7 +157,8 @@ def _open_samples(
         training = training_samples(config.data)
     else:
         count: int = len(samples)  # type: ignore[arg-type]
-        training = Samples(samples, shuffled(count, config.data.seed), f"{count} samples")
+        held = {"samples": f"{count} samples"}
+        training = Samples(samples, shuffled(count, config.data.seed), f"{count} samples", held)
     if validation_samples is None:
         return training, held_out_samples(config.data, config.validate_samples)
     first = Interleaved([validation_samples], config.validate_samples)
@@ -241,12 +244,12 @@ def _loop(
                     _draw(run, scene, output, journal)
             if due or run.step % config.log_every == 0 or "skipped" in record or signal_number:
                 unreadable = skipped.read(run)
-                for line in unreadable.get("unreadable", ()):
-                    (_say if journal is not None and progress else _silent)(f"skipped {line}")
+                for line in unreadable.get("unreadable", ()) if not bar.disable else ():
+                    bar.write(f"skipped {line}", file=sys.stderr)
                 if journal is not None:
                     journal.write({"step": run.step, **record, **clock.read(), **unreadable})
             if run.step % config.checkpoint_every == 0 or last or signal_number:
-                _checkpoint(run, output, journal)
+                _checkpoint(run, output, journal, training.contents)
             if signal_number and not last:
                 raise Interrupted(signal_number, run.step, run.fabric.is_global_zero)
 
@@ -289,7 +292,7 @@ def _draw(run: Run, scene: StereoSample, output: Path, journal: Journal) -> None
     journal.picture("panel", picture, run.step)
 
 
-def _checkpoint(run: Run, output: Path, journal: Journal | None) -> None:
+def _checkpoint(run: Run, output: Path, journal: Journal | None, contents: Mapping[str, str]) -> None:
     """Write a checkpoint; every process gives its random state, the first one writes."""
     states: list[Any] = [checkpoints.random_states()]
     if run.fabric.world_size > 1:
@@ -305,6 +308,7 @@ def _checkpoint(run: Run, output: Path, journal: Journal | None) -> None:
             **{name: getattr(run, name) for name in ("step", "position", "skipped", "skipped_in_a_row", "best")},
             "random": states,
             "config": asdict(run.config),
+            "contents": dict(contents),
         }
         checkpoints.write_checkpoint(output / CHECKPOINTS, run.step, state, run.config.keep_checkpoints)
     run.fabric.barrier()
@@ -347,6 +351,15 @@ def _refuse_changes(config: TrainConfig, state: dict[str, Any], output: Path) ->
         changed = differences(merge(TrainConfig(), state["config"]), config)
     except ValueError as error:
         changed = [str(error)]
+    _refuse(output, changed)
+
+
+def _changed_contents(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Name the data sets that no longer hold what the run was started with; older checkpoints do not say."""
+    return [f"{key}: {before[key]} before, {now[key]} now" for key in now if before.get(key, now[key]) != now[key]]
+
+
+def _refuse(output: Path, changed: list[str]) -> None:
     if changed:
         raise RequestError(
             f"{output}: the run there was started otherwise ({'; '.join(changed)}); --allow-changes goes on with what "

@@ -5,11 +5,13 @@ Every sample is a function of the configuration and its place in the stream, whi
 
 from __future__ import annotations
 
+import hashlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +24,7 @@ from crosspol.data.manifest import Manifest, read_manifest
 from crosspol.data.mixture import Interleaved, Mixture
 from crosspol.data.procedural import ProceduralStereo
 from crosspol.data.sample import StereoSample
-from crosspol.data.scene_format import SceneFolder, read_index
+from crosspol.data.scene_format import SceneFolder
 from crosspol.data.sensor import sense
 from crosspol.data.transforms import AugmentConfig, Augmented, augment
 from crosspol.data.virtual_glass import glaze
@@ -45,11 +47,15 @@ _FOLDERS: dict[str, Callable[[str], PlainPairs]] = {
 
 
 class Samples(NamedTuple):
-    """Samples, the order in which a run takes them, and a line about what they are."""
+    """Samples, the order in which a run takes them, and a line about what they are.
+
+    contents: what each finite data set holds, by the setting that names it; the same only if its samples are.
+    """
 
     samples: Dataset[StereoSample]
     order: Callable[[int], int]
     about: str
+    contents: Mapping[str, str] = {}
 
 
 def training_samples(data: DataConfig) -> Samples:
@@ -64,22 +70,23 @@ def training_samples(data: DataConfig) -> Samples:
     sources = list(data.named_sources())
     if [source.kind for _, source in sources] == ["procedural"]:
         return Samples(ProceduralStereo(replace(data, length=sys.maxsize)), endless, "procedural scenes")
-    parts, sizes, lines = [], [], []
+    parts, lines, held = [], [], {}
     total = sum(source.weight for _, source in sources)
     for number, (key, source) in enumerate(sources):
         with _named(key):
             split = _training_split(source)
-            part, size = _training_part(data, source, split, number)
+            part, names = _training_part(data, source, split, number)
         parts.append(part)
-        sizes.append(size)
-        count = "endless" if source.kind == "procedural" else f"{size} samples"
+        if names is not None:
+            held[key] = contents(names)
+        count = "endless" if names is None else f"{len(names)} samples"
         lines.append(f"{_described(source, split)} ({count}, {100 * source.weight / total:.3g} %)")
     about = "; ".join(lines)
-    if len(parts) == 1:
-        return Samples(parts[0], epochs(sizes[0], data.seed), about)
+    if names is not None and len(parts) == 1:
+        return Samples(parts[0], epochs(len(names), data.seed), about, held)
     weights = [source.weight for _, source in sources]
     mixture = Mixture(parts, weights, length=sys.maxsize, seed=_seed(data, 0, _MIXING))
-    return Samples(mixture, endless, about)
+    return Samples(mixture, endless, about, held)
 
 
 def held_out_samples(data: DataConfig, count: int) -> Samples:
@@ -94,13 +101,14 @@ def held_out_samples(data: DataConfig, count: int) -> Samples:
     parts: list[Dataset[StereoSample]] = []
     names: list[str] = []
     skipped: list[str] = []
+    trained = _trained_parts(data)
     for number, (key, source) in enumerate(data.named_sources()):
         if source.kind == "procedural":
             parts.append(held_out(data, count))
             names.append("procedural scenes")
             continue
         with _named(key):
-            split = _validation_split(source)
+            split = _validation_split(data, source, trained)
             if split is None:
                 continue
             part = _held_out_part(data, source, split, number)
@@ -121,19 +129,32 @@ def epochs(length: int, seed: int) -> Callable[[int], int]:
     return lambda position: position - position % length + order(position)
 
 
+def contents(names: Iterable[str]) -> str:
+    """Describe a data set so that two descriptions are the same only if the samples' names and their order are."""
+    names = list(names)
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
+    return f"{len(names)} samples (names {digest[:12]})"
+
+
 def _training_part(
     data: DataConfig, source: SourceConfig, split: str | None, number: int
-) -> tuple[Dataset[StereoSample], int]:
-    """Return an endless data set, and how many samples it has before it repeats."""
+) -> tuple[Dataset[StereoSample], list[str] | None]:
+    """Return an endless data set, and the names of its samples; None: it never repeats."""
     if source.kind == "procedural":
-        return Augmented(ProceduralStereo(replace(data, length=_REPEATS)), _alike), _REPEATS
+        return Augmented(ProceduralStereo(replace(data, length=_REPEATS)), _alike), None
     samples = _open(data, source, split, number, _REPEATS)
     # Scenes repeat themselves, so that every time has noise of its own.
-    inner, outer = (_REPEATS, 1) if isinstance(samples, SceneFolder) else (1, _REPEATS)
-    size = len(samples) // inner  # type: ignore[arg-type]
+    outer = 1 if isinstance(samples, SceneFolder) else _REPEATS
     change = partial(_changed, data=data, glass=source.virtual_glass)
     resilient = Resilient(samples, skip=data.on_bad == "skip")
-    return Augmented(resilient, change, seed=_seed(data, number, _CHANGING), repeats=outer), size
+    endless_part = Augmented(resilient, change, seed=_seed(data, number, _CHANGING), repeats=outer)
+    return endless_part, _names(samples)
+
+
+def _names(samples: SceneFolder | Manifest | PlainPairs) -> list[str]:
+    if isinstance(samples, SceneFolder):
+        return [record.identity for record in samples.records]
+    return [entry.identity for entry in (samples.rows if isinstance(samples, Manifest) else samples.pairs)]
 
 
 def _held_out_part(data: DataConfig, source: SourceConfig, split: str, number: int) -> Dataset[StereoSample]:
@@ -145,16 +166,23 @@ def _held_out_part(data: DataConfig, source: SourceConfig, split: str, number: i
 
 def _open(
     data: DataConfig, source: SourceConfig, split: str | None, number: int, repeats: int
-) -> Dataset[StereoSample]:
+) -> SceneFolder | Manifest | PlainPairs:
     """Open a part of a data set on a disk, as it is; what a sensor has to see repeats."""
     path = str(source.path)
     rig = "none" if source.virtual_glass else data.rig
     if source.kind == "scenes":
         camera = partial(sense, config=data.sensor) if source.sensor else None
         seed = _seed(data, number, _SEEING)
-        return SceneFolder(
+        folder = SceneFolder(
             path, split=split, rig=rig, pol_channels=data.pol_channels, camera=camera, seed=seed, repeats=repeats
         )
+        polarized = sorted({record.rig for record in folder.records} - {"none"})
+        if source.virtual_glass and polarized:
+            raise RequestError(
+                f"{path}: found scenes of rig {', '.join(polarized)}, wanted pairs without polarization for "
+                "virtual_glass"
+            )
+        return folder
     if source.kind == "manifest":
         manifest = Manifest(path, split=split, rig=source.rig_file, pol_channels=data.pol_channels)
         if manifest.rig != rig:
@@ -167,22 +195,53 @@ def _open(
 
 def _training_split(source: SourceConfig) -> str | None:
     """The part of a data set that is trained on; None: all."""
-    return source.split or (TRAINING if _splits(source) else None)
+    if source.split is not None:
+        return source.split
+    # A scene is always of some part.
+    return TRAINING if source.kind == "scenes" or (source.kind == "manifest" and _manifest_splits(source)) else None
 
 
-def _validation_split(source: SourceConfig) -> str | None:
-    """The part of a data set that is validated on; None: it has none."""
-    others = _splits(source) - {source.split}
-    return source.validation_split or next((split for split in VALIDATION if split in others), None)
+def _trained_parts(data: DataConfig) -> dict[tuple[Path, str | None], str]:
+    """Every part that the run trains on, with the setting that names it."""
+    parts = {}
+    for key, source in data.named_sources():
+        if source.path is not None:
+            with _named(key):
+                parts[Path(source.path).resolve(), _training_split(source)] = key
+    return parts
 
 
-def _splits(source: SourceConfig) -> set[str]:
-    """The parts that a data set names."""
-    path = str(source.path)
-    if source.kind not in ("scenes", "manifest"):
-        return set()
-    found = read_index(path) if source.kind == "scenes" else read_manifest(path)
-    return {entry.split for entry in found if entry.split is not None}
+def _validation_split(
+    data: DataConfig, source: SourceConfig, trained: Mapping[tuple[Path, str | None], str]
+) -> str | None:
+    """The part of a data set that is validated on; None: it has none that no source trains on.
+
+    Raises:
+        RequestError: the one that was asked for is trained on.
+    """
+    path = Path(str(source.path)).resolve()
+    if source.validation_split is not None:
+        for part in (source.validation_split, None):
+            if (path, part) in trained:
+                raise RequestError(
+                    f"{source.path}: found part {source.validation_split!r} for validation, which "
+                    f"{trained[path, part]} trains on; wanted another part"
+                )
+        return source.validation_split
+    free = {split for split in _splits(data, source) if (path, split) not in trained}
+    return next((split for split in VALIDATION if split in free and (path, None) not in trained), None)
+
+
+def _splits(data: DataConfig, source: SourceConfig) -> set[str]:
+    """The parts that a data set names, of what the run's rig can use."""
+    if source.kind == "scenes":
+        rig = "none" if source.virtual_glass else data.rig
+        return {record.split for record in SceneFolder(str(source.path), rig=rig).records}
+    return _manifest_splits(source) if source.kind == "manifest" else set()
+
+
+def _manifest_splits(source: SourceConfig) -> set[str]:
+    return {row.split for row in read_manifest(str(source.path)) if row.split is not None}
 
 
 def _readable(samples: Dataset[StereoSample], count: int, skip: bool) -> tuple[list[int], list[str]]:

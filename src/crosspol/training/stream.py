@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from crosspol.data.sample import StereoBatch, StereoSample, stack
+from crosspol.errors import RequestError
 from crosspol.training.errors import TrainingError
 
 
@@ -188,4 +189,6 @@ def _next(loaded: Iterator[StereoBatch | SampleFailure]) -> StereoBatch:
 
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
+    if isinstance(error, RequestError):
+        return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
