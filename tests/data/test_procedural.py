@@ -178,6 +178,23 @@ def test_crossed_pair_is_one_scene_behind_two_polarizers() -> None:
     assert 0.02 < np.mean(signs) < 0.6
 
 
+def test_intensities_of_a_crossed_pair_are_trusted_where_they_are_neither_dark_nor_clipped() -> None:
+    dataset = ProceduralStereo(dataclasses.replace(SMALL, rig="crossed", length=40))
+    clipped, dark = 0, 0
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        for light, valid in (
+            (sample.intensity_left, sample.valid_left),
+            (sample.intensity_right, sample.valid_right),
+        ):
+            assert light is not None
+            assert valid is not None
+            assert torch.equal(valid > 0, (light > 0.01) & (light < 0.99))
+            clipped, dark = clipped + int((light == 1).sum()), dark + int((light == 0).sum())
+    assert clipped > 0
+    assert dark > 0
+
+
 def test_polarization_alone_hints_at_glass_but_does_not_find_it() -> None:
     dataset = ProceduralStereo(ProceduralConfig(size=(72, 96), length=80))
     dolp, glass = [], []

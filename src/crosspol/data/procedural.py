@@ -30,6 +30,8 @@ _SMALLEST_SIDE = 32
 # Of the sensor's own white, 0.6, the mean of the angles is then above 0.0083; a `data.rig.Camera` has 0.01.
 _DARKEST = 0.01
 _BRIGHTEST_ANGLE = 0.6
+# The intensities of a crossed pair are trusted between `_DARKEST` and this, in units of white, as a `Camera`'s.
+_SATURATED = 0.99
 # Blur of a smaller standard deviation (px) than this does not show.
 _SHARP = 0.2
 
@@ -166,6 +168,7 @@ def _photograph(rng: Generator, left: View, right: View, config: ProceduralConfi
             rgb = rgb * polarizer
             mono = np.float32(base) * rgb.mean(axis=0)[None]
             light = np.clip(_sensed(rng, mono, camera), 0, 1)
+            valid = ((light > _DARKEST) & (light < _SATURATED)).astype(np.float32)
         picture = _picture(rng, rgb, camera)
         if config.rig == "quad" or (config.rig == "quad-left" and view is left):
             light, valid = _stokes(rng, view, base, camera)
