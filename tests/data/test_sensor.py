@@ -50,7 +50,7 @@ def test_a_perfect_sensor_changes_nothing_but_what_it_clips(rig, colours):
     frames = scene_frames(stored_scene(rig, colours=colours))
     for before, after in zip(frames, sense(*frames, generator(), PERFECT), strict=True):
         if before.stokes is None:
-            torch.testing.assert_close(after.intensity, before.intensity, atol=STEP, rtol=0)
+            torch.testing.assert_close(after.intensity, before.picture, atol=STEP, rtol=0)
             assert torch.equal(after.valid, before.valid)
         else:
             trusted = before.valid[0] > 0
@@ -145,13 +145,30 @@ def test_what_is_saturated_is_not_valid(mosaic):
     assert darker.valid[:, 20:30, 30:45].all()
 
 
-def test_what_a_perfect_camera_would_clip_stays_invalid_however_short_the_exposure():
+@pytest.mark.parametrize("rig", ["quad-left", "crossed", "none"])
+def test_a_short_exposure_measures_highlights_of_plain_cameras_as_well(rig):
+    right = stored_scene(rig).right.copy()
+    right[:, 4:8, 4:8] = 6
+    frames = scene_frames(stored_scene(rig, right=right))
+    light = frames[1].intensity[:, 4:8, 4:8]
+    assert float(light.min()) > 2
+    assert not frames[1].valid[:, 4:8, 4:8].any()
+    short = sense(*frames, generator(), replace(PERFECT, exposure=(0.3, 0.3)))[1]
+    torch.testing.assert_close(short.intensity[:, 4:8, 4:8], 0.3 * light, atol=STEP, rtol=0)
+    assert short.valid[:, 4:8, 4:8].all()
+    long = sense(*frames, generator(), PERFECT)[1]
+    assert not long.valid[:, 4:8, 4:8].any()
+    assert (long.intensity[:, 4:8, 4:8] == 1).all()
+
+
+def test_without_a_sensor_light_is_clipped_at_white(tmp_path):
     left = stored_scene("crossed").left.copy()
-    left[:, 4:8, 4:8] *= 20
-    frames = scene_frames(stored_scene("crossed", left=left))
-    after, _ = sense(*frames, generator(), replace(PERFECT, exposure=(0.3, 0.3)))
-    assert not after.valid[:, 4:8, 4:8].any()
-    assert after.valid.mean() > 0.9
+    left[:, 4:8, 4:8] = 6
+    write_scene(tmp_path, stored_scene("crossed", left=left))
+    write_index(tmp_path)
+    sample = SceneFolder(tmp_path)[0]
+    assert (sample.intensity_left[:, 4:8, 4:8] == 1).all()
+    assert not sample.valid_left[:, 4:8, 4:8].any()
 
 
 def test_a_mono_sensor_sees_the_mean_of_the_colours():

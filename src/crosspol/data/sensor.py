@@ -90,8 +90,8 @@ def sense(left: Frame, right: Frame, rng: np.random.Generator, config: SensorCon
         config: the sensor.
 
     Returns:
-        Frames on the same scale of light, exposed by the drawn factor, clipped, noisy and in steps. Where a sample is
-        saturated, or a perfect camera would clip an intensity, they are not valid.
+        Frames on the same scale of light, exposed by the drawn factor, clipped, noisy and in steps. Where this sensor
+        is saturated or sees nothing, they are not valid; what a perfect camera would clip may well be.
     """
     sensor = _Sensor(
         _drawn(rng, config.exposure),
@@ -108,8 +108,7 @@ def _photographed(frame: Frame, rng: np.random.Generator, config: SensorConfig, 
     camera = Camera(black_level=float(black), white_level=float(top))
     if frame.stokes is None:
         assert frame.intensity is not None  # a frame has one of the two
-        seen = frame_of(_recorded(frame.intensity, replace(camera, holds="picture"), rng, sensor))
-        return Frame(None, seen.intensity, seen.valid * frame.valid)
+        return frame_of(_recorded(frame.intensity, replace(camera, holds="picture"), rng, sensor))
     stokes = frame.stokes
     if config.bayer is None:
         stokes = stokes.mean(dim=0, keepdim=True)
