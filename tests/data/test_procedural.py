@@ -243,7 +243,9 @@ def test_without_differences_and_noise_the_cameras_agree(clean: list[StereoSampl
         ({"layers": (5, 2)}, "layers must be (fewest, most), got (5, 2)"),
         ({"glass_probability": 1.5}, "glass_probability must be in [0, 1], got 1.5"),
         ({"pol_channels": 2}, "pol_channels must be 1 or 3, got 2"),
-        ({"noise": -0.1}, "camera_difference and noise must be at least 0, got 1.0 and -0.1"),
+        ({"noise": -0.1}, "camera_difference and noise must be in [0, 10], got 1.0 and -0.1"),
+        ({"camera_difference": float("nan")}, "camera_difference and noise must be in [0, 10], got nan and 1.0"),
+        ({"noise": float("inf")}, "camera_difference and noise must be in [0, 10], got 1.0 and inf"),
     ],
 )
 def test_wrong_configurations_are_refused(change: dict[str, Any], message: str) -> None:

@@ -217,8 +217,22 @@ def test_scenes_are_seen_by_the_sensor_the_same_way_every_time(tmp_path, rig):
         ({"extinction_ratio": (0.5, 1.0)}, "extinction_ratio must be at least 1"),
         ({"black_level": 0.5}, "black_level must be in"),
         ({"bits": 17}, "bits must be in"),
+        ({"exposure": (1.0, math.inf)}, r"exposure must be .* both in \(0, 1e\+06\], got \(1.0, inf\)"),
+        ({"exposure": (1.0, math.nan)}, "exposure must be"),
+        ({"full_well": (math.inf, math.inf)}, "full_well must be"),
+        ({"full_well": (1e30, 1e30)}, r"full_well must be .* both in \(0, 1e\+15\]"),
+        ({"read_noise": (1.0, math.inf)}, "read_noise must be .* both at least 0 and at most"),
+        ({"read_noise": (math.nan, math.nan)}, "read_noise must be"),
+        ({"extinction_ratio": (150.0, math.nan)}, "extinction_ratio must be"),
+        ({"extinction_ratio": (150.0, math.inf)}, "extinction_ratio must be .* infinite throughout"),
+        ({"black_level": math.nan}, "black_level must be in"),
     ],
 )
 def test_sensors_that_cannot_be(changes, says):
     with pytest.raises(ValueError, match=says):
         SensorConfig(**changes)
+
+
+def test_the_brightest_sensors_that_can_be_count_light():
+    config = replace(PERFECT, exposure=(1e6, 1e6), full_well=(1e15, 1e15), read_noise=(1e15, 1e15))
+    assert seen(polarized(0.4, 0.3, 0.0), config).stokes.isfinite().all()

@@ -23,7 +23,8 @@ from crosspol.polarimetry import mosaic
 __all__ = ["SensorConfig", "sense"]
 
 Range = tuple[float, float]
-_SIDE_RANGES = ("exposure", "full_well", "extinction_ratio")
+_LARGEST = {"exposure": 1e6, "full_well": 1e15, "read_noise": 1e15, "extinction_ratio": math.inf}
+"""Of the ranges; what NumPy's Poisson numbers can count ends not far above."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,17 @@ class SensorConfig:
     """Colours of a colour mosaic, for scenes in colour; None: a mono sensor, which sees the mean of the colours."""
 
     def __post_init__(self) -> None:
-        for name in _SIDE_RANGES:
+        for name, largest in _LARGEST.items():
             low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(f"{name} must be (smallest, largest), both positive, got {(low, high)}")
-        if not 0 <= self.read_noise[0] <= self.read_noise[1] < math.inf:
-            raise ValueError(f"read_noise must be (smallest, largest), both at least 0, got {self.read_noise}")
-        if self.extinction_ratio[0] < 1:
-            raise ValueError(f"extinction_ratio must be at least 1, got {self.extinction_ratio}")
+            positive = low > 0 or (name == "read_noise" and low == 0)
+            if not (positive and low <= high <= largest):
+                limits = f"at least 0 and at most {largest:g}" if name == "read_noise" else f"in (0, {largest:g}]"
+                raise ValueError(f"{name} must be (smallest, largest), both {limits}, got {(low, high)}")
+        low, high = self.extinction_ratio
+        if low < 1 or low < high == math.inf:
+            raise ValueError(
+                f"extinction_ratio must be at least 1, and finite or infinite throughout, got {(low, high)}"
+            )
         if not 0 <= self.black_level < 0.5:
             raise ValueError(f"black_level must be in [0, 0.5), got {self.black_level}")
         if not 4 <= self.bits <= 16:

@@ -55,9 +55,9 @@ class VirtualPane:
         left, top, right, bottom = self.box
         if not (right > left and bottom > top):
             raise ValueError(f"box must be (left, top, right, bottom) with an area, got {self.box}")
-        if self.eta < 1 or self.brightness < 0 or abs(self.slope_x) >= 0.9:
+        if not (1 <= self.eta < np.inf and 0 <= self.brightness < np.inf and abs(self.slope_x) < 0.9):
             raise ValueError(
-                "eta must be at least 1, brightness at least 0 and slope_x within 0.9, got "
+                "eta must be at least 1, brightness at least 0, both finite, and slope_x within 0.9, got "
                 f"{self.eta}, {self.brightness} and {self.slope_x}"
             )
 
