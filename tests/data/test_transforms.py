@@ -204,7 +204,7 @@ def test_light_that_cannot_be():
         jitter(drawn("crossed", 1), right_gain=1.1)
     with pytest.raises(ValueError, match="must be positive"):
         jitter(drawn("none"), (1, 0, 1))
-    with pytest.raises(ValueError, match="must be positive and finite, got .*nan"):
+    with pytest.raises(ValueError, match=r"must be positive and finite, got .*nan"):
         jitter(drawn("none"), gamma=math.nan)
 
 
