@@ -177,6 +177,19 @@ def test_a_mono_sensor_sees_the_mean_of_the_colours():
     frame.stokes[2] *= 0.5
     mono = seen(frame, replace(PERFECT, bayer=None))
     torch.testing.assert_close(mono.stokes, frame.stokes.mean(0, keepdim=True), atol=STEP, rtol=0)
+    colours = torch.tensor([0.6, 0.4, 0.2])[:, None, None].expand(3, 8, 8)
+    grey = seen(Frame(None, colours, torch.ones(1, 8, 8)), replace(PERFECT, bayer=None))
+    torch.testing.assert_close(grey.intensity, torch.full((1, 8, 8), 0.4), atol=STEP, rtol=0)
+
+
+@pytest.mark.parametrize("rig", RIGS)
+def test_mono_sensors_of_a_scene_in_colour_give_grey_pictures(tmp_path, rig):
+    write_scene(tmp_path, stored_scene(rig, colours=3))
+    write_index(tmp_path)
+    sample = SceneFolder(tmp_path, camera=partial(sense, config=SensorConfig(bayer=None)))[0]
+    for picture in (sample.left, sample.right):
+        assert torch.equal(picture[0], picture[1])
+        assert torch.equal(picture[1], picture[2])
 
 
 def test_every_pair_draws_a_sensor_of_its_own_within_the_ranges():

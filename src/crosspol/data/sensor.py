@@ -52,7 +52,8 @@ class SensorConfig:
     mosaic: bool = True
     """Polarizers of the pixels, four angles in a 2x2 block; false: all four at every pixel."""
     bayer: Literal["RGGB", "BGGR", "GRBG", "GBRG"] | None = "RGGB"
-    """Colours of a colour mosaic, for scenes in colour; None: a mono sensor, which sees the mean of the colours."""
+    """Colours of a colour mosaic, for scenes in colour; None: mono sensors, also of plain cameras, which see the mean
+    of the colours."""
 
     def __post_init__(self) -> None:
         for name, largest in _LARGEST.items():
@@ -112,7 +113,8 @@ def _photographed(frame: Frame, rng: np.random.Generator, config: SensorConfig, 
     camera = Camera(black_level=float(black), white_level=float(top))
     if frame.stokes is None:
         assert frame.intensity is not None  # a frame has one of the two
-        return frame_of(_recorded(frame.intensity, replace(camera, holds="picture"), rng, sensor))
+        light = frame.intensity.mean(dim=0, keepdim=True) if config.bayer is None else frame.intensity
+        return frame_of(_recorded(light, replace(camera, holds="picture"), rng, sensor))
     stokes = frame.stokes
     if config.bayer is None:
         stokes = stokes.mean(dim=0, keepdim=True)
