@@ -80,6 +80,39 @@ def test_wrong_scenes_are_named(tmp_path, what, says):
     assert any(re.search(says, problem) for problem in bad.problems), bad.problems
 
 
+def glared() -> dict[str, np.ndarray]:
+    """A crossed pair: a highlight that the right polarizer blocks, and a tenth of the light on one side there."""
+    scene = stored_scene("crossed")
+    left, right = scene.left.copy(), scene.right.copy()
+    left[:, 20:28, 10:25] += np.float32(60)
+    right[..., :20] *= np.float32(0.1)
+    return {"left": left, "right": right}
+
+
+def test_glare_that_only_one_view_has_is_no_problem(tmp_path):
+    (record,) = read_index(dataset(tmp_path, stored_scene("crossed", **glared())))
+    report = check_scene(tmp_path, record)
+    assert report.problems == ()
+    assert report.warp_error < 0.5
+
+
+@pytest.mark.parametrize("offset", [-1, 1])
+def test_an_offset_is_found_in_spite_of_glare(tmp_path, offset):
+    disparity = stored_scene("crossed").disparity + offset
+    scene = stored_scene("crossed", **glared(), disparity=disparity, disparity_background=None)
+    (record,) = read_index(dataset(tmp_path, scene))
+    (problem,) = check_scene(tmp_path, record).problems
+    assert f"match better with 1 px {'less' if offset > 0 else 'more'} disparity" in problem
+
+
+def test_exchanged_views_are_found_in_spite_of_glare(tmp_path):
+    light = glared()
+    scene = stored_scene("crossed", left=light["right"], right=light["left"])
+    (record,) = read_index(dataset(tmp_path, scene))
+    (problem,) = check_scene(tmp_path, record).problems
+    assert "match better with the views exchanged" in problem
+
+
 @pytest.mark.parametrize("what", ["cut", "missing", "size", "channels", "nan", "mask", "calibration"])
 def test_damaged_files_are_named(tmp_path, what):
     dataset(tmp_path, stored_scene("quad"), stored_scene("quad", identity="good"))

@@ -239,7 +239,7 @@ def test_the_data_set_gives_what_network_inputs_makes(rig: Rig) -> None:
     seen = Seen(
         np.zeros((3, 48, 64), np.float32),
         np.ones((light, 48, 64), np.float32) if light else None,
-        np.ones((1, 48, 64), np.float32) if light == 3 else None,
+        np.ones((1, 48, 64), np.float32) if light else None,
     )
     inputs = network_inputs(rig, seen, seen)
     assert {name: array.shape for name, array in inputs.items()} == {name: tuple(t.shape) for name, t in sample.items()}

@@ -178,6 +178,23 @@ def test_crossed_pair_is_one_scene_behind_two_polarizers() -> None:
     assert 0.02 < np.mean(signs) < 0.6
 
 
+def test_intensities_of_a_crossed_pair_are_trusted_where_they_are_neither_dark_nor_clipped() -> None:
+    dataset = ProceduralStereo(dataclasses.replace(SMALL, rig="crossed", length=40))
+    clipped, dark = 0, 0
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        for light, valid in (
+            (sample.intensity_left, sample.valid_left),
+            (sample.intensity_right, sample.valid_right),
+        ):
+            assert light is not None
+            assert valid is not None
+            assert torch.equal(valid > 0, (light > 0.01) & (light < 0.99))
+            clipped, dark = clipped + int((light == 1).sum()), dark + int((light == 0).sum())
+    assert clipped > 0
+    assert dark > 0
+
+
 def test_polarization_alone_hints_at_glass_but_does_not_find_it() -> None:
     dataset = ProceduralStereo(ProceduralConfig(size=(72, 96), length=80))
     dolp, glass = [], []
@@ -226,7 +243,9 @@ def test_without_differences_and_noise_the_cameras_agree(clean: list[StereoSampl
         ({"layers": (5, 2)}, "layers must be (fewest, most), got (5, 2)"),
         ({"glass_probability": 1.5}, "glass_probability must be in [0, 1], got 1.5"),
         ({"pol_channels": 2}, "pol_channels must be 1 or 3, got 2"),
-        ({"noise": -0.1}, "camera_difference and noise must be at least 0, got 1.0 and -0.1"),
+        ({"noise": -0.1}, "camera_difference and noise must be in [0, 10], got 1.0 and -0.1"),
+        ({"camera_difference": float("nan")}, "camera_difference and noise must be in [0, 10], got nan and 1.0"),
+        ({"noise": float("inf")}, "camera_difference and noise must be in [0, 10], got 1.0 and inf"),
     ],
 )
 def test_wrong_configurations_are_refused(change: dict[str, Any], message: str) -> None:

@@ -50,7 +50,7 @@ def test_a_perfect_sensor_changes_nothing_but_what_it_clips(rig, colours):
     frames = scene_frames(stored_scene(rig, colours=colours))
     for before, after in zip(frames, sense(*frames, generator(), PERFECT), strict=True):
         if before.stokes is None:
-            torch.testing.assert_close(after.intensity, before.intensity, atol=STEP, rtol=0)
+            torch.testing.assert_close(after.intensity, before.picture, atol=STEP, rtol=0)
             assert torch.equal(after.valid, before.valid)
         else:
             trusted = before.valid[0] > 0
@@ -145,13 +145,30 @@ def test_what_is_saturated_is_not_valid(mosaic):
     assert darker.valid[:, 20:30, 30:45].all()
 
 
-def test_what_a_perfect_camera_would_clip_stays_invalid_however_short_the_exposure():
+@pytest.mark.parametrize("rig", ["quad-left", "crossed", "none"])
+def test_a_short_exposure_measures_highlights_of_plain_cameras_as_well(rig):
+    right = stored_scene(rig).right.copy()
+    right[:, 4:8, 4:8] = 6
+    frames = scene_frames(stored_scene(rig, right=right))
+    light = frames[1].intensity[:, 4:8, 4:8]
+    assert float(light.min()) > 2
+    assert not frames[1].valid[:, 4:8, 4:8].any()
+    short = sense(*frames, generator(), replace(PERFECT, exposure=(0.3, 0.3)))[1]
+    torch.testing.assert_close(short.intensity[:, 4:8, 4:8], 0.3 * light, atol=STEP, rtol=0)
+    assert short.valid[:, 4:8, 4:8].all()
+    long = sense(*frames, generator(), PERFECT)[1]
+    assert not long.valid[:, 4:8, 4:8].any()
+    assert (long.intensity[:, 4:8, 4:8] == 1).all()
+
+
+def test_without_a_sensor_light_is_clipped_at_white(tmp_path):
     left = stored_scene("crossed").left.copy()
-    left[:, 4:8, 4:8] *= 20
-    frames = scene_frames(stored_scene("crossed", left=left))
-    after, _ = sense(*frames, generator(), replace(PERFECT, exposure=(0.3, 0.3)))
-    assert not after.valid[:, 4:8, 4:8].any()
-    assert after.valid.mean() > 0.9
+    left[:, 4:8, 4:8] = 6
+    write_scene(tmp_path, stored_scene("crossed", left=left))
+    write_index(tmp_path)
+    sample = SceneFolder(tmp_path)[0]
+    assert (sample.intensity_left[:, 4:8, 4:8] == 1).all()
+    assert not sample.valid_left[:, 4:8, 4:8].any()
 
 
 def test_a_mono_sensor_sees_the_mean_of_the_colours():
@@ -160,6 +177,19 @@ def test_a_mono_sensor_sees_the_mean_of_the_colours():
     frame.stokes[2] *= 0.5
     mono = seen(frame, replace(PERFECT, bayer=None))
     torch.testing.assert_close(mono.stokes, frame.stokes.mean(0, keepdim=True), atol=STEP, rtol=0)
+    colours = torch.tensor([0.6, 0.4, 0.2])[:, None, None].expand(3, 8, 8)
+    grey = seen(Frame(None, colours, torch.ones(1, 8, 8)), replace(PERFECT, bayer=None))
+    torch.testing.assert_close(grey.intensity, torch.full((1, 8, 8), 0.4), atol=STEP, rtol=0)
+
+
+@pytest.mark.parametrize("rig", RIGS)
+def test_mono_sensors_of_a_scene_in_colour_give_grey_pictures(tmp_path, rig):
+    write_scene(tmp_path, stored_scene(rig, colours=3))
+    write_index(tmp_path)
+    sample = SceneFolder(tmp_path, camera=partial(sense, config=SensorConfig(bayer=None)))[0]
+    for picture in (sample.left, sample.right):
+        assert torch.equal(picture[0], picture[1])
+        assert torch.equal(picture[1], picture[2])
 
 
 def test_every_pair_draws_a_sensor_of_its_own_within_the_ranges():
@@ -200,8 +230,22 @@ def test_scenes_are_seen_by_the_sensor_the_same_way_every_time(tmp_path, rig):
         ({"extinction_ratio": (0.5, 1.0)}, "extinction_ratio must be at least 1"),
         ({"black_level": 0.5}, "black_level must be in"),
         ({"bits": 17}, "bits must be in"),
+        ({"exposure": (1.0, math.inf)}, r"exposure must be .* both in \(0, 1e\+06\], got \(1.0, inf\)"),
+        ({"exposure": (1.0, math.nan)}, "exposure must be"),
+        ({"full_well": (math.inf, math.inf)}, "full_well must be"),
+        ({"full_well": (1e30, 1e30)}, r"full_well must be .* both in \(0, 1e\+15\]"),
+        ({"read_noise": (1.0, math.inf)}, "read_noise must be .* both at least 0 and at most"),
+        ({"read_noise": (math.nan, math.nan)}, "read_noise must be"),
+        ({"extinction_ratio": (150.0, math.nan)}, "extinction_ratio must be"),
+        ({"extinction_ratio": (150.0, math.inf)}, "extinction_ratio must be .* infinite throughout"),
+        ({"black_level": math.nan}, "black_level must be in"),
     ],
 )
 def test_sensors_that_cannot_be(changes, says):
     with pytest.raises(ValueError, match=says):
         SensorConfig(**changes)
+
+
+def test_the_brightest_sensors_that_can_be_count_light():
+    config = replace(PERFECT, exposure=(1e6, 1e6), full_well=(1e15, 1e15), read_noise=(1e15, 1e15))
+    assert seen(polarized(0.4, 0.3, 0.0), config).stokes.isfinite().all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 
 import numpy as np
@@ -203,6 +204,8 @@ def test_light_that_cannot_be():
         jitter(drawn("crossed", 1), right_gain=1.1)
     with pytest.raises(ValueError, match="must be positive"):
         jitter(drawn("none"), (1, 0, 1))
+    with pytest.raises(ValueError, match=r"must be positive and finite, got .*nan"):
+        jitter(drawn("none"), gamma=math.nan)
 
 
 def test_srgb_there_and_back():
@@ -244,7 +247,12 @@ def test_small_samples_are_scaled_up():
     [
         ({"scale": (1.0, 0.5)}, "scale must be"),
         ({"flip_vertical": 1.5}, r"must be in \[0, 1\]"),
-        ({"gain": -1}, "must be at least 0"),
+        ({"gain": -1}, r"must be in \[0, 5\]"),
+        ({"gain": math.nan}, r"must be in \[0, 5\], got nan"),
+        ({"gamma": math.inf}, r"must be in \[0, 5\]"),
+        ({"scale": (0.8, math.inf)}, r"scale must be .* both in \(0, 10\]"),
+        ({"scale": (math.nan, 1.0)}, "scale must be"),
+        ({"flip_horizontal": math.nan}, r"must be in \[0, 1\]"),
     ],
 )
 def test_configurations_that_cannot_be(changes, says):

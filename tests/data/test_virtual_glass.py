@@ -129,11 +129,26 @@ def test_the_scenes_own_polarization_is_consistent_and_a_mirror_turns_it():
     assert bool((result.pol_left[2] <= 1).all())
 
 
-def test_what_a_sensor_cannot_measure_is_not_valid():
-    dark = put_glass(even(0.02), VirtualPane((20, 10, 80, 50), 10.0))
+@pytest.mark.parametrize("rig", ["quad", "quad-left", "crossed"])
+def test_what_a_sensor_cannot_measure_is_not_valid(rig):
+    dark = put_glass(even(0.02), VirtualPane((20, 10, 80, 50), 10.0), rig=rig)
     assert not dark.valid_left.any()
-    white = put_glass(even(1.0), VirtualPane((20, 10, 80, 50), 10.0, brightness=0))
+    white = put_glass(even(1.0), VirtualPane((20, 10, 80, 50), 10.0, brightness=0), rig=rig)
     assert not white.valid_left[white.glass == 0].any()
+    grey = put_glass(even(0.4), VirtualPane((20, 10, 80, 50), 10.0), rig=rig)
+    assert grey.valid_left.all()
+
+
+def test_each_view_of_a_crossed_pair_trusts_what_its_own_polarizer_lets_through():
+    coat = Coat(0.5, angle_rad=0.0, turn_rad=0.0)
+    result = put_glass(even(0.97), VirtualPane((20, 10, 80, 50), 10.0, brightness=0), rig="crossed", coat=coat)
+    outside = result.glass == 0
+    assert (result.intensity_left[outside] == 1).all()
+    assert not result.valid_left[outside].any()
+    assert result.valid_right.all()
+    # One clipped colour is enough, as of a camera's picture.
+    red = replace(even(0.4), left=torch.cat([torch.ones(1, *SIZE), torch.full((2, *SIZE), 0.2)]))
+    assert not put_glass(red, VirtualPane((90, 60, 95, 63), 10.0), rig="crossed").valid_left[..., :80].any()
 
 
 def test_panes_that_cannot_be():

@@ -78,6 +78,13 @@ def test_yaml_changes_what_it_names_and_knows_numbers_as_people_write_them(tmp_p
         ({"lr": -1}, "lr: got -1.0, wanted more than 0"),
         ({"data": {"pol_channels": 3}}, "data.pol_channels: got 3, wanted 1"),
         ([1], "the file: got [1]"),
+        ({"data": {"sensor": {"bits": 99}}}, "data.sensor.bits must be in [4, 16], got 99"),
+        ({"data": {"augment": {"gain": -1}}}, "data.augment.gain, white_balance, view_gain and gamma must be in"),
+        ({"data": {"size": [1, 2]}}, "data.size must be (height, width), both at least 32, got (1, 2)"),
+        ({"data": {"split": "train"}}, "data.split: found it without data.scenes"),
+        ({"data": {"sources": [{"kind": "kitti", "path": "a", "weight": -1}]}}, "data.sources.0.weight: got -1.0"),
+        ({"network": {"fusion": {"dropout": 2}}}, "network.fusion.dropout: got 2.0, wanted 0 <= dropout < 1"),
+        ({"data": {"sensor": {"bayer": "none"}}}, "data.sensor.bayer: got 'none', wanted one of RGGB, BGGR, GRBG, GB"),
     ],
 )
 def test_mistakes_are_named_with_file_and_setting(tmp_path, content, complaint):
@@ -96,6 +103,18 @@ def test_files_that_are_none(tmp_path):
         (tmp_path / name).write_text(text)
         with pytest.raises(RequestError, match=name):
             read_config(tmp_path / name)
+
+
+def test_settings_that_may_be_empty_say_so(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("data: {sensor: {bayer: null}}\n")
+    assert read_config(path).data.sensor.bayer is None
+    path.write_text("data: {sensor: {bayer: none}}\n")
+    with pytest.raises(RequestError, match=r"GBRG or null$"):
+        read_config(path)
+    path.write_text("data: {max_disparity: far}\n")
+    with pytest.raises(RequestError, match=r"data\.max_disparity: got 'far', wanted a number or null$"):
+        read_config(path)
 
 
 def test_differences_name_what_decides_the_result_and_nothing_else():

@@ -60,7 +60,7 @@ def _as_text(report: DataReport) -> str:
         ("glass:", [100 * scene.glass for scene in report.scenes], "% of the picture"),
         ("known:", [100 * scene.known for scene in report.scenes], "% of the picture has a disparity"),
         ("disparity:", [value for scene in report.scenes for value in scene.disparity], "px"),
-        ("warp error:", [scene.warp_error for scene in report.scenes], "of the mean light"),
+        ("warp error:", [scene.warp_error for scene in report.scenes], "of the local contrast"),
     ):
         found = [value for value in values if not math.isnan(value)]
         if found:

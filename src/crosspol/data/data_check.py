@@ -20,11 +20,16 @@ from crosspol.errors import RequestError
 __all__ = ["DataReport", "Resilient", "SceneReport", "check_data", "check_scene"]
 
 Array = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 _FEWEST_PIXELS = 100
 """Of a warp's comparison: fewer say nothing."""
 _CLEARLY = 1.1
 """How much worse the given disparity has to be than a changed one before it is called wrong."""
+_NEIGHBOURHOOD = 3.0
+"""Px, standard deviation of the window in which patterns are compared."""
+_FLAT = 0.02
+"""Contrast, against the local brightness, below which a pattern counts as noise."""
 _SLACK = 0.01
 """How far half floats and interpolation may carry DoLP beyond 1."""
 _DARK = 0.02
@@ -40,8 +45,9 @@ class SceneReport:
     glass: share of the left view.
     known: share of the left view with a known disparity.
     disparity: smallest and largest known one, px; NaN where there is none.
-    warp_error: mean difference between the left view and the right one warped to it by the disparity, where both see
-        the point and it is not glass, as a share of the mean light; NaN where too little is seen.
+    warp_error: mean difference between the pattern of the left view and that of the right one warped to it by the
+        disparity, where both see the point and it is not glass, as a share of the local contrast (its standard
+        deviation); NaN where too little is seen.
     """
 
     identity: str
@@ -224,15 +230,33 @@ def _disparity_problems(scene: StoredScene, values: Array) -> list[str]:
 
 
 def _warp_error(scene: StoredScene, disparity: Array) -> float:
-    """Mean difference of the views in brightness, outside glass, as a share of the mean light."""
-    left, right = (_brightness(getattr(scene, side)) for side in ("left", "right"))
-    # Of cameras behind different filters, only the pattern can be compared.
-    left, right = left / max(float(left.mean()), 1e-9), right / max(float(right.mean()), 1e-9)
+    """Mean difference of the views' patterns outside glass, in units of the local contrast."""
+    left, right = (_compressed(_brightness(getattr(scene, side))) for side in ("left", "right"))
     warped, inside = warp_to_left(right[None], disparity)
     seen = inside & ~scene.occluded & ~scene.glass
     if seen.sum() < _FEWEST_PIXELS:
         return math.nan
-    return float(np.abs(warped[0] - left)[seen].mean())
+    return float(np.abs(_pattern(warped[0], seen) - _pattern(left, seen))[seen].mean())
+
+
+def _compressed(brightness: Array) -> Array:
+    """Light to [0, 1), half at its median: a highlight that only one view has weighs no more than a white wall."""
+    brightness = np.maximum(brightness, 0)
+    return brightness / (brightness + max(float(np.median(brightness)), 1e-9))
+
+
+def _pattern(picture: Array, seen: Mask) -> Array:
+    """What stands out of its surroundings: polarizers and glare change how bright a place is, less how it varies."""
+    import cv2
+
+    weight = cv2.GaussianBlur(seen.astype(np.float32), (0, 0), _NEIGHBOURHOOD) + 1e-9
+
+    def around(values: Array) -> Array:
+        return np.asarray(cv2.GaussianBlur(values * seen, (0, 0), _NEIGHBOURHOOD) / weight, np.float32)
+
+    mean = around(picture)
+    own = picture - mean
+    return np.asarray(own / (np.sqrt(around(own * own)) + _FLAT * mean + 1e-9), np.float32)
 
 
 def _brightness(light: Array) -> Array:

@@ -46,7 +46,7 @@ class Frame:
             return self.stokes[:, 0].clamp(0, 1)
         if self.intensity is None:
             raise ValueError("a Frame has neither stokes nor intensity; wanted one of them")
-        return self.intensity
+        return self.intensity.clamp(0, 1)
 
     @property
     def size(self) -> tuple[int, int]:

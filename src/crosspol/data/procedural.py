@@ -26,10 +26,14 @@ Array = NDArray[np.float32]
 Generator = np.random.Generator
 
 _SMALLEST_SIDE = 32
+# Of noise and of the cameras' differences: ten times the real ones leave nothing to see.
+_STRONGEST = 10.0
 # Polarization is trusted above this S0, and where each angle is below that intensity, in units of the picture's white.
 # Of the sensor's own white, 0.6, the mean of the angles is then above 0.0083; a `data.rig.Camera` has 0.01.
 _DARKEST = 0.01
 _BRIGHTEST_ANGLE = 0.6
+# The intensities of a crossed pair are trusted between `_DARKEST` and this, in units of white, as a `Camera`'s.
+_SATURATED = 0.99
 # Blur of a smaller standard deviation (px) than this does not show.
 _SHARP = 0.2
 
@@ -82,9 +86,10 @@ class ProceduralConfig:
             raise ValueError(f"glass_probability must be in [0, 1], got {self.glass_probability}")
         if self.pol_channels not in (1, 3):
             raise ValueError(f"pol_channels must be 1 or 3, got {self.pol_channels}")
-        if self.camera_difference < 0 or self.noise < 0:
+        if not (0 <= self.camera_difference <= _STRONGEST and 0 <= self.noise <= _STRONGEST):
             raise ValueError(
-                f"camera_difference and noise must be at least 0, got {self.camera_difference} and {self.noise}"
+                f"camera_difference and noise must be in [0, {_STRONGEST:g}], got {self.camera_difference} and "
+                f"{self.noise}"
             )
 
 
@@ -166,6 +171,7 @@ def _photograph(rng: Generator, left: View, right: View, config: ProceduralConfi
             rgb = rgb * polarizer
             mono = np.float32(base) * rgb.mean(axis=0)[None]
             light = np.clip(_sensed(rng, mono, camera), 0, 1)
+            valid = ((light > _DARKEST) & (light < _SATURATED)).astype(np.float32)
         picture = _picture(rng, rgb, camera)
         if config.rig == "quad" or (config.rig == "quad-left" and view is left):
             light, valid = _stokes(rng, view, base, camera)

@@ -457,7 +457,7 @@ def _frame(light: Array, holds: Holds) -> Frame:
         return Frame(tensor, None, trusted[None].float())
     # As `frame_of` judges a camera's picture: neither dark in every colour nor saturated in one.
     trusted = (tensor > 0.01).any(0) & (tensor < 0.99).all(0)
-    return Frame(None, tensor.clamp(0, 1), trusted[None].float())
+    return Frame(None, tensor, trusted[None].float())
 
 
 def _record_line(record: SceneRecord) -> str:

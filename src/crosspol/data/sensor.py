@@ -23,7 +23,8 @@ from crosspol.polarimetry import mosaic
 __all__ = ["SensorConfig", "sense"]
 
 Range = tuple[float, float]
-_SIDE_RANGES = ("exposure", "full_well", "extinction_ratio")
+_LARGEST = {"exposure": 1e6, "full_well": 1e15, "read_noise": 1e15, "extinction_ratio": math.inf}
+"""Of the ranges; what NumPy's Poisson numbers can count ends not far above."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,21 @@ class SensorConfig:
     mosaic: bool = True
     """Polarizers of the pixels, four angles in a 2x2 block; false: all four at every pixel."""
     bayer: Literal["RGGB", "BGGR", "GRBG", "GBRG"] | None = "RGGB"
-    """Colours of a colour mosaic, for scenes in colour; None: a mono sensor, which sees the mean of the colours."""
+    """Colours of a colour mosaic, for scenes in colour; None: mono sensors, also of plain cameras, which see the mean
+    of the colours."""
 
     def __post_init__(self) -> None:
-        for name in _SIDE_RANGES:
+        for name, largest in _LARGEST.items():
             low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(f"{name} must be (smallest, largest), both positive, got {(low, high)}")
-        if not 0 <= self.read_noise[0] <= self.read_noise[1] < math.inf:
-            raise ValueError(f"read_noise must be (smallest, largest), both at least 0, got {self.read_noise}")
-        if self.extinction_ratio[0] < 1:
-            raise ValueError(f"extinction_ratio must be at least 1, got {self.extinction_ratio}")
+            positive = low > 0 or (name == "read_noise" and low == 0)
+            if not (positive and low <= high <= largest):
+                limits = f"at least 0 and at most {largest:g}" if name == "read_noise" else f"in (0, {largest:g}]"
+                raise ValueError(f"{name} must be (smallest, largest), both {limits}, got {(low, high)}")
+        low, high = self.extinction_ratio
+        if low < 1 or low < high == math.inf:
+            raise ValueError(
+                f"extinction_ratio must be at least 1, and finite or infinite throughout, got {(low, high)}"
+            )
         if not 0 <= self.black_level < 0.5:
             raise ValueError(f"black_level must be in [0, 0.5), got {self.black_level}")
         if not 4 <= self.bits <= 16:
@@ -90,8 +95,8 @@ def sense(left: Frame, right: Frame, rng: np.random.Generator, config: SensorCon
         config: the sensor.
 
     Returns:
-        Frames on the same scale of light, exposed by the drawn factor, clipped, noisy and in steps. Where a sample is
-        saturated, or a perfect camera would clip an intensity, they are not valid.
+        Frames on the same scale of light, exposed by the drawn factor, clipped, noisy and in steps. Where this sensor
+        is saturated or sees nothing, they are not valid; what a perfect camera would clip may well be.
     """
     sensor = _Sensor(
         _drawn(rng, config.exposure),
@@ -108,8 +113,8 @@ def _photographed(frame: Frame, rng: np.random.Generator, config: SensorConfig, 
     camera = Camera(black_level=float(black), white_level=float(top))
     if frame.stokes is None:
         assert frame.intensity is not None  # a frame has one of the two
-        seen = frame_of(_recorded(frame.intensity, replace(camera, holds="picture"), rng, sensor))
-        return Frame(None, seen.intensity, seen.valid * frame.valid)
+        light = frame.intensity.mean(dim=0, keepdim=True) if config.bayer is None else frame.intensity
+        return frame_of(_recorded(light, replace(camera, holds="picture"), rng, sensor))
     stokes = frame.stokes
     if config.bayer is None:
         stokes = stokes.mean(dim=0, keepdim=True)

@@ -6,6 +6,7 @@ leaves the given one as it is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
@@ -37,6 +38,8 @@ Change = Callable[[StereoSample, np.random.Generator], StereoSample]
 _SWAPPABLE = ("quad", "none")
 # Disparities that differ by less than this (px) are mixed where a picture is scaled.
 _ONE_SURFACE = 0.5
+# Beyond these, samples do not fit into memory, and their light is black or white.
+_LARGEST_SCALE, _LARGEST_DEVIATION = 10.0, 5.0
 
 
 def flip_vertical(sample: StereoSample) -> StereoSample:
@@ -162,10 +165,12 @@ def jitter(
         right_gain: further gain of the right view.
 
     Raises:
-        ValueError: a value that is not positive, or another gain for the right view of a crossed pair.
+        ValueError: a value that is not positive and finite, or another gain for the right view of a crossed pair.
     """
-    if min(*gain, gamma, right_gain) <= 0:
-        raise ValueError(f"gain, gamma and right_gain must be positive, got {gain}, {gamma} and {right_gain}")
+    if not all(0 < value < math.inf for value in (*gain, gamma, right_gain)):
+        raise ValueError(
+            f"gain, gamma and right_gain must be positive and finite, got {gain}, {gamma} and {right_gain}"
+        )
     if sample.rig == "crossed" and right_gain != 1:
         raise ValueError(
             f"right_gain must be 1 for a crossed pair, whose contrast is between the views, got {right_gain}"
@@ -222,17 +227,18 @@ class AugmentConfig:
     """The same of the tone curve's exponent."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"scale must be (smallest, largest), both positive, got {self.scale}")
+        if not 0 < self.scale[0] <= self.scale[1] <= _LARGEST_SCALE:
+            raise ValueError(f"scale must be (smallest, largest), both in (0, {_LARGEST_SCALE:g}], got {self.scale}")
         if not (0 <= self.flip_horizontal <= 1 and 0 <= self.flip_vertical <= 1):
             raise ValueError(
                 f"flip_horizontal and flip_vertical must be in [0, 1], got {self.flip_horizontal} and "
                 f"{self.flip_vertical}"
             )
-        if min(self.gain, self.white_balance, self.view_gain, self.gamma) < 0:
+        deviations = (self.gain, self.white_balance, self.view_gain, self.gamma)
+        if not all(0 <= deviation <= _LARGEST_DEVIATION for deviation in deviations):
             raise ValueError(
-                f"gain, white_balance, view_gain and gamma must be at least 0, got {self.gain}, {self.white_balance}, "
-                f"{self.view_gain} and {self.gamma}"
+                f"gain, white_balance, view_gain and gamma must be in [0, {_LARGEST_DEVIATION:g}], got {self.gain}, "
+                f"{self.white_balance}, {self.view_gain} and {self.gamma}"
             )
 
 

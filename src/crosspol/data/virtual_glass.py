@@ -55,9 +55,9 @@ class VirtualPane:
         left, top, right, bottom = self.box
         if not (right > left and bottom > top):
             raise ValueError(f"box must be (left, top, right, bottom) with an area, got {self.box}")
-        if self.eta < 1 or self.brightness < 0 or abs(self.slope_x) >= 0.9:
+        if not (1 <= self.eta < np.inf and 0 <= self.brightness < np.inf and abs(self.slope_x) < 0.9):
             raise ValueError(
-                "eta must be at least 1, brightness at least 0 and slope_x within 0.9, got "
+                "eta must be at least 1, brightness at least 0, both finite, and slope_x within 0.9, got "
                 f"{self.eta}, {self.brightness} and {self.slope_x}"
             )
 
@@ -86,7 +86,8 @@ def put_glass(
 ) -> StereoSample:
     """Put a pane into a pair without polarization.
 
-    The mirrored world is the scene, turned around. Where light is clipped or dark, polarization is not valid.
+    The mirrored world is the scene, turned around. Where light is clipped or dark, polarization, or a crossed
+    pair's intensity, is not valid.
 
     Args:
         sample: of rig "none".
@@ -250,7 +251,11 @@ def _seen(rig: Rig, side: str, rgb: Array, s1: Array, s2: Array) -> Seen:
         # Behind a polarizer at 0 (left) or 90 degrees (right); doubled, because half the light passes.
         sign = np.float32(1 if side == "left" else -1)
         polarizer = 1 + sign * s1 / (mean + np.float32(1e-9))
-        return Seen(display_picture(rgb * polarizer), np.clip(mean * polarizer, 0, 1)[None])
+        passed = rgb * polarizer
+        # As `frame_of` judges a camera's picture: neither dark in every colour nor saturated in one.
+        measured = (passed > _DARK).any(axis=0) & (passed < _SATURATED).all(axis=0)
+        intensity = np.clip(mean * polarizer, 0, 1)
+        return Seen(display_picture(passed), intensity[None], measured[None].astype(np.float32))
     angles = [torch.from_numpy(np.ascontiguousarray(mean + part)) for part in (s1, s2, -s1, -s2)]
     trusted = validity(*angles, dark=_DARK, saturated=_SATURATED)
     return Seen(display_picture(rgb), np.stack([mean, s1, s2]), trusted[None].float().numpy())

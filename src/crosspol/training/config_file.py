@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import types
+from collections.abc import Iterable
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -75,7 +77,10 @@ def merge(base: Any, content: Any, prefix: str = "") -> Any:
             changes[name] = merge(present, value, f"{prefix}{name}.")
         else:
             changes[name] = _typed(value, hints[name], f"{prefix}{name}")
-    return replace(base, **changes)
+    try:
+        return replace(base, **changes)
+    except ValueError as error:
+        raise ValueError(_under(prefix, str(error), hints)) from error
 
 
 def differences(before: TrainConfig, now: TrainConfig) -> list[str]:
@@ -113,6 +118,15 @@ def _parse_yaml(text: str, path: Path) -> Any:
     return {} if content is None else content
 
 
+def _under(prefix: str, message: str, names: Iterable[str]) -> str:
+    """Name the setting in full in what a dataclass says of its own field: ``bits must be``, ``SensorConfig.bits:``."""
+    if not prefix or message.startswith(prefix):
+        return message
+    message = re.sub(r"^[A-Z]\w*\.", "", message)
+    field = re.match(r"\w*", message)
+    return f"{prefix}{message}" if field and field[0] in names else f"{prefix.rstrip('.')}: {message}"
+
+
 def _typed(value: Any, hint: Any, name: str) -> Any:
     """Return the value as the type that the setting has."""
     origin, choices = get_origin(hint), get_args(hint)
@@ -124,7 +138,10 @@ def _typed(value: Any, hint: Any, name: str) -> Any:
         if value is None and type(None) in choices:
             return None
         (hint,) = (choice for choice in choices if choice is not type(None))
-        return _typed(value, hint, name)
+        try:
+            return _typed(value, hint, name)
+        except ValueError as error:
+            raise ValueError(f"{error} or null") from error
     if origin is tuple:
         wanted = len(choices)
         endless = choices[-1] is Ellipsis
