@@ -75,6 +75,13 @@ def test_ctrl_c_ends_all_of_a_terminal_in_one_line(tmp_path: Path) -> None:
     assert finished(tmp_path) == ["finished"]
 
 
+def test_sigterm_ends_the_run_as_ctrl_c_does(tmp_path: Path) -> None:
+    with rendering(tmp_path, ["--scenes", "1"]) as (process, _):
+        process.terminate()
+        assert ending(process) == (128 + signal.SIGTERM, "crosspol render: terminated\n")
+    assert finished(tmp_path) == ["finished"]
+
+
 def test_workers_go_when_the_run_itself_is_killed(tmp_path: Path) -> None:
     with rendering(tmp_path, ONE_WORKER) as (process, _):
         process.kill()

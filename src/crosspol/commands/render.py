@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
@@ -77,10 +78,8 @@ def render(options: RenderOptions) -> None:
     Raises:
         RequestError: something that was asked for cannot be done; nothing was rendered.
         ChildProcessError: a worker died; what is finished has its index.
+        SystemExit: SIGTERM ended the run (143); what is finished has its index.
     """
-    from crosspol.data.scene_format import write_index
-    from crosspol.render.card import CARD, write_card
-    from crosspol.render.store import contact_sheet
     from crosspol.render.variants import choose_variant
     from crosspol.render.views import can_denoise
 
@@ -94,6 +93,16 @@ def render(options: RenderOptions) -> None:
         print(f"note: {variant.note}")
     if options.denoise and not can_denoise():
         print("note: Open Image Denoise is not installed, pictures stay noisy: pip install pyoidn cffi")
+
+    with _ended_by_sigterm():
+        _fill(options, variant, tasks)
+
+
+def _fill(options: RenderOptions, variant: Any, tasks: list[Task]) -> None:
+    """Render what is missing, then write what describes the set."""
+    from crosspol.data.scene_format import write_index
+    from crosspol.render.card import CARD, write_card
+    from crosspol.render.store import contact_sheet
 
     begin, rendered = time.monotonic(), 0
     try:
@@ -209,6 +218,35 @@ def _results(options: RenderOptions, variant: Any, tasks: list[Task]) -> Generat
             ) from error
         raise
     executor.shutdown()
+
+
+class _Terminated(BaseException):
+    """SIGTERM; like KeyboardInterrupt no Exception, which someone might catch."""
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind the work as Ctrl-C does, then exit with status 143; a second one acts as ever.
+
+    Outside the main thread, where Python has no signals, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+
+    def unwind(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, before)
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    except _Terminated:
+        print("crosspol render: terminated", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGTERM) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
