@@ -53,6 +53,16 @@ def test_a_rendered_scene_is_a_data_set(rendered: Path) -> None:
     assert card["rigs"]["quad"]["scenes"] == 1
 
 
+def test_the_card_names_the_folder_where_out_is_a_dot(
+    rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "glass rooms"
+    shutil.copytree(rendered, folder)
+    monkeypatch.chdir(folder)
+    render(RenderOptions(Path(), scenes=2, shard="2/2", **SMALL))  # type: ignore[arg-type]
+    assert json.loads((folder / "data_card.json").read_text())["command"].endswith(" --out 'glass rooms'")
+
+
 def test_resuming_keeps_what_is_there_and_redoes_the_rest_to_the_bit(
     rendered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

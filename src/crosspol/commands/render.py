@@ -141,7 +141,7 @@ def _command(options: RenderOptions, records: Sequence[SceneRecord]) -> str:
     words = ["crosspol", "render", "--scenes", rooms, "--seed", options.seed, "--rig", rigs]
     words += ["--size", options.size, "--color", options.color, "--samples", options.samples]
     words += [] if options.denoise else ["--no-denoise"]
-    return shlex.join([*map(str, words), "--out", options.out.name])
+    return shlex.join([*map(str, words), "--out", options.out.resolve().name])
 
 
 def _settings(options: RenderOptions) -> dict[str, Any]:
