@@ -117,12 +117,26 @@ def _fill(options: RenderOptions, variant: Any, tasks: list[Task]) -> None:
         records = write_index(options.out)
     print(f"rendered {rendered}, found {len(tasks) - rendered} there already or in other hands; {len(records)} in all")
     if records:
-        card = write_card(options.out, records, _command(options, records))
+        try:
+            card = write_card(options.out, records, _command(options, records))
+        except RequestError as error:
+            raise _repairable(options.out, records, error) from error
         for rig, measured in card["rigs"].items():
             print(_describe(rig, measured))
         if len(card["settings"]) > 1 or len(card["made_with"]) > 1:
             print(f"note: these scenes were not all made alike, {options.out / CARD} tells how")
         print(f"wrote {contact_sheet(options.out, records, options.out / 'contact_sheet.png')}")
+
+
+def _repairable(root: Path, records: Sequence[SceneRecord], error: RequestError) -> RequestError:
+    """Return an error that names all scenes that cannot be read, and what to do about them."""
+    from crosspol.render.store import damaged_scenes
+
+    damaged = damaged_scenes(root, records)
+    if not damaged:
+        return error
+    them = "it" if len(damaged) == 1 else "them"
+    return RequestError(f"{error}; delete {shlex.join(map(str, damaged))}, and the same command makes {them} again")
 
 
 def _describe(rig: str, measured: Mapping[str, Any]) -> str:
