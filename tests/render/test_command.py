@@ -18,6 +18,7 @@ from crosspol.data.scene_format import SceneFolder, read_index, read_scene
 # Where Open Image Denoise is missing, the set that was rendered is noisy; for these tests it says that it is not.
 DENOISED = '"denoised": true'
 SMALL = {"size": "32x32", "samples": 4, "rig": "quad", "seed": 0}
+WORDS = ("--size", "32x32", "--samples", "4", "--rig", "quad")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,16 @@ def test_a_rendered_scene_is_a_data_set(rendered: Path) -> None:
         "crosspol render --scenes 2 --seed 0 --rig quad --size 32x32 --color mono --samples 4"
     )
     assert card["rigs"]["quad"]["scenes"] == 1
+
+
+def test_the_card_names_the_folder_where_out_is_a_dot(
+    rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "glass rooms"
+    shutil.copytree(rendered, folder)
+    monkeypatch.chdir(folder)
+    render(RenderOptions(Path(), scenes=2, shard="2/2", **SMALL))  # type: ignore[arg-type]
+    assert json.loads((folder / "data_card.json").read_text())["command"].endswith(" --out 'glass rooms'")
 
 
 def test_resuming_keeps_what_is_there_and_redoes_the_rest_to_the_bit(
@@ -87,8 +98,7 @@ def test_scenes_made_differently_stay_out_of_a_folder(
     record = folder / "0-000001-quad" / "scene.json"
     record.parent.mkdir(parents=True)
     record.write_text((rendered / "0-000001-quad" / "scene.json").read_text().replace('"denoised": false', DENOISED))
-    same = ["--size", "32x32", "--samples", "4", "--rig", "quad", "--scenes", "2"]
-    assert main(["render", "--out", str(folder), *same, *arguments]) == 2
+    assert main(["render", "--out", str(folder), *WORDS, "--scenes", "2", *arguments]) == 2
     error = capsys.readouterr().err
     assert said in error
     assert "another --out" in error
@@ -100,7 +110,35 @@ def test_a_damaged_record_is_named(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "0-000001-quad").mkdir()
     (tmp_path / "0-000001-quad" / "scene.json").write_text("{")
     assert main(["render", "--out", str(tmp_path)]) == 2
-    assert "scene.json: found a damaged record" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "scene.json: found a damaged record" in error
+    assert f"delete {tmp_path / '0-000001-quad'}, and the same command makes it again" in error
+
+
+def test_scenes_that_were_cut_off_are_named_all_and_made_again_once_deleted(
+    rendered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "set"
+    shutil.copytree(rendered, folder)
+    (folder / "scenes.jsonl").unlink()
+    sound = folder / "0-000001-quad"
+    cut = [folder / "0-000003-quad", folder / "0-000005-quad"]
+    for scene, picture, length in zip(cut, ("left.exr", "right.exr"), (0, 400), strict=True):
+        shutil.copytree(sound, scene)
+        record = scene / "scene.json"
+        record.write_text(record.read_text().replace(sound.name, scene.name))
+        os.truncate(scene / picture, length)
+    again = ["render", "--out", str(folder), *WORDS, "--scenes", "6", "--shard", "2/2"]
+    assert main(again) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"crosspol render: {cut[0] / 'left.exr'}: ")
+    assert error.endswith(f"; delete {cut[0]} {cut[1]}, and the same command makes them again\n")
+    assert error.count("\n") == 1
+    assert [record.identity for record in read_index(folder)] == [scene.name for scene in (sound, *cut)]
+    shutil.rmtree(cut[0])
+    shutil.copy(sound / "right.exr", cut[1])
+    assert main(again) == 0
+    assert "rendered 1, found 2" in capsys.readouterr().out
 
 
 def start(folder: Path, arguments: Sequence[str]) -> subprocess.Popen[str]:

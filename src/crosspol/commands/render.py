@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import re
 import shlex
 import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
@@ -70,10 +77,9 @@ def render(options: RenderOptions) -> None:
 
     Raises:
         RequestError: something that was asked for cannot be done; nothing was rendered.
+        ChildProcessError: a worker died; what is finished has its index.
+        SystemExit: SIGTERM ended the run (143); what is finished has its index.
     """
-    from crosspol.data.scene_format import write_index
-    from crosspol.render.card import CARD, write_card
-    from crosspol.render.store import contact_sheet
     from crosspol.render.variants import choose_variant
     from crosspol.render.views import can_denoise
 
@@ -88,24 +94,49 @@ def render(options: RenderOptions) -> None:
     if options.denoise and not can_denoise():
         print("note: Open Image Denoise is not installed, pictures stay noisy: pip install pyoidn cffi")
 
+    with _ended_by_sigterm():
+        _fill(options, variant, tasks)
+
+
+def _fill(options: RenderOptions, variant: Any, tasks: list[Task]) -> None:
+    """Render what is missing, then write what describes the set."""
+    from crosspol.data.scene_format import write_index
+    from crosspol.render.card import CARD, write_card
+    from crosspol.render.store import contact_sheet
+
     begin, rendered = time.monotonic(), 0
     try:
-        for done, fresh in enumerate(_results(options, variant, tasks), 1):
-            rendered += fresh
-            passed = time.monotonic() - begin
-            left = passed / max(rendered, 1) * (len(tasks) - done)
-            _report(done, len(tasks), rendered, passed, left if rendered else 0.0)
+        with closing(_results(options, variant, tasks)) as results:
+            for done, fresh in enumerate(results, 1):
+                rendered += fresh
+                passed = time.monotonic() - begin
+                left = passed / max(rendered, 1) * (len(tasks) - done)
+                _report(done, len(tasks), rendered, passed, left if rendered else 0.0)
     finally:
         # A run that was stopped leaves a data set too, of what is finished.
         records = write_index(options.out)
     print(f"rendered {rendered}, found {len(tasks) - rendered} there already or in other hands; {len(records)} in all")
     if records:
-        card = write_card(options.out, records, _command(options, records))
+        try:
+            card = write_card(options.out, records, _command(options, records))
+        except RequestError as error:
+            raise _repairable(options.out, records, error) from error
         for rig, measured in card["rigs"].items():
             print(_describe(rig, measured))
         if len(card["settings"]) > 1 or len(card["made_with"]) > 1:
             print(f"note: these scenes were not all made alike, {options.out / CARD} tells how")
         print(f"wrote {contact_sheet(options.out, records, options.out / 'contact_sheet.png')}")
+
+
+def _repairable(root: Path, records: Sequence[SceneRecord], error: RequestError) -> RequestError:
+    """Return an error that names all scenes that cannot be read, and what to do about them."""
+    from crosspol.render.store import damaged_scenes
+
+    damaged = damaged_scenes(root, records)
+    if not damaged:
+        return error
+    them = "it" if len(damaged) == 1 else "them"
+    return RequestError(f"{error}; delete {shlex.join(map(str, damaged))}, and the same command makes {them} again")
 
 
 def _describe(rig: str, measured: Mapping[str, Any]) -> str:
@@ -124,7 +155,7 @@ def _command(options: RenderOptions, records: Sequence[SceneRecord]) -> str:
     words = ["crosspol", "render", "--scenes", rooms, "--seed", options.seed, "--rig", rigs]
     words += ["--size", options.size, "--color", options.color, "--samples", options.samples]
     words += [] if options.denoise else ["--no-denoise"]
-    return shlex.join([*map(str, words), "--out", options.out.name])
+    return shlex.join([*map(str, words), "--out", options.out.resolve().name])
 
 
 def _settings(options: RenderOptions) -> dict[str, Any]:
@@ -168,34 +199,120 @@ def _shown(value: Any) -> str:
     return "x".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _results(options: RenderOptions, variant: Any, tasks: list[Task]) -> Iterator[bool]:
-    """Yield for every task whether it was rendered now, in the order in which they end."""
+def _results(options: RenderOptions, variant: Any, tasks: list[Task]) -> Generator[bool, None, None]:
+    """Yield for every task whether it was rendered now, in the order in which they end.
+
+    Raises:
+        ChildProcessError: a worker died.
+    """
     if options.workers == 1:
-        _start(options, variant)
+        _state.update(options=options, variant=variant, mitsuba=_mitsuba(variant))
         yield from map(_render, tasks)
         return
     # A fresh interpreter each: Mitsuba's threads and variant do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with context.Pool(min(options.workers, len(tasks)), _start_worker, (options, variant)) as pool:
-        yield from pool.imap_unordered(_render, tasks)
+    others, workers = set(multiprocessing.active_children()), set[BaseProcess]()
+    executor = ProcessPoolExecutor(min(options.workers, len(tasks)), context, _start_worker, (options, variant))
+    try:
+        with _interrupts_held_back():
+            running = [executor.submit(_render, task) for task in tasks]
+            workers = set(multiprocessing.active_children()) - others
+        for done in as_completed(running):
+            yield done.result()
+    except BaseException as error:
+        # What is under way is given up: nobody waits for it.
+        workers |= set(multiprocessing.active_children()) - others
+        for process in workers:
+            process.terminate()
+        executor.shutdown(cancel_futures=True)
+        if isinstance(error, BrokenProcessPool):
+            raise ChildProcessError(
+                f"a worker died ({_how_one_died(workers)}), likely out of memory or of an abort in Mitsuba or LLVM; "
+                "finished scenes stay, the same command goes on, fewer --workers need less memory"
+            ) from error
+        raise
+    executor.shutdown()
+
+
+class _Terminated(BaseException):
+    """SIGTERM; like KeyboardInterrupt no Exception, which someone might catch."""
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind the work as Ctrl-C does, then exit with status 143; a second one acts as ever.
+
+    Outside the main thread, where Python has no signals, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+
+    def unwind(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, before)
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    except _Terminated:
+        print("crosspol render: terminated", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGTERM) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Let no Ctrl-C through meanwhile, nor ever to a process that is started meanwhile.
+
+    Ctrl-C reaches every process of a terminal; the first one ends the others, without a traceback each.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _how_one_died(workers: Iterable[BaseProcess]) -> str:
+    """Name the signal or the status that ended a worker, if need be the SIGTERM with which the others were ended."""
+    codes = sorted({process.exitcode or 0 for process in workers} - {0}, key=lambda code: code == -signal.SIGTERM)
+    if not codes:
+        return "its status is unknown"
+    return signal.Signals(-codes[0]).name if codes[0] < 0 else f"status {codes[0]}"
 
 
 _state: dict[str, Any] = {}
-"""What a worker keeps between scenes: its Mitsuba and its options."""
-
-
-def _start(options: RenderOptions, variant: Any) -> None:
-    from crosspol.render.bsdfs import register_bsdfs
-    from crosspol.render.variants import activate
-
-    _state.update(options=options, variant=variant, mitsuba=activate(variant, threads=1))
-    register_bsdfs(_state["mitsuba"])
+"""What a process keeps between scenes: its Mitsuba and its options."""
 
 
 def _start_worker(options: RenderOptions, variant: Any) -> None:
-    # Ctrl-C reaches every process of a terminal; the first one ends the others, without a traceback each.
+    # Windows cannot hold signals back.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _start(options, variant)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    _state.update(options=options, variant=variant)
+
+
+def _leave_with_parent() -> None:
+    """End this process when the one that started it is gone, killed perhaps: it would wait for work forever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _mitsuba(variant: Any) -> Any:
+    from crosspol.render.bsdfs import register_bsdfs
+    from crosspol.render.variants import activate
+
+    mitsuba = activate(variant, threads=1)
+    register_bsdfs(mitsuba)
+    return mitsuba
 
 
 def _render(task: Task) -> bool:
@@ -203,6 +320,9 @@ def _render(task: Task) -> bool:
     from crosspol.render.store import claim, scene_identity, store_pair
     from crosspol.render.views import Quality, render_pair
 
+    # Not when a worker starts: there an error would be a traceback.
+    if "mitsuba" not in _state:
+        _state["mitsuba"] = _mitsuba(_state["variant"])
     options, mitsuba = _state["options"], _state["mitsuba"]
     index, rig = task
     with claim(options.out, scene_identity(options.seed, index, rig)) as mine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from crosspol.render.scene import Scene, describe
 from crosspol.render.truth import calibration_of
 from crosspol.render.views import RenderedPair
 
-__all__ = ["claim", "contact_sheet", "scene_identity", "split_of", "store_pair", "stored_parameters"]
+__all__ = ["claim", "contact_sheet", "damaged_scenes", "scene_identity", "split_of", "store_pair", "stored_parameters"]
 
 _RECORD = "scene.json"
 
@@ -89,7 +90,21 @@ def stored_parameters(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             yield path.parent.name, dict(json.loads(path.read_text())["parameters"])
         except (ValueError, KeyError, TypeError) as error:
-            raise RequestError(f"{path}: found a damaged record ({error}), wanted that of a scene") from error
+            raise RequestError(
+                f"{path}: found a damaged record ({error}), wanted that of a scene; "
+                f"delete {shlex.quote(str(path.parent))}, and the same command makes it again"
+            ) from error
+
+
+def damaged_scenes(root: Path, records: Sequence[SceneRecord]) -> list[Path]:
+    """Return the folders of the scenes that cannot be read: cut off by a full disk or a power failure, say."""
+    damaged = []
+    for record in records:
+        try:
+            read_scene(root, record)
+        except RequestError:
+            damaged.append(root / record.identity)
+    return damaged
 
 
 @contextmanager

@@ -1,0 +1,28 @@
+"""`crosspol render` without Mitsuba, to be stopped: every room takes a minute.
+
+python -m tests.render.slow_rooms --out DIR ...; a process that is at work says so, with its id.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from crosspol.cli import main
+from crosspol.commands import render
+from crosspol.render import variants
+
+
+def slow_room(task: render.Task) -> bool:
+    # One write, so that two processes' lines stay apart.
+    os.write(1, f"at work {os.getpid()}\n".encode())
+    time.sleep(60)
+    return True
+
+
+if __name__ == "__main__":
+    variants.choose_variant = lambda *_, **__: variants.Variant("none")  # type: ignore[assignment]
+    render._mitsuba = lambda variant: None
+    render._render = slow_room
+    sys.exit(main(["render", *sys.argv[1:]]))
