@@ -48,6 +48,11 @@ def folder(tmp_path_factory) -> Path:
     disparity = rng.uniform(1, 9, SIZE).astype(np.float32)
     disparity[5, 6] = np.nan
     write_disparity(root / "d.pfm", disparity)
+    disparity[0, 0] = 9
+    np.save(root / "negative.npy", -disparity)
+    disparity[0, :2] = (-0.5, 0)
+    np.save(root / "one.npy", disparity)
+    write_disparity(root / "unknown.pfm", np.full(SIZE, np.nan, np.float32))
     (root / "broken.pfm").write_text("Pf\n40 32\n-1\n")
     (root / "sub").mkdir()
     return root
@@ -97,6 +102,14 @@ def test_every_column_arrives(folder, rig, kind):
         np.testing.assert_allclose(sample.intensity_right[0], pol, atol=1e-6)
         np.testing.assert_array_equal(sample.valid_left[0], mask)
         assert sample.valid_right.all()
+
+
+def test_a_disparity_of_nothing_is_far_away_and_known(folder):
+    disparity = np.full(SIZE, np.nan, np.float32)
+    disparity[2, 3] = 0
+    np.save(folder / "far.npy", disparity)
+    sample = Manifest(table(folder, [PAIR | {"disparity": "far.npy", "disparity_background": "unknown.pfm"}]))[0]
+    assert sample.valid.sum() == sample.valid[0, 2, 3] == 1
 
 
 def test_three_channels_of_polarization(folder):
@@ -183,6 +196,13 @@ def test_a_column_that_does_not_exist_is_named_where_it_is(folder, kind, line):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
+        ({"disparity": "negative.npy"}, r"column disparity: .*negative\.npy: found down to -9 px \(1279 below 0\)"),
+        (
+            {"disparity": "one.npy"},
+            r"column disparity: .*one\.npy: found down to -0\.5 px \(1 below 0\), wanted x_left",
+        ),
+        ({"disparity": "unknown.pfm"}, r"column disparity: .*unknown\.pfm: found no disparity that is known"),
+        ({"disparity_background": "negative.npy"}, r"column disparity_background: .*negative\.npy: found down to -9"),
         ({"disparity": "broken.pfm"}, r"column disparity: .*broken\.pfm: found 0 bytes of pixels"),
         ({"glass": "small.png"}, "column glass: found 40x33 px, wanted 40x32 px"),
         ({"right": "small.png"}, "column right: found 40x33 px, wanted 40x32 px"),

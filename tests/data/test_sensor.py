@@ -202,6 +202,43 @@ def test_every_pair_draws_a_sensor_of_its_own_within_the_ranges():
 
 
 @pytest.mark.parametrize("rig", RIGS)
+def test_both_views_of_a_pair_have_one_sensor(rig):
+    # A polarized surface that both views see: exposure and extinction can be read off what is recorded.
+    def view(holds: str) -> Frame:
+        return polarized(0.3, 0.8, 0.4, (32, 32)) if holds == "stokes" else plain(0.3, (32, 32))
+
+    holds = {"quad": ("stokes", "stokes"), "quad-left": ("stokes", "plain")}.get(rig, ("plain", "plain"))
+    config = replace(PERFECT, exposure=(0.5, 2.0), extinction_ratio=(2.0, 50.0))
+    exposures, degrees = [], []
+    for seed in range(10):
+        frames = sense(view(holds[0]), view(holds[1]), generator(seed), config)
+        means = [float(frame.picture.mean()) / 0.3 for frame in frames]
+        assert means[0] == pytest.approx(means[1], abs=1e-3)
+        exposures.append(means[0])
+        stokes = [frame.stokes.mean(dim=(0, 2, 3)) for frame in frames if frame.stokes is not None]
+        found = [math.hypot(s[1], s[2]) / float(s[0]) for s in stokes]
+        assert found == pytest.approx(found[:1] * len(found), abs=1e-3)
+        degrees += found[:1]
+    # Drawn for each pair, not once for all.
+    assert np.std(exposures) > 0.1
+    assert not degrees or np.std(degrees) > 0.05
+
+
+@pytest.mark.parametrize("name", ["full_well", "read_noise"])
+def test_both_views_of_a_pair_are_as_noisy(name):
+    config = replace(PERFECT, **{name: (100.0, 10_000.0)}, bits=14)
+    if name == "read_noise":
+        config = replace(config, full_well=(1e6, 1e6))
+    spreads = []
+    for seed in range(10):
+        frames = sense(plain(0.5), plain(0.5), generator(seed), config)
+        one, other = (float(frame.intensity.double().std()) for frame in frames)
+        assert one == pytest.approx(other, rel=0.02)
+        spreads.append(one)
+    assert max(spreads) > 1.5 * min(spreads)
+
+
+@pytest.mark.parametrize("rig", RIGS)
 def test_scenes_are_seen_by_the_sensor_the_same_way_every_time(tmp_path, rig):
     for name in ("a", "b"):
         write_scene(tmp_path, stored_scene(rig, identity=name, colours=3))

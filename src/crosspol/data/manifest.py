@@ -4,7 +4,8 @@ Columns are paths relative to the table's folder; a cell may be empty where the 
 
 - `left`, `right`: pictures. With a rig (`rig.yaml`) the cameras' frames instead, as `crosspol predict --rig` takes
   them.
-- `disparity`: of the left view: PFM, 16-bit PNG (px * 256, 0 = unknown), NPY or NPZ.
+- `disparity`: of the left view: PFM, 16-bit PNG (px * 256, 0 = unknown), NPY or NPZ; x_left - x_right, never negative,
+  and known somewhere.
 - `glass`, `occluded`: masks of the left view, optional; without `occluded`, it follows from the disparity.
 - `disparity_background`: optional, the disparity with all glass removed.
 - `pol_left`, `pol_right`: ready maps, DoLP or, in a NumPy file, S1/S0, S2/S0, DoLP; the left one alone is rig
@@ -175,7 +176,7 @@ class Manifest(Dataset[StereoSample]):
         for name, tensor in seen.items():
             self._fits(row, name, tensor.shape[-2:], size)
         disparity, background = (
-            self._read(row, column, read_disparity) for column in ("disparity", "disparity_background")
+            self._read(row, column, _disparity) for column in ("disparity", "disparity_background")
         )
         glass, occluded = (self._read(row, column, _mask) for column in ("glass", "occluded"))
         maps = {"disparity": disparity, "disparity_background": background, "glass": glass, "occluded": occluded}
@@ -183,6 +184,9 @@ class Manifest(Dataset[StereoSample]):
             if plane is not None:
                 self._fits(row, name, plane.shape, size)
         assert disparity is not None  # `read_manifest` refuses rows without it
+        if not np.isfinite(disparity).any():
+            file = self.path.parent / row.cells["disparity"]
+            raise RequestError(f"{self._place(row, 'disparity')}: {file}: found no disparity that is known")
         truth = Truth(disparity, glass, occluded, background)
         return make_sample(seen, self.rig, truth, row.identity)
 
@@ -271,6 +275,19 @@ class Manifest(Dataset[StereoSample]):
 
     def _place(self, row: ManifestRow, column: str) -> str:
         return f"{self.path}: line {row.line}: column {column}"
+
+
+def _disparity(path: Path) -> NDArray[np.float32]:
+    """A disparity file; what is negative would train silently, and always by mistake."""
+    disparity = read_disparity(path)
+    # Unknown ones are NaN, and compare as false.
+    below = disparity < 0
+    if below.any():
+        raise RequestError(
+            f"{path}: found down to {disparity[below].min():g} px ({int(below.sum())} below 0), wanted "
+            "x_left - x_right, which is positive, and NaN where it is unknown"
+        )
+    return disparity
 
 
 def _check_columns(path: Path, line: int, columns: Iterable[str]) -> None:
