@@ -1,6 +1,6 @@
 """The command `crosspol`: finds the command, parses its options, runs it, and turns errors into one line and a status.
 
-Exit status: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted.
+Exit status: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows `crosspol`; None takes the process's own.
 
     Returns:
-        The exit status: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted. Errors that are not
+        The exit status: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted, 143 terminated. Errors that are not
         foreseen are raised.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
