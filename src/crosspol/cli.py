@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows `crosspol`; None takes the process's own.
 
     Returns:
-        The exit status: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted, 143 terminated. Errors that are not
-        foreseen are raised.
+        The exit status: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted, 143 terminated. Errors
+        that are not foreseen are raised.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     program = "crosspol"
