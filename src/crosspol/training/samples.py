@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset, Subset
 
 from crosspol.data.data_check import Resilient
@@ -279,9 +278,6 @@ def _changed(sample: StereoSample, rng: np.random.Generator, data: DataConfig, g
 
 def _alike(sample: StereoSample, _: np.random.Generator | None = None) -> StereoSample:
     """The sample with the tensors that those of all sources have, so that they fit into one batch."""
-    if sample.rig == "crossed" and sample.valid_left is None:
-        everywhere = torch.ones_like(sample.valid)
-        sample = replace(sample, valid_left=everywhere, valid_right=everywhere)
     return replace(sample, disparity_background=None)
 
 
