@@ -6,6 +6,7 @@ python -m tests.render.slow_rooms --out DIR ...; a process that is at work says 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 
@@ -22,6 +23,8 @@ def slow_room(task: render.Task) -> bool:
 
 
 if __name__ == "__main__":
+    # Tests that a shell runs in the background inherit from it that Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     variants.choose_variant = lambda *_, **__: variants.Variant("none")  # type: ignore[assignment]
     render._mitsuba = lambda variant: None
     render._render = slow_room
