@@ -1,8 +1,12 @@
 """What every test relies on: one thread, one seed, examples that repeat."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import settings
+
+from tests.open_network import open_network
 
 # One thread a process: sums come out the same every time, and parallel test processes do not fight for cores.
 torch.set_num_threads(1)
@@ -14,3 +18,11 @@ settings.load_profile("crosspol")
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with weights on which polarization has an effect."""
+    folder = tmp_path_factory.mktemp("weights") / "open"
+    open_network().save_pretrained(folder)
+    return folder

@@ -22,16 +22,8 @@ from crosspol.data.disparity import read_disparity
 from crosspol.data.images import write_picture
 from crosspol.errors import RequestError
 from crosspol.model import CrossPol, FusionConfig
-from tests.open_network import open_network
 
 HEIGHT, WIDTH = 40, 52
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("weights") / "random"
-    open_network().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -39,13 +39,6 @@ def network() -> CrossPol:
 
 
 @pytest.fixture(scope="module")
-def weights(network: CrossPol, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("weights")
-    network.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def views() -> tuple[View, View]:
     """Light of a glass scene."""
     scene = ProceduralStereo(ProceduralConfig(size=SIZE, seed=5, glass_probability=1.0)).scene(0)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.data.stored_scenes import stored_scene
-from tests.open_network import open_network
 
 from crosspol.cli import main
 from crosspol.commands.demo import DemoOptions, demo, score, shown, table
@@ -18,13 +17,6 @@ from crosspol.data.sample_rooms import sample_rooms
 from crosspol.data.scene_format import read_index, read_scene, scene_frames, write_index, write_scene
 from crosspol.errors import RequestError
 from crosspol.inference.predictor import packaged_weights
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("weights") / "random"
-    open_network().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -283,9 +283,7 @@ def test_what_one_source_trains_on_no_other_validates_on(tmp_path):
     chosen = held_out_samples(replace(SMALL, sources=(first, second)), 4)
     assert "procedural scenes, as the data have no part for it" in chosen.about
     asked = replace(SMALL, sources=(replace(first, validation_split="val"), second))
-    with pytest.raises(
-        RequestError, match=r"sources\.0: .*'val' .*, which data\.sources\.1 trains on"
-    ):
+    with pytest.raises(RequestError, match=r"sources\.0: .*'val' .*, which data\.sources\.1 trains on"):
         held_out_samples(asked, 4)
 
 
