@@ -22,7 +22,7 @@ from crosspol.data.folders import PlainPairs, booster, eth3d, kitti, middlebury,
 from crosspol.data.manifest import Manifest, read_manifest
 from crosspol.data.mixture import Interleaved, Mixture
 from crosspol.data.procedural import ProceduralStereo
-from crosspol.data.sample import StereoSample
+from crosspol.data.sample import Rig, StereoSample
 from crosspol.data.scene_format import SceneFolder
 from crosspol.data.sensor import sense
 from crosspol.data.transforms import AugmentConfig, Augmented, augment
@@ -168,7 +168,7 @@ def _open(
 ) -> SceneFolder | Manifest | PlainPairs:
     """Open a part of a data set on a disk, as it is; what a sensor has to see repeats."""
     path = str(source.path)
-    rig = "none" if source.virtual_glass else data.rig
+    rig = _stored_rig(data, source)
     if source.kind == "scenes":
         camera = partial(sense, config=data.sensor) if source.sensor else None
         seed = _seed(data, number, _SEEING)
@@ -190,6 +190,11 @@ def _open(
     if source.kind == "sceneflow":
         return sceneflow(path, part=split)
     return _FOLDERS[source.kind](path)
+
+
+def _stored_rig(data: DataConfig, source: SourceConfig) -> Rig:
+    """What the source has to have recorded; virtual glass is recorded by the run's rig later."""
+    return "none" if source.virtual_glass else data.rig
 
 
 def _training_split(source: SourceConfig) -> str | None:
@@ -234,8 +239,7 @@ def _validation_split(
 def _splits(data: DataConfig, source: SourceConfig) -> set[str]:
     """The parts that a data set names, of what the run's rig can use."""
     if source.kind == "scenes":
-        rig = "none" if source.virtual_glass else data.rig
-        return {record.split for record in SceneFolder(str(source.path), rig=rig).records}
+        return {record.split for record in SceneFolder(str(source.path), rig=_stored_rig(data, source)).records}
     return _manifest_splits(source) if source.kind == "manifest" else set()
 
 
