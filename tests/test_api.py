@@ -6,6 +6,7 @@ import sys
 import crosspol
 
 PUBLIC = {
+    "AttentionConfig",
     "ConcatFusion",
     "CrossPol",
     "CrossPolConfig",

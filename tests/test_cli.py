@@ -282,7 +282,7 @@ REFUSED = {
     "info of nothing": (
         missing,
         ("info", "bleuprint"),
-        "bleuprint: no such folder, .*or one of blueprint, raft-stereo",
+        "bleuprint: no such folder, .*or one of blueprint, crosspol, raft-stereo",
     ),
     "demo output is a file": (write_file_as_output, ("demo", "--output", "taken"), "taken: taken is a file"),
 }

@@ -17,7 +17,7 @@ from torch import Tensor
 from crosspol.errors import MissingFileError, RequestError
 from crosspol.model import CrossPol, CrossPolConfig, FusionConfig, PolarizationConfig
 from crosspol.weights import LoadReport, WeightsError, load_network, load_raft_stereo, read_checkpoint
-from tests.model.materials import perturbed, rand
+from tests.model.materials import fusion_config, perturbed, rand
 from tests.model.raft_stereo_reference import official_state
 
 OFFICIAL = ("raft-stereo", "raft-stereo-realtime")
@@ -413,7 +413,7 @@ ROUND_TRIPS = {
     "raft-stereo-realtime": CrossPolConfig(backbone="raft-stereo-realtime", feature_dim=256),
     "pure residual": CrossPolConfig(fusion=FusionConfig(merge="none", gate="projection")),
     "all options": CrossPolConfig(
-        fusion=FusionConfig(
+        fusion=fusion_config(
             position="rotary", null_key=True, views="left", enable_stereo_to_pol=True, num_heads=2, pool_size=4,
             pool="max", dropout=0.1,
         ),
@@ -423,7 +423,7 @@ ROUND_TRIPS = {
     "concat": CrossPolConfig(fusion=FusionConfig(kind="concat")),
     "none": CrossPolConfig(fusion=FusionConfig(kind="none")),
     "real-time, all options": CrossPolConfig(
-        backbone="raft-stereo-realtime", feature_dim=256, fusion=FusionConfig(position="rotary", null_key=True),
+        backbone="raft-stereo-realtime", feature_dim=256, fusion=fusion_config(position="rotary", null_key=True),
     ),
 }  # fmt: skip
 
@@ -474,7 +474,7 @@ def test_what_is_saved(tmp_path: Path) -> None:
         assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors", "README.md"}
         config = json.loads((tmp_path / "config.json").read_text())
         assert config == json.loads(json.dumps(CrossPolConfig().to_dict()))
-        assert config["fusion"]["pool_size"] == 8
+        assert config["fusion"]["attention"]["pool_size"] == 8
         assert config["polarization"]["pol_threshold"] == 0.05
     assert load_file(tmp_path / "model.safetensors").keys() == net.state_dict().keys()
     card = (tmp_path / "README.md").read_text()

@@ -6,6 +6,7 @@ The names here are the public ones; everything else may change without notice.
 from crosspol import metrics, polarimetry
 from crosspol.inference.predictor import StereoPredictor, StereoResult
 from crosspol.model import (
+    AttentionConfig,
     ConcatFusion,
     CrossPol,
     CrossPolConfig,
@@ -21,6 +22,7 @@ from crosspol.training.loss import sequence_loss
 from crosspol.weights import LoadReport, load_network, load_raft_stereo
 
 __all__ = [
+    "AttentionConfig",
     "ConcatFusion",
     "CrossPol",
     "CrossPolConfig",

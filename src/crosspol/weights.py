@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from crosspol.errors import MissingFileError, RequestError
 from crosspol.model import CrossPol, CrossPolConfig
+from crosspol.model.official import OfficialNames, Role
 
 RAFT_STEREO_ORIGIN = "https://github.com/princeton-vl/RAFT-Stereo (download_models.sh)"
 
@@ -74,86 +75,6 @@ class LoadReport:
         return "\n".join(lines)
 
 
-class _Role(NamedTuple):
-    """Where a tensor of an official file belongs: the network's tensor, and which part of its first axis."""
-
-    target: str
-    part: int = 0
-    parts: int = 1
-
-
-# Official name to role, in this order. The first convolutions and stages are the same in every encoder; `trunk` and
-# `pyramid` say where it sits. `convz` and `convr` become the two halves of one convolution.
-Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
-_LEVELS = {"08": 0, "16": 1, "32": 2}
-_BLOCK: Rules = (
-    (r"\bdownsample\.", "shortcut."),
-    (r"\bnorm3\.", "shortcut.1."),  # the same tensor as downsample.1, stored twice
-)
-_TRUNK: Rules = ((r"^conv1\.", "stem."), (r"^norm1\.", "stem_norm."), (r"^layer([123])\.", r"stage\1."), *_BLOCK)
-_PYRAMID: Rules = (
-    (r"^layer([45])\.", lambda m: f"downs.{int(m[1]) - 4}."),
-    (r"^outputs(08|16|32)\.0\.", lambda m: f"hidden.{_LEVELS[m[1]]}."),
-    (r"^outputs(08|16|32)\.1\.", lambda m: f"context.{_LEVELS[m[1]]}."),
-    *_BLOCK,
-)
-
-_UPDATE: Rules = (
-    (r"^encoder\.convc([12])\.", r"motion.correlation\1."),
-    (r"^encoder\.convf([12])\.", r"motion.flow\1."),
-    (r"^encoder\.conv\.", "motion.mix."),
-    (r"^gru(08|16|32)\.", lambda m: f"grus.{_LEVELS[m[1]]}."),
-    (r"\bconvq\.", "candidate."),
-    (r"^flow_head\.conv([12])\.", r"flow_head\1."),
-)
-# The blueprint has the same roles at one level, under the names of its own composition.
-_BLUEPRINT: Rules = (
-    (r"^update\.grus\.0\.", "update.gru."),
-    (r"^update\.flow_head1\.", "update.head.0."),
-    (r"^update\.flow_head2\.", "update.head.2."),
-    (r"^update\.motion\.correlation1\.", "update.motion.0."),
-    (r"^update\.motion\.mix\.", "update.motion.2."),
-    (r"^update\.context\.0\.", "update.context."),
-    (r"^encoders\.context\.pyramid\.(hidden|context)\.0\.1\.", r"encoders.context.\1."),
-)
-
-
-def _rename(name: str, rules: Rules) -> str:
-    for pattern, replacement in rules:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-def _role(name: str, backbone: str) -> _Role:
-    """Return the role of a tensor of an official file, without the ``module.`` prefix."""
-    room, _, rest = name.partition(".")
-    if room == "fnet":
-        head = rest.startswith("conv2.")
-        target = "encoders.features." + (
-            rest.replace("conv2.", "head.", 1) if head else "trunk." + _rename(rest, _TRUNK)
-        )
-    elif room == "cnet":
-        upper = re.match(r"layer[45]|outputs", rest) is not None
-        target = f"pyramid.{_rename(rest, _PYRAMID)}" if upper else f"trunk.{_rename(rest, _TRUNK)}"
-        target = ("encoders." if backbone == "raft-stereo-realtime" else "encoders.context.") + target
-    elif room == "conv2":
-        target = "encoders.features." + rest
-    elif room == "context_zqr_convs":
-        target = "update.context." + rest
-    else:
-        target = "update." + _rename(rest, _UPDATE)
-    if backbone == "blueprint":
-        target = _rename(target, _BLUEPRINT)
-    for part, gate in enumerate(("convz", "convr")):
-        if f".{gate}." in target:
-            return _Role(target.replace(f".{gate}.", ".gates."), part, 2)
-    return _Role(target)
-
-
-# The real-time variant is built with a third level that its two-level refinement never reads.
-_UNUSED = {"raft-stereo-realtime": re.compile(r"cnet\.(layer5|outputs32)\.|update_block\.gru32\.")}
-
-
 def load_raft_stereo(net: CrossPol, path: str | Path) -> LoadReport:
     """Load an official ``raftstereo-*.pth`` into a network.
 
@@ -171,38 +92,44 @@ def load_raft_stereo(net: CrossPol, path: str | Path) -> LoadReport:
         MissingFileError: there is no such file.
     """
     path = Path(path)
-    backbone = net.config.backbone
+    names = net.config.record.official
+    if names is None:
+        raise WeightsError(f"{path}: RAFT-Stereo's weights do not fit the backbone {net.config.backbone}")
     source = {name.removeprefix("module."): tensor for name, tensor in read_checkpoint(path).items()}
     # Every RAFT-Stereo has these heads; RAFT for optical flow shares most other names, not these.
     if not any(name.startswith("cnet.outputs08.") for name in source):
         some = ", ".join(list(source)[:3])
         raise WeightsError(f"{path}: got a state dict of another network ({some}, ...), wanted RAFT-Stereo's")
-    target = net.state_dict()
-    unused_rule = _UNUSED.get(backbone)
-    unused = tuple(name for name in source if unused_rule is not None and unused_rule.match(name))
+    values, report = _match(source, net.state_dict(), names)
+    if names.strict:
+        _require_all(path, net.config.backbone, report)
+    net.load_state_dict(values, strict=False)
+    return report
 
-    pieces: dict[str, list[tuple[_Role, str]]] = {}
+
+def _match(
+    source: Mapping[str, Tensor], target: Mapping[str, Tensor], names: OfficialNames
+) -> tuple[dict[str, Tensor], LoadReport]:
+    """Return what an official state dict holds for the network's, by the network's names, and the report."""
+    unused = tuple(name for name in source if names.unused is not None and names.unused.match(name))
+    pieces: dict[str, list[tuple[Role, str]]] = {}
     unexpected = []
     # Of a tensor stored twice (norm3, downsample.1) downsample.1 counts, as it does for the official network: it
     # goes last, whatever the order in the file (safetensors sorts by name).
     for name in sorted(source, key=lambda name: ".downsample." in name):
-        role = _role(name, backbone)
+        role = names.role(name)
         if role.target in target:
             pieces.setdefault(role.target, []).append((role, name))
         elif name not in unused:
             unexpected.append(name)
 
     values: dict[str, Tensor] = {}
-    mismatched = []
+    mismatched: list[Mismatch] = []
     for name, found in pieces.items():
-        parts, shape = found[0][0].parts, tuple(target[name].shape)
-        shape = shape if parts == 1 else (shape[0] // parts, *shape[1:])
-        differing = [piece for _, piece in found if tuple(source[piece].shape) != shape]
-        mismatched += [Mismatch(piece, tuple(source[piece].shape), name, shape) for piece in differing]
-        by_part = {role.part: source[piece] for role, piece in found}
-        if not differing and len(by_part) == parts:
-            value = by_part[0] if parts == 1 else torch.cat([by_part[part] for part in range(parts)])
-            values[name] = value.to(target[name].dtype)
+        value, differing = _assemble(name, found, source, target[name])
+        mismatched += differing
+        if value is not None:
+            values[name] = value
     # A bias without its weight means nothing: a layer is taken whole or not at all.
     broken = {_layer(name) for name in target if name not in values}
     loaded = {name: value for name, value in values.items() if _layer(name) not in broken}
@@ -215,10 +142,22 @@ def load_raft_stereo(net: CrossPol, path: str | Path) -> LoadReport:
         taken=sum(len(pieces[name]) for name in loaded),
         total=len(source),
     )
-    if backbone != "blueprint":
-        _require_all(path, backbone, report)
-    net.load_state_dict(loaded, strict=False)
-    return report
+    return loaded, report
+
+
+def _assemble(
+    name: str, found: list[tuple[Role, str]], source: Mapping[str, Tensor], like: Tensor
+) -> tuple[Tensor | None, list[Mismatch]]:
+    """Put a tensor of the network together from its pieces in the file; None where they do not make it whole."""
+    parts, shape = found[0][0].parts, tuple(like.shape)
+    shape = shape if parts == 1 else (shape[0] // parts, *shape[1:])
+    differing = [piece for _, piece in found if tuple(source[piece].shape) != shape]
+    mismatched = [Mismatch(piece, tuple(source[piece].shape), name, shape) for piece in differing]
+    by_part = {role.part: source[piece] for role, piece in found}
+    if differing or len(by_part) != parts:
+        return None, mismatched
+    value = by_part[0] if parts == 1 else torch.cat([by_part[part] for part in range(parts)])
+    return value.to(like.dtype), mismatched
 
 
 def _layer(name: str) -> str:

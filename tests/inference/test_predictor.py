@@ -102,8 +102,26 @@ def test_three_polarization_channels(views):
     assert result.polarization_use.max() > 0
     with pytest.raises(RequestError, match=r"polarization_left: .*wanted \(H, W, 3\)"):
         predictor.predict(*views, polarization_left=map_[..., 0])
-    with pytest.raises(RequestError, match="intensity_left: found a crossed pair"):
-        predictor.predict(*views, intensity_left=abs(map_[..., 0]), intensity_right=abs(map_[..., 1]))
+    # Of a crossed pair it knows the first channel alone.
+    crossed = StereoPredictor(predictor.network, device="cpu", iters=5)
+    result = crossed.predict(*views, intensity_left=abs(map_[..., 0]), intensity_right=abs(map_[..., 1]))
+    assert result.polarization_use.max() > 0
+
+
+def test_glass_probability(views, tmp_path):
+    net = CrossPol.from_preset("crosspol")
+    predictor = StereoPredictor(net, device="cpu")
+    assert predictor.iters == net.config.iters == 4
+    result = predictor.predict(*views)
+    tensors = [torch.from_numpy(view.astype(np.float32) / 255).permute(2, 0, 1)[None] for view in views]
+    with torch.no_grad():
+        expected = net.eval()(*tensors).glass
+    np.testing.assert_allclose(result.glass, expected[0, 0], atol=1e-6)
+    written = {path.name for path in result.save(tmp_path)}
+    assert "disparity_glass.png" in written
+    saved = read_picture(tmp_path / "disparity_glass.png")
+    np.testing.assert_array_equal(saved.squeeze(), np.rint(255 * result.glass))
+    assert StereoPredictor(open_network(), device="cpu", iters=1).predict(*views).glass is None
 
 
 @settings(deadline=None, max_examples=10)

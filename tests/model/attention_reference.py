@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.model.fusion import PooledCrossAttention, SafeCrossAttentionFusion
+from crosspol.model import PooledCrossAttention, SafeCrossAttentionFusion
 
 Array = NDArray[np.float64]
 

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from crosspol.model.config import AttentionConfig, FusionConfig
+
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -38,6 +40,12 @@ def fusion_variants() -> list[dict[str, Any]]:
     names = ("merge", "gate", "position", "null_key", "enable_stereo_to_pol")
     choices = (("gated", "none"), ("blueprint", "projection"), ("none", "rotary"), (False, True), (False, True))
     return [dict(zip(names, values, strict=True)) for values in itertools.product(*choices)]
+
+
+def fusion_config(**values: Any) -> FusionConfig:
+    """Return a configuration from the arguments of `SafeCrossAttentionFusion` by their names."""
+    attention = {name: values.pop(name) for name in list(values) if name in AttentionConfig.__dataclass_fields__}
+    return FusionConfig(attention=AttentionConfig(**attention), **values)
 
 
 def name_of(variant: dict[str, Any]) -> str:

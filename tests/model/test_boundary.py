@@ -73,10 +73,6 @@ RGB = PolarizationConfig(channels=3)
             {"intensity_left": rand(*MAP), "intensity_right": holding(NAN, *MAP)},
             "intensity_right at trusted pixels: got 1 NaN",
         ),
-        (
-            {"intensity_left": rand(*MAP), "intensity_right": rand(*MAP), "config": CrossPolConfig(polarization=RGB)},
-            "intensity_left, intensity_right: a crossed pair has one polarization channel, .* configured for 3",
-        ),
     ],
 )
 def test_refuses(arguments: dict[str, Any], message: str) -> None:
@@ -91,7 +87,7 @@ def test_refuses(arguments: dict[str, Any], message: str) -> None:
 )
 def test_padding_is_centred_and_cropped_off(height: int, width: int, backbone: Any) -> None:
     config = preset(backbone)
-    multiple = config.padding_multiple
+    multiple = config.record.padding
     left, pol, valid = rand(1, 3, height, width), rand(1, 1, height, width), rand(1, 1, height, width, seed=1)
     boundary = inputs(config, left=left, right=left, pol_left=pol, valid_left=valid)
     padded = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
@@ -168,8 +164,27 @@ def test_the_contrast_of_a_crossed_pair_does_not_use_the_padding(backbone: Any) 
     estimate = torch.full((2, 1, *boundary.left.shape[2:]), 2.25)
     actual = boundary.contrast(estimate)
     expected = crossed_contrast(left, right, torch.full(MAP, 2.25), ones, ones)
-    for (contrast, valid), (wanted, wanted_valid) in zip(actual, expected, strict=True):
+    for view, (wanted, wanted_valid) in zip(actual, expected, strict=True):
+        contrast, valid = view.polarization, view.valid
         assert torch.equal(boundary.crop(valid), wanted_valid)
         assert valid.sum() == wanted_valid.sum()
         trusted = wanted_valid > 0
         torch.testing.assert_close(boundary.crop(contrast)[trusted], wanted[trusted], atol=1e-5, rtol=1e-4)
+
+
+def test_of_three_channels_a_contrast_is_the_first_and_the_second_is_unknown() -> None:
+    left, right = 0.5 + rand(*MAP), 0.5 + rand(*MAP, seed=1)
+    estimate = torch.full(MAP, 2.25)
+    one, three = (
+        inputs(CrossPolConfig(polarization=PolarizationConfig(channels=channels)), intensity_left=left,
+               intensity_right=right)
+        for channels in (1, 3)
+    )  # fmt: skip
+    estimate = torch.full((2, 1, *one.left.shape[2:]), 2.25)
+    for single, triple in zip(one.contrast(estimate), three.contrast(estimate), strict=True):
+        assert not single.contrast_only
+        assert triple.contrast_only
+        assert torch.equal(triple.valid, single.valid)
+        assert torch.equal(triple.polarization[:, :1], single.polarization)
+        assert not triple.polarization[:, 1].any()
+        assert torch.equal(triple.polarization[:, 2:], single.polarization.abs())

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from crosspol.model import ConcatFusion, FusionConfig, PooledCrossAttention, SafeCrossAttentionFusion, alpha_cap
-from crosspol.model.fusion import GATE_LOGIT, build_fusion, masked_pool, rotary_angles, rotate, valid_cells
+from crosspol.model.attention import masked_pool, rotary_angles, rotate, valid_cells
+from crosspol.model.fusion import FUSIONS, GATE_LOGIT
 from tests.model import attention_reference as numpy_reference
-from tests.model.materials import count, fusion_variants, name_of, perturbed, rand, randn
+from tests.model.materials import count, fusion_config, fusion_variants, name_of, perturbed, rand, randn
 
 POSITIONS = ("none", "rotary")
 VARIANTS = [pytest.param(variant, id=name_of(variant)) for variant in fusion_variants()]
@@ -562,16 +563,15 @@ def test_concat_is_one_convolution_and_an_affine() -> None:
     assert torch.equal(fusion(stereo, hidden, mask), fusion(stereo, pol, mask))
 
 
-def test_build_fusion_hands_everything_on() -> None:
-    assert build_fusion(FusionConfig(kind="none"), 16, 8) is None
-    concat = build_fusion(FusionConfig(kind="concat"), 16, 8)
+def test_building_hands_everything_on() -> None:
+    concat = FUSIONS["concat"](FusionConfig(kind="concat"), 16, 8)
     assert isinstance(concat, ConcatFusion)
     assert concat.fusion_conv.weight.shape == (16, 24, 1, 1)
-    config = FusionConfig(
+    config = fusion_config(
         merge="none", gate="projection", position="rotary", null_key=True, enable_stereo_to_pol=True,
         num_heads=2, pool_size=3, pool="max", dropout=0.25,
     )  # fmt: skip
-    fusion = build_fusion(config, 16, 8)
+    fusion = FUSIONS["cross-attention"](config, 16, 8)
     assert isinstance(fusion, SafeCrossAttentionFusion)
     assert (fusion.merge, fusion.pol_affine, fusion.alpha_logit) == (None, None, None)
     back = fusion.stereo_to_pol

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from crosspol.model import CrossPol, CrossPolConfig, FusionConfig, PolarizationConfig, PooledCrossAttention, preset
-from crosspol.model.boundary import NetworkInputs, View
+from crosspol.model.boundary import NetworkInputs
 from crosspol.model.correlation import CorrelationPyramid
 from crosspol.model.crossed import crossed_contrast
-from crosspol.model.fusion import SafeCrossAttentionFusion, build_fusion
+from crosspol.model.fusion import FUSIONS, SafeCrossAttentionFusion
+from crosspol.model.parts import View
 from crosspol.weights import load_raft_stereo
-from tests.model.materials import count, fusion_variants, name_of, perturbed, rand
+from tests.model.materials import count, fusion_config, fusion_variants, name_of, perturbed, rand
 from tests.model.raft_stereo_reference import official_shapes, official_state, reference_raft_stereo
 
 GOLDEN = Path("/work/shared/golden")
@@ -71,7 +72,7 @@ def disparity(net: CrossPol, *arguments: Tensor, **options: Any) -> Tensor:
         ("blueprint", FusionConfig(), 4_363_715),
         ("blueprint", FusionConfig(merge="none"), 4_330_563),
         ("blueprint", FusionConfig(kind="concat"), 4_281_154),
-        ("blueprint", FusionConfig(position="rotary", null_key=True, views="left", pool="max"), 4_363_715),
+        ("blueprint", fusion_config(position="rotary", null_key=True, views="left", pool="max"), 4_363_715),
         ("blueprint", FusionConfig(gate="projection"), 4_363_714),
         ("blueprint", FusionConfig(kind="none"), 1_053_216 + 1_069_728 + 1_815_297),
         ("raft-stereo", FusionConfig(kind="none"), 11_116_176),
@@ -117,8 +118,8 @@ def test_count_of_the_official_backbones(realtime: bool) -> None:
 @pytest.mark.parametrize(
     ("name", "fusion"),
     [
-        *(("blueprint", FusionConfig(**variant)) for variant in fusion_variants()[::10]),
-        ("blueprint", FusionConfig(views="left", pool="max", dropout=0.1)),
+        *(("blueprint", fusion_config(**variant)) for variant in fusion_variants()[::10]),
+        ("blueprint", fusion_config(views="left", pool="max", dropout=0.1)),
         ("blueprint", FusionConfig(kind="concat")),
         ("blueprint", FusionConfig(kind="none")),
         ("raft-stereo", FusionConfig()),
@@ -212,7 +213,7 @@ def parts() -> dict[str, Any]:
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=name_of)
 def test_step_0_is_the_unfused_backbone(variant: dict[str, Any], parts: dict[str, Any]) -> None:
-    net = CrossPol(preset("blueprint", fusion=FusionConfig(**variant)), **parts["shared"]).eval()
+    net = CrossPol(preset("blueprint", fusion=fusion_config(**variant)), **parts["shared"]).eval()
     options: dict[str, Any] = {"alpha_cap": 1.0, "iters": 1}
     assert torch.equal(disparity(net, *pair(), **maps(), **options), parts["disparity"])
     # After any training, polarization that is invalid everywhere or not there changes nothing either.
@@ -265,7 +266,7 @@ def test_concat_reads_unknown_polarization_as_zero() -> None:
 @settings(max_examples=10)
 @given(height=st.integers(32, 75), width=st.integers(32, 75), name=st.sampled_from(BACKBONES))
 def test_any_size_works(height: int, width: int, name: Any) -> None:
-    for fusion in (FusionConfig(), FusionConfig(position="rotary", null_key=True, enable_stereo_to_pol=True)):
+    for fusion in (FusionConfig(), fusion_config(position="rotary", null_key=True, enable_stereo_to_pol=True)):
         net = cached(name, fusion)
         out = net(*pair(height, width), **maps(height, width), iters=1)
         assert out.disparity.shape == out.polarization_use.shape == (1, 1, height, width)
@@ -287,7 +288,7 @@ def test_padding_is_the_network_s_own(name: Any) -> None:
     """A picture padded by hand, borders repeated and centred, gives the same disparity in its middle."""
     net = cached(name, FusionConfig())
     left, right = pair(33, 63)
-    side = net.config.padding_multiple
+    side = net.config.record.padding
     extra_y, extra_x = -33 % side, -63 % side
     margins = (extra_x // 2, extra_x - extra_x // 2, extra_y // 2, extra_y - extra_y // 2)
     padded = [nn.functional.pad(picture, margins, mode="replicate") for picture in (left, right)]
@@ -298,7 +299,7 @@ def test_padding_is_the_network_s_own(name: Any) -> None:
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_an_element_does_not_depend_on_its_batchmates(name: Any) -> None:
-    net = cached(name, FusionConfig(position="rotary", null_key=True, enable_stereo_to_pol=True))
+    net = cached(name, fusion_config(position="rotary", null_key=True, enable_stereo_to_pol=True))
     left, right = pair(64, 64, batch=3)
     pol = maps(64, 64, batch=3)
     valid = {"valid_left": (rand(3, 1, 64, 64) > 0.3).float(), "valid_right": torch.ones(3, 1, 64, 64)}
@@ -375,20 +376,22 @@ def test_each_refinement_starts_from_a_detached_estimate() -> None:
         def context_terms(self, context: list[Tensor]) -> list[Tensor]:
             return context
 
-        def forward(self, hidden: Any, terms: Any, correlation: Tensor, disparity: Tensor) -> tuple[Any, Tensor]:
+        def forward(
+            self, hidden: Any, terms: Any, correlation: Tensor, disparity: Tensor, motion_term: None
+        ) -> tuple[Any, Tensor]:
             self.seen.append(disparity)
             return hidden, self.steps[len(self.seen) - 1].expand_as(disparity)
 
-        def upsample(self, hidden: Any, disparity: Tensor) -> Tensor:
-            return disparity.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+        def upsampler(self, hidden: Any) -> Any:
+            return lambda x: x.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
 
     update = Steps()
     out = CrossPol(CrossPolConfig(), update=update).train()(*pair(batch=2), iters=3)
-    assert [prediction.unique().item() for prediction in out.predictions] == [1.0, 3.0, 7.0]
+    assert [prediction.unique().item() for prediction in out.predictions] == [4.0, 12.0, 28.0]
     assert not any(estimate.requires_grad for estimate in update.seen)
     for index, prediction in enumerate(out.predictions):
         (grad,) = torch.autograd.grad(prediction.mean(), update.steps)
-        assert torch.equal(grad, torch.eye(3)[index])
+        assert torch.equal(grad, 4 * torch.eye(3)[index])  # px of the image: four times px of the features
 
 
 def test_more_refinements_continue_fewer(trained: CrossPol) -> None:
@@ -419,7 +422,7 @@ def test_polarization_use(trained: CrossPol) -> None:
     with torch.no_grad():
         left = 2 * pair()[0] - 1
         stereo = trained.encoders.features(left)  # type: ignore[operator]
-        pol = trained.polarization_encoder(maps()["pol_left"], valid)  # type: ignore[misc]
+        pol = trained.polarization_encoder(View(maps()["pol_left"], valid))  # type: ignore[misc]
         assert trained.fusion is not None
         injected = trained.fusion(stereo, pol, nn.functional.avg_pool2d(valid, 4)) - stereo
     torch.testing.assert_close(blocks[..., 0], injected.norm(dim=1, keepdim=True) / stereo.norm(dim=1, keepdim=True))
@@ -521,7 +524,9 @@ def test_contrast_is_refreshed_after_4_and_12(trained: CrossPol, monkeypatch: An
                 trained.training = False
             assert len(estimates) == refreshes
             assert not any(estimate.requires_grad for estimate in estimates)
-    assert not any(tensor.requires_grad for pair_ in views for view in pair_ for tensor in view)
+    assert not any(
+        tensor.requires_grad for pair_ in views for view in pair_ for tensor in (view.polarization, view.valid)
+    )
     # What the estimate is: the network's own disparity after that many refinements.
     plain = disparity(trained, *pair(), iters=4)
     estimates.clear()
@@ -597,10 +602,10 @@ def test_concat_takes_a_crossed_pair_too() -> None:
 
 
 def test_network_uses_the_configured_attention() -> None:
-    fusion = FusionConfig(position="rotary", null_key=True, pool="max", pool_size=3, num_heads=2, dropout=0.1)
+    fusion = fusion_config(position="rotary", null_key=True, pool="max", pool_size=3, num_heads=2, dropout=0.1)
     net = CrossPol.from_preset("raft-stereo-realtime", fusion=fusion)
     attention = net.fusion.attention  # type: ignore[union-attr]
     assert isinstance(attention, PooledCrossAttention)
     assert (attention.to_query.in_features, attention.to_key_value.in_features) == (256, 128)
-    expected: Any = build_fusion(fusion, 256, 128)
+    expected: Any = FUSIONS["cross-attention"](fusion, 256, 128)
     assert repr(net.fusion) == repr(expected)

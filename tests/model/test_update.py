@@ -5,24 +5,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from crosspol.model.config import preset
-from crosspol.model.network import build_update
+from crosspol.model.config import PRESETS, preset
 from crosspol.model.update import (
+    ConvexUpsampler,
     ConvGRU,
     MotionEncoder,
     MultiLevelUpdate,
     SingleLevelUpdate,
     upsample_bilinear,
-    upsample_convex,
 )
 from tests.model.materials import count, perturbed, rand, randn
 
 
 def test_count() -> None:
-    assert count(build_update(preset("blueprint"))) == 1_815_297
+    assert count(preset("blueprint").record.update(preset("blueprint"))) == 1_815_297
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -43,7 +41,7 @@ def test_gru_is_three_convolutions(bias: bool) -> None:
 
 @pytest.mark.parametrize("factor", [4, 8])
 def test_bilinear_upsampling_is_exact_on_a_ramp(factor: int) -> None:
-    """Feature pixel i sits at image pixel factor * i, values become image pixels; past the last one they stay."""
+    """Feature pixel i sits at image pixel factor * i; values keep their unit; past the last one they stay."""
     height, width = 5, 7
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     ramp = (0.5 + 0.25 * columns - 0.125 * rows)[None, None]
@@ -51,9 +49,9 @@ def test_bilinear_upsampling_is_exact_on_a_ramp(factor: int) -> None:
     assert full.shape == (1, 1, factor * height, factor * width)
     y = (torch.arange(factor * height) / factor).clamp(max=height - 1)
     x = (torch.arange(factor * width) / factor).clamp(max=width - 1)
-    expected = factor * (0.5 + 0.25 * x[None] - 0.125 * y[:, None])
+    expected = 0.5 + 0.25 * x[None] - 0.125 * y[:, None]
     torch.testing.assert_close(full[0, 0], expected)
-    torch.testing.assert_close(full[..., ::factor, ::factor], factor * ramp)
+    torch.testing.assert_close(full[..., ::factor, ::factor], ramp)
 
 
 def test_bilinear_upsampling_matches_loops() -> None:
@@ -65,7 +63,7 @@ def test_bilinear_upsampling_matches_loops() -> None:
         for i, weight_y in ((y[0], 1 - y[1] / 4), (min(y[0] + 1, 2), y[1] / 4)):
             for j, weight_x in ((x[0], 1 - x[1] / 4), (min(x[0] + 1, 3), x[1] / 4)):
                 mixed += weight_y * weight_x * values[b, 0, i, j].item()
-        assert full[b, 0, row, column].item() == pytest.approx(4 * mixed, abs=1e-12)
+        assert full[b, 0, row, column].item() == pytest.approx(mixed, abs=1e-12)
 
 
 @pytest.mark.parametrize("factor", [2, 4])
@@ -73,7 +71,7 @@ def test_convex_upsampling_matches_loops(factor: int) -> None:
     """Channel n * f * f + a * f + b weighs neighbour n for sub-pixel (a, b); neighbours outside are 0 (RAFT)."""
     height, width = 3, 4
     disparity, logits = randn(2, 1, height, width).double(), randn(2, 9 * factor**2, height, width, seed=1).double()
-    full = upsample_convex(disparity, logits, factor)
+    full = ConvexUpsampler(logits, factor)(disparity)
     assert full.shape == (2, 1, factor * height, factor * width)
     for b, row, column in np.ndindex(2, factor * height, factor * width):
         (i, a), (j, c) = divmod(row, factor), divmod(column, factor)
@@ -83,7 +81,7 @@ def test_convex_upsampling_matches_loops(factor: int) -> None:
         for n, (di, dj) in enumerate(np.ndindex(3, 3)):
             y, x = i + di - 1, j + dj - 1
             if 0 <= y < height and 0 <= x < width:
-                mixed += weights[n] * factor * disparity[b, 0, y, x].item()
+                mixed += weights[n] * disparity[b, 0, y, x].item()
         assert full[b, 0, row, column].item() == pytest.approx(mixed, abs=1e-9)
 
 
@@ -157,11 +155,12 @@ def test_disparity_is_minus_the_flow_of_the_official_weights() -> None:
 
 
 def test_upsampling_of_each_backbone_keeps_a_plane() -> None:
-    """A constant of d feature pixels is factor * d image pixels, away from the border for the convex kind."""
-    for name, factor in (("blueprint", 4), ("raft-stereo", 4), ("raft-stereo-realtime", 8)):
-        update = build_update(preset(name))  # type: ignore[arg-type]
-        assert isinstance(update, nn.Module)
-        full = update.upsample([randn(1, 128, 6, 8)], torch.full((1, 1, 6, 8), 2.5))  # type: ignore[operator]
+    """A constant stays what it is, away from the border for the convex kind."""
+    for name in PRESETS:
+        config = preset(name)
+        factor, update = config.feature_stride, config.record.update(config)
+        upsample = update.upsampler([randn(1, config.hidden_dim, 6, 8)])  # type: ignore[operator]
+        full = upsample(torch.full((1, 1, 6, 8), 2.5 * factor))
         assert full.shape == (1, 1, 6 * factor, 8 * factor)
         inner = full[..., factor:-factor, factor:-factor]
         torch.testing.assert_close(inner, torch.full_like(inner, 2.5 * factor), atol=1e-4, rtol=0)
@@ -170,6 +169,6 @@ def test_upsampling_of_each_backbone_keeps_a_plane() -> None:
 def test_upsampling_stays_in_float32_under_autocast() -> None:
     update = MultiLevelUpdate(36, 2, hidden_dim=8, context_dim=4, factor=4, slow_fast=False)
     with torch.autocast("cpu", torch.bfloat16):
-        full = update.upsample([rand(1, 8, 6, 8).bfloat16()], 100 + rand(1, 1, 6, 8))
+        full = update.upsampler([rand(1, 8, 6, 8).bfloat16()])(400 + 4 * rand(1, 1, 6, 8))
     assert full.dtype == torch.float32
     assert ((full[..., 4:-4, 4:-4] > 400) & (full[..., 4:-4, 4:-4] < 404)).all()

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tests.model.materials import fusion_config
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from crosspol.data.procedural import ProceduralStereo
 from crosspol.data.sample import StereoSample
-from crosspol.model import CrossPolConfig, FusionConfig, PolarizationConfig
+from crosspol.model import CrossPolConfig, PolarizationConfig
 from crosspol.training.config import MachineConfig, TrainConfig
 from crosspol.training.data_config import DataConfig
 
@@ -29,7 +30,7 @@ PROCESSES.set_forkserver_preload(["crosspol.training.loop", "matplotlib.figure",
 def tiny_network(**fusion: Any) -> CrossPolConfig:
     return CrossPolConfig(
         feature_dim=16, hidden_dim=16, context_dim=16, stem_stride=2, correlation_levels=2,
-        polarization=PolarizationConfig(pol_dim=16), fusion=FusionConfig(**fusion),
+        polarization=PolarizationConfig(pol_dim=16), fusion=fusion_config(**fusion),
     )  # fmt: skip
 
 

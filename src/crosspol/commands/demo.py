@@ -51,7 +51,7 @@ class DemoOptions:
     """Which of them; of a rig whose left camera measures Stokes parameters."""
     weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: those that ship)")] = None
     """Folder with config.json and model.safetensors, or a model id on the Hugging Face hub."""
-    iters: int = 24
+    iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the network's)")] = None
     """Refinements of the disparity."""
     precision: Precision = "float32"
     """Type of the arithmetic where it may be rounded."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from tyro.conf import Positional, arg
 
 from crosspol.errors import MissingFileError
-from crosspol.model import CrossPol, SafeCrossAttentionFusion
-from crosspol.model.config import Preset
+from crosspol.model import CrossPol
+from crosspol.model.config import PRESETS
 from crosspol.weights import load_network
 
 
@@ -27,7 +28,7 @@ class InfoOptions:
     """
 
     network: Annotated[Positional[str], arg(metavar="NETWORK")] = "blueprint"
-    """blueprint, raft-stereo, raft-stereo-realtime, a folder of weights, or a model id on the Hugging Face hub."""
+    """blueprint, crosspol, raft-stereo, raft-stereo-realtime, a folder of weights, or a model id on the hub."""
 
 
 def info(options: InfoOptions) -> None:
@@ -36,13 +37,13 @@ def info(options: InfoOptions) -> None:
     Raises:
         RequestError: neither a preset nor weights.
     """
-    name, presets = options.network, {name: name for name in get_args(Preset)}
-    if name in presets:
-        network = CrossPol.from_preset(presets[name])
+    name = options.network
+    if name in PRESETS:
+        network = CrossPol.from_preset(name)
     elif "/" in name or Path(name).exists():
         network = load_network(name)
     else:
-        raise MissingFileError(f"{name}: no such folder, wanted one with weights, or one of {', '.join(presets)}")
+        raise MissingFileError(f"{name}: no such folder, wanted one with weights, or one of {', '.join(PRESETS)}")
     print(describe(network, options.network))
 
 
@@ -55,13 +56,27 @@ def describe(network: CrossPol, name: str) -> str:
     lines = [f"{name}: {total:,} parameters, {'all' if trainable == total else f'{trainable:,}'} trainable", ""]
     lines += [f"  {part:<{width}}  {count:>12,}  {100 * count / total:5.1f} %" for part, count in parts.items()]
     lines += ["", f"  features at 1/{network.config.feature_stride} of the picture's size, any size from 32x32 px"]
-    if isinstance(network.fusion, SafeCrossAttentionFusion):
-        alpha = float(torch.as_tensor(network.fusion.alpha(network.alpha_cap)).detach())
-        lines.append(f"  what attention finds enters by alpha = {alpha:.3g} (cap {float(network.alpha_cap):.3g})")
+    lines.append(f"  {network.config.iters} refinements; {multiplications(network) / 1e9:.1f} GMAC at 640x480 px")
+    for fusion, gate in network.gates().items():
+        lines.append(f"  {fusion}: attention is gated by alpha = {gate:.3g} (cap {float(network.alpha_cap):.3g})")
     changed = _differences(network.config, type(network.config)())
     if changed:
         lines.append(f"  differs from the blueprint in {', '.join(changed)}")
     return "\n".join(lines)
+
+
+@torch.inference_mode()
+def multiplications(network: CrossPol, height: int = 480, width: int = 640) -> int:
+    """Count the multiply-accumulates of one prediction with polarization, by torch's own counter.
+
+    On the meta device, where nothing is computed: the counter does not know the CPU's attention kernel.
+    """
+    images = [torch.zeros(1, 3, height, width, device="meta") for _ in range(2)]
+    shadow = CrossPol(network.config).eval().to("meta")
+    maps = [torch.zeros(1, network.config.polarization.channels, height, width, device="meta") for _ in range(2)]
+    with FlopCounterMode(display=False) as counter:
+        shadow(*images, *maps)
+    return counter.get_total_flops() // 2
 
 
 def parameters_by_part(network: CrossPol) -> dict[str, int]:
@@ -74,7 +89,11 @@ def parameters_by_part(network: CrossPol) -> dict[str, int]:
     modules |= {
         "polarization encoder": network.polarization_encoder,
         "fusion": network.fusion,
+        "fusion at the context": network.context_fusion,
+        "fusion at the motion input": network.hidden_fusion,
+        "start": network.start,
         "update block": network.update,
+        "glass head": network.glass_head,
     }
     counts = {part: _count(module) for part, module in modules.items() if module is not None}
     return {part: count for part, count in counts.items() if count}

@@ -63,7 +63,7 @@ class PredictOptions:
     """Description of the rig; LEFT and RIGHT are then what its cameras wrote, or paths with {angle} or {map} in."""
     weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: those that ship)")] = None
     """Folder with config.json and model.safetensors, or a model id on the Hugging Face hub."""
-    iters: int = 24
+    iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the network's)")] = None
     """Refinements of the disparity: fewer are faster, more are finer."""
     precision: Precision = "float32"
     """Type of the arithmetic where it may be rounded; bfloat16 is faster."""

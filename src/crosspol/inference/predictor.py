@@ -40,13 +40,17 @@ class StereoResult:
     polarization_use: NDArray[np.float32] | None = None
     """(H, W) or (B, H, W): size of what polarization added, relative to the stereo features; 0 = nothing. None where no
     polarization was given."""
+    glass: NDArray[np.float32] | None = None
+    """(H, W) or (B, H, W): probability in [0, 1] that the first surface is glass. None of a network without a glass
+    head."""
 
     def save(self, folder: str | os.PathLike[str], stem: str = "disparity") -> list[Path]:
         """Write the disparity as files; each appears complete or not at all.
 
         Writes ``<stem>.pfm`` and ``<stem>.npy`` (exact), ``<stem>.png`` (16-bit, px * 256, as in KITTI; 0 to 255.99 px,
-        the rest unknown), ``<stem>_colour.png`` (to look at, with a scale in px) and, if polarization changed
-        anything, ``<stem>_polarization_use.png``. The pairs of a batch are numbered: ``<stem>_000.pfm`` and so on.
+        the rest unknown), ``<stem>_colour.png`` (to look at, with a scale in px), ``<stem>_glass.png`` (8-bit, 255 =
+        certain) where the network estimates glass and, if polarization changed anything,
+        ``<stem>_polarization_use.png``. The pairs of a batch are numbered: ``<stem>_000.pfm`` and so on.
 
         Args:
             folder: made if it does not exist.
@@ -62,12 +66,16 @@ class StereoResult:
         folder.mkdir(parents=True, exist_ok=True)
         batched = self.disparity.ndim == 3
         disparities = self.disparity if batched else self.disparity[None]
-        uses = self.polarization_use if batched or self.polarization_use is None else self.polarization_use[None]
+        uses, glasses = (
+            map_ if batched or map_ is None else map_[None] for map_ in (self.polarization_use, self.glass)
+        )
         written = []
         for index, disparity in enumerate(disparities):
             base = folder / (f"{stem}_{index:03d}" if batched else stem)
             written += [write_disparity(f"{base}{suffix}", disparity) for suffix in (".pfm", ".png", ".npy")]
             written.append(write_picture(f"{base}_colour.png", disparity_picture(disparity)))
+            if glasses is not None:
+                written.append(write_picture(f"{base}_glass.png", np.rint(255 * glasses[index]).astype(np.uint8)))
             if uses is not None and uses[index].any():
                 written.append(write_picture(f"{base}_polarization_use.png", polarization_use_picture(uses[index])))
         return written
@@ -84,17 +92,18 @@ class StereoPredictor:
         device: ``auto`` (CUDA where there is one, else the CPU) or anything that `torch.device` takes.
         precision: ``float32``, or the type that autocast may use in convolutions and attention. Correlation and
             coordinates stay float32. TF32 is off in any case.
-        iters: refinements of the disparity.
+        iters: refinements of the disparity; None: as many as the network is configured for.
 
     Raises:
         RequestError: a device that does not exist, an unknown precision, or fewer than one refinement.
     """
 
     def __init__(
-        self, network: CrossPol, device: str = "auto", precision: Precision = "float32", iters: int = 24
+        self, network: CrossPol, device: str = "auto", precision: Precision = "float32", iters: int | None = None
     ) -> None:
         if precision not in get_args(Precision):
             raise RequestError(f"precision: found {precision!r}, wanted one of {', '.join(get_args(Precision))}")
+        iters = network.config.iters if iters is None else iters
         if isinstance(iters, bool) or not isinstance(iters, int) or iters < 1:
             raise RequestError(f"iters: found {iters!r}, wanted a whole number from 1 up")
         self.device = _find_device(device)
@@ -109,7 +118,7 @@ class StereoPredictor:
         *,
         device: str = "auto",
         precision: Precision = "float32",
-        iters: int = 24,
+        iters: int | None = None,
     ) -> StereoPredictor:
         """Load weights and make a predictor of them.
 
@@ -176,10 +185,8 @@ class StereoPredictor:
             intensity_right=intensity_right,
         )
         tensors = {name: _to_tensor(array, self.device) for name, array in inputs.items()}
-        disparity, use = self._run(tensors)
-        if batched:
-            return StereoResult(disparity, use)
-        return StereoResult(disparity[0], None if use is None else use[0])
+        result = self._run(tensors)
+        return result if batched else _single(result)
 
     def predict_frames(self, left: Frame, right: Frame, rig: Rig) -> StereoResult:
         """Estimate the disparity of a pair of frames in linear light, as cameras record them.
@@ -199,8 +206,7 @@ class StereoPredictor:
         """
         self.check_rig(rig)
         inputs = frame_inputs(left, right, rig, self.network.config.polarization.channels)
-        disparity, use = self._run({name: tensor[None].to(self.device) for name, tensor in inputs.items()})
-        return StereoResult(disparity[0], None if use is None else use[0])
+        return _single(self._run({name: tensor[None].to(self.device) for name, tensor in inputs.items()}))
 
     def check_rig(self, rig: Rig) -> None:
         """Check that the network has a use for what a rig of this kind measures.
@@ -211,11 +217,9 @@ class StereoPredictor:
         config = self.network.config
         if rig != "none" and config.fusion.kind == "none":
             raise RequestError(f"rig: found {rig}, but these weights have no use for polarization (fusion: none)")
-        if rig == "crossed" and config.polarization.channels != 1:
-            raise RequestError("rig: found crossed, but these weights want S1/S0, S2/S0, DoLP")
 
-    def _run(self, inputs: dict[str, Tensor]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Disparity and use of polarization (B, H, W); the latter None where no polarization was given."""
+    def _run(self, inputs: dict[str, Tensor]) -> StereoResult:
+        """Predict a batch."""
         with torch.inference_mode(), self._arithmetic(), _without_tf32(self.device):
             out = self.network(**inputs, iters=self.iters)
         disparity = _to_numpy(out.disparity)
@@ -225,7 +229,11 @@ class StereoPredictor:
                 f"(precision {self.precision})"
             )
         polarized = inputs.keys() - {"left", "right"}
-        return disparity, _to_numpy(out.polarization_use) if polarized else None
+        return StereoResult(
+            disparity,
+            _to_numpy(out.polarization_use) if polarized else None,
+            None if out.glass is None else _to_numpy(out.glass),
+        )
 
     def read(
         self,
@@ -330,14 +338,19 @@ def _check_use(gathered: dict[str, _Gathered], config: CrossPolConfig) -> None:
     crossed = [item for name, item in gathered.items() if name.startswith("intensity")]
     if len(crossed) == 1:
         raise RequestError(f"{crossed[0].name}: found the intensity of one view, wanted both views'")
-    if crossed and config.polarization.channels != 1:
-        raise RequestError(f"{crossed[0].name}: found a crossed pair, but these weights want S1/S0, S2/S0, DoLP")
     for side in ("left", "right"):
         if crossed and f"pol_{side}" in gathered:
             name = gathered[f"pol_{side}"].name
             raise RequestError(f"{name}: found a polarization map beside intensities, wanted one or the other")
         if f"valid_{side}" in gathered and f"pol_{side}" not in gathered and not crossed:
             raise RequestError(f"{gathered[f'valid_{side}'].name}: found a mask, but no polarization of that view")
+
+
+def _single(batch: StereoResult) -> StereoResult:
+    """Return the only pair of a batch without the batch axis."""
+    maps = (batch.disparity, batch.polarization_use, batch.glass)
+    disparity, use, glass = (None if map_ is None else map_[0] for map_ in maps)
+    return StereoResult(disparity, use, glass)  # type: ignore[arg-type]
 
 
 def _to_tensor(array: NDArray[Any], device: torch.device) -> Tensor:

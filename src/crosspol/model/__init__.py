@@ -1,10 +1,12 @@
 """The network: tensors in, tensors out; no files, no printing."""
 
-from crosspol.model.config import CrossPolConfig, FusionConfig, PolarizationConfig, preset
-from crosspol.model.fusion import ConcatFusion, PooledCrossAttention, SafeCrossAttentionFusion, alpha_cap
+from crosspol.model.attention import PooledCrossAttention
+from crosspol.model.config import AttentionConfig, CrossPolConfig, FusionConfig, PolarizationConfig, preset
+from crosspol.model.fusion import ConcatFusion, SafeCrossAttentionFusion, alpha_cap
 from crosspol.model.network import CrossPol, StereoOutput
 
 __all__ = [
+    "AttentionConfig",
     "ConcatFusion",
     "CrossPol",
     "CrossPolConfig",

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from crosspol.model.config import CrossPolConfig
 from crosspol.model.crossed import crossed_contrast
+from crosspol.model.parts import View
 
 MINIMUM_SIDE = 32
-
-
-class View(NamedTuple):
-    """Polarization of one view, (B, P, H, W), and where it is trusted, (B, 1, H, W)."""
-
-    polarization: Tensor
-    valid: Tensor
 
 
 class NetworkInputs:
@@ -44,12 +36,8 @@ class NetworkInputs:
             raise ValueError("got polarization maps and the intensities of a crossed pair; wanted one of the two")
         if self.crossed and (intensity[0] is None or intensity[1] is None):
             raise ValueError("intensity_left, intensity_right: got one of them; a crossed pair has both")
-        if self.crossed and config.polarization.channels != 1:
-            raise ValueError(
-                f"intensity_left, intensity_right: a crossed pair has one polarization channel, "
-                f"and this network was configured for {config.polarization.channels}"
-            )
-        self._multiple = config.padding_multiple
+        self._channels = config.polarization.channels
+        self._multiple = config.record.padding
         self.left = self._image("left", left)
         self.right = self._image("right", right)
         sides = ("left", "right")
@@ -64,18 +52,24 @@ class NetworkInputs:
                 if value is not None
             ]
         else:
-            channels = config.polarization.channels
             left_view, right_view = (
-                None if value is None else self._view(f"pol_{side}", value, channels, mask)
+                None if value is None else self._view(f"pol_{side}", value, self._channels, mask)
                 for side, value, mask in zip(sides, pol, masks, strict=True)
             )
             self.views = (left_view, right_view)
 
     def contrast(self, disparity: Tensor) -> tuple[View, View]:
         """Form a crossed pair's contrast from the network's estimate (B, 1, H, W), padded size."""
-        (left, valid_left), (right, valid_right) = self._intensities
-        views = crossed_contrast(left, right, disparity, valid_left, valid_right)
-        return View(*views[0]), View(*views[1])
+        left, right = self._intensities
+        views = crossed_contrast(left.polarization, right.polarization, disparity, left.valid, right.valid)
+        first, second = (self._contrast_view(contrast, valid) for contrast, valid in views)
+        return first, second
+
+    def _contrast_view(self, contrast: Tensor, valid: Tensor) -> View:
+        """Arrange a contrast (B, 1, H, W) as the network's channels: of three it is S1/S0, S2 stays unknown."""
+        if self._channels == 1:
+            return View(contrast, valid)
+        return View(torch.cat([contrast, torch.zeros_like(contrast), contrast.abs()], dim=1), valid, contrast_only=True)
 
     def crop(self, x: Tensor) -> Tensor:
         """Undo the padding of (B, C, H, W)."""
@@ -122,8 +116,8 @@ def _check_floating(name: str, x: Tensor) -> None:
 
 
 def _check_finite(name: str, x: Tensor) -> None:
-    # A traced or compiled graph has no values to look at.
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    # A traced or compiled graph has no values to look at, nor has a shadow on the meta device.
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or x.is_meta:
         return
     if not torch.isfinite(x).all():
         bad = int((~torch.isfinite(x)).sum())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,7 +21,7 @@ class CorrelationPyramid:
         batch, channels, height, width = left.shape
         self.shape = (batch, height, width)
         self.radius = radius
-        with torch.autocast(left.device.type, enabled=False):
+        with _without_autocast(left):
             rows_left = left.float().permute(0, 2, 3, 1).reshape(batch * height, width, channels)
             rows_right = right.float().permute(0, 2, 1, 3).reshape(batch * height, channels, width)
             # Scaling the narrow operand is cheaper than scaling the volume.
@@ -43,6 +46,11 @@ class CorrelationPyramid:
         x_right = (columns - disparity[:, 0]).reshape(-1, 1)
         sampled = [_sample_row(level, x_right / 2**index, self.radius) for index, level in enumerate(self.levels)]
         return torch.cat(sampled, dim=-1).reshape(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """Compute in the types that things have; the meta device, which counts and computes nothing, has no autocast."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def _sample_row(rows: Tensor, x: Tensor, radius: int) -> Tensor:

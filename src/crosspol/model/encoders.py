@@ -12,13 +12,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from crosspol.model.parts import StereoFeatures
+
 Norm = Callable[[int], nn.Module]
 
 
 class ContextFeatures(NamedTuple):
-    """What the refinement starts from, finest level first.
+    """What the refinement starts from, before tanh and relu, finest level first.
 
-    Each entry of `hidden` (after tanh) and `context` (after relu) is (B, C, h, w); every level halves h and w.
+    Each entry of `hidden` and `context` is (B, C, h, w); every level halves h and w.
     """
 
     hidden: list[Tensor]
@@ -127,7 +129,7 @@ class ContextEncoder(nn.Module):
     def forward(self, image: Tensor) -> ContextFeatures:
         """Map (B, 3, H, W) to one level of hidden state and context."""
         x = self.trunk(image)
-        return ContextFeatures([torch.tanh(self.hidden(x))], [torch.relu(self.context(x))])
+        return ContextFeatures([self.hidden(x)], [self.context(x)])
 
 
 class ContextPyramid(nn.Module):
@@ -147,8 +149,8 @@ class ContextPyramid(nn.Module):
         hidden, context = [], []
         for level, (hidden_head, context_head) in enumerate(zip(self.hidden, self.context, strict=True)):
             x = x if level == 0 else self.downs[level - 1](x)
-            hidden.append(torch.tanh(hidden_head(x)))
-            context.append(torch.relu(context_head(x)))
+            hidden.append(hidden_head(x))
+            context.append(context_head(x))
         return ContextFeatures(hidden, context)
 
 
@@ -167,11 +169,11 @@ class SeparateEncoders(nn.Module):
         self.features = features
         self.context = context
 
-    def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, ContextFeatures]:
+    def forward(self, left: Tensor, right: Tensor) -> StereoFeatures:
         """Map two views (B, 3, H, W) in [-1, 1] to their features (B, C, h, w) and the left view's context."""
         # Both views in one batch: instance norm keeps them apart, and one large convolution is faster than two.
         stereo_left, stereo_right = self.features(torch.cat([left, right])).chunk(2)
-        return stereo_left, stereo_right, self.context(left)
+        return StereoFeatures(stereo_left, stereo_right, *self.context(left))
 
 
 class OfficialContext(nn.Module):
@@ -199,8 +201,8 @@ class SharedEncoder(nn.Module):
             nn.Conv2d(Trunk.channels, dim, 3, padding=1),
         )
 
-    def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, ContextFeatures]:
+    def forward(self, left: Tensor, right: Tensor) -> StereoFeatures:
         """Map two views (B, 3, H, W) in [-1, 1] to their features (B, C, h, w) and the left view's context."""
         shared = self.trunk(torch.cat([left, right]))
         stereo_left, stereo_right = self.features(shared).chunk(2)
-        return stereo_left, stereo_right, self.pyramid(shared[: left.shape[0]])
+        return StereoFeatures(stereo_left, stereo_right, *self.pyramid(shared[: left.shape[0]]))

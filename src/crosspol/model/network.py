@@ -1,30 +1,24 @@
-"""CrossPol: the blueprint's data flow on either backbone."""
+"""CrossPol: the blueprint's data flow on any backbone."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crosspol.model.boundary import NetworkInputs, View
-from crosspol.model.config import CrossPolConfig, Preset, preset
+from crosspol.model.boundary import NetworkInputs
+from crosspol.model.config import CrossPolConfig, Site, preset
 from crosspol.model.correlation import CorrelationPyramid
-from crosspol.model.encoders import (
-    ContextEncoder,
-    FeatureEncoder,
-    OfficialContext,
-    SeparateEncoders,
-    SharedEncoder,
-    affine_instance_norm,
-    instance_norm,
-)
-from crosspol.model.fusion import SafeCrossAttentionFusion, alpha_cap, build_fusion
-from crosspol.model.polarization import PolarizationEncoder, feature_mask
-from crosspol.model.update import MultiLevelUpdate, SingleLevelUpdate
+from crosspol.model.fusion import FUSIONS, alpha_cap
+from crosspol.model.glass import GlassHead
+from crosspol.model.parts import StereoFeatures, View
+from crosspol.model.polarization import ENCODERS, feature_mask
+
+Views = tuple[View | None, View | None]
 
 
 @dataclass(frozen=True)
@@ -36,7 +30,30 @@ class StereoOutput:
     predictions: tuple[Tensor, ...]
     """Disparity after each refinement in training, each (B, 1, H, W); the last one alone in use."""
     polarization_use: Tensor
-    """(B, 1, H, W) float32, |injected| / |stereo features| of the left view: where polarization changed them."""
+    """(B, 1, H, W) float32, |injected| / |stereo| of the left view: where polarization changed it."""
+    glass_logits: Tensor | None = None
+    """(B, 1, H, W) float32, logit of "the first surface is glass" in the left view; None without a glass head."""
+
+    @property
+    def glass(self) -> Tensor | None:
+        """Probability in [0, 1] that the first surface is glass, (B, 1, H, W); None without a glass head."""
+        return None if self.glass_logits is None else torch.sigmoid(self.glass_logits)
+
+
+class Conditioned(NamedTuple):
+    """The stereo network's features under what is known of polarization.
+
+    left, right: features that are correlated, (B, C, h, w).
+    context: after relu, finest level first.
+    motion_term: added to the motion features of every refinement; None adds nothing.
+    use: |injected| / |stereo|, (B, 1, h, w).
+    """
+
+    left: Tensor
+    right: Tensor
+    context: list[Tensor]
+    motion_term: Tensor | None
+    use: Tensor
 
 
 class CrossPol(
@@ -49,15 +66,20 @@ class CrossPol(
     """Disparity from a stereo pair, with polarization where it helps.
 
     The components are built from the configuration; give one by its keyword to replace it (a network with a
-    component of your own is saved without its code).
+    component of your own is saved without its code). Their contracts are in `crosspol.model.parts`.
 
     Args:
         config: see `CrossPolConfig`; its defaults are the preset ``blueprint``.
-        encoders: (left, right) to features of both views and the left view's context.
-        polarization_encoder: polarization map and validity to polarization features.
-        fusion: (stereo, polarization, mask, alpha_cap) to fused features; None without polarization.
+        encoders: both views to features, and the left view to a state and a context.
+        polarization_encoder: a view's polarization to features.
+        fusion: fuses the features that are correlated; like the next two None where the configured site is another.
+        context_fusion: fuses the left view's context.
+        hidden_fusion: its injection becomes part of the motion input.
         update: one refinement.
     """
+
+    POLARIZED: ClassVar[tuple[str, ...]] = ("polarization_encoder", "fusion", "context_fusion", "hidden_fusion")
+    """The parts that polarization passes through, by name."""
 
     def __init__(
         self,
@@ -66,33 +88,55 @@ class CrossPol(
         encoders: nn.Module | None = None,
         polarization_encoder: nn.Module | None = None,
         fusion: nn.Module | None = None,
+        context_fusion: nn.Module | None = None,
+        hidden_fusion: nn.Module | None = None,
         update: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.config = config = CrossPolConfig() if config is None else config
-        polarized = config.fusion.kind != "none"
-        self.encoders = encoders or build_encoders(config)
-        self.polarization_encoder = (
-            polarization_encoder or PolarizationEncoder(config.polarization, config.feature_stride)
-            if polarized
-            else None
-        )
-        self.fusion = (
-            fusion or build_fusion(config.fusion, config.feature_dim, config.polarization.pol_dim)
-            if polarized
-            else None
-        )
-        self.update: Any = update or build_update(config)
+        record = config.record
+        self.encoders = record.encoders(config) if encoders is None else encoders
+        self.polarization_encoder = polarization_encoder
+        if polarization_encoder is None and config.fusion.sites:
+            self.polarization_encoder = ENCODERS[config.polarization.encoder](config.polarization, record.stride)
+        self.fusion = self._fusion_at("features", fusion)
+        self.context_fusion = self._fusion_at("context", context_fusion)
+        self.hidden_fusion = self._fusion_at("hidden", hidden_fusion)
+        self.start = None if record.start is None else record.start(config)
+        # Any: nn.Module does not tell what is called on it; `parts.Update` does.
+        self.update: Any = record.update(config) if update is None else update
+        glass_channels = config.hidden_dim + config.context_dim + config.feature_dim
+        self.glass_head = GlassHead(glass_channels) if config.glass_head else None
+        if self.hidden_fusion is not None and self.update.motion_dim != config.context_dim:
+            raise ValueError(
+                f"CrossPolConfig.context_dim: got {config.context_dim}, wanted {self.update.motion_dim}: "
+                "the context queries what is added to the motion features (fusion.site hidden)"
+            )
         self.alpha_cap: Tensor
         # Kept with the weights: a network trained for less than the warmup runs with the cap that it reached.
         self.register_buffer("alpha_cap", torch.tensor(alpha_cap(0)))
         # What save_pretrained writes to config.json; by itself the mixin knows only what was passed in.
         self._hub_mixin_config = config
 
+    def _fusion_at(self, site: Site, given: nn.Module | None) -> Any:
+        """Return the fusion of a site, None where polarization does not enter there."""
+        config = self.config
+        if site not in config.fusion.sites:
+            return None
+        if given is not None:
+            return given
+        return FUSIONS[config.fusion.kind](config.fusion, config.fused_dim(site), config.polarization.pol_dim)
+
     @classmethod
-    def from_preset(cls, name: Preset = "blueprint", **changes: Any) -> CrossPol:
+    def from_preset(cls, name: str = "blueprint", **changes: Any) -> CrossPol:
         """Build a preset with random weights; `changes` replace fields of its `CrossPolConfig`."""
         return cls(preset(name, **changes))
+
+    def gates(self, cap: float | Tensor | None = None) -> dict[str, float]:
+        """Return by fusion what everything that it injects is multiplied with (alpha, or 1 where nothing gates)."""
+        cap = self.alpha_cap if cap is None else cap
+        fusions = {name: getattr(self, name) for name in self.POLARIZED if name.endswith("fusion")}
+        return {name: fusion.gate(cap) for name, fusion in fusions.items() if hasattr(fusion, "gate")}
 
     @classmethod
     def _from_pretrained(cls, *, strict: bool = True, **arguments: Any) -> CrossPol:
@@ -115,7 +159,7 @@ class CrossPol(
         *,
         intensity_left: Tensor | None = None,
         intensity_right: Tensor | None = None,
-        iters: int = 24,
+        iters: int | None = None,
         alpha_cap: float | Tensor | None = None,
     ) -> StereoOutput:
         """Estimate the left view's disparity.
@@ -129,93 +173,98 @@ class CrossPol(
             valid_right: the same of the right view.
             intensity_left: instead of maps, a crossed pair's linear I_parallel (B, 1, H, W).
             intensity_right: its linear I_perpendicular (B, 1, H, W).
-            iters: refinements, >= 1.
+            iters: refinements, >= 1; None: as configured (24 in the blueprint).
             alpha_cap: overrides the cap kept with the weights.
 
         Raises:
             ValueError: a shape does not fit, a trusted value is not finite, or the arguments contradict each other.
         """
+        iters = self.config.iters if iters is None else iters
         inputs = NetworkInputs(self.config, left, right, (pol_left, pol_right), (valid_left, valid_right),
                          (intensity_left, intensity_right), iters)  # fmt: skip
         cap = self.alpha_cap if alpha_cap is None else alpha_cap
+        stride = self.config.feature_stride
 
-        stereo_left, stereo_right, context = self.encoders(2 * inputs.left - 1, 2 * inputs.right - 1)
-        fused_left, fused_right = self._fuse(stereo_left, stereo_right, inputs.views, cap)
-        pyramid = self._correlate(fused_left, fused_right)
+        features = self.encoders(2 * inputs.left - 1, 2 * inputs.right - 1)
+        conditioned = self._condition(features, inputs.views, cap)
+        pyramid, terms = self._correlate(conditioned), self.update.context_terms(conditioned.context)
 
-        hidden = context.hidden
-        terms = self.update.context_terms(context.context)
-        disparity = stereo_left.new_zeros(stereo_left.shape[0], 1, *stereo_left.shape[2:], dtype=torch.float32)
+        hidden = [torch.tanh(level) for level in features.hidden]
+        disparity = self._first(conditioned)
         predictions = []
+        if self.start is not None and self.training:
+            predictions.append(inputs.crop(self.update.upsampler(hidden)(stride * disparity)))
         for iteration in range(1, iters + 1):
             disparity = disparity.detach()
-            hidden, step = self.update(hidden, terms, pyramid.lookup(disparity), disparity)
+            lookup = pyramid.lookup(disparity)
+            hidden, step = self.update(hidden, terms, lookup, disparity, conditioned.motion_term)
             disparity = disparity + step.float()
+            refresh = inputs.crossed and iteration in self.config.refresh_after and iteration < iters
+            if self.training or iteration == iters or refresh:
+                upsample = self.update.upsampler(hidden)
+                full = upsample(stride * disparity)
             if self.training or iteration == iters:
-                predictions.append(inputs.crop(self.update.upsample(hidden, disparity)))
-            if inputs.crossed and iteration in self.config.refresh_after and iteration < iters:
-                estimate = self.update.upsample(hidden, disparity).detach()
-                views = inputs.contrast(estimate)
-                fused_left, fused_right = self._fuse(stereo_left, stereo_right, views, cap)
-                pyramid = self._correlate(fused_left, fused_right)
-        use = inputs.crop(self._use(stereo_left, fused_left))
-        return StereoOutput(predictions[-1], tuple(predictions), use)
+                predictions.append(inputs.crop(full))
+            if refresh:
+                conditioned = self._condition(features, inputs.contrast(full.detach()), cap)
+                pyramid, terms = self._correlate(conditioned), self.update.context_terms(conditioned.context)
+        glass = None
+        if self.glass_head is not None:
+            logits = self.glass_head(hidden[0], conditioned.context[0], conditioned.left)
+            glass = inputs.crop(upsample(logits.float()))
+        use = F.interpolate(conditioned.use, scale_factor=float(stride), mode="nearest")
+        return StereoOutput(predictions[-1], tuple(predictions), inputs.crop(use), glass)
 
-    def _fuse(
-        self, stereo_left: Tensor, stereo_right: Tensor, views: tuple[View | None, View | None], cap: float | Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Fuse each view with its own polarization, by shared weights."""
-        fused_left = self._fuse_view(stereo_left, views[0], cap)
-        if self.config.fusion.views == "left":
-            return fused_left, stereo_right
-        return fused_left, self._fuse_view(stereo_right, views[1], cap)
+    def _condition(self, features: StereoFeatures, views: Views, cap: float | Tensor) -> Conditioned:
+        """Fuse polarization into what the configuration says, each view's features with its own, by shared weights."""
+        left, right, context, motion_term = features.left, features.right, features.context, None
+        uses = [left.new_zeros(left.shape[0], 1, *left.shape[2:], dtype=torch.float32)]
+        pol_left = self._encode(views[0])
+        if self.fusion is not None:
+            left = self._fuse(self.fusion, features.left, pol_left, cap)
+            uses.append(_share(left - features.left, features.left))
+            if self.config.fusion.views == "both":
+                right = self._fuse(self.fusion, features.right, self._encode(views[1]), cap)
+        if self.context_fusion is not None:
+            finest = self._fuse(self.context_fusion, features.context[0], pol_left, cap)
+            uses.append(_share(finest - features.context[0], features.context[0]))
+            context = [finest, *features.context[1:]]
+        if self.hidden_fusion is not None and pol_left is not None:
+            motion_term = self.hidden_fusion.injection(features.context[0], *pol_left, cap)
+            uses.append(_share(motion_term, features.context[0]))
+        return Conditioned(
+            left, right, [torch.relu(level) for level in context], motion_term, torch.stack(uses).amax(dim=0)
+        )
 
-    def _fuse_view(self, stereo: Tensor, view: View | None, cap: float | Tensor) -> Tensor:
-        if self.fusion is None or self.polarization_encoder is None:
-            return stereo
-        if view is None:
-            if isinstance(self.fusion, SafeCrossAttentionFusion):
+    def _encode(self, view: View | None) -> tuple[Tensor, Tensor] | None:
+        """Return polarization features (B, P, h, w) and where they are valid (B, 1, h, w); None of an unknown view."""
+        if view is None or self.polarization_encoder is None:
+            return None
+        return self.polarization_encoder(view), feature_mask(view.valid, self.config.feature_stride)
+
+    def _fuse(self, fusion: Any, stereo: Tensor, pol: tuple[Tensor, Tensor] | None, cap: float | Tensor) -> Tensor:
+        if pol is None:
+            if getattr(fusion, "ignores_unknown", False):
                 return stereo  # what it would return for a map that is invalid everywhere
-            view = self._unknown(stereo)
-        pol = self.polarization_encoder(*view)
-        return self.fusion(stereo, pol, feature_mask(view.valid, self.config.feature_stride), cap)
+            batch, _, height, width = stereo.shape
+            nothing = stereo.new_zeros(batch, self.config.polarization.pol_dim, height, width)
+            pol = (nothing, nothing[:, :1])
+        return fusion(stereo, *pol, cap)
 
-    def _unknown(self, stereo: Tensor) -> View:
-        """Return a view without any trusted polarization; only the concat baseline needs one."""
-        batch, _, height, width = stereo.shape
-        stride, channels = self.config.feature_stride, self.config.polarization.channels
-        zeros = torch.zeros(batch, channels, stride * height, stride * width, device=stereo.device)
-        return View(zeros, zeros[:, :1])
+    def _correlate(self, conditioned: Conditioned) -> CorrelationPyramid:
+        levels, radius = self.config.correlation_levels, self.config.correlation_radius
+        return CorrelationPyramid(conditioned.left, conditioned.right, levels, radius)
 
-    def _correlate(self, left: Tensor, right: Tensor) -> CorrelationPyramid:
-        return CorrelationPyramid(left, right, self.config.correlation_levels, self.config.correlation_radius)
-
-    def _use(self, stereo: Tensor, fused: Tensor) -> Tensor:
-        """Return |fused - stereo| / |stereo| per feature pixel at full resolution, (B, 1, H, W)."""
-        with torch.no_grad():
-            injected = torch.linalg.vector_norm((fused - stereo).float(), dim=1, keepdim=True)
-            share = injected / torch.linalg.vector_norm(stereo.float(), dim=1, keepdim=True).clamp_min(1e-6)
-            return F.interpolate(share, scale_factor=float(self.config.feature_stride), mode="nearest")
+    def _first(self, conditioned: Conditioned) -> Tensor:
+        """Return the disparity before the first refinement, (B, 1, h, w) float32, feature pixels."""
+        if self.start is not None:
+            return self.start(conditioned.left, conditioned.right, conditioned.context)
+        left = conditioned.left
+        return left.new_zeros(left.shape[0], 1, *left.shape[2:], dtype=torch.float32)
 
 
-def build_encoders(config: CrossPolConfig) -> nn.Module:
-    """Return the feature and context encoders of the configured backbone."""
-    hidden, context = config.hidden_dim, config.context_dim
-    if config.backbone == "raft-stereo-realtime":
-        return SharedEncoder(config.feature_dim, levels=2, hidden_dim=hidden, context_dim=context)
-    if config.backbone == "raft-stereo":
-        features = FeatureEncoder(config.feature_dim, (1, 2, 2), instance_norm)
-        return SeparateEncoders(features, OfficialContext(levels=3, hidden_dim=hidden, context_dim=context))
-    strides = (1, 2, 2) if config.stem_stride == 1 else (2, 2, 1)
-    features = FeatureEncoder(config.feature_dim, strides, affine_instance_norm)
-    return SeparateEncoders(features, ContextEncoder(hidden, context, strides))
-
-
-def build_update(config: CrossPolConfig) -> nn.Module:
-    """Return the refinement step of the configured backbone."""
-    correlation_dim = config.correlation_levels * (2 * config.correlation_radius + 1)
-    sizes = {"hidden_dim": config.hidden_dim, "context_dim": config.context_dim, "factor": config.feature_stride}
-    if config.backbone == "blueprint":
-        return SingleLevelUpdate(correlation_dim, **sizes)
-    realtime = config.backbone == "raft-stereo-realtime"
-    return MultiLevelUpdate(correlation_dim, levels=2 if realtime else 3, slow_fast=realtime, **sizes)
+@torch.no_grad()
+def _share(injected: Tensor, stereo: Tensor) -> Tensor:
+    """Return |injected| / |stereo| per feature pixel, (B, 1, h, w)."""
+    size, whole = (torch.linalg.vector_norm(x.float(), dim=1, keepdim=True) for x in (injected, stereo))
+    return size / whole.clamp_min(1e-6)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crosspol.model.config import PolarizationConfig
 from crosspol.model.encoders import ChannelAffine, ResidualBlock
+from crosspol.model.parts import View
 
 
 def soft_threshold(x: Tensor, threshold: float = 0.05, slope: float = 20.0) -> Tensor:
@@ -45,12 +48,86 @@ class PolarizationEncoder(nn.Module):
         self.head = nn.Conv2d(128, config.pol_dim, 1)
         self.head_norm = ChannelAffine(config.pol_dim)
 
-    def forward(self, polarization: Tensor, valid: Tensor) -> Tensor:
-        """Encode maps (B, P, H, W) where `valid` (B, 1, H, W) is not 0."""
+    def forward(self, view: View) -> Tensor:
+        """Encode the maps (B, P, H, W) of a view where they are valid."""
         # where, not a product: what lies at invalid pixels may be NaN.
-        x = torch.where(valid > 0, polarization, polarization.new_zeros(()))
+        x = torch.where(view.valid > 0, view.polarization, view.polarization.new_zeros(()))
         x = soft_threshold(x, self.threshold, self.slope)
         x = torch.relu(self.stem_norm(self.stem(x)))
         x = self.block2(self.block1(x))
         x = x * self.attention(x)
         return self.head_norm(self.head(x))
+
+
+class AveragedPolarizationEncoder(nn.Module):
+    """Stokes parameters, averaged before their magnitude is taken, to features (B, pol_dim, H / stride, W / stride).
+
+    S1/S0 and S2/S0 are averaged over the valid pixels of cells of half a feature pixel, one and two feature pixels;
+    each average is given with its magnitude, which is then free of most of the noise that biases the DoLP of single
+    pixels. ``asinh(x / knee)`` keeps what is weak apart and what is strong in range. Two constant planes say whether
+    S1 and S2 were measured: of a crossed pair only S1/S0 is known. Nothing here has statistics or a dead side: the
+    magnitude is the signal, and it reaches the output from the first step on.
+
+    Args:
+        config: `pol_threshold` is the knee, in units of DoLP.
+        stride: side of a feature pixel in image pixels, even.
+    """
+
+    def __init__(self, config: PolarizationConfig, stride: int = 8) -> None:
+        super().__init__()
+        self.knee, self.stride = config.pol_threshold, stride
+        self.stem = nn.Conv2d(3 * 3 + 2, 48, 3, stride=2, padding=1)
+        self.conv = nn.Conv2d(48, 64, 3, padding=1)
+        self.mix = nn.Conv2d(64, 64, 3, padding=1)
+        self.head = nn.Conv2d(64, config.pol_dim, 1)
+        for conv in (self.stem, self.conv, self.mix, self.head):
+            nn.init.kaiming_normal_(conv.weight, a=_LEAK)
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
+
+    def forward(self, view: View) -> Tensor:
+        """Encode S1/S0, S2/S0 (B, 3, H, W; the third channel is not read) of a view where they are valid."""
+        x = _leaky(self.stem(self.signals(view)))
+        x = _leaky(self.conv(x))
+        return self.head(_leaky(x + self.mix(x)))
+
+    def signals(self, view: View) -> Tensor:
+        """Return what the convolutions see, (B, 11, 2 H / stride, 2 W / stride)."""
+        valid = (view.valid > 0).to(view.polarization.dtype)
+        known = valid.expand(-1, 2, -1, -1)
+        if view.contrast_only:
+            known = torch.cat([valid, torch.zeros_like(valid)], dim=1)
+        ratios = torch.where(known > 0, view.polarization[:, :2], view.polarization.new_zeros(()))
+        half = self.stride // 2
+        total, share = F.avg_pool2d(ratios, half), F.avg_pool2d(valid, half)
+        size = total.shape[-2:]
+        planes = []
+        for cells in (1, 2, 4):
+            if cells > 1:
+                total, share = _halved(total), _halved(share)
+            mean = total / share.clamp_min(1e-6)
+            mean = torch.cat([mean, torch.linalg.vector_norm(mean, dim=1, keepdim=True)], dim=1)
+            planes.append(F.interpolate(torch.asinh(mean / self.knee), size=size))
+        flags = F.avg_pool2d(known, half)
+        return torch.cat([*planes, _FLAG * flags], dim=1)
+
+
+_LEAK = 0.1
+# A flag is the same everywhere in most images: small, so that at the start it does not drown what varies.
+_FLAG = 0.25
+
+
+def _leaky(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, _LEAK)
+
+
+def _halved(x: Tensor) -> Tensor:
+    """Average 2x2 cells; at the border what is there of them counts."""
+    return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
+
+
+ENCODERS: dict[str, Callable[[PolarizationConfig, int], nn.Module]] = {
+    "blueprint": PolarizationEncoder,
+    "averaged": AveragedPolarizationEncoder,
+}
+"""How each kind is built from (configuration, stride)."""

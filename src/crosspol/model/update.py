@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crosspol.model.parts import Upsampler
+
 
 class ConvGRU(nn.Module):
     """Convolutional GRU whose context enters as terms convolved once, before the loop.
@@ -33,7 +35,7 @@ class ConvGRU(nn.Module):
 
 
 def upsample_bilinear(disparity: Tensor, factor: int) -> Tensor:
-    """Upsample (B, 1, h, w) in feature pixels to (B, 1, factor * h, factor * w) in image pixels.
+    """Upsample (B, 1, h, w) to (B, 1, factor * h, factor * w); values keep their unit.
 
     Feature pixel i sits at image pixel factor * i (that is where strided convolutions with odd kernels put it), so
     image pixel x reads at x / factor. Neither of interpolate's own conventions does, hence the row and column of
@@ -43,42 +45,50 @@ def upsample_bilinear(disparity: Tensor, factor: int) -> Tensor:
     padded = F.pad(disparity, (0, 1, 0, 1), mode="replicate")
     size = (factor * height + 1, factor * width + 1)
     full = F.interpolate(padded, size=size, mode="bilinear", align_corners=True)
-    return factor * full[..., :-1, :-1]
+    return full[..., :-1, :-1]
 
 
-def upsample_convex(disparity: Tensor, weights: Tensor, factor: int) -> Tensor:
-    """Upsample (B, 1, h, w) by learned convex combinations of 3x3 neighbours (Teed and Deng, ECCV 2020).
+class ConvexUpsampler:
+    """Upsamples by learned convex combinations of 3x3 neighbours (Teed and Deng, ECCV 2020); values keep their unit.
 
     Args:
-        disparity: (B, 1, h, w) in feature pixels.
         weights: (B, 9 * factor**2, h, w), before the softmax over the nine neighbours.
         factor: side of a feature pixel in image pixels.
-
-    Returns:
-        (B, 1, factor * h, factor * w) in image pixels.
     """
-    batch, _, height, width = disparity.shape
-    mixture = weights.view(batch, 9, factor * factor, height, width).softmax(dim=1)
-    neighbours = F.unfold(factor * disparity, 3, padding=1).view(batch, 9, 1, height, width)
-    return F.pixel_shuffle((mixture * neighbours).sum(dim=1), factor)
+
+    def __init__(self, weights: Tensor, factor: int) -> None:
+        batch, _, height, width = weights.shape
+        self.factor = factor
+        self.mixture = weights.view(batch, 9, factor * factor, height, width).softmax(dim=1)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Upsample (B, 1, h, w) to (B, 1, factor * h, factor * w); outside the image there is 0."""
+        batch, _, height, width = x.shape
+        neighbours = F.unfold(x, 3, padding=1).view(batch, 9, 1, height, width)
+        return F.pixel_shuffle((self.mixture * neighbours).sum(dim=1), self.factor)
+
+
+def _with_term(motion: Tensor, term: Tensor | None) -> Tensor:
+    return motion if term is None else motion + term
 
 
 class SingleLevelUpdate(nn.Module):
     """The blueprint's update block: one GRU at feature resolution, bilinear upsampling."""
 
+    motion_dim = 128
+
     def __init__(self, correlation_dim: int, hidden_dim: int, context_dim: int, factor: int) -> None:
         super().__init__()
-        motion_dim = 128
         self.factor = factor
         self.motion = nn.Sequential(
             nn.Conv2d(correlation_dim + 1, 128, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(128, motion_dim, 3, padding=1),
+            nn.Conv2d(128, self.motion_dim, 3, padding=1),
             nn.ReLU(),
         )
         # One convolution over [state, motion, context] with a bias, split by its input: the context's part does not
         # change during refinement and is convolved once.
-        self.gru = ConvGRU(hidden_dim, motion_dim, bias=False)
+        self.gru = ConvGRU(hidden_dim, self.motion_dim, bias=False)
         self.context = nn.Conv2d(context_dim, 3 * hidden_dim, 3, padding=1)
         self.head = nn.Sequential(
             nn.Conv2d(hidden_dim, 256, 3, padding=1),
@@ -91,26 +101,21 @@ class SingleLevelUpdate(nn.Module):
         return [self.context(context[0])]
 
     def forward(
-        self, hidden: list[Tensor], terms: list[Tensor], correlation: Tensor, disparity: Tensor
+        self,
+        hidden: list[Tensor],
+        terms: list[Tensor],
+        correlation: Tensor,
+        disparity: Tensor,
+        motion_term: Tensor | None = None,
     ) -> tuple[list[Tensor], Tensor]:
-        """Refine once.
-
-        Args:
-            hidden: one state (B, C, h, w).
-            terms: as `context_terms` gives them.
-            correlation: (B, levels * samples, h, w).
-            disparity: (B, 1, h, w), feature pixels.
-
-        Returns:
-            The next state and the step (B, 1, h, w), feature pixels.
-        """
-        motion = self.motion(torch.cat([correlation, disparity], dim=1))
+        """Refine once; see `parts.Update`."""
+        motion = _with_term(self.motion(torch.cat([correlation, disparity], dim=1)), motion_term)
         state = self.gru(hidden[0], terms[0], motion)
         return [state], self.head(state)
 
-    def upsample(self, hidden: list[Tensor], disparity: Tensor) -> Tensor:
-        """Bring (B, 1, h, w) in feature pixels to full resolution in image pixels."""
-        return upsample_bilinear(disparity, self.factor)
+    def upsampler(self, hidden: list[Tensor]) -> Upsampler:
+        """Return bilinear upsampling, whatever the states."""
+        return lambda x: upsample_bilinear(x, self.factor)
 
 
 class MotionEncoder(nn.Module):
@@ -144,6 +149,8 @@ class MultiLevelUpdate(nn.Module):
     With `slow_fast` the coarser GRUs run once more before each refinement, as in the real-time variant.
     """
 
+    motion_dim = 128
+
     def __init__(
         self, correlation_dim: int, levels: int, hidden_dim: int, context_dim: int, factor: int, slow_fast: bool
     ) -> None:
@@ -169,39 +176,45 @@ class MultiLevelUpdate(nn.Module):
         return [conv(level) for conv, level in zip(self.context, context, strict=True)]
 
     def forward(
-        self, hidden: list[Tensor], terms: list[Tensor], correlation: Tensor, disparity: Tensor
+        self,
+        hidden: list[Tensor],
+        terms: list[Tensor],
+        correlation: Tensor,
+        disparity: Tensor,
+        motion_term: Tensor | None = None,
     ) -> tuple[list[Tensor], Tensor]:
-        """Refine once; arguments and results as in `SingleLevelUpdate`, finest level first."""
+        """Refine once; see `parts.Update`."""
         if self.slow_fast:
             if self.levels == 3:
-                hidden = self._coarser(hidden, terms, finest=2)
-            hidden = self._coarser(hidden, terms, finest=1)
-        hidden = self._coarser(hidden, terms, finest=1)
-        motion = self.motion(correlation, -disparity)
-        finest = self.grus[0](hidden[0], terms[0], motion, _resize(hidden[1], hidden[0]))
+                hidden = update_coarser(self.grus, hidden, terms, finest=2)
+            hidden = update_coarser(self.grus, hidden, terms, finest=1)
+        hidden = update_coarser(self.grus, hidden, terms, finest=1)
+        motion = _with_term(self.motion(correlation, -disparity), motion_term)
+        finest = self.grus[0](hidden[0], terms[0], motion, resize_to(hidden[1], hidden[0]))
         step = torch.relu(self.flow_head1(finest))
         # The second output of the head is the y flow, which stereo discards.
         flow = F.conv2d(step, self.flow_head2.weight[:1], _first(self.flow_head2.bias), padding=1)
         return [finest, *hidden[1:]], -flow
 
-    def _coarser(self, hidden: list[Tensor], terms: list[Tensor], finest: int) -> list[Tensor]:
-        """Update the levels from the coarsest up to `finest`."""
-        hidden = list(hidden)
-        for level in range(self.levels - 1, finest - 1, -1):
-            inputs = [F.avg_pool2d(hidden[level - 1], 3, stride=2, padding=1)]
-            if level + 1 < self.levels:
-                inputs.append(_resize(hidden[level + 1], hidden[level]))
-            hidden[level] = self.grus[level](hidden[level], terms[level], *inputs)
-        return hidden
-
-    def upsample(self, hidden: list[Tensor], disparity: Tensor) -> Tensor:
-        """Bring (B, 1, h, w) in feature pixels to full resolution in image pixels."""
+    def upsampler(self, hidden: list[Tensor]) -> Upsampler:
+        """Return convex upsampling with the weights that the finest state gives."""
         # A quarter balances the gradients of mask and flow (RAFT).
-        weights = 0.25 * self.mask(hidden[0])
-        return upsample_convex(disparity, weights.float(), self.factor)
+        return ConvexUpsampler(0.25 * self.mask(hidden[0]).float(), self.factor)
 
 
-def _resize(coarse: Tensor, like: Tensor) -> Tensor:
+def update_coarser(grus: nn.ModuleList, hidden: list[Tensor], terms: list[Tensor], finest: int) -> list[Tensor]:
+    """Update the levels from the coarsest up to `finest`, each from the next finer one and the next coarser one."""
+    hidden = list(hidden)
+    for level in range(len(grus) - 1, finest - 1, -1):
+        inputs = [F.avg_pool2d(hidden[level - 1], 3, stride=2, padding=1)]
+        if level + 1 < len(grus):
+            inputs.append(resize_to(hidden[level + 1], hidden[level]))
+        hidden[level] = grus[level](hidden[level], terms[level], *inputs)
+    return hidden
+
+
+def resize_to(coarse: Tensor, like: Tensor) -> Tensor:
+    """Bring (B, C, h, w) to the size of another map, bilinearly."""
     return F.interpolate(coarse, size=like.shape[-2:], mode="bilinear", align_corners=True)
 
 
