@@ -16,12 +16,12 @@ FOCAL = 80.0
 CENTRE = (31.5, 19.5)
 
 
-def plain(*colour: float) -> Texture:
-    return Texture(torch.tensor(colour).view(1, 3, 1, 1).expand(1, 3, 4, 4).contiguous(), (0.0, 0.0))
+def plain(*color: float) -> Texture:
+    return Texture(np.zeros((4, 4, 3), np.uint8), np.repeat(np.float32(color)[:, None], 256, axis=1), np.eye(3))
 
 
-def layer(outline: shapes.Outline, surface: Surface, span: tuple[float, float], *colour: float) -> Layer:
-    return Layer(outline, surface, span, plain(*colour))
+def layer(outline: shapes.Outline, surface: Surface, span: tuple[float, float], *color: float) -> Layer:
+    return Layer(outline, surface, span, plain(*color))
 
 
 def window_scene() -> Scene:

@@ -151,7 +151,7 @@ def test_noise_biases_the_degree_of_polarization_upward() -> None:
 
 def test_crossed_pair_is_one_scene_behind_two_polarizers() -> None:
     dataset = ProceduralStereo(dataclasses.replace(CLEAN, rig="crossed"))
-    signs = []
+    signs, errors, exposures, contrasts = [], [], [], []
     for index in range(4):
         sample, scene = dataset[index], dataset.scene(index)
         scales = []
@@ -162,9 +162,9 @@ def test_crossed_pair_is_one_scene_behind_two_polarizers() -> None:
             intensity = measured[0].numpy()
             usable = (intensity > 0.005) & (intensity < 0.99)
             ratio = intensity[usable] / behind[usable]
-            assert np.median(np.abs(ratio / np.median(ratio) - 1)) < 0.005
+            errors.append(np.median(np.abs(ratio / np.median(ratio) - 1)))
             scales.append(np.median(ratio))
-        assert scales[0] == pytest.approx(scales[1], rel=1e-3)
+        exposures.append(abs(scales[0] / scales[1] - 1))
         assert sample.intensity_right is not None
         assert sample.intensity_left is not None
         other = warped(sample.intensity_right, sample.disparity[0].numpy())[0]
@@ -172,8 +172,13 @@ def test_crossed_pair_is_one_scene_behind_two_polarizers() -> None:
         view = render_view(scene, CLEAN.size, "left")
         plain = ((sample.glass + sample.occluded)[0].numpy() == 0) & (one > 0.005) & (np.maximum(one, other) < 0.99)
         contrast = ((one - other) / (one + other))[plain]
-        assert np.median(np.abs(contrast - (view.s1 / view.rgb.mean(axis=0))[plain])) < 0.02
+        contrasts.append(np.median(np.abs(contrast - (view.s1 / view.rgb.mean(axis=0))[plain])))
         signs.append(np.mean(contrast < 0))
+    # The lens blurs some scenes, the others are exact.
+    assert np.median(errors) < 0.005
+    assert np.median(exposures) < 1e-3
+    assert np.median(contrasts) < 0.01
+    assert max(contrasts) < 0.03
     # Neither polarizer always passes more.
     assert 0.02 < np.mean(signs) < 0.6
 
@@ -242,6 +247,9 @@ def test_without_differences_and_noise_the_cameras_agree(clean: list[StereoSampl
         ({"max_disparity": 60.0}, "max_disparity must be in [2, 32.0] for width 64, got 60.0"),
         ({"layers": (5, 2)}, "layers must be (fewest, most), got (5, 2)"),
         ({"glass_probability": 1.5}, "glass_probability must be in [0, 1], got 1.5"),
+        ({"opening_probability": -0.5}, "opening_probability must be in [0, 1], got -0.5"),
+        ({"nearest": (0.5, 0.2)}, "nearest must be (smallest, largest) in [0.01, 1], got (0.5, 0.2)"),
+        ({"focal": (float("nan"), 1.0)}, "focal must be (smallest, largest) in [0.2, 10], got (nan, 1.0)"),
         ({"pol_channels": 2}, "pol_channels must be 1 or 3, got 2"),
         ({"noise": -0.1}, "camera_difference and noise must be in [0, 10], got 1.0 and -0.1"),
         ({"camera_difference": float("nan")}, "camera_difference and noise must be in [0, 10], got nan and 1.0"),

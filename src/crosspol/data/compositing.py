@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosspol.data.panes import pane_optics, reflected, transmitted
-from crosspol.data.scenes import Layer, Pane, Scene
+from crosspol.data.shapes import Surface
+from crosspol.data.stage import Layer, Pane, Scene
+from crosspol.data.textures import Sheet, Texture
 
 __all__ = ["View", "occlusion", "render_view"]
 
@@ -40,34 +42,38 @@ class View:
 
 def render_view(scene: Scene, size: tuple[int, int], side: Side) -> View:
     """Paint the surfaces back to front, each where it is nearer than what is there; border pixels are mixed by area."""
-    height, width = size
-    rgb = np.zeros((3, height, width), np.float32)
-    s1, s2, disparity, background = (np.zeros(size, np.float32) for _ in range(4))
-    glass = np.zeros(size, bool)
+    # Red, green, blue, S1, S2.
+    light = np.zeros((5, *size), np.float32)
+    disparity, glass = np.zeros(size, np.float32), np.zeros(size, bool)
+    # Without glass, from the first pane on: until then it is the disparity.
+    background: Array | None = None
     for item in scene.surfaces:
-        rows, columns = _window(item, size, side)
-        x, y, left_x, here = _points(item, rows, columns, side)
-        share = _share(item, left_x, y, here, disparity[rows, columns])
+        window = _window(item, size, side)
+        if window[0].start == window[0].stop or window[1].start == window[1].stop:
+            continue
+        here = _points(item, *window, side)
+        share = _share(item, here, disparity[window])
         seen = _bounds(share)
         if seen is None:
             continue
         # From here on only where it shows: most of a floor or a wall is hidden.
-        share = share[seen]
-        rows, columns = _within(rows, seen[0]), _within(columns, seen[1])
-        x, y, left_x, here = _points(item, rows, columns, side)
-        behind = (rgb[:, rows, columns], s1[rows, columns], s2[rows, columns])
+        rows, columns = _within(window[0], seen[0]), _within(window[1], seen[1])
+        share, here = share[seen], here.cut(*seen)
+        behind, covered = light[:, rows, columns], share >= 0.5
         if isinstance(item, Layer):
-            light = _layer_light(item, left_x, y, here)
+            new = _layer_light(item, here, rows, columns)
+            if background is not None:
+                np.copyto(background[rows, columns], here.disparity, where=covered)
+                glass[rows, columns] &= ~covered
         else:
-            light = _pane_light(item, scene, behind, x, y, left_x, here, side)
-        for old, new in zip(behind, light, strict=True):
-            old += share * (new - old)
-        covered = share >= 0.5
-        if isinstance(item, Layer):
-            np.copyto(background[rows, columns], here, where=covered)
-        np.copyto(disparity[rows, columns], here, where=covered)
-        np.copyto(glass[rows, columns], isinstance(item, Pane), where=covered)
-    return View(rgb, s1, s2, disparity, background, glass)
+            new = _pane_light(item, scene, behind, here, rows, columns)
+            background = disparity.copy() if background is None else background
+            glass[rows, columns] |= covered
+        np.copyto(disparity[rows, columns], here.disparity, where=covered)
+        new -= behind
+        new *= share
+        behind += new
+    return View(light[:3], light[3], light[4], disparity, disparity if background is None else background, glass)
 
 
 def occlusion(scene: Scene, disparity: Array) -> NDArray[np.bool_]:
@@ -79,82 +85,116 @@ def occlusion(scene: Scene, disparity: Array) -> NDArray[np.bool_]:
     height, width = disparity.shape
     right_x = np.arange(width, dtype=np.float32)[None, :] - disparity
     hidden = (right_x < -0.5) | (right_x > width - 0.5)
+    least, most = float(disparity.min()), float(disparity.max())
     for item in scene.surfaces:
-        rows, _ = _window(item, (height, width), "right")
-        if rows.start >= rows.stop or item.span[1] <= disparity.min():
+        rows, columns = _window(item, (height, width), "right")
+        if rows.start >= rows.stop or columns.start >= columns.stop or item.span[1] <= least:
             continue
+        # Whatever lies in these columns of the right view.
+        columns = _clipped(columns.start + least - 1, columns.stop + most + 1, width)
         y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
-        left_x = item.surface.left_x(right_x[rows], y)
-        nearer = left_x - right_x[rows] > disparity[rows] + np.float32(_NEARER)
+        place = right_x[rows, columns]
+        left_x = item.surface.left_x(place, y)
+        nearer = left_x - place > disparity[rows, columns] + np.float32(_NEARER)
         if nearer.any():
-            hidden[rows] |= nearer & (item.outline.distance(left_x, y) >= 0)
+            hidden[rows, columns] |= nearer & (item.outline.distance(left_x, y) >= 0)
     return hidden
 
 
-def _points(item: Layer | Pane, rows: slice, columns: slice, side: Side) -> tuple[Array, Array, Array, Array]:
+@dataclass(frozen=True)
+class _Points:
     """Pixels x (1, w), y (h, 1) of a window, and left column and disparity, up to (h, w), of the points seen there."""
+
+    x: Array
+    y: Array
+    left_x: Array
+    disparity: Array
+    side: Side
+
+    def cut(self, rows: slice, columns: slice) -> _Points:
+        """A smaller window."""
+        left_x = self.left_x[:, columns] if len(self.left_x) == 1 else self.left_x[rows, columns]
+        return _Points(self.x[:, columns], self.y[rows], left_x, self.disparity[rows, columns], self.side)
+
+
+def _points(item: Layer | Pane, rows: slice, columns: slice, side: Side) -> _Points:
     x = np.arange(columns.start, columns.stop, dtype=np.float32)[None, :]
     y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
-    left_x = x if side == "left" else item.surface.left_x(x, y)
-    return x, y, left_x, item.surface.disparity(left_x, y)
+    if side == "left":
+        return _Points(x, y, x, item.surface.disparity(x, y), side)
+    left_x = item.surface.left_x(x, y)
+    return _Points(x, y, left_x, left_x - x, side)
 
 
-def _share(item: Layer | Pane, left_x: Array, y: Array, disparity: Array, first: Array) -> Array:
+def _share(item: Layer | Pane, here: _Points, first: Array) -> Array:
     """Share of each pixel that a surface covers and is nearest in."""
-    return np.clip(item.outline.distance(left_x, y) + np.float32(0.5), 0, 1) * (disparity > first)
+    share = item.outline.distance(here.left_x, here.y) + np.float32(0.5)
+    np.clip(share, 0, 1, out=share)
+    share *= here.disparity > first
+    return share
 
 
 def _bounds(share: Array) -> tuple[slice, slice] | None:
     """Rows and columns outside of which `share` is 0; None if it is 0 everywhere."""
-    if share.size == 0:
-        return None
-    rows, columns = np.flatnonzero(share.any(axis=1)), np.flatnonzero(share.any(axis=0))
-    return (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if len(rows) else None
+    import cv2
+
+    left, top, width, height = cv2.boundingRect((share > 0).view(np.uint8))
+    return (slice(top, top + height), slice(left, left + width)) if width else None
 
 
 def _within(outer: slice, inner: slice) -> slice:
     return slice(outer.start + inner.start, outer.start + inner.stop)
 
 
-def _layer_light(layer: Layer, x: Array, y: Array, disparity: Array) -> tuple[Array, Array, Array]:
-    rgb = layer.texture.sample(x, y, disparity)
-    across, down = x - np.float32(layer.middle[0]), y - np.float32(layer.middle[1])
-    s1, s2 = (np.float32(at) + np.float32(right) * across + np.float32(below) * down for at, right, below in layer.coat)
+def _texels(texture: Texture, surface: Surface, here: _Points, rows: slice, columns: slice) -> Sheet:
+    """What of a texture is seen in a window."""
+    if not surface.flat:
+        return texture.at(np.broadcast_to(here.left_x, here.disparity.shape), here.y)
+    return texture.on_plane(np.eye(3) if here.side == "left" else surface.from_right(), rows, columns)
+
+
+def _layer_light(layer: Layer, here: _Points, rows: slice, columns: slice) -> Array:
+    """Red, green, blue, S1, S2 (5, h, w) of an opaque surface."""
+    light = np.empty((5, *here.disparity.shape), np.float32)
+    texels = _texels(layer.texture, layer.surface, here, rows, columns)
+    (first, *slopes_1), (second, *slopes_2) = layer.coat
     # The coat's gloss is added to what the surface scatters: dark surfaces are polarized more, as in nature.
-    rgb += np.sqrt(s1 * s1 + s2 * s2)
+    if any(slopes_1) or any(slopes_2):
+        across, down = here.left_x - np.float32(layer.middle[0]), here.y - np.float32(layer.middle[1])
+        for plane, (at, right, below) in zip(light[3:], layer.coat, strict=True):
+            np.add(np.float32(right) * across, np.float32(below) * down + np.float32(at), out=plane)
+        layer.texture.light(texels, out=light[:3])
+        light[:3] += np.sqrt(light[3] * light[3] + light[4] * light[4])
+    else:
+        layer.texture.light(texels, float(np.hypot(first, second)), out=light[:3])
+        light[3], light[4] = first, second
     if layer.lamp:
-        mean = rgb.mean(axis=0)
         kept = 1 - np.abs(np.float32(layer.lamp))
-        s1, s2 = s1 * kept + np.float32(layer.lamp) * mean, s2 * kept
-    return rgb, s1, s2
+        light[3:] *= kept
+        light[3] += np.float32(layer.lamp) * light[:3].mean(axis=0)
+    return light
 
 
-def _pane_light(
-    pane: Pane,
-    scene: Scene,
-    behind: tuple[Array, Array, Array],
-    x: Array,
-    y: Array,
-    left_x: Array,
-    disparity: Array,
-    side: Side,
-) -> tuple[Array, Array, Array]:
-    optics = pane_optics(
-        pane.normal, x - np.float32(scene.centre[0]), y - np.float32(scene.centre[1]), scene.focal, pane.eta
-    )
-    rgb, s1, s2 = behind
-    mirrored_x = x if side == "left" else pane.mirrored_surface.left_x(x, y)
-    mirror = pane.mirrored.sample(mirrored_x, y, pane.mirrored_surface.disparity(mirrored_x, y))
+def _pane_light(pane: Pane, scene: Scene, behind: Array, here: _Points, rows: slice, columns: slice) -> Array:
+    """Red, green, blue, S1, S2 (5, h, w) of a pane before light (5, h, w)."""
+    x, y = here.x - np.float32(scene.centre[0]), here.y - np.float32(scene.centre[1])
+    optics = pane_optics(pane.normal, x, y, scene.focal, pane.eta)
+    rgb, s1, s2 = behind[:3], behind[3], behind[4]
+    mirrored_x = here.x if here.side == "left" else pane.mirrored_surface.left_x(here.x, here.y)
+    deeper = _Points(here.x, here.y, mirrored_x, here.disparity, here.side)
+    mirror = pane.mirrored.light(_texels(pane.mirrored, pane.mirrored_surface, deeper, rows, columns))
     tinted = rgb * np.array(pane.tint, np.float32)[:, None, None]
-    mean, tinted_mean, mirror_mean = (colours.mean(axis=0) + np.float32(1e-9) for colours in (rgb, tinted, mirror))
+    mean, tinted_mean, mirror_mean = (colors.mean(axis=0) + np.float32(1e-9) for colors in (rgb, tinted, mirror))
     toned = tinted_mean / mean
     through = transmitted(optics, (tinted_mean, s1 * toned, s2 * toned))
     share_1, share_2 = pane.mirrored_polarization
     back = reflected(optics, (mirror_mean, np.float32(share_1) * mirror_mean, np.float32(share_2) * mirror_mean))
-    light = tinted * (through[0] / tinted_mean) + mirror * (back[0] / mirror_mean)
+    light = np.empty(behind.shape, np.float32)
+    light[:3] = tinted * (through[0] / tinted_mean) + mirror * (back[0] / mirror_mean)
     if pane.dirt is not None:
-        light += pane.dirt.sample(left_x, y, disparity)
-    return light, through[1] + back[1], through[2] + back[2]
+        light[:3] += pane.dirt.light(_texels(pane.dirt, pane.surface, here, rows, columns))
+    light[3], light[4] = through[1] + back[1], through[2] + back[2]
+    return light
 
 
 def _window(item: Layer | Pane, size: tuple[int, int], side: Side) -> tuple[slice, slice]:

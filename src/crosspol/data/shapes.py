@@ -22,10 +22,12 @@ __all__ = [
     "everything",
     "fence",
     "foliage",
+    "grown",
     "half_plane",
     "polygon",
     "rectangle",
     "ring",
+    "without",
 ]
 
 Array = NDArray[np.float32]
@@ -83,7 +85,38 @@ class Surface:
 
     def at(self, x: float, y: float) -> float:
         """Disparity in px at one left point."""
-        return float(self.disparity(np.array([x], np.float32), np.array([y], np.float32))[0])
+        x, y = x - self.x0, y - self.y0
+        return self.offset + x * (self.slope_x + self.bend_x * x) + y * (self.slope_y + self.bend_y * y)
+
+    @property
+    def flat(self) -> bool:
+        """A plane."""
+        return self.bend_x == 0 and self.bend_y == 0
+
+    def from_right(self) -> NDArray[np.float64]:
+        """The map (3, 3) of px (x, y, 1) of the right view to those of the left one, of a plane."""
+        at_zero = self.offset - self.slope_x * self.x0 - self.slope_y * self.y0
+        return np.array([[1, self.slope_y, at_zero], [0, 1 - self.slope_x, 0], [0, 0, 1 - self.slope_x]])
+
+    def corners(self, x: float, y: float, box: Box) -> NDArray[np.float64]:
+        """Where a rectangle that lies on the plane in space appears, with the perspective that it has there.
+
+        Args:
+            x, y: the left px about which the plane is measured, in px of the picture there.
+            box: (left, top, right, bottom), px about that point.
+
+        Returns:
+            (4, 2), left px, in order around the border.
+
+        Raises:
+            ValueError: the rectangle reaches beyond the horizon of the plane.
+        """
+        left, top, right, bottom = box
+        flat = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+        nearness = 1 - flat @ np.array([self.slope_x, self.slope_y]) / self.at(x, y)
+        if nearness.min() <= 0:
+            raise ValueError(f"box: got {box}, wanted a rectangle before the horizon of {self}")
+        return flat / nearness[:, None] + np.array([x, y])
 
 
 def everything() -> Outline:
@@ -213,6 +246,18 @@ def ring(outline: Outline, width: float) -> Outline:
         return np.minimum(inside, np.float32(width) - inside)
 
     return Outline(distance, outline.box)
+
+
+def grown(outline: Outline, by: float) -> Outline:
+    """An outline, wider by `by` px on every side."""
+    x_min, y_min, x_max, y_max = outline.box
+    box = (x_min - by, y_min - by, x_max + by, y_max + by)
+    return Outline(lambda u, v: outline.distance(u, v) + np.float32(by), box)
+
+
+def without(outline: Outline, hole: Outline) -> Outline:
+    """An outline with a hole in it."""
+    return Outline(lambda u, v: np.minimum(outline.distance(u, v), -hole.distance(u, v)), outline.box)
 
 
 def _turned(x: float, y: float, angle: float) -> tuple[Distance, Distance]:

@@ -4,66 +4,129 @@ Real pictures have edges at all scales, power spectra near 1/f^2, smooth areas a
 overlapping shapes of power-law sizes), fractal noise, regular patterns, strokes and letters, plain paint and mixtures
 of them, under smooth shading and cast shadows, give all of these.
 
-Pictures are (h, w, 3) float32, linear albedo in (0, 1].
+Pictures are sheets, (h, w, 3) uint8, as a viewer would show them. A scene draws a few; its surfaces share them, each at
+its own place, turn, scale and colours, which costs a tenth of a sheet for every surface.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-__all__ = ["albedo", "environment", "fractal_noise", "palette", "smooth_noise"]
+__all__ = [
+    "Sheet",
+    "Texture",
+    "environment",
+    "fractal_noise",
+    "paint",
+    "palette",
+    "room_light",
+    "sheet",
+    "smooth_noise",
+]
 
 Array = NDArray[np.float32]
+Sheet = NDArray[np.uint8]
 Generator = np.random.Generator
+Size = tuple[int, int]
 
 _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghkmnopqrstuvwxyz0123456789&%@#"
-# Coarser noise grids than this are interpolated by two matrix products; finer ones have too large matrices.
-_DENSE_GRID = 24
+# Picture px per image px: features are drawn this much larger.
+_SCALE = 1.25
+_VALUES = np.linspace(0, 1, 256, dtype=np.float32)
 
 
-def smooth_noise(rng: Generator, size: tuple[int, int], wavelength: float) -> Array:
+@dataclass(frozen=True)
+class Texture:
+    """A sheet that sticks to a surface, sampled bilinearly; beyond its border it goes on as its own mirror image.
+
+    sheet: (h, w, 3).
+    colors: (3, 256), linear light of every value of the sheet, by color.
+    place: (3, 3), left px (x, y, 1) of a surface point to texel (u, v), both homogeneous: an affine map, or the
+        homography by which a texture on a plane recedes.
+    """
+
+    sheet: Sheet
+    colors: Array
+    place: NDArray[np.float64]
+
+    def on_plane(self, to_left: NDArray[np.float64], rows: slice, columns: slice) -> Sheet:
+        """Texels (h, w, 3) in a window of a view whose px (x, y, 1) `to_left` (3, 3) maps to left px."""
+        import cv2
+
+        matrix = self.place @ to_left
+        matrix[:, 2] += matrix[:, 0] * columns.start + matrix[:, 1] * rows.start
+        size = columns.stop - columns.start, rows.stop - rows.start
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        if matrix[2, 0] == 0 and matrix[2, 1] == 0:
+            affine = matrix[:2] / matrix[2, 2]
+            warped = cv2.warpAffine(self.sheet, affine, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+        else:
+            warped = cv2.warpPerspective(self.sheet, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+        return np.asarray(warped, np.uint8)
+
+    def at(self, x: Array, y: Array) -> Sheet:
+        """Texels (h, w, 3) at left px x (h, w) and y (h, 1); only where `place` is affine."""
+        import cv2
+
+        matrix = (self.place / self.place[2, 2]).astype(np.float32)
+        across, down = (row[0] * x + (row[1] * y + row[2]) for row in matrix[:2])
+        return np.asarray(cv2.remap(self.sheet, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101))
+
+    def light(self, texels: Sheet, gloss: float = 0.0, out: Array | None = None) -> Array:
+        """Linear light (3, h, w) of texels (h, w, 3), with `gloss` added to every color; into `out` if given."""
+        import cv2
+
+        light = np.empty((3, *texels.shape[:2]), np.float32) if out is None else out
+        for channel, plane, table in zip(light, cv2.split(texels), self.colors + np.float32(gloss), strict=True):
+            cv2.LUT(plane, table, dst=channel)
+        return light
+
+
+def smooth_noise(rng: Generator, size: Size, wavelength: float) -> Array:
     """Band-limited noise (h, w), mean about 0, standard deviation about 0.8, features of about `wavelength` px."""
-    height, width = size
-    if wavelength <= 1:
-        return rng.standard_normal(size, dtype=np.float32)
-    rows, columns = int(height / wavelength) + 5, int(width / wavelength) + 5
-    grid = rng.standard_normal((rows, columns), dtype=np.float32)
-    # At a random phase, so that grid lines of different octaves do not coincide.
-    down, across = rng.random(2)
-    if max(rows, columns) <= _DENSE_GRID:
-        # By torch, which a DataLoader worker limits to one thread; NumPy's would fight the training for its cores.
-        vertical, horizontal = (
-            _spline_weights(height, rows, wavelength, down),
-            _spline_weights(width, columns, wavelength, across),
-        )
-        product = torch.from_numpy(vertical) @ torch.from_numpy(grid) @ torch.from_numpy(horizontal).T
-        return np.asarray(product.numpy(), dtype=np.float32)
     import cv2
 
-    full = (int(np.ceil(columns * wavelength)), int(np.ceil(rows * wavelength)))
-    top, left = int(down * wavelength), int(across * wavelength)
-    return cv2.resize(grid, full, interpolation=cv2.INTER_LINEAR)[top : top + height, left : left + width].astype(
-        np.float32
-    )
+    if wavelength <= 1:
+        return rng.standard_normal(size, dtype=np.float32)
+    # A spline through knots, with a few steps a knot, of which a piece at a random phase is enlarged.
+    steps = int(np.clip(wavelength, 2, 8))
+    height, width = (int(np.ceil(side * steps / wavelength)) + 1 for side in size)
+    grid = rng.standard_normal((height // steps + 4, width // steps + 4), dtype=np.float32)
+    fine = cv2.resize(grid, None, fx=steps, fy=steps, interpolation=cv2.INTER_CUBIC)
+    top, left = rng.integers(steps, 2 * steps, 2).tolist()
+    piece = fine[top : top + height, left : left + width]
+    return np.asarray(cv2.resize(piece, (size[1], size[0]), interpolation=cv2.INTER_LINEAR))
 
 
-def fractal_noise(rng: Generator, size: tuple[int, int], coarsest: float, finest: float, roughness: float) -> Array:
-    """Octaves of `smooth_noise` (h, w) from `coarsest` to `finest` px, each `roughness` times as strong as the last."""
-    total = np.zeros(size, np.float32)
-    wavelength, strength, power = coarsest, 1.0, 0.0
-    while wavelength >= finest:
-        total += np.float32(strength) * smooth_noise(rng, size, wavelength)
+def fractal_noise(rng: Generator, size: Size, coarsest: float, finest: float, roughness: float) -> Array:
+    """Octaves of noise (h, w) from `coarsest` to `finest` px, each `roughness` times as strong as the last."""
+    import cv2
+
+    octaves = max(1, int(np.log2(max(coarsest / finest, 1))) + 1)
+    spacing, strength, power = coarsest, 1.0, 0.0
+    total = np.zeros((1, 1), np.float32)
+    for octave in range(octaves):
+        # The sum so far, enlarged with what is added to it: all octaves together cost little more than the last one.
+        height, width = (int(np.ceil(side / spacing)) + 3 for side in size)
+        if octave:
+            total = np.asarray(cv2.resize(total, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+        else:
+            total = np.zeros((height, width), np.float32)
+        total += np.float32(strength) * rng.standard_normal((height, width), dtype=np.float32)
         power += strength**2
-        wavelength, strength = wavelength / 2, strength * roughness
-    return total / np.float32(max(np.sqrt(power), 1e-6))
+        spacing, strength = spacing / 2, strength * roughness
+    total *= np.float32(1.25 / np.sqrt(power))
+    knots = (size[0] / (2 * spacing) + 1, size[1] / (2 * spacing) + 1)
+    whole = total[: int(np.ceil(knots[0])), : int(np.ceil(knots[1]))]
+    return np.asarray(cv2.resize(whole, (size[1], size[0]), interpolation=cv2.INTER_CUBIC))
 
 
 def palette(rng: Generator, count: int) -> Array:
-    """Colours (count, 3) in [0.02, 0.98], display-referred, that go together: muted, some with one accent."""
+    """Colors (count, 3) in [0.02, 0.98], display-referred, that go together: muted, some with one accent."""
     value = (
         rng.uniform(0.08, 0.92, (count, 1))
         if rng.random() < 0.75
@@ -77,91 +140,83 @@ def palette(rng: Generator, count: int) -> Array:
     return np.clip(value + saturation * hue, 0.02, 0.98).astype(np.float32)
 
 
-def albedo(rng: Generator, size: tuple[int, int], scale: float = 1.0) -> Array:
-    """The picture of one surface.
+def sheet(rng: Generator, size: Size) -> Sheet:
+    """Draw the sheet of a surface: (h, w, 3), display-referred.
 
     Args:
         rng: source of every choice.
-        size: (h, w), px.
-        scale: picture px per image px; features are drawn this much larger.
-
-    Returns:
-        (h, w, 3), linear albedo in (0, 1].
+        size: (h, w), texels.
     """
-    kinds: list[tuple[float, Callable[[Generator, tuple[int, int], float], Array]]] = [
-        (0.34, _leaves),
-        (0.18, _grain),
-        (0.09, _level_sets),
-        (0.14, _pattern),
-        (0.12, _strokes),
-        (0.13, _plain),
-    ]
-    shares = np.array([share for share, _ in kinds])
-    draw = kinds[int(rng.choice(len(kinds), p=shares / shares.sum()))][1]
-    picture = draw(rng, size, scale)
-    if draw is not _plain and rng.random() < 0.2:
-        other = _leaves(rng, size, scale)
-        blend = _step(12 * smooth_noise(rng, size, max(size) / rng.uniform(2, 5)))
-        picture += blend[..., None] * (other - picture)
-    grain = 0.0 if draw is _plain else 0.6 * float(rng.beta(1, 2.5))
-    if grain > 0.02:
-        picture *= (
-            1 + np.float32(grain) * fractal_noise(rng, size, 8 * scale, 1.2 * scale, rng.uniform(0.6, 1.1))[..., None]
-        )
-    # Squaring stands for the display curve: the colours above were chosen as seen, light is linear.
-    np.square(np.clip(picture, 0.03, 1, out=picture), out=picture)
-    picture *= _shading(rng, size)[..., None]
-    return np.clip(picture, 0.001, 1, out=picture)
-
-
-def environment(rng: Generator, size: tuple[int, int], scale: float = 1.0) -> Array:
-    """What a pane reflects, a dim room with some bright windows and lamps: (h, w, 3), linear, 0 to about 14."""
     import cv2
 
-    picture = albedo(rng, size, scale)
-    height, width = size
+    draw = _KINDS[int(np.searchsorted(_CUMULATED, rng.random(), side="right"))]
+    picture = draw(rng, size)
+    if rng.random() < 0.15:
+        other = _leaves(rng, size)
+        blend = smooth_noise(rng, size, max(size) / rng.uniform(2, 5)) > 0
+        cv2.copyTo(other, blend.astype(np.uint8), picture)
+    factor = _shading(rng, size)
+    grain = 0.6 * float(rng.beta(1, 2.5))
+    if grain > 0.02:
+        factor *= 1 + np.float32(grain) * fractal_noise(rng, size, 8 * _SCALE, 1.2 * _SCALE, rng.uniform(0.6, 1.1))
+    return np.asarray(cv2.multiply(picture, cv2.merge([factor] * 3), dtype=cv2.CV_8U))
+
+
+def paint(rng: Generator, light: float) -> Array:
+    """Draw what a surface makes of a sheet: the linear light (3, 256) of its values, in (0, `light`].
+
+    The same sheet in other colors and contrasts, some inverted, some almost blank.
+    """
+    kind = rng.random()
+    contrast = rng.uniform(0.5, 1.15) if kind < 0.72 else rng.uniform(-1, -0.5) if kind < 0.88 else rng.uniform(0, 0.2)
+    middle = rng.uniform(0.3, 0.65)
+    tint = 0.1 * rng.normal(0, 1, (2, 3)) * rng.random()
+    shown = (middle + tint[0])[:, None] + (contrast * (1 + tint[1]))[:, None] * (_VALUES - 0.47)
+    # Squaring stands for the display curve: the colors are chosen as seen, light is linear.
+    return (light * np.square(np.clip(shown, 0.03, 1))).astype(np.float32)
+
+
+def environment(rng: Generator, room: Sheet) -> Sheet:
+    """Put bright windows and lamps into a sheet that a pane will mirror; `room_light` says how bright."""
+    import cv2
+
+    picture = cv2.convertScaleAbs(room, alpha=0.6)
+    height, width = picture.shape[:2]
     for _ in range(int(rng.integers(0, 6))):
-        light = np.zeros(size, np.uint8)
         centre = rng.random(2) * (width, height)
         half = np.exp(rng.uniform(np.log(0.02), np.log(0.25), 2)) * min(height, width)
+        color = (rng.uniform(170, 250) + rng.uniform(-8, 8, 3)).tolist()
         if rng.random() < 0.6:
             box = cv2.boxPoints((tuple(map(float, centre)), tuple(map(float, 2 * half)), float(rng.normal(0, 12))))
-            cv2.fillPoly(light, [np.round(box).astype(np.int32)], 255, cv2.LINE_AA)
+            cv2.fillPoly(picture, [np.round(box).astype(np.int32)], color, cv2.LINE_AA)
         else:
-            cv2.ellipse(
-                light, tuple(map(int, centre)), (int(half[0]) + 1, int(half[1]) + 1), 0, 0, 360, 255, -1, cv2.LINE_AA
-            )
-        brightness = np.exp(rng.uniform(np.log(1.5), np.log(12)))
-        colour = brightness * (0.8 + 0.4 * palette(rng, 1)[0])
-        picture += (light.astype(np.float32) / 255)[..., None] * (colour.astype(np.float32) - picture)
-    return picture
+            axes = (int(half[0]) + 1, int(half[1]) + 1)
+            cv2.ellipse(picture, tuple(map(int, centre)), axes, 0, 0, 360, color, -1, cv2.LINE_AA)
+    return np.asarray(picture)
 
 
-def _spline_weights(count: int, knots: int, wavelength: float, phase: float) -> Array:
-    """Cubic B-spline from `knots` values `wavelength` px apart to `count` px, as a matrix (count, knots)."""
-    position = (np.arange(count) / wavelength + 1 + phase).astype(np.float32)
-    distance = np.abs(position[:, None] - np.arange(knots, dtype=np.float32))
-    wide, narrow = np.maximum(2 - distance, 0), np.maximum(1 - distance, 0)
-    # The spline averages; the factor (1/6 is its own) gives noise back the strength that costs.
-    return (wide * wide * wide - 4 * (narrow * narrow * narrow)) * np.float32(1.3 / 6)
+def room_light(brightness: float) -> Array:
+    """Linear light (3, 256) of the values of an `environment`: a dim room to about 0.4, lamps to about 12."""
+    light = brightness * (np.square(_VALUES) + 12 * _VALUES**8)
+    return np.tile(light.astype(np.float32), (3, 1))
 
 
-def _leaves(rng: Generator, size: tuple[int, int], scale: float) -> Array:
+def _leaves(rng: Generator, size: Size) -> Sheet:
     """Dead leaves: overlapping shapes with a power law of sizes, largest first so that small ones survive."""
     import cv2
 
     height, width = size
-    colours = palette(rng, int(rng.integers(3, 9))) * 255
+    colors = palette(rng, int(rng.integers(3, 9))) * 255
     canvas = np.empty((height, width, 3), np.uint8)
-    canvas[:] = colours[0]
-    smallest, largest = rng.uniform(1.0, 4) * scale, rng.uniform(0.08, 0.5) * max(height, width)
+    canvas[:] = colors[0]
+    smallest, largest = rng.uniform(1.0, 4) * _SCALE, rng.uniform(0.08, 0.5) * max(height, width)
     largest = max(largest, 2 * smallest)
-    count = int(np.clip(height * width / (scale * scale) / rng.uniform(80, 500), 12, 400))
+    count = int(np.clip(height * width / (_SCALE * _SCALE) / rng.uniform(100, 500), 12, 200))
     power = rng.uniform(1.0, 2.0)
     low, high = smallest**-power, largest**-power
     radii = np.sort((low + rng.random(count) * (high - low)) ** (-1 / power))[::-1]
     centres = rng.random((count, 2)) * (width, height)
-    tones = np.clip(colours[rng.integers(len(colours), size=count)] + rng.normal(0, 12, (count, 3)), 5, 250)
+    tones = np.clip(colors[rng.integers(len(colors), size=count)] + rng.normal(0, 12, (count, 3)), 5, 250)
     angles = np.zeros(count) if rng.random() < 0.4 else rng.uniform(0, np.pi, count)
     aspects = np.exp(rng.normal(0, 0.5, count))
     long, short = radii * aspects, radii / aspects
@@ -177,39 +232,41 @@ def _leaves(rng: Generator, size: tuple[int, int], scale: float) -> Array:
     # OpenCV takes sub-pixel positions as integers, here in eighths of a pixel.
     corners, middles = (8 * corners).astype(np.int32), (8 * centres).astype(np.int32).tolist()
     axes, degrees = (8 * np.stack([long, short], axis=1)).astype(int).tolist(), np.degrees(angles).tolist()
-    for leaf, colour in enumerate(tones.tolist()):
+    for leaf, color in enumerate(tones.tolist()):
         if kinds[leaf] < 0.3:
-            cv2.ellipse(canvas, middles[leaf], axes[leaf], degrees[leaf], 0, 360, colour, -1, cv2.LINE_AA, 3)
+            cv2.ellipse(canvas, middles[leaf], axes[leaf], degrees[leaf], 0, 360, color, -1, cv2.LINE_AA, 3)
         else:
-            cv2.fillPoly(canvas, [corners[leaf, : sides[leaf]]], colour, cv2.LINE_AA, 3)
-    return canvas.astype(np.float32) / np.float32(255)
+            cv2.fillConvexPoly(canvas, corners[leaf, : sides[leaf]], color, cv2.LINE_AA, 3)
+    return canvas
 
 
-def _grain(rng: Generator, size: tuple[int, int], scale: float) -> Array:
+def _grain(rng: Generator, size: Size) -> Sheet:
     """Fractal noise mapped to a palette: stone, soil, cloth, leaves from afar."""
     noise = fractal_noise(
-        rng, size, max(size) / rng.uniform(1.5, 12), rng.uniform(1.2, 3) * scale, rng.uniform(0.5, 1.0)
+        rng, size, max(size) / rng.uniform(1.5, 12), rng.uniform(1.2, 3) * _SCALE, rng.uniform(0.5, 1.0)
     )
-    return _lerp(palette(rng, int(rng.integers(2, 5))), 0.5 + rng.uniform(0.2, 0.7) * noise)
+    return _ramp(palette(rng, int(rng.integers(2, 5))), 0.5 + np.float32(rng.uniform(0.2, 0.7)) * noise)
 
 
-def _level_sets(rng: Generator, size: tuple[int, int], scale: float) -> Array:
+def _level_sets(rng: Generator, size: Size) -> Sheet:
     """Bands of fractal noise: marble, wood, camouflage."""
-    noise = fractal_noise(rng, size, max(size) / rng.uniform(2, 8), rng.uniform(2, 8) * scale, rng.uniform(0.3, 0.6))
-    bands = 0.5 + 0.5 * np.sin(noise * rng.uniform(2, 14))
+    noise = fractal_noise(rng, size, max(size) / rng.uniform(2, 8), rng.uniform(2, 8) * _SCALE, rng.uniform(0.3, 0.6))
+    bands = 0.5 + 0.5 * np.sin(noise * np.float32(rng.uniform(2, 14)))
     if rng.random() < 0.5:
-        bands = _step(rng.uniform(4, 20) * (bands - 0.5))
-    return _lerp(palette(rng, int(rng.integers(2, 5))), bands.astype(np.float32))
+        bands = 0.5 + np.float32(rng.uniform(2, 8)) * (bands - 0.5)
+    return _ramp(palette(rng, int(rng.integers(2, 5))), bands)
 
 
-def _pattern(rng: Generator, size: tuple[int, int], scale: float) -> Array:
+def _pattern(rng: Generator, size: Size) -> Sheet:
     """Stripes, checks, bricks and dots: the repetitions that make matching ambiguous."""
     angle = rng.choice([0.0, np.pi / 2, rng.uniform(0, np.pi)]) + rng.normal(0, 0.05)
-    period = np.exp(rng.uniform(np.log(6), np.log(60))) * scale
+    period = np.exp(rng.uniform(np.log(6), np.log(60))) * _SCALE
     y, x = np.ogrid[: size[0], : size[1]]
-    along = ((x * np.cos(angle) + y * np.sin(angle)) / period).astype(np.float32) + np.float32(rng.random())
-    across = ((y * np.cos(angle) - x * np.sin(angle)) / (period * rng.uniform(0.5, 2))).astype(np.float32)
-    edge = float(period / scale / rng.uniform(1, 3))
+    cosine, sine, phase = np.cos(angle), np.sin(angle), rng.random()
+    second = period * rng.uniform(0.5, 2)
+    along = (x * (cosine / period) + phase).astype(np.float32) + (y * (sine / period)).astype(np.float32)
+    across = (y * (cosine / second)).astype(np.float32) - (x * (sine / second)).astype(np.float32)
+    edge = float(period / _SCALE / rng.uniform(1, 3))
     duty = rng.uniform(0.2, 0.8)
     kind = rng.integers(5)
     if kind == 0:
@@ -217,82 +274,75 @@ def _pattern(rng: Generator, size: tuple[int, int], scale: float) -> Array:
     elif kind == 1:
         wave = np.abs(_pulse(along, 0.5, edge) - _pulse(across, 0.5, edge))
     elif kind == 2:
-        joint = min(0.9, 1 - 0.12)
         shifted = along + 0.5 * (np.floor(across) % 2)
-        wave = _pulse(shifted, joint, edge) * _pulse(across, joint, edge)
+        wave = _pulse(shifted, 0.88, edge) * _pulse(across, 0.88, edge)
     elif kind == 3:
-        wave = _step(edge * (np.cos(2 * np.pi * along) + np.cos(2 * np.pi * across) - rng.uniform(0, 1.2)))
+        dots = np.cos(np.float32(2 * np.pi) * along) + np.cos(np.float32(2 * np.pi) * across)
+        wave = 0.5 + np.float32(0.25 * edge) * (dots - np.float32(rng.uniform(0, 1.2)))
     else:
-        wave = 0.5 + 0.25 * np.sin(2 * np.pi * along) + 0.25 * np.sin(2 * np.pi * along * rng.uniform(1.6, 3.7))
-    picture = _lerp(palette(rng, 2), wave.astype(np.float32))
-    if rng.random() < 0.6:
-        picture *= (
-            1 + np.float32(rng.uniform(0.05, 0.3)) * fractal_noise(rng, size, max(size) / 3, 4 * scale, 0.6)[..., None]
-        )
-    return picture
+        faster = np.float32(2 * np.pi * rng.uniform(1.6, 3.7))
+        wave = 0.5 + 0.25 * np.sin(np.float32(2 * np.pi) * along) + 0.25 * np.sin(faster * along)
+    return _ramp(palette(rng, 2), wave)
 
 
-def _strokes(rng: Generator, size: tuple[int, int], scale: float) -> Array:
+def _strokes(rng: Generator, size: Size) -> Sheet:
     """Letters and pen strokes on a plain or washed ground: posters, books, labels."""
     import cv2
 
     height, width = size
-    colours = palette(rng, int(rng.integers(3, 6)))
-    ground = _lerp(colours[:2], 0.5 + 0.4 * smooth_noise(rng, size, max(size) / rng.uniform(1, 3)))
-    canvas = (np.clip(ground, 0, 1) * 255).astype(np.uint8)
-    inks = colours[1:] * 255
-    area = height * width / (scale * scale)
-    for _ in range(int(np.clip(area / rng.uniform(300, 1800), 3, 80))):
-        colour = tuple(map(float, inks[rng.integers(len(inks))]))
+    colors = palette(rng, int(rng.integers(3, 6)))
+    canvas = _ramp(colors[:2], 0.5 + 0.4 * smooth_noise(rng, size, max(size) / rng.uniform(1, 3)))
+    inks = (colors[1:] * 255).tolist()
+    area = height * width / (_SCALE * _SCALE)
+    for _ in range(int(np.clip(area / rng.uniform(700, 3000), 3, 24))):
+        color = inks[rng.integers(len(inks))]
         start = rng.random(2) * (width, height)
         if rng.random() < 0.6:
             text = "".join(_LETTERS[k] for k in rng.integers(len(_LETTERS), size=int(rng.integers(1, 9))))
-            height_scale = float(scale * np.exp(rng.uniform(np.log(0.25), np.log(2.2))))
-            thickness = max(1, int(height_scale * rng.uniform(1, 3)))
-            at = (int(start[0] - 20 * scale), int(start[1]))
-            cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, height_scale, colour, thickness, cv2.LINE_AA)
+            tall = float(_SCALE * np.exp(rng.uniform(np.log(0.25), np.log(2.2))))
+            at = (int(start[0] - 20 * _SCALE), int(start[1]))
+            thickness = max(1, int(tall * rng.uniform(1, 3)))
+            cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, tall, color, thickness, cv2.LINE_AA)
         else:
-            steps = np.cumsum(rng.normal(0, rng.uniform(4, 30) * scale, (int(rng.integers(2, 9)), 2)), axis=0)
+            steps = np.cumsum(rng.normal(0, rng.uniform(4, 30) * _SCALE, (int(rng.integers(2, 9)), 2)), axis=0)
             points = np.round(8 * (start + steps)).astype(np.int32)
-            cv2.polylines(canvas, [points], bool(rng.random() < 0.3), colour, int(rng.integers(1, 4)), cv2.LINE_AA, 3)
-    return canvas.astype(np.float32) / np.float32(255)
+            cv2.polylines(canvas, [points], bool(rng.random() < 0.3), color, int(rng.integers(1, 4)), cv2.LINE_AA, 3)
+    return canvas
 
 
-def _plain(rng: Generator, size: tuple[int, int], scale: float) -> Array:
-    """Paint: one colour that drifts a little, the textureless case."""
-    drift = 0.5 + rng.uniform(0, 0.5) * smooth_noise(rng, size, max(size) / rng.uniform(0.7, 2))
-    picture = _lerp(np.clip(palette(rng, 1) + rng.normal(0, 0.04, (2, 3)), 0.02, 0.98).astype(np.float32), drift)
-    if rng.random() < 0.5:
-        picture *= (
-            1 + np.float32(rng.uniform(0.005, 0.04)) * fractal_noise(rng, size, 12 * scale, 1.5 * scale, 0.9)[..., None]
-        )
-    return picture
+_SHARES: dict[Callable[[Generator, Size], Sheet], float] = {
+    _leaves: 0.40,
+    _grain: 0.20,
+    _level_sets: 0.12,
+    _pattern: 0.15,
+    _strokes: 0.13,
+}
+_KINDS, _CUMULATED = tuple(_SHARES), np.cumsum(tuple(_SHARES.values()))
 
 
-def _shading(rng: Generator, size: tuple[int, int]) -> Array:
-    """Light on a surface, (h, w), about 0.1 to 1.5: a slow drift and, on some, a cast shadow with a soft edge."""
+def _shading(rng: Generator, size: Size) -> Array:
+    """Light on a surface as it is shown, (h, w), about 0.3 to 1.2: a slow drift and, on some, a soft cast shadow."""
     longest = max(size)
-    light = np.exp(np.float32(rng.uniform(0.05, 0.6)) * smooth_noise(rng, size, longest / rng.uniform(0.7, 2.5)))
+    light = 1 + np.float32(rng.uniform(0.02, 0.22)) * smooth_noise(rng, size, longest / rng.uniform(0.7, 2.5))
     if rng.random() < 0.35:
-        edge = _step(rng.uniform(4, 40) * (smooth_noise(rng, size, longest / rng.uniform(1, 4)) + rng.normal(0, 0.4)))
-        light *= 1 - np.float32(rng.uniform(0.3, 0.85)) * edge
+        edge = np.float32(rng.uniform(2, 20)) * smooth_noise(rng, size, longest / rng.uniform(1, 4))
+        edge += np.float32(rng.normal(0, 4))
+        light *= 1 - np.float32(rng.uniform(0.15, 0.6)) * np.clip(edge, 0, 1)
     return light
 
 
-def _lerp(colours: Array, position: Array) -> Array:
-    """Colours (n, 3) interpolated at `position` (h, w), clipped to [0, 1]."""
-    knot = np.linspace(0, len(colours) - 1.001, 1024, dtype=np.float32)
+def _ramp(colors: Array, position: Array) -> Sheet:
+    """Colors (n, 3) interpolated at `position` (h, w), clipped to [0, 1]."""
+    import cv2
+
+    knot = np.linspace(0, len(colors) - 1.001, 256, dtype=np.float32)
     below = knot.astype(np.intp)
-    table = colours[below] + (knot - below)[:, None].astype(np.float32) * (colours[below + 1] - colours[below])
-    return np.take(table, (np.clip(position, 0, 1) * 1023).astype(np.uint16), axis=0)
-
-
-def _step(value: Array) -> Array:
-    """Logistic step from 0 to 1 about 0."""
-    return (0.5 + 0.5 * np.tanh(0.5 * value)).astype(np.float32)
+    table = colors[below] + (knot - below)[:, None] * (colors[below + 1] - colors[below])
+    values = (255 * np.clip(position, 0, 1)).astype(np.uint8)
+    return np.asarray(cv2.applyColorMap(values, (255 * table).astype(np.uint8)[:, None]))
 
 
 def _pulse(phase: Array, duty: float, edge: float) -> Array:
     """Square wave of period 1 in `phase`, high for `duty` of it, with edges 1 / `edge` periods wide."""
-    distance = np.abs(phase - np.floor(phase) - 0.5)
-    return np.clip(0.5 + edge * (0.5 * duty - distance), 0, 1).astype(np.float32)
+    distance = np.abs(phase - np.floor(phase) - np.float32(0.5))
+    return np.asarray(np.clip(0.5 + np.float32(edge) * (np.float32(0.5 * duty) - distance), 0, 1), np.float32)
