@@ -168,7 +168,7 @@ def test_a_record_tells_everything_that_is_worth_logging():
     run = build()
     record, _ = train_step(run, next(parts(run)))
     assert set(record) == {
-        "loss", "epe", "alpha", "alpha_cap", "injected_glass", "injected_elsewhere", "lr", "gradient_norm",
+        "rig", "loss", "epe", "alpha", "alpha_cap", "injected_glass", "injected_elsewhere", "lr", "gradient_norm",
     }  # fmt: skip
     assert set(record["lr"]) == {"backbone", "backbone, no decay", "polarization", "polarization, no decay"}
     assert set(record["gradient_norm"]) == {"all", "encoders", "polarization_encoder", "fusion", "update"}

@@ -236,7 +236,8 @@ def add_noise(sample: StereoSample, rng: np.random.Generator, strength: float = 
             deviation = (shot * light + 2 * read**2).sqrt() / light
             across = torch.zeros_like(pol) if len(pol) == 1 else pol[1:2]
             stokes = torch.cat([pol[:1], across]) + deviation * _normal(rng, (2, *pol.shape[-2:]))
-            dolp = stokes.norm(dim=0, keepdim=True).clamp(max=1)
+            # Not norm(dim=0), which takes ten times as long on a CPU.
+            dolp = torch.hypot(stokes[:1], stokes[1:]).clamp(max=1)
             changes[f"pol_{side}"] = dolp if len(pol) == 1 else torch.cat([stokes.clamp(-1, 1), dolp])
     return replace(sample, **changes)  # type: ignore[arg-type]
 

@@ -97,6 +97,7 @@ def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -
     norms = gradient_norms(net)
     norm = math.hypot(*norms.values())
     record: dict[str, Any] = {
+        "rig": parts[0].rig,
         "loss": total["loss"],
         "epe": _ratio(total["error"], total["valid"]),
         "alpha": _alpha(net),
