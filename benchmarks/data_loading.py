@@ -1,100 +1,135 @@
-"""Does data loading keep up? The share of a training step spent waiting for samples, by number of workers.
+"""Does data loading keep up? Samples a second of one core, and the share of a training step spent waiting for them.
 
     python benchmarks/data_loading.py --output data_loading.json
     python benchmarks/data_loading.py --quick
     python benchmarks/data_loading.py --device cuda --size 256 320 --batch-size 8 --workers 1 2 4 8 12
 
-Real steps on the procedural stream, as `crosspol train` takes them; the first ones, in which workers start and kernels
-are chosen, are not counted. The line before the table says what one core needs to make a sample; `samples.py` says the
-same of every other kind of data.
+The first table is of making samples alone, by how often a drawn scene is used (`data.replay`), over whole blocks. The
+second is of real steps on the procedural stream, as `crosspol train` takes them, by workers and replay; the first
+steps, in which workers start and kernels are chosen, are not counted. `samples.py` says what one core makes of every
+other kind of data.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from measuring import machine
 
-from crosspol.data.procedural import ProceduralStereo
+from crosspol.model import CrossPolConfig
 from crosspol.training.config import MachineConfig, TrainConfig
 from crosspol.training.data_config import DataConfig
 from crosspol.training.launch import launch
 from crosspol.training.loop import _build
+from crosspol.training.precision import choose_precision
+from crosspol.training.samples import run_samples
+from crosspol.training.schedule import Place, Schedule
 from crosspol.training.step import train_step
-from crosspol.training.stream import batches, default_workers, endless
+from crosspol.training.stream import batches, default_workers
 
 WARMING_UP = 3
 
 
-def seconds_per_sample(config: TrainConfig, count: int) -> float:
-    samples = ProceduralStereo(config.data)
-    _ = samples[0]
-    begin = time.perf_counter()
-    for index in range(1, count + 1):
-        _ = samples[index]
-    return (time.perf_counter() - begin) / count
+def making(config: TrainConfig, replays: Sequence[int], blocks: int) -> list[dict[str, Any]]:
+    """Samples a second of one core, over whole blocks."""
+    rows = []
+    for replay in replays:
+        data = replace(config.data, replay=replay)
+        samples = run_samples(data, [data.size])
+        count = blocks * data.buffer * replay
+        _ = samples[Place(count, data.rig, data.size, count)]
+        begin = time.perf_counter()
+        for number in range(count):
+            _ = samples[Place(number, data.rig, data.size, number)]
+        seconds = (time.perf_counter() - begin) / count
+        rows.append({"replay": replay, "seconds_per_sample": seconds, "samples_per_second": 1 / seconds})
+    return rows
 
 
-def waiting(config: TrainConfig, steps: int, workers: int, device: str) -> dict[str, Any]:
+def waiting(config: TrainConfig, steps: int, workers: int, replay: int, device: str) -> dict[str, Any]:
+    config = replace(config, data=replace(config.data, replay=replay))
     run = _build(config, launch(config.machine, config.precision), None, lambda line: None)
-    samples = ProceduralStereo(replace(config.data, length=sys.maxsize))
-    stream = batches(samples, endless, config.batch_size, WARMING_UP + steps, workers=workers)
-    waited = 0.0
-    begin = time.perf_counter()
-    for step in range(WARMING_UP + steps):
-        if step == WARMING_UP:
-            begin, waited = time.perf_counter(), 0.0
-        asked = time.perf_counter()
-        parts = next(stream)
-        waited += time.perf_counter() - asked
-        train_step(run, parts)
-        if device != "cpu":
-            torch.cuda.synchronize()
-    elapsed = time.perf_counter() - begin
-    stream.close()
-    return {"workers": workers, "seconds_per_step": elapsed / steps, "waiting_share": waited / elapsed}
+    schedule = Schedule(config)
+    samples = run_samples(config.data, schedule.sizes)
+    with TemporaryDirectory(prefix="crosspol-") as folder:
+        if workers:
+            samples.keep_in(Path(folder))
+        stream = batches(samples, schedule.places, range(WARMING_UP + steps), workers=workers)
+        waited = 0.0
+        begin = time.perf_counter()
+        for step in range(WARMING_UP + steps):
+            if step == WARMING_UP:
+                begin, waited = time.perf_counter(), 0.0
+            asked = time.perf_counter()
+            parts = next(stream)
+            waited += time.perf_counter() - asked
+            train_step(run, parts)
+            if device != "cpu":
+                torch.cuda.synchronize()
+        elapsed = time.perf_counter() - begin
+        stream.close()
+    return {
+        "workers": workers,
+        "replay": replay,
+        "seconds_per_step": elapsed / steps,
+        "samples_per_second": config.batch_size * steps / elapsed,
+        "waiting_share": waited / elapsed,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=32, help="better a multiple of a block's batches")
     parser.add_argument("--threads", type=int, default=1, help="of the process that trains")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--size", type=int, nargs=2, default=(128, 192), help="height and width, px")
-    parser.add_argument("--batch-size", type=int, default=2)
-    parser.add_argument("--iters", type=int, default=8)
-    parser.add_argument("--precision", default="bfloat16", choices=("float32", "bfloat16", "float16"))
-    parser.add_argument("--workers", type=int, nargs="+", default=(0, 1, 2))
+    parser.add_argument("--size", type=int, nargs=2, default=(96, 128), help="height and width, px")
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--iters", type=int, default=4)
+    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
+    parser.add_argument("--workers", type=int, nargs="+", default=(0, 1))
+    parser.add_argument("--replay", type=int, nargs="+", default=(1, 4, 8))
+    parser.add_argument("--buffer", type=int, default=8, help="scenes of a block, few: the table is over whole blocks")
     parser.add_argument("--quick", action="store_true", help="small pictures, few steps")
     parser.add_argument("--output", type=Path, help="write the table as JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     steps, size = (5, (64, 96)) if arguments.quick else (arguments.steps, tuple(arguments.size))
     config = TrainConfig(
-        data=DataConfig(size=size), machine=MachineConfig(accelerator=arguments.device), pretrained="none",
+        network=CrossPolConfig(stem_stride=2),
+        data=DataConfig(size=size, buffer=arguments.buffer),
+        machine=MachineConfig(accelerator=arguments.device), pretrained="none",
         batch_size=arguments.batch_size, iters=arguments.iters, precision=arguments.precision,
     )  # fmt: skip
 
     about = machine(arguments.device)
-    what = f"batch {config.batch_size} of {size[0]}x{size[1]}, {config.iters} refinements, {config.precision}"
+    precision = choose_precision(config.precision, arguments.device).precision
+    what = f"batch {config.batch_size} of {size[0]}x{size[1]}, {config.iters} refinements, {precision}"
     print(f"{about['device']}, {about['threads']} threads, torch {about['torch']}; {what}")
-    making = seconds_per_sample(config, steps)
-    print(f"one core makes a sample in {making:.3f} s; the default here is {default_workers(1)} workers\n")
-    print(f"{'workers':>7} {'s/step':>8} {'waiting':>8}")
+    print(f"the default here is {default_workers(1)} workers\n")
+    print(f"{'replay':>6} {'s/sample':>9} {'samples/s':>10}   (making alone, one core)")
+    made = making(config, arguments.replay, 1 if arguments.quick else 3)
+    for row in made:
+        print(f"{row['replay']:>6} {row['seconds_per_sample']:>9.4f} {row['samples_per_second']:>10.1f}")
+    print(f"\n{'workers':>7} {'replay':>6} {'s/step':>8} {'samples/s':>10} {'waiting':>8}")
     rows = []
-    for workers in arguments.workers:
-        row = waiting(config, steps, workers, arguments.device)
+    for workers, replay in product(arguments.workers, arguments.replay):
+        row = waiting(config, steps, workers, replay, arguments.device)
         rows.append(row)
-        print(f"{row['workers']:>7} {row['seconds_per_step']:>8.3f} {100 * row['waiting_share']:>7.1f}%")
+        print(
+            f"{workers:>7} {replay:>6} {row['seconds_per_step']:>8.3f} {row['samples_per_second']:>10.2f} "
+            f"{100 * row['waiting_share']:>7.1f}%"
+        )
     if arguments.output is not None:
-        content = {"machine": about, "what": what, "seconds_per_sample": making, "rows": rows}
+        content = {"machine": about, "what": what, "making": made, "rows": rows}
         arguments.output.write_text(json.dumps(content, indent=2))
 
 

@@ -37,12 +37,12 @@ from crosspol.training.loop import _build
 from crosspol.training.memory import checkpoint_refinement
 from crosspol.training.optimization import one_cycle, parameter_groups
 from crosspol.training.step import train_step
-from crosspol.training.stream import batches, endless
+from crosspol.training.stream import batches, endless, in_order
 
 
 def one_batch(config: TrainConfig, device: str) -> StereoBatch:
     samples = ProceduralStereo(replace(config.data, length=config.batch_size))
-    (parts,) = batches(samples, endless, config.batch_size, 1)
+    (parts,) = batches(samples, in_order(endless, config.batch_size), range(1))
     return parts[0].to(device)
 
 

@@ -246,6 +246,40 @@ def load_network(path_or_id: str | Path) -> CrossPol:
     return net.eval()
 
 
+def load_matching(net: CrossPol, path_or_id: str | Path) -> LoadReport:
+    """Take from a network saved by `CrossPol.save_pretrained` what fits by name and shape, such as its backbone.
+
+    Variants of a fusion start from one trunk so.
+
+    Args:
+        net: what is not taken keeps its values.
+        path_or_id: as `load_network`.
+
+    Raises:
+        WeightsError: as `load_network`, or the backbone is another one.
+        MissingFileError: as `load_network`.
+    """
+    other = load_network(path_or_id)
+    source, target = other.state_dict(), net.state_dict()
+    shared = [name for name in target if name in source]
+    loaded = {name: source[name] for name in shared if source[name].shape == target[name].shape}
+    if other.config.backbone != net.config.backbone:
+        raise WeightsError(f"{path_or_id}: got backbone {other.config.backbone}, wanted {net.config.backbone}")
+    net.load_state_dict(loaded, strict=False)
+    return LoadReport(
+        loaded=tuple(loaded),
+        missing=tuple(name for name in target if name not in loaded),
+        unexpected=tuple(name for name in source if name not in target),
+        mismatched=tuple(
+            Mismatch(name, tuple(source[name].shape), name, tuple(target[name].shape))
+            for name in shared
+            if name not in loaded
+        ),
+        taken=len(loaded),
+        total=len(source),
+    )
+
+
 def _download(model_id: str) -> Path:
     """Fetch a model of the Hugging Face hub into its cache, or find it there; return the folder."""
     from huggingface_hub import hf_hub_download

@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from crosspol.data import transforms
 from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
 from crosspol.data.sample import StereoSample, stack
 from crosspol.data.transforms import (
     AugmentConfig,
     Augmented,
+    add_noise,
     augment,
     crop,
     decode_srgb,
@@ -258,3 +260,50 @@ def test_small_samples_are_scaled_up():
 def test_configurations_that_cannot_be(changes, says):
     with pytest.raises(ValueError, match=says):
         AugmentConfig(**changes)
+
+
+@pytest.mark.parametrize("rig", ["quad", "quad-left", "crossed", "none"])
+def test_noise_leaves_truth_and_validity_and_is_drawn_from_the_generator(rig):
+    sample = drawn(rig)
+    noisy = add_noise(sample, np.random.default_rng(1))
+    again = add_noise(sample, np.random.default_rng(1))
+    for name, tensor in sample._tensors().items():
+        assert torch.equal(getattr(noisy, name), getattr(again, name))
+        seen = name in ("left", "right") or name.startswith(("pol", "intensity"))
+        assert torch.equal(getattr(noisy, name), tensor) != seen
+    assert torch.equal((255 * noisy.left).round() / 255, noisy.left)
+    assert all(
+        tensor.min() >= -1 and tensor.max() <= 1 for name, tensor in noisy._tensors().items() if "disp" not in name
+    )
+    still = add_noise(sample, np.random.default_rng(1), 0.0)
+    assert torch.equal(still.left, sample.left)
+    with pytest.raises(ValueError, match="strength must be at least 0"):
+        add_noise(sample, np.random.default_rng(1), -1.0)
+
+
+def grey(light: float, channels: int) -> StereoSample:
+    """A sample of one brightness (linear) and no polarization at all."""
+    sample = drawn(channels=channels)
+    display = encode_srgb(torch.full_like(sample.left, light))
+    nothing = torch.zeros_like(sample.pol_left)
+    return replace(sample, left=display, right=display, pol_left=nothing, pol_right=nothing)
+
+
+@pytest.mark.parametrize("light", [0.05, 0.5])
+def test_noise_of_polarization_is_that_of_four_noisy_angles(monkeypatch, light):
+    """Against a simulation of the four intensities, S0 = light, each half of it and noisy by itself."""
+    shot, read = 1e-4, 1e-3
+    monkeypatch.setattr(transforms, "_SHOT", (shot, shot))
+    monkeypatch.setattr(transforms, "_READ", (read, read))
+    rng = np.random.default_rng(3)
+    angles = light / 2 + np.sqrt(shot * light / 2 + read**2) * rng.standard_normal((4, *SIZE))
+    expected = np.stack([angles[0] - angles[2], angles[1] - angles[3]]) / (angles.sum(0) / 2)
+    noisy = add_noise(grey(light, 3), np.random.default_rng(5))
+    assert float(noisy.pol_left[:2].std()) == pytest.approx(expected.std(), rel=0.03)
+    torch.testing.assert_close(noisy.pol_left[2], noisy.pol_left[:2].norm(dim=0))
+    # The magnitude of noise is biased away from 0, for one channel as for three.
+    mean = np.hypot(*expected).mean()
+    assert float(noisy.pol_right[2].mean()) == pytest.approx(mean, rel=0.03)
+    assert float(add_noise(grey(light, 1), np.random.default_rng(6)).pol_left.mean()) == pytest.approx(mean, rel=0.03)
+    linear = decode_srgb(noisy.left)
+    assert float(linear.std()) == pytest.approx(math.sqrt(shot * light + read**2), rel=0.1)

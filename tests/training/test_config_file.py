@@ -72,7 +72,7 @@ def test_yaml_changes_what_it_names_and_knows_numbers_as_people_write_them(tmp_p
         ({"iters": True}, "iters: got True, wanted a whole number"),
         ({"lr": "fast"}, "lr: got 'fast', wanted a number"),
         ({"compile": 1}, "compile: got 1, wanted true or false"),
-        ({"precision": "float8"}, "precision: got 'float8', wanted one of float32, bfloat16, float16"),
+        ({"precision": "float8"}, "precision: got 'float8', wanted one of auto, float32, bfloat16, float16"),
         ({"data": {"size": [1, 2, 3]}}, "data.size: got [1, 2, 3], wanted a list of 2"),
         ({"data": 3}, "data: got 3, wanted names with values"),
         ({"lr": -1}, "lr: got -1.0, wanted more than 0"),

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosspol.training.loss import sequence_loss
+from crosspol.training.loss import glass_loss, sequence_loss
 
 
 def reference(predictions, disparity, valid, glass, polarization, gamma, glass_weight, pol_weight):
@@ -113,3 +113,30 @@ def test_refuses_other_shapes_and_no_predictions():
         sequence_loss([disparity, disparity[..., :3]], disparity, disparity)
     with pytest.raises(ValueError, match=r"glass: got shape"):
         sequence_loss([disparity], disparity, disparity, glass=disparity[0])
+
+
+def test_the_glass_loss_is_entropy_and_dice_a_sample():
+    torch.manual_seed(0)
+    logits, glass = 3 * torch.randn(3, 1, 6, 8), (torch.rand(3, 1, 6, 8) < 0.3).float()
+    valid = (torch.rand(3, 1, 6, 8) < 0.8).float()
+    glass[1], valid[2] = 0, 0
+    logits[0][valid[0] == 0] = torch.nan
+    expected = []
+    for index in range(2):
+        known = valid[index] > 0
+        p, t = torch.sigmoid(logits[index][known].double()), glass[index][known].double()
+        entropy = -(t * p.log() + (1 - t) * (1 - p).log()).mean()
+        dice = 1 - (2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1) if t.any() else 0.0
+        expected.append(float(entropy + dice))
+    logits.requires_grad_()
+    found = glass_loss(logits, glass, valid)
+    assert found.item() == pytest.approx(sum(expected) / 2, rel=1e-5)
+    found.backward()
+    assert logits.grad.isfinite().all()
+    assert not logits.grad[2].any()
+    assert glass_loss(logits, glass, torch.zeros_like(valid)) == 0
+
+
+def test_the_glass_loss_wants_one_shape():
+    with pytest.raises(ValueError, match=r"valid: got shape \(1, 1, 2, 3\), wanted \(1, 1, 2, 2\)"):
+        glass_loss(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 3))

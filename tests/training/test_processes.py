@@ -17,7 +17,7 @@ from tiny_runs import Broken, finish, records, start_ranks, tiny_config, tiny_sa
 from crosspol.training.launch import launch
 from crosspol.training.loop import _build
 from crosspol.training.step import train_step
-from crosspol.training.stream import Share, batches, endless
+from crosspol.training.stream import Share, batches, endless, in_order
 
 CONFIG = tiny_config(freeze_batch_norm=True, gradient_clip=1e9, num_steps=3, checkpoint_every=1, tensorboard=True)
 
@@ -31,7 +31,7 @@ def one_step(config, output: Path, samples) -> None:
     fabric = launch(config.machine, config.precision)
     run = _build(config, fabric, None, lambda line: None)
     share = Share(fabric.global_rank, fabric.world_size, config.accumulate)
-    parts = next(batches(samples, endless, config.batch_size, 1, share))
+    parts = next(batches(samples, in_order(endless, config.batch_size), range(1), share))
     record, _ = train_step(run, parts)
     gradients = {name: p.grad for name, p in run.net.named_parameters()}
     names = [name for part in parts for name in part.identity]

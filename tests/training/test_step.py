@@ -8,13 +8,15 @@ import torch
 from tiny_runs import Broken, tiny_config, tiny_network, tiny_samples
 
 from crosspol.model import CrossPol, alpha_cap
+from crosspol.training import loop as building
 from crosspol.training.average import update_average
 from crosspol.training.errors import TrainingError
 from crosspol.training.launch import launch
 from crosspol.training.loop import _build
+from crosspol.training.loss import glass_loss
 from crosspol.training.memory import checkpoint_refinement
 from crosspol.training.step import Run, train_step
-from crosspol.training.stream import Share, batches, endless
+from crosspol.training.stream import Share, batches, endless, in_order
 
 
 def build(**changes) -> Run:
@@ -24,7 +26,9 @@ def build(**changes) -> Run:
 
 def parts(run: Run, steps: int = 1, samples=None):
     config = run.config
-    return batches(samples or tiny_samples(), endless, config.batch_size, steps, Share(0, 1, config.accumulate))
+    return batches(
+        samples or tiny_samples(), in_order(endless, config.batch_size), range(steps), Share(0, 1, config.accumulate)
+    )
 
 
 def gradients(run: Run) -> dict[str, torch.Tensor]:
@@ -51,6 +55,42 @@ def infinite(sample):
 
 def not_a_number(sample):
     return replace(sample, left=sample.left * torch.nan)
+
+
+class Headed(CrossPol):
+    """A network with a glass head, as far as training is concerned: logits from a layer on the left picture."""
+
+    def __init__(self, config=None) -> None:
+        super().__init__(config)
+        self.glass_head = torch.nn.Conv2d(3, 1, 3, padding=1)
+
+    def forward(self, left, right, **rest):
+        return WithGlass(super().forward(left, right, **rest), self.glass_head(left))
+
+
+class WithGlass:
+    def __init__(self, out, logits) -> None:
+        self.disparity, self.predictions, self.polarization_use = out.disparity, out.predictions, out.polarization_use
+        self.glass_logits = logits
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_glass_head_learns_by_its_own_loss(monkeypatch, accumulate):
+    monkeypatch.setattr(building, "CrossPol", Headed)
+    wanted = {"batch_size": 3, "freeze_batch_norm": True, "gradient_clip": 1e9}
+    run = build(**wanted, accumulate=accumulate, glass_head_weight=0.3)
+    (batch,) = next(parts(build(**wanted)))
+    head = copy.deepcopy(run.net.glass_head)
+    expected = glass_loss(head(batch.left), batch.glass, batch.valid)
+    (0.3 * expected).backward()
+    record, _ = train_step(run, next(parts(run)))
+    assert record["glass_loss"] == pytest.approx(expected.item(), rel=1e-4)
+    torch.testing.assert_close(run.net.glass_head.weight.grad, head.weight.grad, rtol=1e-3, atol=1e-6)
+    # The loss of disparity is not changed by it.
+    monkeypatch.undo()
+    plain, _ = train_step(build(**wanted), [batch])
+    assert record["loss"] == pytest.approx(plain["loss"], rel=1e-2)
+    assert "glass_loss" not in plain
 
 
 def unclipped(**changes) -> dict[str, torch.Tensor]:
@@ -128,7 +168,7 @@ def test_a_record_tells_everything_that_is_worth_logging():
     run = build()
     record, _ = train_step(run, next(parts(run)))
     assert set(record) == {
-        "loss", "epe", "alpha", "alpha_cap", "injected_glass", "injected_elsewhere", "lr", "gradient_norm",
+        "rig", "loss", "epe", "alpha", "alpha_cap", "injected_glass", "injected_elsewhere", "lr", "gradient_norm",
     }  # fmt: skip
     assert set(record["lr"]) == {"backbone", "backbone, no decay", "polarization", "polarization, no decay"}
     assert set(record["gradient_norm"]) == {"all", "encoders", "polarization_encoder", "fusion", "update"}
@@ -224,7 +264,10 @@ def test_half_precision_is_close_and_gradients_are_measured_and_clipped_unscaled
     assert found["loss"] == pytest.approx(wanted["loss"], rel=tolerance)
     assert found["loss"] != wanted["loss"]
     assert found["gradient_norm"]["all"] == pytest.approx(wanted["gradient_norm"]["all"], rel=0.1)
-    clipped = torch.nn.utils.get_total_norm([p.grad for p in half.net.parameters()])
+    # Each part is clipped by itself; the polarization's gradient is far below the limit here.
+    clipped = torch.nn.utils.get_total_norm(
+        [p.grad for n, p in half.net.named_parameters() if n.startswith(("encoders.", "update."))]
+    )
     assert float(clipped) == pytest.approx(1.0, rel=1e-3)
     assert (half.scaler is not None) == (precision == "float16")
     assert all(p.dtype == torch.float32 for p in half.net.parameters())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tiny_runs import Broken, tiny_samples
 
 from crosspol.training.errors import TrainingError
-from crosspol.training.stream import Share, batches, default_workers, endless, shuffled
+from crosspol.training.stream import Share, batches, default_workers, endless, in_order, shuffled
 
 
 @settings(deadline=None, max_examples=25)
@@ -26,9 +26,9 @@ def test_the_parts_of_all_processes_are_the_batch(world, accumulate, extra):
     assert max(sizes) - min(sizes) <= 1
 
 
-def identities(world, accumulate, workers, position=0, order=endless, steps=3):
+def identities(world, accumulate, workers, order=endless, steps=range(3)):
     streams = [
-        batches(tiny_samples(), order, 4, steps, Share(rank, world, accumulate), position, workers)
+        batches(tiny_samples(), in_order(order, 4), steps, Share(rank, world, accumulate), workers)
         for rank in range(world)
     ]
     return [[name for parts in step for part in parts for name in part.identity] for step in zip(*streams, strict=True)]
@@ -43,8 +43,8 @@ def test_samples_depend_on_neither_ranks_nor_parts_nor_workers():
 
 
 def test_pixels_do_not_depend_on_the_number_of_workers():
-    alone = next(batches(tiny_samples(), endless, 2, 1))
-    helped = next(batches(tiny_samples(), endless, 2, 1, workers=2))
+    alone = next(batches(tiny_samples(), in_order(endless, 2), range(1)))
+    helped = next(batches(tiny_samples(), in_order(endless, 2), range(1), workers=2))
     assert torch.equal(alone[0].left, helped[0].left)
     assert torch.equal(alone[0].pol_right, helped[0].pol_right)
 
@@ -61,14 +61,14 @@ def test_workers_start_although_opencv_has_threads_of_its_own():
         cv2.setNumThreads(before)
 
 
-def test_a_stream_goes_on_at_its_position():
-    assert identities(1, 1, 0, position=4, steps=2) == identities(1, 1, 0)[1:]
+def test_a_stream_goes_on_at_its_step():
+    assert identities(1, 1, 0, steps=range(1, 3)) == identities(1, 1, 0)[1:]
 
 
 def test_a_stream_leaves_the_global_random_state_alone():
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    list(batches(tiny_samples(), endless, 2, 2))
+    list(batches(tiny_samples(), in_order(endless, 2), range(2)))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -95,7 +95,7 @@ def small(sample):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_unreadable_sample_is_named_with_its_cause_in_one_line(workers):
-    stream = batches(Broken(3, unreadable), endless, 2, 4, workers=workers)
+    stream = batches(Broken(3, unreadable), in_order(endless, 2), range(4), workers=workers)
     next(stream)
     with pytest.raises(TrainingError, match=r"sample 3: OSError: .*Input/output error.*scene7/left.exr") as error:
         next(stream)
@@ -104,11 +104,11 @@ def test_an_unreadable_sample_is_named_with_its_cause_in_one_line(workers):
 
 def test_samples_that_do_not_fit_together_are_named():
     with pytest.raises(TrainingError, match="one size"):
-        next(batches(Broken(1, small), endless, 2, 1))
+        next(batches(Broken(1, small), in_order(endless, 2), range(1)))
 
 
 def test_a_dead_worker_is_an_error_that_says_so():
-    stream = batches(Broken(2, dies), endless, 2, 4, workers=1)
+    stream = batches(Broken(2, dies), in_order(endless, 2), range(4), workers=1)
     with pytest.raises(TrainingError, match=r"a process that makes samples died.*fewer --workers"):
         list(stream)
 

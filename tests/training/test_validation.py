@@ -81,3 +81,42 @@ def test_the_panel_is_a_picture_whatever_the_rig(rig):
     assert picture.ndim == 3
     assert picture.shape[2] == 3
     assert picture.std() > 10
+
+
+class Glassy(Constant):
+    """Says "glass" where the polarization that it was shown is above 0.1, and nothing without any."""
+
+    def __init__(self):
+        super().__init__()
+        self.fusion = torch.nn.Identity()
+
+    def forward(self, left, right, *, iters, **rest):
+        out = super().forward(left, right, iters=iters, **rest)
+        strong = rest["pol_left"] * rest["valid_left"] - 0.1
+        return type("Out", (), {**vars(out), "glass_logits": strong})()
+
+
+def test_glass_is_judged_over_all_pixels_with_and_without_polarization():
+    samples, net = tiny_samples(seed=5), Glassy()
+    found = validate(net, samples, 5, iters=2)
+    pixels = [(samples[i].pol_left * samples[i].valid_left > 0.1, samples[i].glass > 0) for i in range(5)]
+    both = sum(int((says & true).sum()) for says, true in pixels)
+    either = sum(int((says | true).sum()) for says, true in pixels)
+    assert found["glass_iou"] == pytest.approx(both / either)
+    assert 0 < found["glass_iou"] < 1
+    assert found["glass_f_score"] == pytest.approx(2 * both / (both + either))
+    assert found["glass_iou_without_polarization"] == found["glass_f_score_without_polarization"] == 0
+    assert found["epe_without_polarization"] == found["epe"]
+    assert found["score"] == validate(Constant(), samples, 5, iters=2)["score"]
+    assert "glass_iou" not in validate(Constant(), samples, 2, iters=2)
+
+
+def test_a_network_is_validated_with_what_it_is_trained_on():
+    samples, net = tiny_samples(glass_probability=1.0), Constant()
+    for kind in ("oracle", "foreign"):
+        validate(net, samples, 3, iters=2, polarization=kind)
+    oracle, foreign = net.shown[:3], net.shown[3:]
+    for index in range(3):
+        assert torch.equal(oracle[index]["pol_left"][0], samples[index].glass)
+        assert torch.equal(foreign[index]["pol_left"][0], samples[(index + 1) % 3].pol_left)
+        assert torch.equal(foreign[index]["left"][0], samples[index].left)

@@ -39,7 +39,7 @@ def tiny_config(**changes: Any) -> TrainConfig:
         network=tiny_network(), data=DataConfig(size=(32, 64), layers=(1, 2)),
         machine=MachineConfig(accelerator="cpu", devices=None, workers=0), pretrained="none",
         num_steps=4, batch_size=2, iters=2, valid_iters=2, validate_every=100, validate_samples=1,
-        log_every=1, checkpoint_every=2, alpha_cap_warmup=8, tensorboard=False,
+        log_every=1, checkpoint_every=2, precision="float32", alpha_cap_warmup=8, tensorboard=False,
     )  # fmt: skip
     return replace(config, **changes)
 

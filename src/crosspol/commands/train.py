@@ -23,7 +23,7 @@ class TrainOptions:
     The same command goes on where the run stands; SIGTERM and Ctrl-C write a checkpoint and leave:
         crosspol train --output runs/a --preset cpu-small
         crosspol train --output runs/b --config runs/a/config.json --lr 1e-4
-        crosspol train --output runs/c --pretrained raftstereo-sceneflow.pth --devices 8 --precision bfloat16
+        crosspol train --output runs/c --pretrained raftstereo-sceneflow.pth --devices 8
 
     Settings count in this order: flags, --config, --preset. A nested flag may be written by its last name where only
     one has it: --pol-dim is --network.polarization.pol-dim. torchrun and SLURM (srun) start the processes themselves.
@@ -34,7 +34,8 @@ class TrainOptions:
     config: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None
     """Settings from a .json or .yaml file, such as the config.json of another run."""
     preset: TrainPreset = "blueprint"
-    """blueprint: its section 6, for GPUs; cpu-small: hours on two cores; cpu-tiny: minutes."""
+    """blueprint: its section 6, for GPUs; crosspol-cpu: every rig, a day on one core; cpu-small: hours on two cores;
+    cpu-tiny: minutes."""
     allow_changes: bool = False
     """Go on although the settings are not those that the run was started with."""
     training: Annotated[TrainConfig, arg(name="")] = field(default_factory=TrainConfig)

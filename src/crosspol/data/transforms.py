@@ -7,7 +7,7 @@ leaves the given one as it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -22,6 +22,7 @@ from crosspol.data.warping import seen_from_right
 __all__ = [
     "AugmentConfig",
     "Augmented",
+    "add_noise",
     "augment",
     "crop",
     "decode_srgb",
@@ -38,6 +39,11 @@ Change = Callable[[StereoSample, np.random.Generator], StereoSample]
 _SWAPPABLE = ("quad", "none")
 # Disparities that differ by less than this (px) are mixed where a picture is scaled.
 _ONE_SURFACE = 0.5
+# Of sensors: variance of shot noise per unit of light, and deviation of read noise, in units of white; a sample's own
+# lies between, even on a scale of ratios and evenly.
+_SHOT, _READ = (1e-5, 2e-4), (0.0003, 0.0025)
+# Light below which polarization is as noisy as at this much, in units of white.
+_LEAST_LIGHT = 1e-3
 # Beyond these, samples do not fit into memory, and their light is black or white.
 _LARGEST_SCALE, _LARGEST_DEVIATION = 10.0, 5.0
 
@@ -192,6 +198,54 @@ def jitter(
     return replace(sample, **changes)  # type: ignore[arg-type]
 
 
+def add_noise(sample: StereoSample, rng: np.random.Generator, strength: float = 1.0) -> StereoSample:
+    """Add the noise of a sensor, on top of what the sample has: shot and read noise, both views of one sensor.
+
+    Pictures get it in linear light, and are rounded to 8 bits again. Polarization gets what four noisy angle
+    intensities of the picture's brightness would give S1/S0 and S2/S0, from which the magnitude follows; DoLP alone the
+    same in its own direction and across. Validity stays.
+
+    Args:
+        sample: any.
+        rng: the same state gives the same noise.
+        strength: 0: none; 1: of a typical sensor.
+
+    Raises:
+        ValueError: strength is negative or not finite.
+    """
+    if not 0 <= strength < math.inf:
+        raise ValueError(f"strength must be at least 0 and finite, got {strength}")
+    share, read = rng.random(), strength * float(rng.uniform(*_READ))
+    shot = strength**2 * float(_SHOT[0] * (_SHOT[1] / _SHOT[0]) ** share)
+    if strength == 0:
+        return sample
+
+    def noisy(light: Tensor) -> Tensor:
+        return light + (shot * light.clamp(min=0) + read**2).sqrt() * _normal(rng, light.shape)
+
+    changes: dict[str, Tensor] = {}
+    for side in ("left", "right"):
+        linear = decode_srgb(getattr(sample, side))
+        changes[side] = (255 * encode_srgb(noisy(linear).clamp(0, 1))).round() / 255
+        intensity = getattr(sample, f"intensity_{side}")
+        if intensity is not None:
+            changes[f"intensity_{side}"] = noisy(intensity).clamp(0, 1)
+        pol = getattr(sample, f"pol_{side}")
+        if pol is not None:
+            light = linear.mean(dim=0, keepdim=True).clamp(min=_LEAST_LIGHT)
+            deviation = (shot * light + 2 * read**2).sqrt() / light
+            across = torch.zeros_like(pol) if len(pol) == 1 else pol[1:2]
+            stokes = torch.cat([pol[:1], across]) + deviation * _normal(rng, (2, *pol.shape[-2:]))
+            # Not norm(dim=0), which takes ten times as long on a CPU.
+            dolp = torch.hypot(stokes[:1], stokes[1:]).clamp(max=1)
+            changes[f"pol_{side}"] = dolp if len(pol) == 1 else torch.cat([stokes.clamp(-1, 1), dolp])
+    return replace(sample, **changes)  # type: ignore[arg-type]
+
+
+def _normal(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
+    return torch.from_numpy(rng.standard_normal(tuple(shape), dtype=np.float32))
+
+
 def decode_srgb(display: Tensor) -> Tensor:
     """Display value in [0, 1] to linear light (IEC 61966-2-1)."""
     return torch.where(display <= 0.04045, display / 12.92, ((display.clamp(min=0) + 0.055) / 1.055) ** 2.4)
@@ -257,7 +311,10 @@ def augment(
     height, width = size or (rows, columns)
     factor = float(np.exp(rng.uniform(*np.log(config.scale))))
     factor = max(factor, height / rows, width / columns)
-    sample = scale(sample, max(height, round(factor * rows)), max(width, round(factor * columns)))
+    scaled = max(height, round(factor * rows)), max(width, round(factor * columns))
+    # Resampling to the same size would change nothing, and costs more than all the rest.
+    if scaled != (rows, columns):
+        sample = scale(sample, *scaled)
     rows, columns = sample.left.shape[-2:]
     top, left = int(rng.integers(rows - height + 1)), int(rng.integers(columns - width + 1))
     mirror, turn = rng.random(2)

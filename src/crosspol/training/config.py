@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from crosspol.model import CrossPolConfig
 from crosspol.training.data_config import DataConfig
 
+# The network takes no smaller pictures.
+SMALLEST_SIDE = 32
 PRETRAINED = "raftstereo-sceneflow.pth"
-Precision = Literal["float32", "bfloat16", "float16"]
-TrainPreset = Literal["blueprint", "cpu-small", "cpu-tiny"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+TrainPreset = Literal["blueprint", "crosspol-cpu", "cpu-small", "cpu-tiny"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,27 @@ class MachineConfig:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A first part of a run, on other crops and batches than its last part."""
+
+    until: float = 0.5
+    """Share of the steps at which it ends, in (0, 1); each stage begins where the one before ends."""
+    size: tuple[int, int] = (96, 128)
+    """Height and width, px, in place of data.size."""
+    batch_size: int = 4
+    """In place of batch_size."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that nothing can be trained with."""
+        if not 0 < self.until < 1:
+            raise ValueError(f"Stage.until: got {self.until}, wanted a share in (0, 1)")
+        if len(self.size) != 2 or min(self.size) < SMALLEST_SIDE:
+            raise ValueError(f"Stage.size: got {self.size}, wanted height and width, both at least {SMALLEST_SIDE}")
+        if self.batch_size < 1:
+            raise ValueError(f"Stage.batch_size: got {self.batch_size}, wanted at least 1")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """What a run trains, on what, and for how long."""
 
@@ -49,12 +73,14 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
     pretrained: str = PRETRAINED
-    """Backbone weights to start from (a file of RAFT-Stereo's authors); "none" starts from random weights."""
+    """Weights to start from: a file of RAFT-Stereo's authors, or a folder of CrossPol's own; "none": random ones."""
     seed: int = 0
     """Of the network's random weights and dropout; `data.seed` draws the samples."""
     num_steps: int = 70_000
     batch_size: int = 8
     """Samples of one optimizer step, over all devices and accumulated parts."""
+    stages: tuple[Stage, ...] = ()
+    """First parts of the run with crops and batches of their own; then data.size and batch_size count."""
     iters: int = 24
     """Refinements in training."""
     valid_iters: int = 24
@@ -63,20 +89,27 @@ class TrainConfig:
     """Maximum of the one-cycle schedule for the backbone."""
     pol_lr_mult: float = 5.0
     """How much faster the polarization layers learn."""
+    lr_warmup: float = 0.01
+    """Share of the steps in which the rates rise, in (0, 1)."""
     weight_decay: float = 1e-5
     """Of everything but norms, biases and alpha."""
+    adam_eps: float = 1e-12
+    """Added to Adam's denominator; torch's own 1e-8 is above the gradients of the polarization layers."""
     gradient_clip: float = 1.0
-    """Largest norm of the whole gradient."""
+    """Largest norm of the gradient of each part, backbone and polarization."""
     gamma: float = 0.9
     """How much less each earlier refinement weighs in the loss."""
     glass_weight: float = 5.0
     """Weight of a glass pixel in the loss relative to any other."""
     pol_weight: float = 2.0
     """Additional weight of a fully polarized pixel."""
+    glass_head_weight: float = 0.1
+    """Weight of the glass head's loss, where the network has one."""
     alpha_cap_start: float = 0.05
     alpha_cap_warmup: int = 5000
     """Steps over which the cap on alpha grows to 1; 5000 belong to 70,000 steps."""
-    precision: Precision = "float32"
+    precision: Precision = "auto"
+    """auto: bfloat16 where the processor or GPU computes it, else float32."""
     freeze_batch_norm: bool = False
     """Normalise with the statistics that the weights came with, and leave these as they are."""
     ema_decay: float = 0.0
@@ -104,16 +137,21 @@ class TrainConfig:
         for name in (*sizes, "log_every", "checkpoint_every", "keep_checkpoints", "accumulate", "max_skipped"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}, wanted at least 1")
-        for name in ("lr", "pol_lr_mult", "gradient_clip", "gamma"):
+        for name in ("lr", "pol_lr_mult", "gradient_clip", "gamma", "adam_eps"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: got {getattr(self, name)}, wanted more than 0")
-        for name in ("weight_decay", "glass_weight", "pol_weight", "alpha_cap_warmup", "seed"):
+        for name in ("weight_decay", "glass_weight", "pol_weight", "glass_head_weight", "alpha_cap_warmup", "seed"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: got {getattr(self, name)}, wanted at least 0")
         if not 0 <= self.alpha_cap_start <= 1:
             raise ValueError(f"alpha_cap_start: got {self.alpha_cap_start}, wanted a number in [0, 1]")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay: got {self.ema_decay}, wanted a number in [0, 1)")
+        if not 0 < self.lr_warmup < 1:
+            raise ValueError(f"lr_warmup: got {self.lr_warmup}, wanted a share in (0, 1)")
+        ends = [stage.until for stage in self.stages]
+        if any(one >= other for one, other in pairwise(ends)):
+            raise ValueError(f"stages: got ends {', '.join(map(str, ends))}, wanted each after the one before")
         if self.precision not in get_args(Precision):
             raise ValueError(f"precision: got {self.precision!r}, wanted one of {', '.join(get_args(Precision))}")
         if self.network.polarization.channels != self.data.pol_channels:
@@ -126,8 +164,10 @@ class TrainConfig:
 def train_preset(name: TrainPreset = "blueprint", **changes: Any) -> TrainConfig:
     """Return the configuration of a preset, with `changes` to its fields.
 
-    ``blueprint`` is the blueprint's section 6. ``cpu-small`` (some hours on two cores) and ``cpu-tiny`` (minutes, to
-    see everything run) are shorter, start from random weights and shorten the alpha warmup in proportion.
+    ``blueprint`` is the blueprint's section 6. ``crosspol-cpu`` trains one set of weights for every rig on one core:
+    small crops first, scenes drawn once and used several times. ``cpu-small`` (some hours on two cores) and
+    ``cpu-tiny`` (minutes, to see everything run) are shorter, start from random weights and shorten the alpha warmup in
+    proportion.
 
     Raises:
         ValueError: the name is not a preset's, or a change is no legal value.
@@ -138,7 +178,7 @@ def train_preset(name: TrainPreset = "blueprint", **changes: Any) -> TrainConfig
     if name == "cpu-small":
         config = _shortened(
             5000, data=DataConfig(size=(128, 192)), batch_size=4, iters=8, valid_iters=12,
-            precision="bfloat16", validate_every=500, validate_samples=16, checkpoint_every=100,
+            validate_every=500, validate_samples=16, checkpoint_every=100,
         )  # fmt: skip
     if name == "cpu-tiny":
         config = _shortened(
@@ -146,7 +186,24 @@ def train_preset(name: TrainPreset = "blueprint", **changes: Any) -> TrainConfig
             batch_size=2, iters=4, valid_iters=6,
             validate_every=100, validate_samples=8, checkpoint_every=25,
         )  # fmt: skip
+    if name == "crosspol-cpu":
+        config = _crosspol_cpu()
     return replace(config, **changes)
+
+
+def _crosspol_cpu() -> TrainConfig:
+    # The network of this preset: `crosspol.preset("crosspol")`, as soon as there is one.
+    network = CrossPolConfig(stem_stride=2)
+    data = DataConfig(
+        size=(256, 320), rigs=("quad", "quad-left", "crossed", "none"),
+        pol_channels=network.polarization.channels, replay=8, buffer=256, polarization_dropout=0.25,
+    )  # fmt: skip
+    return TrainConfig(
+        network=network, data=data, machine=MachineConfig(workers=0), pretrained="none",
+        num_steps=40_000, batch_size=2, stages=(Stage(0.6, (96, 128), 4), Stage(0.9, (160, 224), 3)),
+        iters=4, valid_iters=6, lr=5e-4, lr_warmup=0.03, ema_decay=0.999, alpha_cap_warmup=2000,
+        validate_every=1000, validate_samples=24, checkpoint_every=250,
+    )  # fmt: skip
 
 
 def _shortened(num_steps: int, **changes: Any) -> TrainConfig:

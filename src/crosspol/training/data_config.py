@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from crosspol.data.procedural import ProceduralConfig
+from crosspol.data.sample import RIGS, Rig
 from crosspol.data.sensor import SensorConfig
 from crosspol.data.transforms import AugmentConfig
 
 SourceKind = Literal["procedural", "scenes", "manifest", "sceneflow", "kitti", "middlebury", "eth3d", "booster"]
 OnBad = Literal["refuse", "skip"]
+Polarization = Literal["own", "foreign", "oracle"]
 
 # The parts of scenes and manifests where a source names no others.
 TRAINING = "train"
@@ -50,7 +52,8 @@ class DataConfig(ProceduralConfig):
     """Training samples: the procedural set, an endless stream (`length` is not read), unless other data are named.
 
     size, seed, rig and pol_channels are those of the run, whatever its data; glass_probability is that of virtual
-    glass as well; the rest is of procedural scenes.
+    glass as well; the rest is of procedural scenes. `rig` is what the run is validated on, and what it is trained on
+    where `rigs` names no others.
 
     Raises:
         ValueError: a value is out of its range, or settings contradict each other.
@@ -66,10 +69,23 @@ class DataConfig(ProceduralConfig):
     """Part of them to validate on; None: "validation" or "val" where there is one, else procedural scenes."""
     sources: tuple[SourceConfig, ...] = ()
     """A mixture of data sets; in a file given with --config (docs/data.md)."""
+    rigs: tuple[Rig, ...] = ()
+    """Rigs that take turns in training, one a batch; one named twice has twice the turns. None: rig alone."""
+    replay: int = 1
+    """How often a drawn or read scene is used, cropped, flipped, lit and noisy otherwise each time."""
+    buffer: int = 256
+    """Scenes, over all rigs, that are used in turns before others are drawn; kept in memory where replay is above 1."""
+    margin: float = 0.25
+    """How much larger than the crop scenes are drawn that are used several times, as a share of each side."""
+    polarization_dropout: float = 0.0
+    """Share of samples whose polarization is taken away (not valid in both views), in [0, 1]."""
+    polarization: Polarization = "own"
+    """What the network is shown as polarization: each sample's own; that of another sample of its batch (foreign: a
+    control); the true glass mask (oracle: the most that any such cue can bring)."""
     on_bad: OnBad = "refuse"
     """A sample that cannot be read ends the run (refuse), or the next one stands in and the log names it (skip)."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """Changes of samples that are not procedural."""
+    """Changes of samples that are not procedural, or used several times."""
     sensor: SensorConfig = field(default_factory=SensorConfig)
     """What records the light of scenes; the other data were recorded already."""
 
@@ -84,8 +100,29 @@ class DataConfig(ProceduralConfig):
                 raise ValueError(f"data.{name}: found it without data.scenes or data.manifest, wanted one of them")
         if self.on_bad not in get_args(OnBad):
             raise ValueError(f"data.on_bad: got {self.on_bad!r}, wanted one of {', '.join(get_args(OnBad))}")
+        if self.polarization not in get_args(Polarization):
+            raise ValueError(
+                f"data.polarization: got {self.polarization!r}, wanted one of {', '.join(get_args(Polarization))}"
+            )
+        for rig in self.rigs:
+            if rig not in RIGS:
+                raise ValueError(f"data.rigs: got {rig!r}, wanted some of {', '.join(RIGS)}")
+        for name in ("replay", "buffer"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"data.{name}: got {getattr(self, name)}, wanted at least 1")
+        if not 0 <= self.margin <= 1:
+            raise ValueError(f"data.margin: got {self.margin}, wanted a share in [0, 1]")
+        if not 0 <= self.polarization_dropout <= 1:
+            raise ValueError(f"data.polarization_dropout: got {self.polarization_dropout}, wanted a share in [0, 1]")
+        if self.polarization == "oracle" and "crossed" in (self.rig, *self.rigs):
+            raise ValueError("data.polarization: got oracle with rig crossed, which has no map; wanted own or foreign")
         for key, source in self.named_sources():
-            _check(key, source, self.rig)
+            _check(key, source, self.turns)
+
+    @property
+    def turns(self) -> tuple[Rig, ...]:
+        """The rigs in the order of their batches; it repeats."""
+        return self.rigs or (self.rig,)
 
     def named_sources(self) -> Iterator[tuple[str, SourceConfig]]:
         """Yield the data sets of the run, each with the setting that names it."""
@@ -100,7 +137,7 @@ class DataConfig(ProceduralConfig):
             yield "data", SourceConfig()
 
 
-def _check(key: str, source: SourceConfig, rig: str) -> None:
+def _check(key: str, source: SourceConfig, rigs: tuple[Rig, ...]) -> None:
     kind = source.kind
     if kind not in get_args(SourceKind):
         raise ValueError(f"{key}.kind: got {kind!r}, wanted one of {', '.join(get_args(SourceKind))}")
@@ -125,8 +162,8 @@ def _check(key: str, source: SourceConfig, rig: str) -> None:
         raise ValueError(f"{key}.sensor: got false for kind {kind}, wanted it of scenes only")
     if source.virtual_glass and (kind == "procedural" or source.rig_file is not None):
         raise ValueError(f"{key}.virtual_glass: got true for {kind}, wanted it for pairs without polarization only")
-    if kind in PLAIN and rig != "none" and not source.virtual_glass:
+    if kind in PLAIN and "none" not in rigs and not source.virtual_glass:
         raise ValueError(
-            f"{key}.virtual_glass: got false for {kind}, which has no polarization, and data.rig {rig}; wanted true, "
-            "or data.rig none"
+            f"{key}.virtual_glass: got false for {kind}, which has no polarization, and data.rig {', '.join(rigs)}; "
+            "wanted true, or data.rig none"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -14,6 +14,7 @@ from lightning_fabric.strategies import DDPStrategy
 
 from crosspol.errors import RequestError
 from crosspol.training.config import MachineConfig, Precision
+from crosspol.training.precision import choose_precision
 
 
 class Autocast(MixedPrecision):
@@ -43,15 +44,13 @@ def launch(machine: MachineConfig, precision: Precision = "float32", find_unused
 
     Args:
         machine: devices, nodes, timeout.
-        precision: float16 comes with gradient scaling.
+        precision: float16 comes with gradient scaling; auto is resolved (`choose_precision`).
         find_unused: some parameters may take no part in a step (only asked where there are several processes).
 
     Raises:
         RequestError: the devices do not exist, or the numbers contradict torchrun or SLURM.
     """
-    accelerator = machine.accelerator
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    accelerator = chosen_accelerator(machine)
     devices, nodes = layout(machine)
     if accelerator == "cuda" and devices > torch.cuda.device_count():
         raise RequestError(f"--machine.devices: got {devices}, wanted at most {torch.cuda.device_count()} GPUs")
@@ -67,10 +66,17 @@ def launch(machine: MachineConfig, precision: Precision = "float32", find_unused
         devices=devices,
         num_nodes=nodes,
         strategy=strategy,
-        plugins=[_precision_plugin(precision, accelerator)],
+        plugins=[_precision_plugin(choose_precision(precision, accelerator).precision, accelerator)],
     )
     fabric.launch()
     return fabric
+
+
+def chosen_accelerator(machine: MachineConfig) -> Literal["cpu", "cuda"]:
+    """Return what the run computes on: as configured, or a GPU where there is one."""
+    if machine.accelerator == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return machine.accelerator
 
 
 def layout(machine: MachineConfig) -> tuple[int, int]:

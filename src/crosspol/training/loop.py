@@ -10,9 +10,11 @@ import re
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -23,9 +25,10 @@ from tqdm import tqdm
 from crosspol.data.images import write_picture
 from crosspol.data.mixture import Interleaved
 from crosspol.data.sample import StereoBatch, StereoSample
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import RequestError
 from crosspol.model import CrossPol, alpha_cap
 from crosspol.training import checkpoints
+from crosspol.training.clipping import step_sizes
 from crosspol.training.config import TrainConfig
 from crosspol.training.config_file import differences, merge, write_config
 from crosspol.training.errors import Interrupted, TrainingError
@@ -35,11 +38,14 @@ from crosspol.training.launch import launch, layout
 from crosspol.training.memory import checkpoint_refinement
 from crosspol.training.optimization import parameter_groups
 from crosspol.training.panel import panel, scene_with_glass
-from crosspol.training.samples import Samples, held_out_samples, training_samples
+from crosspol.training.precision import choose_precision
+from crosspol.training.pretrained import load_network_state, load_pretrained
+from crosspol.training.samples import OwnSamples, RunSamples, Samples, held_out_samples, run_samples
+from crosspol.training.schedule import Schedule
+from crosspol.training.shown import show
 from crosspol.training.step import Forward, Run, gather, train_step
 from crosspol.training.stream import Share, batches, default_workers, endless, shuffled
 from crosspol.training.validation import validate
-from crosspol.weights import RAFT_STEREO_ORIGIN, load_network, load_raft_stereo
 
 CHECKPOINTS = "checkpoints"
 PANELS = "panels"
@@ -105,10 +111,9 @@ def _train(
     samples: Dataset[StereoSample] | None,
     validation_samples: Dataset[StereoSample] | None,
 ) -> CrossPol:
-    if config.batch_size < fabric.world_size:
-        raise RequestError(
-            f"batch_size: got {config.batch_size}, wanted at least 1 for each of {fabric.world_size} processes"
-        )
+    smallest = Schedule(config).smallest_batch
+    if smallest < fabric.world_size:
+        raise RequestError(f"batch_size: got {smallest}, wanted at least 1 for each of {fabric.world_size} processes")
     say = _say if fabric.is_global_zero and progress else _silent
     state, damaged = checkpoints.read_latest(output / CHECKPOINTS)
     for line in damaged:
@@ -127,6 +132,8 @@ def _train(
             f"the cap on alpha ends at {reached:.2f} and stays with the weights: "
             f"alpha_cap_warmup is {config.alpha_cap_warmup} steps, num_steps {config.num_steps}"
         )
+    chosen = choose_precision(config.precision, fabric.device.type)
+    say(f"computing in {chosen.precision} on {fabric.device.type}: {chosen.why}")
     say(f"training on {training.about}; validation on {validation.about}")
     journal = _open_output(run, output) if fabric.is_global_zero else None
     fabric.barrier()
@@ -151,14 +158,15 @@ def _open_samples(
     config: TrainConfig,
     samples: Dataset[StereoSample] | None,
     validation_samples: Dataset[StereoSample] | None,
-) -> tuple[Samples, Samples]:
+) -> tuple[RunSamples | OwnSamples, Samples]:
     """Return what to train on, and at most `config.validate_samples` samples to validate on."""
+    training: RunSamples | OwnSamples
     if samples is None:
-        training = training_samples(config.data)
+        training = run_samples(config.data, Schedule(config).sizes)
     else:
-        count: int = len(samples)  # type: ignore[arg-type]
-        held = {"samples": f"{count} samples"}
-        training = Samples(samples, shuffled(count, config.data.seed), f"{count} samples", held)
+        if config.data.rigs or config.data.replay > 1:
+            raise RequestError("data.rigs, data.replay: found them with samples of one's own, which stay as they are")
+        training = OwnSamples(samples, shuffled(len(samples), config.data.seed))  # type: ignore[arg-type]
     if validation_samples is None:
         return training, held_out_samples(config.data, config.validate_samples)
     first = Interleaved([validation_samples], config.validate_samples)
@@ -170,15 +178,15 @@ def _build(config: TrainConfig, fabric: Fabric, state: dict[str, Any] | None, sa
     torch.manual_seed(config.seed)
     net = CrossPol(config.network)
     if state is None and config.pretrained != "none":
-        say(_load_pretrained(net, config.pretrained))
+        say(load_pretrained(net, config.pretrained))
     if state is not None:
-        _load_network_state(net, state["network"])
+        load_network_state(net, state["network"])
     net = net.to(fabric.device)
     average = copy.deepcopy(net).requires_grad_(False) if config.ema_decay else None
     if average is not None and state is not None and state["average"] is not None:
-        _load_network_state(average, state["average"])
+        load_network_state(average, state["average"])
     optimizer = torch.optim.AdamW(
-        parameter_groups(net, config.lr, config.pol_lr_mult, config.weight_decay), lr=config.lr
+        parameter_groups(net, config.lr, config.pol_lr_mult, config.weight_decay), lr=config.lr, eps=config.adam_eps
     )
     if config.checkpoint_activations:
         checkpoint_refinement(net)
@@ -197,14 +205,16 @@ def _build(config: TrainConfig, fabric: Fabric, state: dict[str, Any] | None, sa
 
 
 def _restore(run: Run, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    options = [{name: group[name] for name in ("name", "max_lr", "weight_decay")} for group in optimizer.param_groups]
+    options = [
+        {name: group[name] for name in ("name", "max_lr", "weight_decay", "eps")} for group in optimizer.param_groups
+    ]
     optimizer.load_state_dict(state["optimizer"])
     # An allowed change of the rates counts from here on.
     for group, wanted in zip(optimizer.param_groups, options, strict=True):
         group.update(wanted)
     if run.scaler is not None and state["scaler"]:
         run.scaler.load_state_dict(state["scaler"])
-    for name in ("step", "position", "skipped", "skipped_in_a_row", "best"):
+    for name in ("step", "skipped", "skipped_in_a_row", "best"):
         setattr(run, name, state[name])
     if run.fabric.global_rank < len(state["random"]):
         checkpoints.set_random_states(state["random"][run.fabric.global_rank])
@@ -216,7 +226,7 @@ def _loop(
     journal: Journal | None,
     asked_to_stop: Callable[[], int],
     progress: bool,
-    training: Samples,
+    training: RunSamples | OwnSamples,
     validation: Dataset[StereoSample],
 ) -> None:
     config = run.config
@@ -247,6 +257,8 @@ def _loop(
                 for line in unreadable.get("unreadable", ()) if not bar.disable else ():
                     bar.write(f"skipped {line}", file=sys.stderr)
                 if journal is not None:
+                    if "skipped" not in record:
+                        record["step_size"] = step_sizes(run.optimizer.optimizer)
                     journal.write({"step": run.step, **record, **clock.read(), **unreadable})
             if run.step % config.checkpoint_every == 0 or last or signal_number:
                 _checkpoint(run, output, journal, training.contents)
@@ -254,27 +266,31 @@ def _loop(
                 raise Interrupted(signal_number, run.step, run.fabric.is_global_zero)
 
 
-def _stream(run: Run, training: Samples) -> Generator[list[StereoBatch], None, None]:
+def _stream(run: Run, training: RunSamples | OwnSamples) -> Generator[list[StereoBatch], None, None]:
     config, fabric = run.config, run.fabric
     workers = config.machine.workers
     if workers is None:
         workers = default_workers(layout(config.machine)[0])
-    return batches(
-        training.samples,
-        training.order,
-        config.batch_size,
-        config.num_steps - run.step,
-        Share(fabric.global_rank, fabric.world_size, config.accumulate),
-        run.position,
-        workers,
-        config.machine.prefetch,
-    )
+    with ExitStack() as stack:
+        if workers and config.data.replay > 1 and isinstance(training, RunSamples):
+            folder = stack.enter_context(TemporaryDirectory(prefix="crosspol-", ignore_cleanup_errors=True))
+            training.keep_in(Path(folder))
+        yield from batches(
+            training,
+            Schedule(config).places,
+            range(run.step, config.num_steps),
+            Share(fabric.global_rank, fabric.world_size, config.accumulate),
+            workers,
+            config.machine.prefetch,
+            partial(show, data=config.data),
+        )
 
 
 def _validate(run: Run, samples: Dataset[StereoSample], output: Path) -> dict[str, float]:
     """Validate, and keep the weights if they are the best so far."""
     net = run.net if run.average is None else run.average
-    errors = validate(net, samples, len(samples), run.config.valid_iters, run.fabric)  # type: ignore[arg-type]
+    count: int = len(samples)  # type: ignore[arg-type]
+    errors = validate(net, samples, count, run.config.valid_iters, run.fabric, run.config.data.polarization)
     errors = {name: value for name, value in errors.items() if math.isfinite(value)}
     if errors.get("score", math.inf) < run.best:
         run.best = errors["score"]
@@ -305,7 +321,7 @@ def _checkpoint(run: Run, output: Path, journal: Journal | None, contents: Mappi
             "average": None if run.average is None else run.average.state_dict(),
             "optimizer": run.optimizer.optimizer.state_dict(),
             "scaler": None if run.scaler is None else run.scaler.state_dict(),
-            **{name: getattr(run, name) for name in ("step", "position", "skipped", "skipped_in_a_row", "best")},
+            **{name: getattr(run, name) for name in ("step", "skipped", "skipped_in_a_row", "best")},
             "random": states,
             "config": asdict(run.config),
             "contents": dict(contents),
@@ -322,28 +338,6 @@ def _open_output(run: Run, output: Path) -> Journal:
                 leftover.unlink()
     checkpoints.write_atomically(output / "config.json", write_config(run.config))
     return Journal(output, run.step, run.config.tensorboard)
-
-
-def _load_pretrained(net: CrossPol, name: str) -> str:
-    """Load a file of RAFT-Stereo's authors, or a folder of CrossPol's own weights; return what to say about it."""
-    path = Path(name)
-    if path.is_dir():
-        _load_network_state(net, load_network(path).state_dict())
-        return f"{path}: all weights taken"
-    if not path.exists():
-        raise MissingFileError(
-            f"{path}: no such file; RAFT-Stereo's authors publish it at {RAFT_STEREO_ORIGIN}, and --pretrained none "
-            "starts from random weights"
-        )
-    return f"{path}: {load_raft_stereo(net, path)}"
-
-
-def _load_network_state(net: CrossPol, state: dict[str, Any]) -> None:
-    try:
-        net.load_state_dict(state)
-    except RuntimeError as error:
-        cause = " ".join(str(error).split())[:200]
-        raise RequestError(f"the weights are of another network: {cause}; wanted the same --network") from error
 
 
 def _refuse_changes(config: TrainConfig, state: dict[str, Any], output: Path) -> None:
@@ -374,7 +368,7 @@ def _count_processes(config: TrainConfig) -> int:
 
 def _leaves_parameters_out(config: TrainConfig) -> bool:
     """Say whether a step can pass without the polarization layers, which DDP has to be told."""
-    return config.network.fusion.kind != "none" and config.data.rig in ("none", "crossed")
+    return config.network.fusion.kind != "none" and bool({"none", "crossed"} & set(config.data.turns))
 
 
 def _explain(error: Exception, config: TrainConfig, output: Path, world: int) -> str | None:
@@ -389,7 +383,7 @@ def _explain(error: Exception, config: TrainConfig, output: Path, world: int) ->
         height, width = config.data.size
         return (
             f"out of memory with --batch-size {config.batch_size}, --iters {config.iters} at {height}x{width}: try "
-            f"--checkpoint-activations, --accumulate {2 * config.accumulate}, fewer --workers, --precision bfloat16; "
+            f"--checkpoint-activations, --accumulate {2 * config.accumulate}, fewer --workers, a smaller --buffer; "
             f"{kept}"
         )
     if world > 1 and isinstance(error, RuntimeError) and _LOST_PROCESS.search(text):

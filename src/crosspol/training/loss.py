@@ -1,4 +1,4 @@
-"""The training loss (blueprint section 6: glass_weight, pol_weight)."""
+"""The training losses: of disparity (blueprint section 6: glass_weight, pol_weight) and of the glass head."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def sequence_loss(
@@ -66,3 +67,33 @@ def sequence_loss(
         error = torch.where(known, prediction - target, target.new_zeros(())).abs()
         per_sample = per_sample + gamma ** (len(predictions) - 1 - index) * (weight * error).sum(dim=(1, 2, 3))
     return per_sample.sum() / known.flatten(1).any(dim=1).sum().clamp_min(1)
+
+
+def glass_loss(logits: Tensor, glass: Tensor, valid: Tensor) -> Tensor:
+    """Binary cross-entropy plus Dice loss (Milletari et al., 3DV 2016, with plain sums), mean over samples.
+
+    Dice counts glass as a whole, however few pixels it covers; where a sample has none, it says nothing.
+
+    Args:
+        logits: of "the first surface is glass", (B, 1, H, W).
+        glass: ground truth (B, 1, H, W) in {0, 1}.
+        valid: (B, 1, H, W), 1 where the ground truth is known.
+
+    Returns:
+        Scalar. Samples without a valid pixel do not enter the mean; without any valid pixel it is 0.
+
+    Raises:
+        ValueError: a shape that differs from the ground truth's.
+    """
+    for name, tensor in (("logits", logits), ("valid", valid)):
+        if tensor.shape != glass.shape:
+            raise ValueError(f"{name}: got shape {tuple(tensor.shape)}, wanted {tuple(glass.shape)} as glass")
+    known = valid >= 0.5
+    logits = torch.where(known, logits.float(), logits.new_zeros((), dtype=torch.float32))
+    weight, dims = known.float(), (1, 2, 3)
+    entropy = F.binary_cross_entropy_with_logits(logits, glass, weight=weight, reduction="none").sum(dims)
+    entropy = entropy / weight.sum(dims).clamp_min(1)
+    probability, truth = logits.sigmoid() * weight, glass * weight
+    both, sizes = (probability * truth).sum(dims), (probability + truth).sum(dims)
+    dice = torch.where(truth.sum(dims) > 0, 1 - (2 * both + 1) / (sizes + 1), sizes.new_zeros(()))
+    return (entropy + dice).sum() / known.flatten(1).any(dim=1).sum().clamp_min(1)

@@ -6,8 +6,9 @@ Every sample is a function of the configuration and its place in the stream, whi
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -23,19 +24,24 @@ from crosspol.data.manifest import Manifest, read_manifest
 from crosspol.data.mixture import Interleaved, Mixture
 from crosspol.data.procedural import ProceduralStereo
 from crosspol.data.sample import Rig, StereoSample
-from crosspol.data.scene_format import SceneFolder
+from crosspol.data.scene_format import SceneFolder, read_index
 from crosspol.data.sensor import sense
-from crosspol.data.transforms import AugmentConfig, Augmented, augment
+from crosspol.data.transforms import AugmentConfig, Augmented, add_noise, augment
 from crosspol.data.virtual_glass import glaze
 from crosspol.errors import RequestError
-from crosspol.training.data_config import TRAINING, VALIDATION, DataConfig, SourceConfig
+from crosspol.training.data_config import PLAIN, TRAINING, VALIDATION, DataConfig, SourceConfig
+from crosspol.training.replay import FolderShelf, Replayed
+from crosspol.training.schedule import Place
 from crosspol.training.stream import endless, shuffled
 from crosspol.training.validation import held_out
 
 # More than any run asks for, and of any data set still an index.
 _REPEATS = 2**40
 # What a seed is drawn for: no two draw the same numbers.
-_MIXING, _CHANGING, _SEEING = range(3)
+_MIXING, _CHANGING, _SEEING, _REPLAYING = range(4)
+
+# Of a sample of a quad rig with three polarization channels, float32: what is kept of a scene, at most.
+_PLANES = 19
 
 _FOLDERS: dict[str, Callable[[str], PlainPairs]] = {
     "kitti": kitti,
@@ -57,8 +63,85 @@ class Samples(NamedTuple):
     contents: Mapping[str, str] = {}
 
 
+class RunSamples(Dataset[StereoSample]):
+    """The samples of a run, by their `Place`: of every rig that takes turns, in every size of the run's stages.
+
+    Attributes:
+        about: a line about what they are.
+        contents: what each finite data set holds, by the setting that names it; the same only if its samples are.
+    """
+
+    def __init__(self, streams: Mapping[tuple[Rig, tuple[int, int]], Samples], about: str) -> None:
+        self.streams, self.about = dict(streams), about
+        self.contents: dict[str, str] = {}
+        several = len({rig for rig, _ in streams}) > 1
+        for (rig, _), stream in streams.items():
+            # Of a data set each rig may have other scenes.
+            self.contents |= {f"{key} ({rig})" if several else key: held for key, held in stream.contents.items()}
+        self._size: tuple[int, int] | None = None
+
+    def __getitem__(self, place: Place) -> StereoSample:
+        """Make the sample of a place."""
+        if place.size != self._size:
+            # A stage ends: what was kept for the one before is of no more use.
+            for (_, size), stream in self.streams.items():
+                if size == self._size and isinstance(stream.samples, Replayed):
+                    stream.samples.shelf.clear()
+            self._size = place.size
+        stream = self.streams[place.rig, place.size]
+        return stream.samples[stream.order(place.number)]
+
+    def keep_in(self, folder: Path) -> None:
+        """Keep scenes that are used several times in a folder, for several processes."""
+        for (rig, (height, width)), stream in self.streams.items():
+            if isinstance(stream.samples, Replayed):
+                stream.samples.shelf = FolderShelf(folder, f"{rig}-{height}x{width}")
+
+
+class OwnSamples(Dataset[StereoSample]):
+    """A data set that came from Python, by `Place`; each epoch has an order of its own."""
+
+    def __init__(self, samples: Dataset[StereoSample], order: Callable[[int], int]) -> None:
+        self.samples, self.order = samples, order
+        count: int = len(samples)  # type: ignore[arg-type]
+        self.about, self.contents = f"{count} samples", {"samples": f"{count} samples"}
+
+    def __getitem__(self, place: Place) -> StereoSample:
+        """Return the sample of a place."""
+        return self.samples[self.order(place.position)]
+
+
+def run_samples(data: DataConfig, sizes: Sequence[tuple[int, int]]) -> RunSamples:
+    """Open what a run is trained on: for every rig that takes turns, and every size of its stages.
+
+    Raises:
+        RequestError: as `training_samples`.
+    """
+    rigs = list(dict.fromkeys(data.turns))
+    streams = {}
+    for number, rig in enumerate(rigs):
+        # Of a block's scenes each rig has as many as it has turns.
+        share = max(1, round(data.buffer * data.turns.count(rig) / len(data.turns)))
+        for size in sizes:
+            of_one = replace(data, rig=rig, size=size, buffer=share)
+            scenes = training_samples(of_one) if data.replay == 1 else _scenes(of_one)
+            # Numbered over all rigs, so that no two record the same scenes.
+            scenes = scenes._replace(order=partial(_every, order=scenes.order, first=number, stride=len(rigs)))
+            streams[rig, size] = scenes if data.replay == 1 else replayed(of_one, scenes, number)
+    lines = {rig: streams[rig, sizes[0]].about for rig in rigs}
+    if len(set(lines.values())) == 1:
+        about = lines[rigs[0]] + (f", rigs {', '.join(data.turns)} in turns" if len(rigs) > 1 else "")
+    else:
+        about = "; ".join(f"{rig}: {line}" for rig, line in lines.items())
+    if data.replay > 1:
+        height, width = (max(side) for side in zip(*(larger(size, data.margin) for size in sizes), strict=True))
+        megabytes = data.buffer * height * width * _PLANES * 4 / 2**20
+        about += f"; each scene {data.replay} times, {data.buffer} in turns (up to {megabytes:.0f} MiB are kept)"
+    return RunSamples(streams, about)
+
+
 def training_samples(data: DataConfig) -> Samples:
-    """Open the data sets of a run.
+    """Open the data sets of a run of one rig and size, every scene used once.
 
     A mixture is an endless stream; a single data set goes through in epochs, each in an order of its own and changed
     otherwise; procedural scenes never repeat.
@@ -66,26 +149,31 @@ def training_samples(data: DataConfig) -> Samples:
     Raises:
         RequestError: a data set is not there, is damaged, or has not what the run wants; the line names the setting.
     """
-    sources = list(data.named_sources())
-    if [source.kind for _, source in sources] == ["procedural"]:
+    sources = _usable(data)
+    if [source.kind for _, _, source in sources] == ["procedural"]:
         return Samples(ProceduralStereo(replace(data, length=sys.maxsize)), endless, "procedural scenes")
-    parts, lines, held = [], [], {}
-    total = sum(source.weight for _, source in sources)
-    for number, (key, source) in enumerate(sources):
-        with _named(key):
-            split = _training_split(source)
-            part, names = _training_part(data, source, split, number)
-        parts.append(part)
-        if names is not None:
-            held[key] = contents(names)
-        count = "endless" if names is None else f"{len(names)} samples"
-        lines.append(f"{_described(source, split)} ({count}, {100 * source.weight / total:.3g} %)")
-    about = "; ".join(lines)
-    if names is not None and len(parts) == 1:
-        return Samples(parts[0], epochs(len(names), data.seed), about, held)
-    weights = [source.weight for _, source in sources]
-    mixture = Mixture(parts, weights, length=sys.maxsize, seed=_seed(data, 0, _MIXING))
-    return Samples(mixture, endless, about, held)
+    return _combined(data, sources, _training_part)
+
+
+def replayed(data: DataConfig, scenes: Samples, number: int = 0) -> Samples:
+    """Return the stream in which each scene is used several times, as `data.replay` says.
+
+    Each use takes a crop of its own, flips and light as `data.augment` says, and new noise as strong as `data.noise`.
+
+    Args:
+        data: of one rig and size.
+        scenes: endless, larger than the size.
+        number: of the rig; each has orders and changes of its own.
+    """
+    use = partial(_used, config=replace(data.augment, scale=(1.0, 1.0)), size=data.size, noise=data.noise)
+    draw = partial(_drawn, samples=scenes.samples, order=scenes.order)
+    uses = Replayed(draw, use, replay=data.replay, block=data.buffer, seed=_seed(data, number, _REPLAYING))
+    return Samples(uses, endless, scenes.about, scenes.contents)
+
+
+def larger(size: tuple[int, int], margin: float) -> tuple[int, int]:
+    """Return the size (H, W), px, of scenes of which several crops of a size are taken."""
+    return math.ceil(size[0] * (1 + margin)), math.ceil(size[1] * (1 + margin))
 
 
 def held_out_samples(data: DataConfig, count: int) -> Samples:
@@ -101,7 +189,7 @@ def held_out_samples(data: DataConfig, count: int) -> Samples:
     names: list[str] = []
     skipped: list[str] = []
     trained = _trained_parts(data)
-    for number, (key, source) in enumerate(data.named_sources()):
+    for number, key, source in _usable(data):
         if source.kind == "procedural":
             parts.append(held_out(data, count))
             names.append("procedural scenes")
@@ -124,8 +212,11 @@ def held_out_samples(data: DataConfig, count: int) -> Samples:
 
 def epochs(length: int, seed: int) -> Callable[[int], int]:
     """Return the order of a data set that is changed otherwise in every epoch: `shuffled`, counted on."""
-    order = shuffled(length, seed)
-    return lambda position: position - position % length + order(position)
+    return partial(_counted_on, length=length, order=shuffled(length, seed))
+
+
+def _counted_on(position: int, length: int, order: Callable[[int], int]) -> int:
+    return position - position % length + order(position)
 
 
 def contents(names: Iterable[str]) -> str:
@@ -135,9 +226,116 @@ def contents(names: Iterable[str]) -> str:
     return f"{len(names)} samples (names {digest[:12]})"
 
 
-def _training_part(
-    data: DataConfig, source: SourceConfig, split: str | None, number: int
-) -> tuple[Dataset[StereoSample], list[str] | None]:
+_Part = tuple[Dataset[StereoSample], list[str] | None]
+
+
+def _usable(data: DataConfig) -> list[tuple[int, str, SourceConfig]]:
+    """The data sets that have what `data.rig` records, with their numbers and the settings that name them.
+
+    Where several rigs take turns, a data set may lack some of them; of a single one it is asked when it is opened.
+    """
+    sources = [(number, *named) for number, named in enumerate(data.named_sources())]
+    if len(set(data.turns)) == 1:
+        return sources
+    usable = [entry for entry in sources if _serves(data, *entry[1:])]
+    if not usable:
+        raise RequestError(f"data.rigs: found no data set with what rig {data.rig} records, wanted one, or other rigs")
+    return usable
+
+
+def _serves(data: DataConfig, key: str, source: SourceConfig) -> bool:
+    if source.kind == "procedural" or source.virtual_glass:
+        return True
+    if source.kind in PLAIN:
+        return data.rig == "none"
+    with _named(key):
+        if source.kind == "manifest":
+            return Manifest(str(source.path), rig=source.rig_file, pol_channels=data.pol_channels).rig == data.rig
+        _ = read_index(Path(str(source.path)))
+    try:
+        SceneFolder(str(source.path), rig=data.rig)
+    except RequestError:
+        # The index itself is in order: there is no such scene in it.
+        return False
+    return True
+
+
+def _scenes(data: DataConfig) -> Samples:
+    """Open the data sets as scenes to be used several times, larger than the size by `data.margin`.
+
+    Procedural scenes are drawn so; what is read is scaled, cut out and given virtual glass where that is wanted.
+    """
+    return _combined(data, _usable(data), _scene_part)
+
+
+def _combined(
+    data: DataConfig,
+    sources: list[tuple[int, str, SourceConfig]],
+    open_part: Callable[[DataConfig, SourceConfig, str | None, int], _Part],
+) -> Samples:
+    """One data set of all: a mixture by weight, or the epochs of a single finite one."""
+    parts, lines, held = [], [], {}
+    total = sum(source.weight for _, _, source in sources)
+    for number, key, source in sources:
+        with _named(key):
+            split = _training_split(source)
+            part, names = open_part(data, source, split, number)
+        parts.append(part)
+        if names is not None:
+            held[key] = contents(names)
+        count = "endless" if names is None else f"{len(names)} samples"
+        lines.append(f"{_described(source, split)} ({count}, {100 * source.weight / total:.3g} %)")
+    about = "; ".join(lines)
+    if len(parts) == 1:
+        order = endless if names is None else epochs(len(names), data.seed)
+        return Samples(parts[0], order, about, held)
+    weights = [source.weight for _, _, source in sources]
+    mixture = Mixture(parts, weights, length=sys.maxsize, seed=_seed(data, 0, _MIXING))
+    return Samples(mixture, endless, about, held)
+
+
+def _scene_part(data: DataConfig, source: SourceConfig, split: str | None, number: int) -> _Part:
+    """Return an endless data set of scenes as they are kept, and the names of its samples; None: it never repeats."""
+    size = larger(data.size, data.margin)
+    if source.kind == "procedural":
+        # As large a disparity as without a margin, so that held-out scenes are of the same kind.
+        reach = data.size[1] / 4 if data.max_disparity is None else data.max_disparity
+        drawn = ProceduralStereo(replace(data, size=size, max_disparity=reach, length=_REPEATS))
+        return Augmented(drawn, _alike), None
+    samples = _open(data, source, split, number, _REPEATS)
+    outer = 1 if isinstance(samples, SceneFolder) else _REPEATS
+    change = partial(_cut_out, data=data, size=size, glass=source.virtual_glass)
+    resilient = Resilient(samples, skip=data.on_bad == "skip")
+    return Augmented(resilient, change, seed=_seed(data, number, _CHANGING), repeats=outer), _names(samples)
+
+
+def _every(number: int, order: Callable[[int], int], first: int, stride: int) -> int:
+    return order(first + stride * number)
+
+
+def _drawn(scene: int, samples: Dataset[StereoSample], order: Callable[[int], int]) -> StereoSample:
+    return samples[order(scene)]
+
+
+def _cut_out(
+    sample: StereoSample, rng: np.random.Generator, data: DataConfig, size: tuple[int, int], glass: bool
+) -> StereoSample:
+    """A piece of a sample from a disk, at a size of its own, as it is kept for several uses."""
+    still = replace(_place_only(data.augment), flip_horizontal=0.0, flip_vertical=0.0)
+    sample = augment(sample, still, rng, size)
+    if glass:
+        sample = _glazed(sample, rng, data)
+    return _alike(sample)
+
+
+def _used(
+    sample: StereoSample, rng: np.random.Generator, config: AugmentConfig, size: tuple[int, int], noise: float
+) -> StereoSample:
+    """One use of a scene that was kept."""
+    return add_noise(augment(sample, config, rng, size), rng, noise)
+
+
+def _training_part(data: DataConfig, source: SourceConfig, split: str | None, number: int) -> _Part:
     """Return an endless data set, and the names of its samples; None: it never repeats."""
     if source.kind == "procedural":
         return Augmented(ProceduralStereo(replace(data, length=_REPEATS)), _alike), None

@@ -14,14 +14,18 @@ from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 
 from crosspol.data.sample import StereoBatch
-from crosspol.model import CrossPol, SafeCrossAttentionFusion, alpha_cap
+from crosspol.model import CrossPol, SafeCrossAttentionFusion, StereoOutput, alpha_cap
 from crosspol.training.average import update_average
+from crosspol.training.clipping import clip_by_part
 from crosspol.training.config import TrainConfig
 from crosspol.training.errors import TrainingError
-from crosspol.training.loss import sequence_loss
+from crosspol.training.loss import glass_loss, sequence_loss
 from crosspol.training.optimization import gradient_norms, set_rates
 
-_SUMS = ("loss", "error", "valid", "glass_use", "glass", "other_use", "other", "bad", "terminate", "interrupt")
+_SUMS = (
+    "loss", "error", "valid", "glass_use", "glass", "other_use", "other", "glass_loss", "glass_heads",
+    "bad", "terminate", "interrupt",
+)  # fmt: skip
 
 
 class Forward(nn.Module):
@@ -31,10 +35,10 @@ class Forward(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, inputs: dict[str, Tensor], iters: int) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Return the predictions, each (B, 1, H, W) px, and the use of polarization (B, 1, H, W)."""
+    def forward(self, inputs: dict[str, Tensor], iters: int) -> tuple[tuple[Tensor, ...], Tensor, Tensor | None]:
+        """Return the predictions, each (B, 1, H, W) px, the use of polarization (B, 1, H, W), and logits of glass."""
         out = self.net(**inputs, iters=iters)
-        return out.predictions, out.polarization_use
+        return out.predictions, out.polarization_use, glass_logits(out)
 
 
 @dataclass
@@ -51,8 +55,6 @@ class Run:
     average: CrossPol | None = None
     """Moving average of the weights, where one is wanted."""
     step: int = 0
-    position: int = 0
-    """In the stream of samples."""
     skipped: int = 0
     skipped_in_a_row: int = 0
     best: float = math.inf
@@ -83,7 +85,7 @@ def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -
         TrainingError: an input cannot be used, or too many steps in a row were skipped.
     """
     config, fabric, net = run.config, run.fabric, run.net
-    set_rates(run.optimizer, run.step, config.num_steps)
+    set_rates(run.optimizer, run.step, config.num_steps, config.lr_warmup)
     _train_mode(net, config.freeze_batch_norm)
     buffers = [buffer.clone() for buffer in net.buffers()]
     sums, bad = _gradients(run, parts)
@@ -95,6 +97,7 @@ def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -
     norms = gradient_norms(net)
     norm = math.hypot(*norms.values())
     record: dict[str, Any] = {
+        "rig": parts[0].rig,
         "loss": total["loss"],
         "epe": _ratio(total["error"], total["valid"]),
         "alpha": _alpha(net),
@@ -104,6 +107,8 @@ def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -
         "lr": {group["name"]: group["lr"] for group in run.optimizer.param_groups},
         "gradient_norm": {"all": norm, **norms},
     }
+    if total["glass_heads"]:
+        record["glass_loss"] = total["glass_loss"]
     if total["bad"] or not math.isfinite(norm):
         what = "loss" if total["bad"] else "gradient"
         names = gather(fabric, bad if total["bad"] else [name for part in parts for name in part.identity])
@@ -111,7 +116,6 @@ def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -
     else:
         _step(run)
     run.step += 1
-    run.position += config.batch_size
     net.alpha_cap.fill_(alpha_cap(run.step, config.alpha_cap_start, config.alpha_cap_warmup))
     if run.average is not None:
         update_average(run.average, net, config.ema_decay, run.step)
@@ -145,16 +149,22 @@ def _gradients(run: Run, parts: Sequence[StereoBatch]) -> tuple[dict[str, float]
         batch = part.to(fabric.device, non_blocking=True)
         with fabric.no_backward_sync(run.model, enabled=index < len(parts) - 1):
             try:
-                predictions, use = run.model(batch.inputs(), config.iters)
+                predictions, use, logits = run.model(batch.inputs(), config.iters)
             except ValueError as error:
                 raise TrainingError(f"step {run.step}: cannot use {', '.join(batch.identity)}: {error}") from error
             loss = sequence_loss(
                 predictions, batch.disparity, batch.valid, batch.glass, _polarization(batch),
                 config.gamma, config.glass_weight, config.pol_weight,
             )  # fmt: skip
-            fabric.backward(loss * (count * fabric.world_size / everywhere), model=run.model)
+            share, whole = count / everywhere, loss
+            if logits is not None:
+                of_glass = glass_loss(logits, batch.glass, batch.valid * batch.disparity.isfinite())
+                whole = loss + config.glass_head_weight * of_glass
+                sums["glass_loss"] += of_glass.item() * share
+                sums["glass_heads"] += 1
+            fabric.backward(whole * (share * fabric.world_size), model=run.model)
         with torch.no_grad():
-            sums["loss"] += loss.item() * count / everywhere
+            sums["loss"] += loss.item() * share
             known = (batch.valid > 0) & batch.disparity.isfinite()
             sums["error"] += float((predictions[-1] - batch.disparity).abs()[known].sum())
             sums["valid"] += float(known.sum())
@@ -163,7 +173,7 @@ def _gradients(run: Run, parts: Sequence[StereoBatch]) -> tuple[dict[str, float]
             sums["glass"] += float(glass.sum())
             sums["other_use"] += float(use[~glass].sum())
             sums["other"] += float((~glass).sum())
-        if not math.isfinite(loss.item()):
+        if not math.isfinite(whole.item()):
             sums["bad"] += 1
             bad += batch.identity
     return sums, bad
@@ -187,9 +197,14 @@ def _skip(run: Run, buffers: list[Tensor], what: str, samples: list[str]) -> dic
 
 
 def _step(run: Run) -> None:
-    torch.nn.utils.clip_grad_norm_(run.net.parameters(), run.config.gradient_clip)
+    clip_by_part(run.optimizer.param_groups, run.config.gradient_clip)
     run.optimizer.step()
     run.skipped_in_a_row = 0
+
+
+def glass_logits(out: StereoOutput) -> Tensor | None:
+    """Return the logits of "the first surface is glass" (B, 1, H, W); None of a network without a glass head."""
+    return getattr(out, "glass_logits", None)
 
 
 def _train_mode(net: CrossPol, freeze_batch_norm: bool) -> None:

@@ -6,8 +6,8 @@ import os
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
-from typing import NamedTuple
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +31,10 @@ class Share(NamedTuple):
         return [part for part in _split(own, self.accumulate) if part]
 
 
+Finish = Callable[[StereoBatch, Sequence[Any]], StereoBatch]
+"""What is done to a part of a batch last, given the keys of its samples."""
+
+
 class SampleFailure(NamedTuple):
     """Takes a sample's place when it could not be made: a worker's exception would arrive as a page of traceback."""
 
@@ -45,45 +49,53 @@ def endless(position: int) -> int:
 def shuffled(length: int, seed: int) -> Callable[[int], int]:
     """Return the order of a finite data set: every epoch its own permutation, drawn from the seed alone."""
 
-    @lru_cache(maxsize=2)
-    def permutation(epoch: int) -> np.ndarray:
-        return np.random.default_rng([seed, epoch]).permutation(length)
+    return partial(_shuffled, length=length, seed=seed)
 
-    return lambda position: int(permutation(position // length)[position % length])
+
+def _shuffled(position: int, length: int, seed: int) -> int:
+    return int(_permutation(length, seed, position // length)[position % length])
+
+
+@lru_cache(maxsize=16)
+def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(length)
+
+
+def in_order(order: Callable[[int], int], batch_size: int) -> Callable[[int], list[int]]:
+    """Return the indices of the batch of a step, for batches of one size: places of the stream in their order."""
+    return lambda step: [order(step * batch_size + index) for index in range(batch_size)]
 
 
 def batches(
     samples: Dataset[StereoSample],
-    order: Callable[[int], int],
-    batch_size: int,
-    steps: int,
+    keys: Callable[[int], Sequence[Any]],
+    steps: range,
     share: Share | None = None,
-    position: int = 0,
     workers: int = 0,
     prefetch: int = 4,
+    finish: Finish | None = None,
 ) -> Generator[list[StereoBatch], None, None]:
     """Yield this process's parts of one batch after the other.
 
-    Sample ``p`` of the batch of step ``s`` is ``samples[order(position + s * batch_size + p)]``, whoever computes it.
+    Sample ``p`` of the batch of step ``s`` is ``samples[keys(s)[p]]``, whoever computes it.
 
     Args:
-        samples: indexed by what `order` returns.
-        order: position in the stream to index.
-        batch_size: over all processes.
-        steps: how many batches.
+        samples: indexed by what `keys` returns.
+        keys: step to the samples of its batch, over all processes.
+        steps: whose batches.
         share: this process's part; None: all of it.
-        position: where in the stream to start.
         workers: processes that make samples; 0 makes them in this one.
         prefetch: batches that each worker keeps ready.
+        finish: what is done to each part last, given its keys; None: nothing.
 
     Raises:
         TrainingError: a sample cannot be made, or a worker died.
     """
-    parts = (share or Share()).parts(batch_size)
+    share = share or Share()
     loader = DataLoader(
         _Guarded(samples),
-        batch_sampler=_Indices(order, parts, batch_size, steps, position),
-        collate_fn=_collate,
+        batch_sampler=_Keys(keys, steps, share),
+        collate_fn=partial(_collate, finish=finish),
         num_workers=workers,
         prefetch_factor=prefetch if workers else None,
         worker_init_fn=_quiet_worker,
@@ -93,8 +105,8 @@ def batches(
     with _single_threaded_opencv():
         loaded = iter(loader)
     try:
-        for _ in range(steps):
-            yield [_next(loaded) for _ in parts]
+        for step in steps:
+            yield [_next(loaded) for _ in share.parts(len(keys(step)))]
     finally:
         # Left to themselves the workers live as long as a traceback that mentions them, and then outlive SIGTERM.
         if workers:
@@ -112,39 +124,39 @@ def _split(positions: range, count: int) -> list[range]:
     return [positions[size * index // count : size * (index + 1) // count] for index in range(count)]
 
 
-class _Indices(Sampler[list[int]]):
-    def __init__(
-        self, order: Callable[[int], int], parts: list[range], batch_size: int, steps: int, position: int
-    ) -> None:
-        self.order, self.parts, self.batch_size = order, parts, batch_size
-        self.steps, self.position = steps, position
+class _Keys(Sampler[list[Any]]):
+    def __init__(self, keys: Callable[[int], Sequence[Any]], steps: range, share: Share) -> None:
+        self.keys, self.steps, self.share = keys, steps, share
 
-    def __iter__(self) -> Iterator[list[int]]:
-        for step in range(self.steps):
-            start = self.position + step * self.batch_size
-            for part in self.parts:
-                yield [self.order(start + index) for index in part]
+    def __iter__(self) -> Iterator[list[Any]]:
+        for step in self.steps:
+            keys = self.keys(step)
+            for part in self.share.parts(len(keys)):
+                yield [keys[index] for index in part]
 
 
-class _Guarded(Dataset[StereoSample | SampleFailure]):
+class _Guarded(Dataset[tuple[Any, StereoSample | SampleFailure]]):
     def __init__(self, samples: Dataset[StereoSample]) -> None:
         self.samples = samples
 
-    def __getitem__(self, index: int) -> StereoSample | SampleFailure:
+    def __getitem__(self, key: Any) -> tuple[Any, StereoSample | SampleFailure]:
         try:
-            return self.samples[index]
+            return key, self.samples[key]
         except Exception as error:
-            return SampleFailure(f"sample {index}: {_one_line(error)}")
+            return key, SampleFailure(f"sample {key}: {_one_line(error)}")
 
 
-def _collate(samples: Sequence[StereoSample | SampleFailure]) -> StereoBatch | SampleFailure:
-    made: list[StereoSample] = []
-    for sample in samples:
+def _collate(
+    made: Sequence[tuple[Any, StereoSample | SampleFailure]], finish: Finish | None
+) -> StereoBatch | SampleFailure:
+    samples: list[StereoSample] = []
+    for _, sample in made:
         if isinstance(sample, SampleFailure):
             return sample
-        made.append(sample)
+        samples.append(sample)
     try:
-        return stack(made)
+        batch = stack(samples)
+        return batch if finish is None else finish(batch, [key for key, _ in made])
     except ValueError as error:
         return SampleFailure(_one_line(error))
 

@@ -7,21 +7,26 @@ time, so that the figures depend on neither batch size, devices nor precision of
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
-from crosspol.data.sample import StereoSample, stack
+from crosspol.data.sample import StereoBatch, StereoSample, stack
 from crosspol.metrics import epe
-from crosspol.model import CrossPol
+from crosspol.model import CrossPol, StereoOutput
+from crosspol.training.data_config import Polarization
+from crosspol.training.shown import drop, substitute
+from crosspol.training.step import glass_logits
 
 VALIDATION_SEED_OFFSET = 1_000_003
 """Added to the data seed for the held-out part: no training run with a smaller seed ever sees those scenes."""
 
 _REGIONS = ("epe", "epe_glass", "epe_background")
+_COLUMNS = (*_REGIONS, "glass found", "glass found and true", "glass true")
 
 
 def held_out(data: ProceduralConfig, samples: int) -> ProceduralStereo:
@@ -31,9 +36,18 @@ def held_out(data: ProceduralConfig, samples: int) -> ProceduralStereo:
 
 @torch.no_grad()
 def validate(
-    net: CrossPol, samples: Dataset[StereoSample], count: int, iters: int, fabric: Fabric | None = None
+    net: CrossPol,
+    samples: Dataset[StereoSample],
+    count: int,
+    iters: int,
+    fabric: Fabric | None = None,
+    polarization: Polarization = "own",
 ) -> dict[str, float]:
     """Return mean EPE over scenes, px: ``epe``, ``epe_glass``, ``epe_background``, and ``score`` (see `score`).
+
+    Of a network with a glass head also ``glass_iou`` and ``glass_f_score`` over the pixels of all scenes; and of one
+    that takes polarization, all but the score once more with the polarization of every scene taken away:
+    ``epe_glass_without_polarization``, ``glass_iou_without_polarization`` and so on.
 
     The scenes are divided among the processes; the result is the same on all of them. Scenes without a region do not
     enter its mean; where no scene has it, it is NaN.
@@ -44,24 +58,69 @@ def validate(
         count: how many of them.
         iters: refinements.
         fabric: None: this process alone.
+        polarization: what the network is shown as such (`substitute`); foreign is the next scene's.
     """
     net.eval()
     rank, world = (0, 1) if fabric is None else (fabric.global_rank, fabric.world_size)
     device = next(net.parameters()).device
-    table = torch.zeros(count, len(_REGIONS), dtype=torch.float64)
+    table = torch.zeros(count, 2, len(_COLUMNS), dtype=torch.float64)
+    headed = False
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         for index in range(rank, count, world):
-            batch = stack([samples[index]]).to(device)
-            disparity = net(**batch.inputs(), iters=iters).disparity
-            masks = (batch.valid, batch.valid * batch.glass, batch.valid * (1 - batch.glass))
-            for column, mask in enumerate(masks):
-                table[index, column] = epe(disparity, batch.disparity, mask).item()
+            batch = _scene(samples, index, count, polarization).to(device)
+            out = net(**batch.inputs(), iters=iters)
+            table[index, 0] = _row(out, batch)
+            headed = headed or glass_logits(out) is not None
+            if glass_logits(out) is not None and batch.rig != "none":
+                table[index, 1] = _row(net(**drop(batch, [True]).inputs(), iters=iters), batch)
+            else:
+                table[index, 1] = table[index, 0]
     if fabric is not None and world > 1:
         # Every row has one owner and is 0 elsewhere, so the sum gathers it exactly.
         gathered = fabric.all_reduce(table.to(fabric.device), reduce_op="sum")
         table = torch.as_tensor(gathered).cpu()
-    means = {name: float(value) for name, value in zip(_REGIONS, table.nanmean(dim=0), strict=True)}
-    return {**means, "score": score(means)}
+        headed = bool(fabric.all_reduce(torch.tensor(float(headed), device=fabric.device), reduce_op="sum"))
+    means = _means(table[:, 0], headed)
+    without = _means(table[:, 1], headed) if headed and getattr(net, "fusion", None) is not None else {}
+    return {
+        **means,
+        "score": score(means),
+        **{f"{name}_without_polarization": value for name, value in without.items()},
+    }
+
+
+def _scene(samples: Dataset[StereoSample], index: int, count: int, polarization: Polarization) -> StereoBatch:
+    """One scene as a batch, with the polarization that the network is shown."""
+    if polarization != "foreign":
+        return substitute(stack([samples[index]]), polarization)
+    pair = substitute(stack([samples[index], samples[(index + 1) % count]]), polarization)
+    values = {field.name: getattr(pair, field.name) for field in fields(pair)}
+    first = {name: value[:1] for name, value in values.items() if isinstance(value, Tensor)}
+    return StereoBatch(**(values | first | {"identity": pair.identity[:1]}))
+
+
+def _row(out: StereoOutput, batch: StereoBatch) -> Tensor:
+    """EPE by region, and counts of pixels: glass found, found and true, true."""
+    masks = (batch.valid, batch.valid * batch.glass, batch.valid * (1 - batch.glass))
+    errors = [epe(out.disparity, batch.disparity, mask).item() for mask in masks]
+    logits = glass_logits(out)
+    if logits is None:
+        return torch.tensor([*errors, 0.0, 0.0, 0.0], dtype=torch.float64)
+    found, true = (logits > 0) & (batch.valid > 0), (batch.glass > 0) & (batch.valid > 0)
+    counts = [float(mask.sum()) for mask in (found, found & true, true)]
+    return torch.tensor([*errors, *counts], dtype=torch.float64)
+
+
+def _means(table: Tensor, headed: bool) -> dict[str, float]:
+    regions = len(_REGIONS)
+    means = {name: float(value) for name, value in zip(_REGIONS, table[:, :regions].nanmean(dim=0), strict=True)}
+    if not headed:
+        return means
+    found, both, true = table[:, regions:].sum(dim=0).tolist()
+    union, sizes = found + true - both, found + true
+    means["glass_iou"] = both / union if union else math.nan
+    means["glass_f_score"] = 2 * both / sizes if sizes else math.nan
+    return means
 
 
 def score(errors: dict[str, float]) -> float:

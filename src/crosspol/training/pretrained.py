@@ -1,0 +1,46 @@
+"""The weights that a run starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from crosspol.errors import MissingFileError, RequestError
+from crosspol.model import CrossPol
+from crosspol.weights import RAFT_STEREO_ORIGIN, load_matching, load_raft_stereo
+
+
+def load_pretrained(net: CrossPol, name: str) -> str:
+    """Load a file of RAFT-Stereo's authors, or what fits of a folder of CrossPol's own weights.
+
+    Returns:
+        What to say about it.
+
+    Raises:
+        RequestError: there is no such file, or it cannot be used.
+    """
+    path = Path(name)
+    if path.is_dir():
+        report = load_matching(net, path)
+        if report.missing or report.unexpected:
+            return f"{path}: {report}"
+        return f"{path}: all weights taken"
+    if not path.exists():
+        raise MissingFileError(
+            f"{path}: no such file; RAFT-Stereo's authors publish it at {RAFT_STEREO_ORIGIN}, and --pretrained none "
+            "starts from random weights"
+        )
+    return f"{path}: {load_raft_stereo(net, path)}"
+
+
+def load_network_state(net: CrossPol, state: dict[str, Any]) -> None:
+    """Load all weights and buffers of a network.
+
+    Raises:
+        RequestError: they are another network's.
+    """
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        cause = " ".join(str(error).split())[:200]
+        raise RequestError(f"the weights are of another network: {cause}; wanted the same --network") from error

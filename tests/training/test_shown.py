@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import tiny_config, tiny_samples
+
+from crosspol.data.sample import StereoBatch, stack
+from crosspol.data.warping import warp_to_left
+from crosspol.training.schedule import Place
+from crosspol.training.shown import drop, show, substitute
+
+
+def batch(count: int = 4, **changes) -> StereoBatch:
+    samples = tiny_samples(**changes)
+    return stack([samples[index] for index in range(count)])
+
+
+def places(start: int, count: int) -> list[Place]:
+    return [Place(n, "quad", (32, 64), n) for n in range(start, start + count)]
+
+
+def dropped(start: int, count: int, **changes) -> list[bool]:
+    data = replace(tiny_config().data, **changes)
+    shown = show(batch(count), places(start, count), data)
+    return [not shown.valid_left[index].any() and not shown.valid_right[index].any() for index in range(count)]
+
+
+def test_polarization_is_dropped_from_a_share_of_the_samples_by_place_alone():
+    whole = dropped(0, 32, polarization_dropout=0.25)
+    assert 3 <= sum(whole) <= 13
+    assert dropped(8, 8, polarization_dropout=0.25) == whole[8:16]
+    assert dropped(0, 32, polarization_dropout=0.25, seed=1) != whole
+    assert sum(dropped(0, 8)) == 0
+    assert sum(dropped(0, 8, polarization_dropout=1.0)) == 8
+
+
+@pytest.mark.parametrize("rig", ["quad", "quad-left", "crossed", "none"])
+def test_what_is_dropped_is_not_valid_and_nothing_else_changes(rig):
+    before = batch(2, rig=rig)
+    if rig == "crossed":
+        before = replace(before, valid_left=None, valid_right=None)
+    after = drop(before, [True, False])
+    if rig == "none":
+        assert after is before
+        return
+    assert not after.valid_left[0].any()
+    assert not after.valid_right[0].any()
+    for side in ("left", "right"):
+        masks = getattr(before, f"valid_{side}")
+        assert torch.equal(getattr(after, f"valid_{side}")[1], torch.ones(1, 32, 64) if masks is None else masks[1])
+    for name, tensor in before._tensors().items():
+        if not name.startswith("valid_"):
+            assert torch.equal(tensor, getattr(after, name))
+
+
+def test_foreign_polarization_is_another_samples_of_the_batch():
+    before = batch(3)
+    after = substitute(before, "foreign")
+    for name in ("pol_left", "pol_right", "valid_left", "valid_right"):
+        for index in range(3):
+            assert torch.equal(getattr(after, name)[index], getattr(before, name)[index - 1])
+    assert torch.equal(after.left, before.left)
+    assert torch.equal(after.glass, before.glass)
+    with pytest.raises(ValueError, match="at least 2"):
+        substitute(batch(1), "foreign")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("rig", ["quad", "quad-left"])
+def test_the_oracle_is_the_true_mask_in_both_views(rig, channels):
+    samples = tiny_samples(rig=rig, pol_channels=channels, glass_probability=1.0, camera_difference=0.0, size=(48, 96))
+    before = stack([samples[index] for index in range(6)])
+    after = substitute(before, "oracle")
+    assert torch.equal(after.pol_left[:, -1:], before.glass)
+    assert after.pol_left.shape[1] == channels
+    assert after.valid_left.all()
+    assert bool(after.valid_right.all()) == (rig == "quad")
+    for index in range(6):
+        # Warped back to the left view, the right mask is the left one where both views see the point.
+        right = after.pol_right[index, -1:].numpy()
+        warped, inside = warp_to_left(right, before.disparity[index, 0].numpy())
+        seen = inside & (before.occluded[index, 0].numpy() == 0)
+        agree = (warped[0] > 0.5) == (before.glass[index, 0].numpy() > 0)
+        assert np.mean(agree[seen]) > 0.95
+
+
+def test_the_oracle_has_no_map_of_a_crossed_pair():
+    with pytest.raises(ValueError, match="oracle: got rig crossed"):
+        substitute(batch(rig="crossed"), "oracle")
+    with pytest.raises(ValueError, match=r"data\.polarization: got oracle with rig crossed"):
+        replace(tiny_config().data, rigs=("quad", "crossed"), polarization="oracle")
+    before = batch(rig="none")
+    assert substitute(before, "oracle") is before
