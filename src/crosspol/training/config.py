@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
-from crosspol.model import CrossPolConfig
+from crosspol.model import CrossPolConfig, preset
 from crosspol.training.data_config import DataConfig
 
 # The network takes no smaller pictures.
@@ -192,8 +192,7 @@ def train_preset(name: TrainPreset = "blueprint", **changes: Any) -> TrainConfig
 
 
 def _crosspol_cpu() -> TrainConfig:
-    # The network of this preset: `crosspol.preset("crosspol")`, as soon as there is one.
-    network = CrossPolConfig(stem_stride=2)
+    network = preset("crosspol")
     data = DataConfig(
         size=(256, 320), rigs=("quad", "quad-left", "crossed", "none"),
         pol_channels=network.polarization.channels, replay=8, buffer=256, polarization_dropout=0.25,

@@ -30,7 +30,7 @@ def parameter_groups(
     for name, parameter in net.named_parameters():
         if not parameter.requires_grad:
             continue
-        polarized = name.startswith(("polarization_encoder.", "fusion."))
+        polarized = name.partition(".")[0] in CrossPol.POLARIZED
         decayed = parameter.dim() >= 2
         key = ("polarization" if polarized else "backbone") + ("" if decayed else ", no decay")
         maximum = lr * (pol_lr_mult if polarized else 1.0)

@@ -14,7 +14,7 @@ from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 
 from crosspol.data.sample import StereoBatch
-from crosspol.model import CrossPol, SafeCrossAttentionFusion, StereoOutput, alpha_cap
+from crosspol.model import CrossPol, StereoOutput, alpha_cap
 from crosspol.training.average import update_average
 from crosspol.training.clipping import clip_by_part
 from crosspol.training.config import TrainConfig
@@ -216,10 +216,8 @@ def _train_mode(net: CrossPol, freeze_batch_norm: bool) -> None:
 
 
 def _alpha(net: CrossPol) -> float:
-    """Return the gate that polarization passes; 1 for a fusion without one, 0 without fusion."""
-    if isinstance(net.fusion, SafeCrossAttentionFusion):
-        return float(torch.as_tensor(net.fusion.alpha(net.alpha_cap)).detach())
-    return 0.0 if net.fusion is None else 1.0
+    """Return the widest gate that polarization passes; 1 for a fusion without one, 0 without fusion."""
+    return max(net.gates().values(), default=0.0)
 
 
 def _counted(batch: StereoBatch) -> int:
