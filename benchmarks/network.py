@@ -29,6 +29,7 @@ from measuring import interleaved, machine, peak_bytes, ratio
 from torch import Tensor, nn
 
 from crosspol import CrossPol, load_raft_stereo
+from crosspol.model.config import PRESETS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.model.raft_stereo_reference import official_state, reference_raft_stereo
@@ -86,25 +87,15 @@ def compare(realtime: bool, width: int, height: int, iters: int, rounds: int) ->
 
 def parts(net: CrossPol) -> dict[str, list[nn.Module]]:
     """Name the parts of a network whose time is told apart; none contains another."""
-    update: Any = net.update
-    named: dict[str, list[nn.Module | None]] = {
-        "encoders": [net.encoders],
-        "polarization encoder": [net.polarization_encoder],
-        "fusion": [net.fusion],
-        "motion encoder": [update.motion],
-    }
-    if net.config.backbone == "blueprint":
-        named |= {"context terms": [update.context], "GRU": [update.gru], "disparity head": [update.head]}
-    else:
-        named |= {
-            "context terms": list(update.context),
-            "finest GRU": [update.grus[0]],
-            "coarser GRUs": list(update.grus[1:]),
-            # Its second convolution runs on a part of its weights only, out of reach of a hook: see "rest".
-            "flow head": [update.flow_head1],
-            "mask head": [update.mask],
-        }
-    return {name: [module for module in modules if module is not None] for name, modules in named.items()}
+    named: dict[str, list[nn.Module]] = {}
+    for name, child in net.named_children():
+        if name != "update":
+            named[name] = [child]
+            continue
+        for inner, module in child.named_children():
+            # A list is never called itself, and a layer of which only a part is used is out of reach: see "rest".
+            named[f"{name}.{inner}"] = list(module) if isinstance(module, nn.ModuleList) else [module]
+    return named
 
 
 @torch.inference_mode()
@@ -172,17 +163,18 @@ def main() -> None:
 
     width, height = sizes[0]
     left, right = views(width, height)
-    polarization = {f"pol_{side}": torch.rand_like(left[:, :1]) for side in ("left", "right")}
     shares = {}
-    for preset in ("blueprint", "raft-stereo", "raft-stereo-realtime"):
+    for preset in PRESETS:
         net = CrossPol.from_preset(preset).eval()
+        channels = net.config.polarization.channels
+        polarization = {f"pol_{side}": torch.rand_like(left[:, :channels]) for side in ("left", "right")}
         seconds = where(net, {"left": left, "right": right, **polarization}, iters, rounds)
         shares[preset] = seconds
         size = f"{left.shape[3]}x{left.shape[2]}"
         print(f"\n{preset}, {size}, {iters} refinements, with polarization: {seconds['all']:.3f} s")
         for part, value in sorted(seconds.items(), key=lambda entry: -entry[1]):
             if part != "all":
-                print(f"  {part:<21} {value:>8.4f} s {100 * value / seconds['all']:>6.1f} %")
+                print(f"  {part:<22} {value:>8.4f} s {100 * value / seconds['all']:>6.1f} %")
     if arguments.output is not None:
         tables = {"machine": about, "rounds": rounds, "against_plain": compared, "seconds_by_part": shares}
         arguments.output.write_text(json.dumps(tables, indent=2))
