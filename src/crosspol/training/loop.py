@@ -303,7 +303,7 @@ def _validate(run: Run, samples: Dataset[StereoSample], output: Path) -> dict[st
 
 def _draw(run: Run, scene: StereoSample, output: Path, journal: Journal) -> None:
     net = run.net if run.average is None else run.average
-    picture = panel(net, scene, run.config.valid_iters, f"step {run.step}")
+    picture = panel(net, scene, run.config.valid_iters, f"step {run.step}", run.config.data.polarization)
     write_picture(output / PANELS / f"step-{run.step:08d}.png", picture)
     journal.picture("panel", picture, run.step)
 
