@@ -26,10 +26,10 @@ import torch
 from measuring import machine
 
 from crosspol.model import CrossPolConfig
+from crosspol.training.building import build_run
 from crosspol.training.config import MachineConfig, TrainConfig
 from crosspol.training.data_config import DataConfig
 from crosspol.training.launch import launch
-from crosspol.training.loop import _build
 from crosspol.training.precision import choose_precision
 from crosspol.training.samples import run_samples
 from crosspol.training.schedule import Place, Schedule
@@ -57,7 +57,7 @@ def making(config: TrainConfig, replays: Sequence[int], blocks: int) -> list[dic
 
 def waiting(config: TrainConfig, steps: int, workers: int, replay: int, device: str) -> dict[str, Any]:
     config = replace(config, data=replace(config.data, replay=replay))
-    run = _build(config, launch(config.machine, config.precision), None, lambda line: None)
+    run = build_run(config, launch(config.machine, config.precision))
     schedule = Schedule(config)
     samples = run_samples(config.data, schedule.sizes)
     with TemporaryDirectory(prefix="crosspol-") as folder:

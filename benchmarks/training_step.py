@@ -30,10 +30,10 @@ from measuring import interleaved, machine, peak_bytes, ratio
 from crosspol import CrossPol, sequence_loss
 from crosspol.data.procedural import ProceduralStereo
 from crosspol.data.sample import StereoBatch
+from crosspol.training.building import build_run
 from crosspol.training.config import MachineConfig, TrainConfig
 from crosspol.training.data_config import DataConfig
 from crosspol.training.launch import launch
-from crosspol.training.loop import _build
 from crosspol.training.memory import checkpoint_refinement
 from crosspol.training.optimization import one_cycle, parameter_groups
 from crosspol.training.step import train_step
@@ -74,7 +74,7 @@ def plain_step(net: CrossPol, config: TrainConfig, batch: StereoBatch) -> Callab
 
 def throughput(config: TrainConfig, rounds: int, device: str) -> list[dict[str, Any]]:
     batch = one_batch(config, device)
-    run = _build(config, launch(config.machine, config.precision), None, lambda line: None)
+    run = build_run(config, launch(config.machine, config.precision))
     steps = {"ours": lambda: train_step(run, [batch]), "plain": plain_step(copy.deepcopy(run.net), config, batch)}
     seconds = interleaved(steps, rounds, device)
     return [

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 import crosspol
 
 PUBLIC = {
@@ -18,6 +20,8 @@ PUBLIC = {
     "StereoOutput",
     "StereoPredictor",
     "StereoResult",
+    "StereoSample",
+    "TrainConfig",
     "alpha_cap",
     "load_network",
     "load_raft_stereo",
@@ -25,12 +29,19 @@ PUBLIC = {
     "polarimetry",
     "preset",
     "sequence_loss",
+    "train",
 }
 
 
 def test_public_names_are_these() -> None:
     assert set(crosspol.__all__) == PUBLIC
     assert all(hasattr(crosspol, name) for name in PUBLIC)
+
+
+def test_a_name_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(AttributeError, match="module 'crosspol' has no attribute 'trian'"):
+        crosspol.trian  # noqa: B018
+    assert set(dir(crosspol)) >= PUBLIC
 
 
 def test_every_public_name_is_documented() -> None:

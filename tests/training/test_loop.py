@@ -10,10 +10,12 @@ import torch
 from tiny_runs import Broken, assert_same_weights, records, tiny_config, tiny_network, tiny_samples, weights
 
 from crosspol.errors import RequestError
-from crosspol.training import loop
+from crosspol.model import CrossPol
+from crosspol.training import feeding, loop, precision
 from crosspol.training.config_file import read_config
 from crosspol.training.errors import Interrupted, TrainingError
 from crosspol.training.loop import train
+from crosspol.training.provenance import read_provenance
 from crosspol.weights import load_network
 
 CONFIG = tiny_config(
@@ -40,7 +42,7 @@ def interrupt_at(index):
 
 
 def endless_order(monkeypatch):
-    monkeypatch.setattr(loop, "shuffled", lambda length, seed: lambda position: position)
+    monkeypatch.setattr(feeding, "shuffled", lambda length, seed: lambda position: position)
 
 
 def test_a_run_leaves_everything_one_wants(whole):
@@ -91,6 +93,65 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(whole, tm
         path.write_bytes(b"")
     with pytest.raises(TrainingError, match="no checkpoint is whole"):
         train(CONFIG, tmp_path / "run", progress=False)
+
+
+def test_a_run_tells_how_it_was_made_and_its_records_are_handed_on(tmp_path):
+    folder, heard = tmp_path / "run", []
+    train(replace(CONFIG, num_steps=2), folder, progress=False, on_log=heard.append)
+    assert [record["step"] for record in heard] == [1, 2]
+    written = records(folder)
+    assert [record["loss"] for record in heard] == [record["loss"] for record in written]
+    assert all(record["samples_per_second"] > 0 and 0 <= record["waiting_share"] <= 1 for record in written)
+    assert set(written[-1]["step_size"]) == set(written[-1]["lr"])
+    longer = replace(CONFIG, num_steps=3, lr=1e-5)
+    train(longer, folder, progress=False, allow_changes=True)
+    assert [session["from_step"] for session in read_provenance(folder)] == [0, 2]
+    assert [(record["step"], record.get("allowed_changes")) for record in records(folder)] == [
+        (1, None), (2, None), (2, ["num_steps: 2 before, 3 now", "lr: 0.0003 before, 1e-05 now"]), (3, None),
+    ]  # fmt: skip
+    # Going on without changes is no record.
+    train(replace(longer, log_every=5), folder, progress=False)
+    assert len(records(folder)) == 4
+
+
+class Brighter(CrossPol):
+    """A network of one's own."""
+
+    def forward(self, left, right, **rest):
+        return super().forward(left.sqrt(), right.sqrt(), **rest)
+
+
+def test_a_network_of_ones_own_is_trained_in_place_and_resumes(tmp_path):
+    wide = tiny_network(num_heads=2)
+    torch.manual_seed(7)
+    net = Brighter(wide)
+    start = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    short = replace(CONFIG, ema_decay=0.0, num_steps=2, frozen=("encoders",))
+    assert train(short, tmp_path / "run", progress=False, net=net) is net
+    assert read_config(tmp_path / "run" / "config.json").network == wide
+    after = net.state_dict()
+    assert all(torch.equal(after[name], start[name]) for name in start if name.startswith("encoders."))
+    assert any(not torch.equal(after[name], start[name]) for name in start if name.startswith("update."))
+    again = train(short, tmp_path / "run", progress=False, net=Brighter(wide))
+    assert all(torch.equal(after[name], tensor) for name, tensor in again.state_dict().items())
+    with pytest.raises(RequestError, match=r"frozen: \('encoders',\) before, \(\) now"):
+        train(replace(short, frozen=()), tmp_path / "run", progress=False, net=Brighter(wide))
+    with pytest.raises(RequestError, match=r"the optimizer's state is of other parameters .*--frozen"):
+        train(replace(short, frozen=()), tmp_path / "run", progress=False, net=Brighter(wide), allow_changes=True)
+
+
+def test_foreign_polarization_wants_another_sample(tmp_path):
+    config = replace(CONFIG, data=replace(CONFIG.data, polarization="foreign"))
+    train(replace(config, num_steps=1), tmp_path / "run", progress=False)
+    with pytest.raises(RequestError, match=r"data\.polarization: got foreign with parts of 1 sample, wanted"):
+        train(replace(config, accumulate=2), tmp_path / "other", progress=False)
+
+
+def test_what_is_computed_in_and_why_is_said(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(precision, "processor_computes_bfloat16", lambda: False)
+    train(replace(CONFIG, num_steps=1, precision="auto"), tmp_path / "run")
+    assert "computing in float32 on cpu: the processor does not compute bfloat16" in capsys.readouterr().err
+    assert read_provenance(tmp_path / "run")[0]["precision"] == "float32"
 
 
 def test_a_finished_run_has_nothing_left_to_do(whole, monkeypatch):
@@ -190,8 +251,9 @@ def test_too_little_memory_says_what_helps(tmp_path, monkeypatch, error):
     monkeypatch.setattr(loop, "train_step", too_large)
     with pytest.raises(
         TrainingError, match=r"out of memory with --batch-size 2.*--checkpoint-activations.*--accumulate 2"
-    ):
+    ) as raised:
         train(CONFIG, tmp_path / "run", progress=False)
+    assert "bfloat16" not in str(raised.value)
 
 
 def test_a_defect_is_not_dressed_up(tmp_path, monkeypatch):

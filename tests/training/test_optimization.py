@@ -6,9 +6,10 @@ import pytest
 import torch
 from tiny_runs import tiny_network
 
+from crosspol.errors import RequestError
 from crosspol.model import CrossPol, FusionConfig, preset
 from crosspol.training.config import TrainConfig
-from crosspol.training.optimization import gradient_norms, one_cycle, parameter_groups, set_rates
+from crosspol.training.optimization import freeze, gradient_norms, one_cycle, parameter_groups, set_rates
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +76,15 @@ def test_gradient_norms_are_those_of_the_parts(net):
     expected = math.sqrt(sum(float((p.grad.double() ** 2).sum()) for p in net.fusion.parameters()))
     assert norms == {"fusion": pytest.approx(expected, rel=1e-5)}
     net.zero_grad()
+
+
+def test_parts_are_frozen_by_name():
+    net = CrossPol(tiny_network())
+    freeze(net, ["encoders.features", "fusion", "update.head.2.bias"])
+    for name, parameter in net.named_parameters():
+        still = name.startswith(("encoders.features.", "fusion.")) or name == "update.head.2.bias"
+        assert parameter.requires_grad != still, name
+    with pytest.raises(RequestError, match=r"frozen: got 'encoder', which is no part of the network; .*encoders, "):
+        freeze(net, ["encoder"])
+    with pytest.raises(RequestError, match="which is all of the network"):
+        freeze(net, ["encoders", "polarization_encoder", "update"])

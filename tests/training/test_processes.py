@@ -14,8 +14,8 @@ import torch
 from test_samples import scene_folder
 from tiny_runs import Broken, finish, records, start_ranks, tiny_config, tiny_samples, train_quietly, weights
 
+from crosspol.training.building import build_run
 from crosspol.training.launch import launch
-from crosspol.training.loop import _build
 from crosspol.training.step import train_step
 from crosspol.training.stream import Share, batches, endless, in_order
 
@@ -29,7 +29,7 @@ def no_truth(sample):
 def one_step(config, output: Path, samples) -> None:
     """Take a step and write down the loss, the gradient and which samples this process had."""
     fabric = launch(config.machine, config.precision)
-    run = _build(config, fabric, None, lambda line: None)
+    run = build_run(config, fabric)
     share = Share(fabric.global_rank, fabric.world_size, config.accumulate)
     parts = next(batches(samples, in_order(endless, config.batch_size), range(1), share))
     record, _ = train_step(run, parts)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,7 @@ from tiny_runs import tiny_samples
 
 from crosspol.data.sample import StereoSample
 from crosspol.data.transforms import add_noise
-from crosspol.training.replay import FolderShelf, Replayed
+from crosspol.training.replay import PACKED_BYTES, FolderShelf, Replayed, pack, unpack
 
 
 class Drawing:
@@ -113,3 +114,17 @@ def test_orders_are_drawn_from_the_seed():
     }
     assert orders[1] != orders[2]
     assert np.sort([scene for _, scene in orders[1]]).tolist() == sorted([*range(16)] * 2)
+
+
+@pytest.mark.parametrize("rig", ["quad", "crossed", "none"])
+def test_what_is_packed_is_nearly_the_sample_and_is_small(rig):
+    sample = replace(tiny_samples(rig=rig, pol_channels=3)[0], disparity_background=None, skipped=("a",))
+    packed = pack(sample)
+    again = unpack(packed)
+    for name, tensor in sample._tensors().items():
+        limit = 5e-4 if name.startswith(("pol", "intensity")) else 1e-7
+        torch.testing.assert_close(getattr(again, name), tensor, rtol=0, atol=limit)
+    assert (again.rig, again.identity, again.skipped) == (rig, sample.identity, ("a",))
+    used = sum(value.numel() * value.element_size() for value in packed.values() if isinstance(value, torch.Tensor))
+    assert used <= PACKED_BYTES * 32 * 64
+    assert rig != "quad" or used == PACKED_BYTES * 32 * 64

@@ -8,11 +8,11 @@ import torch
 from tiny_runs import Broken, tiny_config, tiny_network, tiny_samples
 
 from crosspol.model import CrossPol, alpha_cap
-from crosspol.training import loop as building
+from crosspol.training import building
 from crosspol.training.average import update_average
+from crosspol.training.building import build_run
 from crosspol.training.errors import TrainingError
 from crosspol.training.launch import launch
-from crosspol.training.loop import _build
 from crosspol.training.loss import glass_loss
 from crosspol.training.memory import checkpoint_refinement
 from crosspol.training.step import Run, train_step
@@ -21,7 +21,7 @@ from crosspol.training.stream import Share, batches, endless, in_order
 
 def build(**changes) -> Run:
     config = tiny_config(**changes)
-    return _build(config, launch(config.machine, config.precision), None, print)
+    return build_run(config, launch(config.machine, config.precision))
 
 
 def parts(run: Run, steps: int = 1, samples=None):
@@ -233,6 +233,17 @@ def test_norm_statistics_are_frozen_where_wanted(frozen):
     train_step(run, next(parts(run)))
     assert torch.equal(run.net.state_dict()[name], before) == frozen
     assert run.net.encoders.context.trunk.stem_norm.weight.grad is not None
+
+
+def test_what_is_frozen_keeps_its_weights_and_statistics():
+    run = build(frozen=("encoders", "fusion"))
+    before = copy.deepcopy(run.net.state_dict())
+    for batch in parts(run, 2):
+        train_step(run, batch)
+    after = run.net.state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"update", "alpha_cap"}
+    assert "polarization_encoder" not in changed  # behind a projection that is 0
 
 
 def test_the_average_is_the_formula():

@@ -110,6 +110,8 @@ class TrainConfig:
     """Steps over which the cap on alpha grows to 1; 5000 belong to 70,000 steps."""
     precision: Precision = "auto"
     """auto: bfloat16 where the processor or GPU computes it, else float32."""
+    frozen: tuple[str, ...] = ()
+    """Parts of the network that are not trained, by name: encoders, encoders.features, polarization_encoder, ..."""
     freeze_batch_norm: bool = False
     """Normalise with the statistics that the weights came with, and leave these as they are."""
     ema_decay: float = 0.0

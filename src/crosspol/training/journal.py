@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,24 @@ class Journal:
         folder: of the run; exists.
         step: steps taken; records of later steps are dropped, for the run makes them again.
         tensorboard: write ``tensorboard/`` as well.
+        on_log: called with every record that is written; None: nobody.
 
     Raises:
         RequestError: tensorboard is wanted and not installed.
     """
 
-    def __init__(self, folder: Path, step: int, tensorboard: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        step: int,
+        tensorboard: bool = True,
+        on_log: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
         self.path = folder / JOURNAL
         if self.path.exists():
             kept = [record for record in read_journal(self.path) if record["step"] <= step]
             write_atomically(self.path, "".join(_line(record) for record in kept).encode())
+        self._on_log = on_log
         self._file = self.path.open("a", encoding="utf-8", buffering=1)
         self._board = _board(folder / "tensorboard", step) if tensorboard else None
 
@@ -43,6 +52,8 @@ class Journal:
             for name, value in _numbers(record).items():
                 if name != "step":
                     self._board.add_scalar(name, value, record["step"])
+        if self._on_log is not None:
+            self._on_log(record)
 
     def picture(self, name: str, picture: NDArray[np.uint8], step: int) -> None:
         """Show a picture (H, W, 3) in TensorBoard."""

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-import errno
 import json
 import math
-import re
 import sys
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -23,40 +17,36 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from crosspol.data.images import write_picture
-from crosspol.data.mixture import Interleaved
-from crosspol.data.sample import StereoBatch, StereoSample
-from crosspol.errors import RequestError
+from crosspol.data.sample import StereoSample
 from crosspol.model import CrossPol, alpha_cap
 from crosspol.training import checkpoints
+from crosspol.training.building import COUNTERS, build_run
 from crosspol.training.clipping import step_sizes
 from crosspol.training.config import TrainConfig
-from crosspol.training.config_file import differences, merge, write_config
+from crosspol.training.config_file import write_config
 from crosspol.training.errors import Interrupted, TrainingError
+from crosspol.training.failures import explain
+from crosspol.training.feeding import check_batches, feed, open_samples
 from crosspol.training.interruption import stop_requests
 from crosspol.training.journal import Journal
 from crosspol.training.launch import launch, layout
-from crosspol.training.memory import checkpoint_refinement
-from crosspol.training.optimization import parameter_groups
 from crosspol.training.panel import panel, scene_with_glass
 from crosspol.training.precision import choose_precision
-from crosspol.training.pretrained import load_network_state, load_pretrained
-from crosspol.training.samples import OwnSamples, RunSamples, Samples, held_out_samples, run_samples
+from crosspol.training.provenance import describe_session, write_provenance
+from crosspol.training.resuming import changed_contents, changed_settings, refuse_changes
+from crosspol.training.samples import OwnSamples, RunSamples
 from crosspol.training.schedule import Schedule
-from crosspol.training.shown import show
-from crosspol.training.step import Forward, Run, gather, train_step
-from crosspol.training.stream import Share, batches, default_workers, endless, shuffled
+from crosspol.training.step import Run, train_step
 from crosspol.training.validation import validate
+from crosspol.training.watching import Clock, UnreadableSamples
 
 CHECKPOINTS = "checkpoints"
 PANELS = "panels"
 BEST = "best"
 FINAL = "weights"
 
-_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|alloc.*failed", re.IGNORECASE)
-_LOST_PROCESS = re.compile(
-    r"connection (closed|reset|refused|was aborted)|broken pipe|gloo|nccl|timed? ?out|socket|store", re.IGNORECASE
-)
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+OnLog = Callable[[dict[str, Any]], None]
+"""Is given every record of the log, as it is written."""
 
 
 def train(
@@ -67,11 +57,14 @@ def train(
     progress: bool = True,
     samples: Dataset[StereoSample] | None = None,
     validation_samples: Dataset[StereoSample] | None = None,
+    net: CrossPol | None = None,
+    on_log: OnLog | None = None,
 ) -> CrossPol:
     """Train, or go on with the run whose checkpoints lie in `output`.
 
-    Writes ``config.json`` (reproduces the run), ``log.jsonl``, ``tensorboard/``, ``panels/``, ``checkpoints/``, the
-    best weights so far into ``best/`` and at the end the last ones into ``weights/``.
+    Writes ``config.json`` (reproduces the run), ``run.json`` (how it was made), ``log.jsonl``, ``tensorboard/``,
+    ``panels/``, ``checkpoints/``, the best weights so far into ``best/`` and at the end the last ones into
+    ``weights/``.
 
     Args:
         config: what to train.
@@ -81,6 +74,10 @@ def train(
         samples: a data set of one's own with a length; every epoch is shuffled anew. None: what `config.data` says.
         validation_samples: likewise; the first `config.validate_samples` count. None: the held-out part of
             `config.data`.
+        net: a network of one's own, changed in place; its configuration takes the place of `config.network`, and its
+            weights are the start where `config.pretrained` is "none". None: a new one as configured.
+        on_log: called with every record of the log as it is written: its step, loss, rates, validation and so on. In
+            the first process only.
 
     Returns:
         The network with its last weights (their moving average, where one is kept), in evaluation mode.
@@ -91,12 +88,14 @@ def train(
         Interrupted: SIGTERM or SIGINT came, and the checkpoint is written.
     """
     world = 1
+    if net is not None:
+        config = replace(config, network=net.config)
     try:
         world = _count_processes(config)
         fabric = launch(config.machine, config.precision, find_unused=_leaves_parameters_out(config))
-        return _train(config, output, fabric, allow_changes, progress, samples, validation_samples)
+        return _train(config, output, fabric, allow_changes, progress, samples, validation_samples, net, on_log)
     except (OSError, MemoryError, RuntimeError) as error:
-        cause = _explain(error, config, output, world)
+        cause = explain(error, config, output, output / CHECKPOINTS, world)
         if cause is None:
             raise
         raise TrainingError(cause) from error
@@ -110,22 +109,24 @@ def _train(
     progress: bool,
     samples: Dataset[StereoSample] | None,
     validation_samples: Dataset[StereoSample] | None,
+    net: CrossPol | None,
+    on_log: OnLog | None,
 ) -> CrossPol:
-    smallest = Schedule(config).smallest_batch
-    if smallest < fabric.world_size:
-        raise RequestError(f"batch_size: got {smallest}, wanted at least 1 for each of {fabric.world_size} processes")
+    check_batches(config, fabric.world_size)
     say = _say if fabric.is_global_zero and progress else _silent
     state, damaged = checkpoints.read_latest(output / CHECKPOINTS)
     for line in damaged:
         say(f"{line}; going back to the one before")
     if state is None and damaged:
         raise TrainingError(f"{output / CHECKPOINTS}: no checkpoint is whole; another --output starts anew")
-    if state is not None and not allow_changes:
-        _refuse_changes(config, state, output)
-    training, validation = _open_samples(config, samples, validation_samples)
-    if state is not None and not allow_changes:
-        _refuse(output, _changed_contents(state.get("contents", {}), training.contents))
-    run = _build(config, fabric, state, say)
+    changes = [] if state is None else changed_settings(config, state)
+    if not allow_changes:
+        refuse_changes(changes, output)
+    training, validation = open_samples(config, samples, validation_samples)
+    other_contents = [] if state is None else changed_contents(training.contents, state)
+    if not allow_changes:
+        refuse_changes(other_contents, output)
+    run = build_run(config, fabric, state, say, net)
     reached = alpha_cap(config.num_steps, config.alpha_cap_start, config.alpha_cap_warmup)
     if reached < 1:
         say(
@@ -135,7 +136,19 @@ def _train(
     chosen = choose_precision(config.precision, fabric.device.type)
     say(f"computing in {chosen.precision} on {fabric.device.type}: {chosen.why}")
     say(f"training on {training.about}; validation on {validation.about}")
-    journal = _open_output(run, output) if fabric.is_global_zero else None
+    journal = _open_output(run, output, on_log) if fabric.is_global_zero else None
+    if journal is not None:
+        session = describe_session(
+            step=run.step,
+            device=fabric.device,
+            processes=fabric.world_size,
+            precision=chosen.precision,
+            pretrained=config.pretrained,
+            contents=training.contents,
+        )
+        write_provenance(output, session)
+        if changes or other_contents:
+            journal.write({"step": run.step, "allowed_changes": [*changes, *other_contents]})
     fabric.barrier()
     try:
         with stop_requests() as request:
@@ -154,72 +167,6 @@ def _train(
     return final
 
 
-def _open_samples(
-    config: TrainConfig,
-    samples: Dataset[StereoSample] | None,
-    validation_samples: Dataset[StereoSample] | None,
-) -> tuple[RunSamples | OwnSamples, Samples]:
-    """Return what to train on, and at most `config.validate_samples` samples to validate on."""
-    training: RunSamples | OwnSamples
-    if samples is None:
-        training = run_samples(config.data, Schedule(config).sizes)
-    else:
-        if config.data.rigs or config.data.replay > 1:
-            raise RequestError("data.rigs, data.replay: found them with samples of one's own, which stay as they are")
-        training = OwnSamples(samples, shuffled(len(samples), config.data.seed))  # type: ignore[arg-type]
-    if validation_samples is None:
-        return training, held_out_samples(config.data, config.validate_samples)
-    first = Interleaved([validation_samples], config.validate_samples)
-    return training, Samples(first, endless, f"{len(first)} samples")
-
-
-def _build(config: TrainConfig, fabric: Fabric, state: dict[str, Any] | None, say: Callable[..., None]) -> Run:
-    """Build the run as it stands: at its start, or where the checkpoint left it."""
-    torch.manual_seed(config.seed)
-    net = CrossPol(config.network)
-    if state is None and config.pretrained != "none":
-        say(load_pretrained(net, config.pretrained))
-    if state is not None:
-        load_network_state(net, state["network"])
-    net = net.to(fabric.device)
-    average = copy.deepcopy(net).requires_grad_(False) if config.ema_decay else None
-    if average is not None and state is not None and state["average"] is not None:
-        load_network_state(average, state["average"])
-    optimizer = torch.optim.AdamW(
-        parameter_groups(net, config.lr, config.pol_lr_mult, config.weight_decay), lr=config.lr, eps=config.adam_eps
-    )
-    if config.checkpoint_activations:
-        checkpoint_refinement(net)
-    if config.compile:
-        net.encoders.compile()
-        net.update.compile()
-    model, wrapped = fabric.setup(Forward(net), optimizer)
-    run = Run(config, fabric, net, model, wrapped, average)
-    # Dropout differs between processes; the weights above do not.
-    torch.manual_seed(config.seed + 1 + fabric.global_rank)
-    if state is not None:
-        _restore(run, optimizer, state)
-        say(f"going on after step {run.step} of {config.num_steps}")
-    net.alpha_cap.fill_(alpha_cap(run.step, config.alpha_cap_start, config.alpha_cap_warmup))
-    return run
-
-
-def _restore(run: Run, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    options = [
-        {name: group[name] for name in ("name", "max_lr", "weight_decay", "eps")} for group in optimizer.param_groups
-    ]
-    optimizer.load_state_dict(state["optimizer"])
-    # An allowed change of the rates counts from here on.
-    for group, wanted in zip(optimizer.param_groups, options, strict=True):
-        group.update(wanted)
-    if run.scaler is not None and state["scaler"]:
-        run.scaler.load_state_dict(state["scaler"])
-    for name in ("step", "skipped", "skipped_in_a_row", "best"):
-        setattr(run, name, state[name])
-    if run.fabric.global_rank < len(state["random"]):
-        checkpoints.set_random_states(state["random"][run.fabric.global_rank])
-
-
 def _loop(
     run: Run,
     output: Path,
@@ -231,19 +178,19 @@ def _loop(
 ) -> None:
     config = run.config
     scene = scene_with_glass(validation) if journal is not None else None
-    stream = _stream(run, training)
-    skipped = _Skipped()
+    stream, schedule = feed(run, training), Schedule(config)
+    unreadable = UnreadableSamples()
     bar = tqdm(
         total=config.num_steps, initial=run.step, unit="step", disable=journal is None or not progress, file=sys.stderr
     )
-    clock = _Clock()
+    clock = Clock()
     with bar, closing(stream):
         while run.step < config.num_steps:
             with clock.waiting():
                 parts = next(stream)
-            skipped.add(parts)
+            unreadable.add(parts)
             record, signal_number = train_step(run, parts, asked_to_stop())
-            clock.steps += 1
+            clock.step(len(schedule.places(run.step - 1)))
             bar.update()
             bar.set_postfix_str(_figures(record))
             last = run.step == config.num_steps
@@ -253,37 +200,17 @@ def _loop(
                 if journal is not None and scene is not None:
                     _draw(run, scene, output, journal)
             if due or run.step % config.log_every == 0 or "skipped" in record or signal_number:
-                unreadable = skipped.read(run)
-                for line in unreadable.get("unreadable", ()) if not bar.disable else ():
+                named = unreadable.read(run)
+                for line in named.get("unreadable", ()) if not bar.disable else ():
                     bar.write(f"skipped {line}", file=sys.stderr)
                 if journal is not None:
                     if "skipped" not in record:
                         record["step_size"] = step_sizes(run.optimizer.optimizer)
-                    journal.write({"step": run.step, **record, **clock.read(), **unreadable})
+                    journal.write({"step": run.step, **record, **clock.read(), **named})
             if run.step % config.checkpoint_every == 0 or last or signal_number:
                 _checkpoint(run, output, journal, training.contents)
             if signal_number and not last:
                 raise Interrupted(signal_number, run.step, run.fabric.is_global_zero)
-
-
-def _stream(run: Run, training: RunSamples | OwnSamples) -> Generator[list[StereoBatch], None, None]:
-    config, fabric = run.config, run.fabric
-    workers = config.machine.workers
-    if workers is None:
-        workers = default_workers(layout(config.machine)[0])
-    with ExitStack() as stack:
-        if workers and config.data.replay > 1 and isinstance(training, RunSamples):
-            folder = stack.enter_context(TemporaryDirectory(prefix="crosspol-", ignore_cleanup_errors=True))
-            training.keep_in(Path(folder))
-        yield from batches(
-            training,
-            Schedule(config).places,
-            range(run.step, config.num_steps),
-            Share(fabric.global_rank, fabric.world_size, config.accumulate),
-            workers,
-            config.machine.prefetch,
-            partial(show, data=config.data),
-        )
 
 
 def _validate(run: Run, samples: Dataset[StereoSample], output: Path) -> dict[str, float]:
@@ -303,7 +230,7 @@ def _validate(run: Run, samples: Dataset[StereoSample], output: Path) -> dict[st
 
 def _draw(run: Run, scene: StereoSample, output: Path, journal: Journal) -> None:
     net = run.net if run.average is None else run.average
-    picture = panel(net, scene, run.config.valid_iters, f"step {run.step}")
+    picture = panel(net, scene, run.config.valid_iters, f"step {run.step}", run.config.data.polarization)
     write_picture(output / PANELS / f"step-{run.step:08d}.png", picture)
     journal.picture("panel", picture, run.step)
 
@@ -321,7 +248,7 @@ def _checkpoint(run: Run, output: Path, journal: Journal | None, contents: Mappi
             "average": None if run.average is None else run.average.state_dict(),
             "optimizer": run.optimizer.optimizer.state_dict(),
             "scaler": None if run.scaler is None else run.scaler.state_dict(),
-            **{name: getattr(run, name) for name in ("step", "skipped", "skipped_in_a_row", "best")},
+            **{name: getattr(run, name) for name in COUNTERS},
             "random": states,
             "config": asdict(run.config),
             "contents": dict(contents),
@@ -330,35 +257,14 @@ def _checkpoint(run: Run, output: Path, journal: Journal | None, contents: Mappi
     run.fabric.barrier()
 
 
-def _open_output(run: Run, output: Path) -> Journal:
+def _open_output(run: Run, output: Path, on_log: OnLog | None) -> Journal:
     for folder in (output, output / CHECKPOINTS, output / PANELS):
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob("*.part"):
             if leftover.is_file():
                 leftover.unlink()
     checkpoints.write_atomically(output / "config.json", write_config(run.config))
-    return Journal(output, run.step, run.config.tensorboard)
-
-
-def _refuse_changes(config: TrainConfig, state: dict[str, Any], output: Path) -> None:
-    try:
-        changed = differences(merge(TrainConfig(), state["config"]), config)
-    except ValueError as error:
-        changed = [str(error)]
-    _refuse(output, changed)
-
-
-def _changed_contents(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Name the data sets that no longer hold what the run was started with; older checkpoints do not say."""
-    return [f"{key}: {before[key]} before, {now[key]} now" for key in now if before.get(key, now[key]) != now[key]]
-
-
-def _refuse(output: Path, changed: list[str]) -> None:
-    if changed:
-        raise RequestError(
-            f"{output}: the run there was started otherwise ({'; '.join(changed)}); --allow-changes goes on with what "
-            "is wanted now, another --output starts anew"
-        )
+    return Journal(output, run.step, run.config.tensorboard, on_log)
 
 
 def _count_processes(config: TrainConfig) -> int:
@@ -371,67 +277,9 @@ def _leaves_parameters_out(config: TrainConfig) -> bool:
     return config.network.fusion.kind != "none" and bool({"none", "crossed"} & set(config.data.turns))
 
 
-def _explain(error: Exception, config: TrainConfig, output: Path, world: int) -> str | None:
-    """Return a line that names the cause of an error, or None for one that explains itself or is a defect."""
-    if isinstance(error, RequestError | TrainingError):
-        return None
-    text = " ".join(str(error).split())
-    kept = f"the checkpoints in {output / CHECKPOINTS} are good, and the same command goes on from the last"
-    if isinstance(error, OSError) and error.errno in _DISK:
-        return f"{error.filename or output}: cannot be written ({error.strerror}); {kept}"
-    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(text):
-        height, width = config.data.size
-        return (
-            f"out of memory with --batch-size {config.batch_size}, --iters {config.iters} at {height}x{width}: try "
-            f"--checkpoint-activations, --accumulate {2 * config.accumulate}, fewer --workers, a smaller --buffer; "
-            f"{kept}"
-        )
-    if world > 1 and isinstance(error, RuntimeError) and _LOST_PROCESS.search(text):
-        return f"another process of this run stopped or does not answer ({text[:200]}); {kept}"
-    return None
-
-
 def _figures(record: dict[str, Any]) -> str:
     error = "-" if record["epe"] is None else f"{record['epe']:.2f} px"
     return f"loss {record['loss']:.2f}, EPE {error}, alpha {record['alpha']:.1e}, cap {record['alpha_cap']:.2f}"
-
-
-class _Skipped:
-    """Samples of the training part that could not be read and were stood in for; each is named once."""
-
-    def __init__(self) -> None:
-        self._waiting: list[str] = []
-        self._named: set[str] = set()
-
-    def add(self, parts: list[StereoBatch]) -> None:
-        """Note what this process's parts of a batch stand in for."""
-        self._waiting += [line for part in parts for line in part.skipped]
-
-    def read(self, run: Run) -> dict[str, Any]:
-        """Return what no record has named yet, over all processes, and how many there are so far."""
-        new = sorted(set(gather(run.fabric, self._waiting)) - self._named)
-        self._waiting.clear()
-        self._named.update(new)
-        return {"unreadable": new, "unreadable_so_far": len(self._named)} if new else {}
-
-
-class _Clock:
-    """How long steps take, and how much of that is waiting for samples, since it was last read."""
-
-    def __init__(self) -> None:
-        self.steps, self._waited, self._since = 0, 0.0, time.monotonic()
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        started = time.monotonic()
-        yield
-        self._waited += time.monotonic() - started
-
-    def read(self) -> dict[str, float]:
-        elapsed = time.monotonic() - self._since
-        read = {"seconds_per_step": elapsed / self.steps, "waiting_share": self._waited / elapsed}
-        self.steps, self._waited, self._since = 0, 0.0, time.monotonic()
-        return read
 
 
 def _say(line: str) -> None:

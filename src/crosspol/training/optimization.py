@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from crosspol.errors import RequestError
 from crosspol.model import CrossPol
 
 # The schedule is spread over a few steps more, so that the last rate is above 0 (RAFT-Stereo: 100).
 _MARGIN = 100
 _INITIAL_DIVISOR = 25.0
 _FINAL_DIVISOR = 1e4
+
+
+def freeze(net: nn.Module, parts: Sequence[str]) -> None:
+    """Take parts of a network out of training.
+
+    Args:
+        net: changed in place.
+        parts: names of modules or parameters, as in ``net.named_parameters()`` without their ends: "encoders" is all
+            of ``encoders.``.
+
+    Raises:
+        RequestError: a name is no part's, or nothing is left to train.
+    """
+    for part in parts:
+        found = [parameter for name, parameter in net.named_parameters() if within(name, [part])]
+        if not found:
+            children = ", ".join(name for name, _ in net.named_children())
+            raise RequestError(f"frozen: got {part!r}, which is no part of the network; wanted one of {children}")
+        for parameter in found:
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in net.parameters()):
+        raise RequestError(f"frozen: got {', '.join(parts)}, which is all of the network; wanted a part to train")
+
+
+def within(name: str, parts: Sequence[str]) -> bool:
+    """Say whether a module's or parameter's name is that of one of the parts, or of something inside one."""
+    return any(name == part or name.startswith(f"{part}.") for part in parts)
 
 
 def parameter_groups(

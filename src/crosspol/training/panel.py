@@ -12,6 +12,8 @@ from torch.utils.data import Dataset
 
 from crosspol.data.sample import StereoSample, stack
 from crosspol.model import CrossPol
+from crosspol.training.data_config import Polarization
+from crosspol.training.shown import substitute
 
 _LARGEST_ERROR = 10.0
 
@@ -26,8 +28,13 @@ def scene_with_glass(samples: Dataset[StereoSample]) -> StereoSample:
 
 
 @torch.no_grad()
-def panel(net: CrossPol, sample: StereoSample, iters: int, title: str) -> NDArray[np.uint8]:
+def panel(
+    net: CrossPol, sample: StereoSample, iters: int, title: str, polarization: Polarization = "own"
+) -> NDArray[np.uint8]:
     """Draw a scene: left view, polarization, truth, prediction, error (glass outlined), use of polarization.
+
+    A network that was trained with the oracle is shown it here as well; foreign polarization needs other scenes, and
+    the scene's own is shown.
 
     Returns:
         (H, W, 3), RGB.
@@ -36,7 +43,10 @@ def panel(net: CrossPol, sample: StereoSample, iters: int, title: str) -> NDArra
     from matplotlib.figure import Figure
 
     net.eval()
-    batch = stack([sample]).to(next(net.parameters()).device)
+    batch = stack([sample])
+    if polarization == "oracle":
+        batch = substitute(batch, polarization)
+    batch = batch.to(next(net.parameters()).device)
     out = net(**batch.inputs(), iters=iters)
     truth, predicted = _picture(sample.disparity), _picture(out.disparity)
     known = _picture(sample.valid) > 0

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from crosspol.data.sample import StereoSample
@@ -27,13 +28,48 @@ _ENDLESS = 2**62
 _USING, _ORDERING = range(2)
 
 
+Packed = dict[str, Any]
+"""A sample as plain data, in a third of its memory."""
+
+# Bytes of a pixel of a packed sample of a quad rig with three polarization channels: the most there is.
+PACKED_BYTES = 6 + 12 + 2 + 4 + 3
+_MASKS = ("valid", "glass", "occluded", "valid_left", "valid_right")
+
+
+def pack(sample: StereoSample) -> Packed:
+    """Return a sample as it is kept: pictures in 8 bits, polarization in half floats, masks in bytes.
+
+    Pictures have 8 bits anyway, unless they were scaled; half floats are finer than any sensor's noise.
+    """
+    packed: Packed = {}
+    for field in fields(sample):
+        value = getattr(sample, field.name)
+        if field.name in ("left", "right"):
+            value = (255 * value).round().to(torch.uint8)
+        elif field.name in _MASKS and value is not None:
+            value = value.to(torch.uint8)
+        elif field.name.startswith(("pol_", "intensity_")) and value is not None:
+            value = value.half()
+        elif field.name == "skipped":
+            value = list(value)
+        packed[field.name] = value
+    return packed
+
+
+def unpack(packed: Packed) -> StereoSample:
+    """Return the sample that was packed."""
+    values = {name: value.float() if isinstance(value, Tensor) else value for name, value in packed.items()}
+    pictures = {name: values[name] / 255 for name in ("left", "right")}
+    return StereoSample(**(values | pictures | {"skipped": tuple(values["skipped"])}))
+
+
 class Shelf(Protocol):
     """Where the scenes of a block are kept."""
 
-    def get(self, block: int, scene: int) -> StereoSample | None:
+    def get(self, block: int, scene: int) -> Packed | None:
         """Return a scene of a block, or None."""
 
-    def put(self, block: int, scene: int, sample: StereoSample) -> None:
+    def put(self, block: int, scene: int, packed: Packed) -> None:
         """Keep a scene of a block; older blocks may go."""
 
     def clear(self) -> None:
@@ -45,18 +81,18 @@ class MemoryShelf:
 
     def __init__(self) -> None:
         self._block = -1
-        self._kept: dict[int, StereoSample] = {}
+        self._kept: dict[int, Packed] = {}
 
-    def get(self, block: int, scene: int) -> StereoSample | None:
+    def get(self, block: int, scene: int) -> Packed | None:
         """Return a scene of a block, or None."""
         return self._kept.get(scene) if block == self._block else None
 
-    def put(self, block: int, scene: int, sample: StereoSample) -> None:
+    def put(self, block: int, scene: int, packed: Packed) -> None:
         """Keep a scene; those of another block go."""
         if block != self._block:
             self._kept.clear()
             self._block = block
-        self._kept[scene] = sample
+        self._kept[scene] = packed
 
     def clear(self) -> None:
         """Forget everything."""
@@ -73,24 +109,23 @@ class FolderShelf:
         self.folder, self.name = folder, name
         self._newest = -1
 
-    def get(self, block: int, scene: int) -> StereoSample | None:
+    def get(self, block: int, scene: int) -> Packed | None:
         """Return a scene of a block, or None."""
         try:
-            content = torch.load(self._path(block, scene), weights_only=True)
+            packed: Packed = torch.load(self._path(block, scene), weights_only=True)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
             return None
-        return StereoSample(**(content | {"skipped": tuple(content["skipped"])}))
+        return packed
 
-    def put(self, block: int, scene: int, sample: StereoSample) -> None:
+    def put(self, block: int, scene: int, packed: Packed) -> None:
         """Keep a scene; blocks before the last one go. Where there is no room, it is drawn again instead."""
         if block > self._newest:
             self._newest = block
             self._remove(block - 1)
         path = self._path(block, scene)
         part = path.with_name(f"{path.name}.{os.getpid()}")
-        content = {field.name: getattr(sample, field.name) for field in fields(sample)}
         try:
-            torch.save(content | {"skipped": list(sample.skipped)}, part)
+            torch.save(packed, part)
             os.replace(part, path)
         except (OSError, RuntimeError):
             part.unlink(missing_ok=True)
@@ -132,11 +167,11 @@ class Replayed(Dataset[StereoSample]):
     def __getitem__(self, index: int) -> StereoSample:
         """Return the sample at a place of the stream."""
         block, scene = self.scene(index)
-        sample = self.shelf.get(block, scene)
-        if sample is None:
-            sample = self.draw(scene)
-            self.shelf.put(block, scene, sample)
-        return self.use(sample, np.random.default_rng([self.seed, _USING, index]))
+        packed = self.shelf.get(block, scene)
+        if packed is None:
+            packed = pack(self.draw(scene))
+            self.shelf.put(block, scene, packed)
+        return self.use(unpack(packed), np.random.default_rng([self.seed, _USING, index]))
 
     def scene(self, index: int) -> tuple[int, int]:
         """Return the block and the scene that a place uses."""

@@ -30,7 +30,7 @@ from crosspol.data.transforms import AugmentConfig, Augmented, add_noise, augmen
 from crosspol.data.virtual_glass import glaze
 from crosspol.errors import RequestError
 from crosspol.training.data_config import PLAIN, TRAINING, VALIDATION, DataConfig, SourceConfig
-from crosspol.training.replay import FolderShelf, Replayed
+from crosspol.training.replay import PACKED_BYTES, FolderShelf, Replayed
 from crosspol.training.schedule import Place
 from crosspol.training.stream import endless, shuffled
 from crosspol.training.validation import held_out
@@ -39,9 +39,6 @@ from crosspol.training.validation import held_out
 _REPEATS = 2**40
 # What a seed is drawn for: no two draw the same numbers.
 _MIXING, _CHANGING, _SEEING, _REPLAYING = range(4)
-
-# Of a sample of a quad rig with three polarization channels, float32: what is kept of a scene, at most.
-_PLANES = 19
 
 _FOLDERS: dict[str, Callable[[str], PlainPairs]] = {
     "kitti": kitti,
@@ -135,7 +132,7 @@ def run_samples(data: DataConfig, sizes: Sequence[tuple[int, int]]) -> RunSample
         about = "; ".join(f"{rig}: {line}" for rig, line in lines.items())
     if data.replay > 1:
         height, width = (max(side) for side in zip(*(larger(size, data.margin) for size in sizes), strict=True))
-        megabytes = data.buffer * height * width * _PLANES * 4 / 2**20
+        megabytes = data.buffer * height * width * PACKED_BYTES / 2**20
         about += f"; each scene {data.replay} times, {data.buffer} in turns (up to {megabytes:.0f} MiB are kept)"
     return RunSamples(streams, about)
 

@@ -20,7 +20,7 @@ from crosspol.training.clipping import clip_by_part
 from crosspol.training.config import TrainConfig
 from crosspol.training.errors import TrainingError
 from crosspol.training.loss import glass_loss, sequence_loss
-from crosspol.training.optimization import gradient_norms, set_rates
+from crosspol.training.optimization import gradient_norms, set_rates, within
 
 _SUMS = (
     "loss", "error", "valid", "glass_use", "glass", "other_use", "other", "glass_loss", "glass_heads",
@@ -86,7 +86,7 @@ def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -
     """
     config, fabric, net = run.config, run.fabric, run.net
     set_rates(run.optimizer, run.step, config.num_steps, config.lr_warmup)
-    _train_mode(net, config.freeze_batch_norm)
+    _train_mode(net, config)
     buffers = [buffer.clone() for buffer in net.buffers()]
     sums, bad = _gradients(run, parts)
     sums["terminate"] = float(signal_number == signal.SIGTERM)
@@ -207,12 +207,13 @@ def glass_logits(out: StereoOutput) -> Tensor | None:
     return getattr(out, "glass_logits", None)
 
 
-def _train_mode(net: CrossPol, freeze_batch_norm: bool) -> None:
+def _train_mode(net: CrossPol, config: TrainConfig) -> None:
     net.train()
-    if freeze_batch_norm:
-        for module in net.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
+    for name, module in net.named_modules():
+        still = config.freeze_batch_norm and isinstance(module, nn.BatchNorm2d)
+        # What is frozen also keeps its statistics, and drops nothing out.
+        if still or within(name, config.frozen):
+            module.eval()
 
 
 def _alpha(net: CrossPol) -> float:

@@ -1,0 +1,116 @@
+"""From a run's data to the batches of its steps."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from lightning_fabric import Fabric
+from torch.utils.data import Dataset
+
+from crosspol.data.mixture import Interleaved
+from crosspol.data.sample import StereoBatch, StereoSample
+from crosspol.errors import RequestError
+from crosspol.training.config import TrainConfig
+from crosspol.training.launch import layout
+from crosspol.training.samples import OwnSamples, RunSamples, Samples, held_out_samples, run_samples
+from crosspol.training.schedule import Schedule
+from crosspol.training.shown import show
+from crosspol.training.step import Run
+from crosspol.training.stream import Share, batches, default_workers, endless, shuffled
+
+
+def open_samples(
+    config: TrainConfig,
+    samples: Dataset[StereoSample] | None = None,
+    validation_samples: Dataset[StereoSample] | None = None,
+) -> tuple[RunSamples | OwnSamples, Samples]:
+    """Return what to train on, and at most `config.validate_samples` samples to validate on.
+
+    Args:
+        config: of the run.
+        samples: a data set of one's own to train on; None: what `config.data` says.
+        validation_samples: likewise; None: the held-out part of `config.data`.
+
+    Raises:
+        RequestError: a data set is not there, is damaged, or has not what the run wants.
+    """
+    training: RunSamples | OwnSamples
+    if samples is None:
+        training = run_samples(config.data, Schedule(config).sizes)
+    else:
+        if config.data.rigs or config.data.replay > 1:
+            raise RequestError("data.rigs, data.replay: found them with samples of one's own, which stay as they are")
+        training = OwnSamples(samples, shuffled(len(samples), config.data.seed))  # type: ignore[arg-type]
+    if validation_samples is None:
+        return training, held_out_samples(config.data, config.validate_samples)
+    first = Interleaved([validation_samples], config.validate_samples)
+    return training, Samples(first, endless, f"{len(first)} samples")
+
+
+def check_batches(config: TrainConfig, world: int) -> None:
+    """Refuse batches that cannot be divided as the run wants.
+
+    Args:
+        config: of the run.
+        world: number of processes.
+
+    Raises:
+        RequestError: a process would have no sample, or a part of a batch one alone where two are needed.
+    """
+    smallest = Schedule(config).smallest_batch
+    if smallest < world:
+        raise RequestError(f"batch_size: got {smallest}, wanted at least 1 for each of {world} processes")
+    parts = [len(part) for rank in range(world) for part in Share(rank, world, config.accumulate).parts(smallest)]
+    if config.data.polarization == "foreign" and min(parts) < 2:
+        raise RequestError(
+            f"data.polarization: got foreign with parts of {min(parts)} sample, wanted at least 2: a larger "
+            "--batch-size, or a smaller --accumulate"
+        )
+
+
+def feed(run: Run, training: RunSamples | OwnSamples) -> Generator[list[StereoBatch], None, None]:
+    """Yield this process's parts of the batch of every step that is left.
+
+    Raises:
+        TrainingError: a sample cannot be made, or a worker died.
+    """
+    config, fabric = run.config, run.fabric
+    workers = config.machine.workers
+    if workers is None:
+        workers = default_workers(layout(config.machine)[0])
+    shared = workers > 0 and config.data.replay > 1 and isinstance(training, RunSamples)
+    with _folder(fabric) if shared else _nothing() as folder:
+        if folder is not None and isinstance(training, RunSamples):
+            training.keep_in(folder)
+        yield from batches(
+            training,
+            Schedule(config).places,
+            range(run.step, config.num_steps),
+            Share(fabric.global_rank, fabric.world_size, config.accumulate),
+            workers,
+            config.machine.prefetch,
+            partial(show, data=config.data),
+        )
+
+
+@contextmanager
+def _folder(fabric: Fabric) -> Iterator[Path]:
+    """A folder for kept scenes that all processes of this machine share, of the same name on every machine."""
+    made = tempfile.mkdtemp(prefix="crosspol-") if fabric.is_global_zero else ""
+    folder = Path(fabric.broadcast(made))
+    folder.mkdir(exist_ok=True)
+    try:
+        yield folder
+    finally:
+        # Whoever still reads from it draws again what is gone.
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield None

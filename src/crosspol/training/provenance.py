@@ -1,0 +1,130 @@
+"""How a run was made: ``run.json`` in its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import crosspol
+from crosspol.training.checkpoints import write_atomically
+
+RUN = "run.json"
+
+
+def describe_session(
+    *, step: int, device: torch.device, processes: int, precision: str, pretrained: str, contents: Mapping[str, str]
+) -> dict[str, Any]:
+    """Describe what a run is computed with from `step` on.
+
+    Args:
+        step: steps taken before.
+        device: that computes.
+        processes: how many.
+        precision: that was chosen.
+        pretrained: file or folder of weights to start from; "none", and after the start, nothing is read.
+        contents: what each finite data set holds.
+    """
+    read = step == 0 and pretrained != "none"
+    return {
+        "from_step": step,
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "versions": {
+            "crosspol": _version("crosspol"),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "commit": source_commit(Path(crosspol.__file__).parent),
+        "device": device_name(device),
+        "processes": processes,
+        "threads": torch.get_num_threads(),
+        "platform": platform.platform(),
+        "precision": precision,
+        "pretrained": {"path": pretrained, "sha256": weights_hash(pretrained)} if read else None,
+        "data": dict(contents),
+    }
+
+
+def write_provenance(folder: Path, session: Mapping[str, Any]) -> None:
+    """Add a session to ``run.json``; the sessions that a run had before stay, up to the step that it goes on from.
+
+    Raises:
+        OSError: it cannot be written; what was there stays.
+    """
+    path = folder / RUN
+    kept = [entry for entry in read_provenance(folder) if entry["from_step"] <= session["from_step"]]
+    write_atomically(path, (json.dumps({"sessions": [*kept, session]}, indent=2) + "\n").encode())
+
+
+def read_provenance(folder: Path) -> list[dict[str, Any]]:
+    """Return the sessions of a run, the first one first; none where the file is missing or damaged."""
+    try:
+        sessions = json.loads((folder / RUN).read_text(encoding="utf-8"))["sessions"]
+        return [dict(entry) for entry in sessions if isinstance(entry["from_step"], int)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def source_commit(folder: Path) -> str | None:
+    """Return the git commit of the source, with ``+changes`` where files differ; None outside a checkout."""
+    if not any((parent / ".git").exists() for parent in folder.parents):
+        return None
+    try:
+        # An installed package can lie inside somebody else's checkout.
+        _git(folder, "ls-files", "--error-unmatch", "__init__.py")
+        commit = _git(folder, "rev-parse", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit}+changes" if changed else commit
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of a processor or GPU, as its maker calls it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def weights_hash(name: str) -> str | None:
+    """Return the SHA-256 of a weight file, or of the weights in a folder; None where there is none."""
+    path = Path(name)
+    path = path / "model.safetensors" if path.is_dir() else path
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.sha256()
+            while block := file.read(2**20):
+                digest.update(block)
+    except OSError:
+        return None
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=True
+    )
+    return done.stdout.strip()

@@ -1,0 +1,63 @@
+"""What is noted while a run goes on: how long steps take, and which samples could not be read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from crosspol.data.sample import StereoBatch
+from crosspol.training.step import Run, gather
+
+
+class UnreadableSamples:
+    """Samples of the training part that could not be read and were stood in for; each is named once."""
+
+    def __init__(self) -> None:
+        self._waiting: list[str] = []
+        self._named: set[str] = set()
+
+    def add(self, parts: Sequence[StereoBatch]) -> None:
+        """Note what this process's parts of a batch stand in for."""
+        self._waiting += [line for part in parts for line in part.skipped]
+
+    def read(self, run: Run) -> dict[str, Any]:
+        """Return what no record has named yet, over all processes, and how many there are so far."""
+        new = sorted(set(gather(run.fabric, self._waiting)) - self._named)
+        self._waiting.clear()
+        self._named.update(new)
+        return {"unreadable": new, "unreadable_so_far": len(self._named)} if new else {}
+
+
+class Clock:
+    """How long steps take, and how much of that is waiting for samples, since it was last read."""
+
+    def __init__(self) -> None:
+        self._restart()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time within as waiting."""
+        started = time.monotonic()
+        yield
+        self._waited += time.monotonic() - started
+
+    def step(self, samples: int) -> None:
+        """Count a step on so many samples, over all processes."""
+        self._steps += 1
+        self._samples += samples
+
+    def read(self) -> dict[str, float]:
+        """Return the means since it was last read, and begin anew."""
+        elapsed = max(time.monotonic() - self._since, 1e-9)
+        read = {
+            "seconds_per_step": elapsed / max(self._steps, 1),
+            "samples_per_second": self._samples / elapsed,
+            "waiting_share": self._waited / elapsed,
+        }
+        self._restart()
+        return read
+
+    def _restart(self) -> None:
+        self._steps, self._samples, self._waited, self._since = 0, 0, 0.0, time.monotonic()
