@@ -16,7 +16,7 @@ from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
 from crosspol.data.sample import StereoSample, stack
 
 SMALL = ProceduralConfig(size=(48, 64), length=6)
-CLEAN = ProceduralConfig(size=(96, 128), length=8, noise=0, camera_difference=0)
+CLEAN = ProceduralConfig(size=(96, 128), length=12, noise=0, camera_difference=0, misalignment=0)
 
 
 def tensors(sample: Any) -> dict[str, torch.Tensor]:
@@ -237,6 +237,30 @@ def test_without_differences_and_noise_the_cameras_agree(clean: list[StereoSampl
     assert apart > 0.01
 
 
+def test_rows_of_the_right_picture_are_off_by_no_more_than_the_misalignment(clean: list[StereoSample]) -> None:
+    loose = ProceduralStereo(dataclasses.replace(CLEAN, misalignment=2.0))
+    found = []
+    for index, sample in enumerate(clean):
+        other = loose[index]
+        for name in ("left", "disparity", "glass", "occluded"):
+            assert torch.equal(getattr(other, name), getattr(sample, name)), name
+        assert other.pol_right is not None
+        # The offset of each block of columns that explains the other picture best, in quarters of a px.
+        offsets = np.arange(-12, 13) / 4
+        rows, columns = np.mgrid[:96, :128].astype(float)
+        moved = [
+            np.stack([map_coordinates(c, [rows + o, columns], order=3, mode="nearest") for c in sample.right.numpy()])
+            for o in offsets
+        ]
+        errors = np.abs(np.stack(moved) - other.right.numpy())[:, :, 4:-4].mean(axis=(1, 2))
+        found.append([offsets[errors[:, at : at + 16].mean(axis=1).argmin()] for at in range(0, 128, 16)])
+    most = np.abs(found).max(axis=1)
+    assert most.max() <= 2.0
+    assert most.max() > 0.5
+    assert 3 <= np.sum(most == 0) <= 9
+    assert any(len(set(offsets)) > 1 for offsets in found)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -247,6 +271,7 @@ def test_without_differences_and_noise_the_cameras_agree(clean: list[StereoSampl
         ({"max_disparity": 60.0}, "max_disparity must be in [2, 32.0] for width 64, got 60.0"),
         ({"layers": (5, 2)}, "layers must be (fewest, most), got (5, 2)"),
         ({"glass_probability": 1.5}, "glass_probability must be in [0, 1], got 1.5"),
+        ({"misalignment": -1.0}, "misalignment must be in [0, 10], got -1.0"),
         ({"opening_probability": -0.5}, "opening_probability must be in [0, 1], got -0.5"),
         ({"nearest": (0.5, 0.2)}, "nearest must be (smallest, largest) in [0.01, 1], got (0.5, 0.2)"),
         ({"focal": (float("nan"), 1.0)}, "focal must be (smallest, largest) in [0.2, 10], got (nan, 1.0)"),

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tests.data.test_transforms import drawn
 
+from crosspol.data.noise import Noise
 from crosspol.data.sample import StereoSample, stack
 from crosspol.data.transforms import decode_srgb, flip_vertical
 from crosspol.data.virtual_glass import Coat, VirtualPane, draw_pane, glaze, put_glass
@@ -151,6 +152,33 @@ def test_each_view_of_a_crossed_pair_trusts_what_its_own_polarizer_lets_through(
     assert not put_glass(red, VirtualPane((90, 60, 95, 63), 10.0), rig="crossed").valid_left[..., :80].any()
 
 
+@pytest.mark.parametrize("rig", ["quad", "quad-left", "crossed"])
+def test_sensor_noise_follows_from_the_seed_and_is_in_what_is_measured_only(rig):
+    pane, noise = VirtualPane((20, 10, 80, 50), 10.0, brightness=0), Noise(shot=1e-4, read=0.002)
+    clean, one, again, other = (
+        put_glass(even(0.5), pane, rig=rig, pol_channels=3, noise=given, seed=seed)
+        for given, seed in ((None, 3), (noise, 3), (noise, 3), (noise, 4))
+    )
+    name = "intensity_left" if rig == "crossed" else "pol_left"
+    assert torch.equal(getattr(one, name), getattr(again, name))
+    assert not torch.equal(getattr(one, name), getattr(other, name))
+    for same in ("left", "right", "disparity", "glass"):
+        assert torch.equal(getattr(one, same), getattr(clean, same))
+    # Variances of the counts: of one intensity, or of the difference of two angles, each half of the light.
+    light = float(decode_srgb(torch.tensor(0.5)))
+    wanted = math.sqrt(1e-4 * light + 0.002**2)
+    if rig != "crossed":
+        wanted = math.sqrt(2 * (1e-4 * light / 2 + 0.002**2)) / light
+    plain = clean.glass[0] == 0
+    added = (getattr(one, name) - getattr(clean, name))[0, plain]
+    assert float(added.std()) == pytest.approx(wanted, rel=0.03)
+    assert abs(float(added.mean())) < 0.05 * wanted
+    if rig != "quad-left":
+        right = name.replace("left", "right")
+        pair = torch.stack([added, (getattr(one, right) - getattr(clean, right))[0, plain]])
+        assert abs(float(torch.corrcoef(pair)[0, 1])) < 0.06
+
+
 def test_panes_that_cannot_be():
     sample = even(disparity=12.0)
     with pytest.raises(ValueError, match="must be nearer than what is behind it, got 2 px less"):
@@ -183,13 +211,13 @@ def test_pairs_are_glazed_with_the_probability_that_is_asked_for(rig):
     assert {pair.rig for pair in glazed} == {rig}
     assert {pair.skipped for pair in glazed} == {("a: no such file",)}
     again = glaze(sample, np.random.default_rng(0), rig=rig, probability=0.5)
-    assert torch.equal(again.left, glazed[0].left)
+    assert all(torch.equal(again.inputs()[name], tensor) for name, tensor in glazed[0].inputs().items())
     stack(glazed)
 
 
 def test_a_pair_without_a_pane_is_what_it_was_and_has_its_coat():
     sample = even(0.4)
-    plain = glaze(sample, np.random.default_rng(2), probability=0.0)
+    plain = glaze(sample, np.random.default_rng(2), probability=0.0, noise=0.0)
     for name in ("left", "right"):
         torch.testing.assert_close(getattr(plain, name), getattr(sample, name), atol=0.6 / 255, rtol=0)
     for name in ("disparity", "glass", "occluded"):

@@ -42,36 +42,36 @@ class View:
 
 def render_view(scene: Scene, size: tuple[int, int], side: Side) -> View:
     """Paint the surfaces back to front, each where it is nearer than what is there; border pixels are mixed by area."""
-    # Red, green, blue, S1, S2.
-    light = np.zeros((5, *size), np.float32)
     disparity, glass = np.zeros(size, np.float32), np.zeros(size, bool)
     # Without glass, from the first pane on: until then it is the disparity.
     background: Array | None = None
+    pieces = []
     for item in scene.surfaces:
-        window = _window(item, size, side)
-        if window[0].start == window[0].stop or window[1].start == window[1].stop:
+        piece = _piece(item, size, side, disparity)
+        if piece is None:
             continue
-        here = _points(item, *window, side)
-        share = _share(item, here, disparity[window])
-        seen = _bounds(share)
-        if seen is None:
-            continue
-        # From here on only where it shows: most of a floor or a wall is hidden.
-        rows, columns = _within(window[0], seen[0]), _within(window[1], seen[1])
-        share, here = share[seen], here.cut(*seen)
-        behind, covered = light[:, rows, columns], share >= 0.5
-        if isinstance(item, Layer):
-            new = _layer_light(item, here, rows, columns)
-            if background is not None:
-                np.copyto(background[rows, columns], here.disparity, where=covered)
-                glass[rows, columns] &= ~covered
-        else:
-            new = _pane_light(item, scene, behind, here, rows, columns)
+        pieces.append(piece)
+        covered, window = piece.share >= 0.5, (piece.rows, piece.columns)
+        if isinstance(item, Pane):
             background = disparity.copy() if background is None else background
-            glass[rows, columns] |= covered
-        np.copyto(disparity[rows, columns], here.disparity, where=covered)
+            glass[window] |= covered
+        elif background is not None:
+            np.copyto(background[window], piece.here.disparity, where=covered)
+            glass[window] &= ~covered
+        np.copyto(disparity[window], piece.here.disparity, where=covered)
+    # Red, green, blue, S1, S2.
+    light = np.zeros((5, *size), np.float32)
+    for number, piece in enumerate(_uncovered(pieces, size)):
+        behind = light[:, piece.rows, piece.columns]
+        if isinstance(piece.item, Layer):
+            new = _layer_light(piece.item, piece)
+        else:
+            new = _pane_light(piece.item, scene, behind, piece)
+        if number == 0 and piece.share.min() == 1:
+            behind[:] = new
+            continue
         new -= behind
-        new *= share
+        new *= piece.share
         behind += new
     return View(light[:3], light[3], light[4], disparity, disparity if background is None else background, glass)
 
@@ -117,28 +117,60 @@ class _Points:
         return _Points(self.x[:, columns], self.y[rows], left_x, self.disparity[rows, columns], self.side)
 
 
-def _points(item: Layer | Pane, rows: slice, columns: slice, side: Side) -> _Points:
+@dataclass(frozen=True)
+class _Piece:
+    """What a view sees of a surface: the window that holds it, and how much of every pixel there it covers, (h, w)."""
+
+    item: Layer | Pane
+    rows: slice
+    columns: slice
+    share: Array
+    here: _Points
+
+    def cut(self, rows: slice, columns: slice) -> _Piece:
+        """A part of it; rows and columns count from its own first ones."""
+        window = _within(self.rows, rows), _within(self.columns, columns)
+        return _Piece(self.item, *window, self.share[rows, columns], self.here.cut(rows, columns))
+
+
+def _piece(item: Layer | Pane, size: tuple[int, int], side: Side, first: Array) -> _Piece | None:
+    """What is seen of a surface before what has disparity `first` (H, W); None: nothing."""
+    rows, columns = _window(item, size, side)
+    if rows.start == rows.stop or columns.start == columns.stop:
+        return None
     x = np.arange(columns.start, columns.stop, dtype=np.float32)[None, :]
     y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
     if side == "left":
-        return _Points(x, y, x, item.surface.disparity(x, y), side)
-    left_x = item.surface.left_x(x, y)
-    return _Points(x, y, left_x, left_x - x, side)
-
-
-def _share(item: Layer | Pane, here: _Points, first: Array) -> Array:
-    """Share of each pixel that a surface covers and is nearest in."""
+        here = _Points(x, y, x, item.surface.disparity(x, y), side)
+    else:
+        left_x = item.surface.left_x(x, y)
+        here = _Points(x, y, left_x, left_x - x, side)
     share = item.outline.distance(here.left_x, here.y) + np.float32(0.5)
-    np.clip(share, 0, 1, out=share)
-    share *= here.disparity > first
-    return share
+    share = np.clip(share, 0, 1, out=share) * (here.disparity > first[rows, columns])
+    seen = _bounds(share > 0)
+    return None if seen is None else _Piece(item, rows, columns, share, here).cut(*seen)
 
 
-def _bounds(share: Array) -> tuple[slice, slice] | None:
-    """Rows and columns outside of which `share` is 0; None if it is 0 everywhere."""
+def _uncovered(pieces: list[_Piece], size: tuple[int, int]) -> list[_Piece]:
+    """The pieces, cut to where no opaque one is painted over them: light that nobody sees is not computed."""
+    left = np.ones(size, bool)
+    kept = []
+    for piece in reversed(pieces):
+        window = (piece.rows, piece.columns)
+        seen = _bounds((piece.share > 0) & left[window])
+        if seen is None:
+            continue
+        kept.append(piece.cut(*seen))
+        if isinstance(piece.item, Layer):
+            left[window] &= piece.share < 1
+    return kept[::-1]
+
+
+def _bounds(mask: NDArray[np.bool_]) -> tuple[slice, slice] | None:
+    """Rows and columns outside of which `mask` is false; None if it is false everywhere."""
     import cv2
 
-    left, top, width, height = cv2.boundingRect((share > 0).view(np.uint8))
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
     return (slice(top, top + height), slice(left, left + width)) if width else None
 
 
@@ -146,21 +178,24 @@ def _within(outer: slice, inner: slice) -> slice:
     return slice(outer.start + inner.start, outer.start + inner.stop)
 
 
-def _texels(texture: Texture, surface: Surface, here: _Points, rows: slice, columns: slice) -> Sheet:
-    """What of a texture is seen in a window."""
+def _texels(texture: Texture, surface: Surface, piece: _Piece) -> Sheet:
+    """What is seen of a texture on a surface, in the window of a piece of a scene."""
     if not surface.flat:
-        return texture.at(np.broadcast_to(here.left_x, here.disparity.shape), here.y)
-    return texture.on_plane(np.eye(3) if here.side == "left" else surface.from_right(), rows, columns)
+        return texture.at(np.broadcast_to(piece.here.left_x, piece.share.shape), piece.here.y)
+    to_left = np.eye(3) if piece.here.side == "left" else surface.from_right()
+    return texture.on_plane(to_left, piece.rows, piece.columns)
 
 
-def _layer_light(layer: Layer, here: _Points, rows: slice, columns: slice) -> Array:
+def _layer_light(layer: Layer, piece: _Piece) -> Array:
     """Red, green, blue, S1, S2 (5, h, w) of an opaque surface."""
-    light = np.empty((5, *here.disparity.shape), np.float32)
-    texels = _texels(layer.texture, layer.surface, here, rows, columns)
+    light = np.empty((5, *piece.share.shape), np.float32)
+    texels = _texels(layer.texture, layer.surface, piece)
     (first, *slopes_1), (second, *slopes_2) = layer.coat
     # The coat's gloss is added to what the surface scatters: dark surfaces are polarized more, as in nature.
     if any(slopes_1) or any(slopes_2):
-        across, down = here.left_x - np.float32(layer.middle[0]), here.y - np.float32(layer.middle[1])
+        across, down = (
+            part - np.float32(at) for part, at in zip((piece.here.left_x, piece.here.y), layer.middle, strict=True)
+        )
         for plane, (at, right, below) in zip(light[3:], layer.coat, strict=True):
             np.add(np.float32(right) * across, np.float32(below) * down + np.float32(at), out=plane)
         layer.texture.light(texels, out=light[:3])
@@ -175,14 +210,12 @@ def _layer_light(layer: Layer, here: _Points, rows: slice, columns: slice) -> Ar
     return light
 
 
-def _pane_light(pane: Pane, scene: Scene, behind: Array, here: _Points, rows: slice, columns: slice) -> Array:
+def _pane_light(pane: Pane, scene: Scene, behind: Array, piece: _Piece) -> Array:
     """Red, green, blue, S1, S2 (5, h, w) of a pane before light (5, h, w)."""
-    x, y = here.x - np.float32(scene.centre[0]), here.y - np.float32(scene.centre[1])
+    x, y = piece.here.x - np.float32(scene.centre[0]), piece.here.y - np.float32(scene.centre[1])
     optics = pane_optics(pane.normal, x, y, scene.focal, pane.eta)
     rgb, s1, s2 = behind[:3], behind[3], behind[4]
-    mirrored_x = here.x if here.side == "left" else pane.mirrored_surface.left_x(here.x, here.y)
-    deeper = _Points(here.x, here.y, mirrored_x, here.disparity, here.side)
-    mirror = pane.mirrored.light(_texels(pane.mirrored, pane.mirrored_surface, deeper, rows, columns))
+    mirror = pane.mirrored.light(_texels(pane.mirrored, pane.mirrored_surface, piece))
     tinted = rgb * np.array(pane.tint, np.float32)[:, None, None]
     mean, tinted_mean, mirror_mean = (colors.mean(axis=0) + np.float32(1e-9) for colors in (rgb, tinted, mirror))
     toned = tinted_mean / mean
@@ -192,7 +225,7 @@ def _pane_light(pane: Pane, scene: Scene, behind: Array, here: _Points, rows: sl
     light = np.empty(behind.shape, np.float32)
     light[:3] = tinted * (through[0] / tinted_mean) + mirror * (back[0] / mirror_mean)
     if pane.dirt is not None:
-        light[:3] += pane.dirt.light(_texels(pane.dirt, pane.surface, here, rows, columns))
+        light[:3] += pane.dirt.light(_texels(pane.dirt, pane.surface, piece))
     light[3], light[4] = through[1] + back[1], through[2] + back[2]
     return light
 

@@ -24,7 +24,7 @@ __all__ = ["draw_openings"]
 _BEHIND = 0.05
 _REBATE = 1.5
 # Share of panes that the eye finds: by bright reflections, dirt or a strong tint.
-_SEEN = 0.25
+_SEEN = 0.2
 # Of what a clear pane mirrors, against the light of the scene: looking out of a dim room.
 _DIM = (0.02, 0.35)
 _BRIGHT = (0.4, 7.0)
@@ -70,7 +70,7 @@ def _wall(rng: Generator, stage: Stage) -> list[_Opening]:
         region = shapes.rectangle(x, y, float(half[0]), float(half[1]), float(rng.normal(0, 0.02)))
     surface = _facing(rng, stage, x, y, region.box)
     columns, rows = int(rng.choice([1, 1, 2, 2, 3])), int(rng.choice([1, 1, 1, 2]))
-    across, down = rng.uniform(0.25, 0.75) * width / columns, rng.uniform(0.35, 0.8) * height / rows
+    across, down = rng.uniform(0.3, 0.8) * width / columns, rng.uniform(0.4, 0.85) * height / rows
     bar = np.exp(rng.uniform(np.log(2), np.log(0.15 * width), 2))
     shrink = _shrink(surface, x, y, 0.5 * columns * (across + bar[0]), 0.5 * rows * (down + bar[1]))
     across, down, bar = shrink * across, shrink * down, shrink * bar
@@ -136,7 +136,7 @@ def _showcase(rng: Generator, stage: Stage) -> list[_Opening]:
     width, height = stage.width, stage.height
     x, y = rng.uniform(0.25, 0.75) * width, rng.uniform(0.3, 0.7) * height
     down = rng.uniform(0.25, 0.6) * height
-    disparity = stage.depth(rng.uniform(0.6, 0.95))
+    disparity = stage.depth(rng.uniform(0.7, 1.0))
     turn = rng.uniform(0.2, 0.8)
     thin = float(np.exp(rng.uniform(np.log(0.6), np.log(4.0))))
     halves = []
@@ -185,7 +185,7 @@ def _facing(rng: Generator, stage: Stage, x: float, y: float, box: Box) -> Surfa
     kind = rng.random()
     upright = 0.0 if rng.random() < 0.5 else np.pi
     azimuth = upright + rng.normal(0, 0.1) if kind < 0.7 else rng.uniform(0, 2 * np.pi)
-    surface = tilted(stage, x, y, stage.depth(rng.uniform(0.5, 0.9)), tilt, azimuth)
+    surface = tilted(stage, x, y, stage.depth(rng.uniform(0.6, 0.95)), tilt, azimuth)
     return stage.within(surface, box, stage.depth(0.1))
 
 

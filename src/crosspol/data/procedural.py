@@ -6,7 +6,7 @@ end adds exposure, differences between the two cameras, noise and the display cu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from crosspol.data.compositing import View, occlusion, render_view
 from crosspol.data.inputs import Seen, display_picture, network_inputs
-from crosspol.data.noise import with_noise
+from crosspol.data.noise import Noise, draw_noise
 from crosspol.data.sample import RIGS, Rig, StereoSample
 from crosspol.data.scenes import Scene, draw_scene
 from crosspol.polarimetry import validity
@@ -37,6 +37,7 @@ _BRIGHTEST_ANGLE = 0.6
 _SATURATED = 0.99
 # Of what is drawn from a range: how small and how large it may be.
 _RANGES = {"nearest": (0.01, 1.0), "focal": (0.2, 10.0)}
+_ROOTS = np.linspace(0, 1, 4096, dtype=np.float32)
 # Blur of a smaller standard deviation (px) than this does not show.
 _SHARP = 0.2
 
@@ -75,6 +76,8 @@ class ProceduralConfig:
     """Strength of gain, white balance, gamma and sharpness differences between the pictures; 0: none, 1: realistic."""
     noise: float = 1.0
     """Strength of sensor noise; 0: none, 1: realistic."""
+    misalignment: float = 1.0
+    """Px that rows of the right picture are off at most, by a shift and a small turn, in half of the scenes."""
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < _SMALLEST_SIDE:
@@ -105,6 +108,8 @@ class ProceduralConfig:
                 f"camera_difference and noise must be in [0, {_STRONGEST:g}], got {self.camera_difference} and "
                 f"{self.noise}"
             )
+        if not 0 <= self.misalignment <= _STRONGEST:
+            raise ValueError(f"misalignment must be in [0, {_STRONGEST:g}], got {self.misalignment}")
 
 
 @dataclass(frozen=True)
@@ -112,14 +117,12 @@ class _Camera:
     """How one camera turns radiance into a picture.
 
     exposure: (3,), radiance to white. gamma: exponent on the display value. blur: standard deviation, px.
-    shot: variance per unit of signal. read: standard deviation. Both in units of white.
     """
 
     exposure: Array
     gamma: float
     blur: float
-    shot: float
-    read: float
+    noise: Noise
 
 
 class ProceduralStereo(Dataset[StereoSample]):
@@ -153,7 +156,7 @@ class ProceduralStereo(Dataset[StereoSample]):
             "occluded": occlusion(scene, left.disparity).astype(np.float32),
             "disparity_background": left.background,
         }
-        recorded = _photograph(rng, left, right, config)
+        recorded = _photograph(rng, left, _misaligned(rng, right, config.misalignment), config)
         tensors: dict[str, Any] = {
             name: torch.from_numpy(np.ascontiguousarray(array if array.ndim == 3 else array[None]))
             for name, array in (recorded | truth).items()
@@ -178,6 +181,36 @@ class ProceduralStereo(Dataset[StereoSample]):
             config.nearest,
             config.focal,
         )
+
+
+def _misaligned(rng: Generator, view: View, most: float) -> View:
+    """The light of a view as a camera sees it whose rectification is not perfect; the truth stays what it is.
+
+    In half of the views, rows are off by a shift and a turn that together reach `most` px somewhere at most.
+    """
+    there, share, turned, sign, way = rng.random(5)
+    if most == 0 or there < 0.5:
+        return view
+    import cv2
+
+    # Small errors are more frequent than large ones.
+    off = most * share**2 * (1.0 if sign < 0.5 else -1.0)
+    height, width = view.s1.shape
+    angle = 2 * turned * off / width * (1.0 if way < 0.5 else -1.0)
+    middle = (width - 1) / 2, (height - 1) / 2
+    place = np.array(
+        [[1, -angle, angle * middle[1]], [angle, 1, (1 - turned) * off - angle * middle[0]]],
+    )
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    s1, s2, *rgb = (
+        cv2.warpAffine(plane, place, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        for plane in (view.s1, view.s2, *view.rgb)
+    )
+    # Cubic weights overshoot: light stays positive, and polarized by less than all of it.
+    light = np.maximum(np.stack(rgb), 0)
+    excess = np.sqrt(s1 * s1 + s2 * s2) / np.maximum(light.mean(axis=0), np.float32(1e-9))
+    s1, s2 = (part / np.maximum(excess, 1) for part in (s1, s2))
+    return replace(view, rgb=light, s1=s1, s2=s2)
 
 
 def _photograph(rng: Generator, left: View, right: View, config: ProceduralConfig) -> dict[str, Array]:
@@ -206,8 +239,7 @@ def _draw_cameras(rng: Generator, view: View, config: ProceduralConfig) -> tuple
     bright = float(np.quantile(view.rgb[:, ::4, ::4].mean(axis=0), rng.uniform(0.8, 0.99)))
     exposure = rng.uniform(0.3, 0.85) / max(bright, 1e-3)
     tone, blur = float(np.exp(rng.normal(0, 0.1))), max(0.0, float(rng.normal(0.0, 0.35)))
-    shot = config.noise**2 * float(np.exp(rng.uniform(np.log(1e-5), np.log(2e-4))))
-    read = config.noise * float(rng.uniform(0.0003, 0.0025))
+    noise = draw_noise(rng, config.noise)
     # The common white balance is the colour of the light; the rest is each camera's own.
     common = np.exp(rng.normal(0, 0.08, 3))
     cameras = []
@@ -215,14 +247,19 @@ def _draw_cameras(rng: Generator, view: View, config: ProceduralConfig) -> tuple
         own = config.camera_difference * rng.normal(0, 1, 6)
         gain = exposure * common * np.exp(0.07 * own[0] + 0.025 * own[1:4])
         gamma = tone * float(np.exp(0.04 * own[4]))
-        cameras.append(_Camera(gain.astype(np.float32), gamma, max(0.0, blur + 0.12 * float(own[5])), shot, read))
+        cameras.append(_Camera(gain.astype(np.float32), gamma, max(0.0, blur + 0.12 * float(own[5])), noise))
     return cameras[0], cameras[1]
 
 
 def _picture(rng: Generator, rgb: Array, camera: _Camera) -> Array:
     """Radiance (3, H, W) to an 8-bit display-referred picture in [0, 1]."""
     signal = _sensed(rng, rgb * camera.exposure[:, None, None], camera)
-    return display_picture(signal, camera.gamma)
+    # The display curve from a table over the root of light, in which it is nearly straight: to 0.06 of an 8-bit step.
+    table = display_picture(_ROOTS * _ROOTS, camera.gamma)
+    place = np.sqrt(np.clip(signal, 0, 1, out=signal), out=signal)
+    place *= len(table) - 1
+    place += np.float32(0.5)
+    return np.take(table, place.astype(np.uint16))
 
 
 def _stokes(rng: Generator, view: View, exposure: float, camera: _Camera) -> tuple[Array, Array]:
@@ -238,10 +275,10 @@ def _stokes(rng: Generator, view: View, exposure: float, camera: _Camera) -> tup
 
 
 def _sensed(rng: Generator, signal: Array, camera: _Camera) -> Array:
-    """Light (C, H, W) after the lens's blur and with shot and read noise, nearly Gaussian, within 2.9 deviations."""
+    """Light (C, H, W) after the lens's blur, with shot and read noise."""
     if camera.blur > _SHARP:
         signal = _blurred(signal, camera.blur)
-    return with_noise(rng, signal, camera.shot, camera.read)
+    return camera.noise.added(rng, signal)
 
 
 def _blurred(planes: Array, deviation: float) -> Array:

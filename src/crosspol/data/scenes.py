@@ -19,6 +19,7 @@ Array = NDArray[np.float32]
 Range = tuple[float, float]
 
 _SMALLEST_SHEET, _LARGEST_SHEET = 64, 512
+_SHEETS = 3
 _SECOND_STRUCTURE = 0.3
 
 
@@ -49,7 +50,7 @@ def draw_scene(
     height, width = size
     # Log-uniform, so that far scenes and short baselines are as well covered as near ones and long ones.
     near = max(float(np.exp(rng.uniform(*np.log(nearest)))) * max_disparity, 4 * NEAREST_TO_INFINITY)
-    far = NEAREST_TO_INFINITY + (0.75 * near - NEAREST_TO_INFINITY) * float(rng.beta(1.0, 4.0))
+    far = NEAREST_TO_INFINITY + (0.6 * near - NEAREST_TO_INFINITY) * float(rng.beta(1.0, 4.0))
     rows, columns = (int(np.clip(side, _SMALLEST_SHEET, _LARGEST_SHEET)) for side in (height, 0.75 * width))
     stage = Stage(
         height,
@@ -60,11 +61,11 @@ def draw_scene(
         max_disparity,
         float(rng.uniform(0.2, 0.9)),
         lamp,
-        tuple(sheet(rng, (rows, columns)) for _ in range(int(rng.integers(3, 5)))),
+        tuple(sheet(rng, (rows, columns)) for _ in range(_SHEETS)),
     )
     backdrop = _draw_backdrop(rng, stage)
     count = int(rng.integers(layers[0], layers[1] + 1))
-    depths = ((np.arange(count) + rng.random(count)) / count) ** 1.3
+    depths = ((np.arange(count) + rng.random(count)) / count) ** 1.5
     objects: list[Layer | Pane] = [_draw_object(rng, stage, float(depth)) for depth in depths]
     glass, open_ = rng.random() < glass_probability, rng.random() < opening_probability
     second = rng.random() < _SECOND_STRUCTURE

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from crosspol.data.inputs import Seen, display_picture, network_inputs
+from crosspol.data.noise import Noise, draw_noise
 from crosspol.data.panes import pane_optics, plane_normal, reflected, transmitted
 from crosspol.data.sample import Rig, StereoSample
 from crosspol.data.transforms import decode_srgb
@@ -83,6 +84,8 @@ def put_glass(
     pol_channels: int = 1,
     focal: float | None = None,
     coat: Coat | None = None,
+    noise: Noise | None = None,
+    seed: int = 0,
 ) -> StereoSample:
     """Put a pane into a pair without polarization.
 
@@ -96,6 +99,8 @@ def put_glass(
         pol_channels: of the network, 1 or 3.
         focal: px; None: the width. The principal point is in the middle.
         coat: polarization of the scene; None: none at all.
+        noise: of the polarization, or of a crossed pair's intensities; None: none. The pictures have their own already.
+        seed: of the noise.
 
     Returns:
         The pair with the pane: `glass` and `disparity` are the pane's where it is, `disparity_background` is what was
@@ -123,6 +128,7 @@ def put_glass(
     optics = pane_optics(normal, x - np.float32(centre[0]), y - np.float32(centre[1]), focal, pane.eta)
     world = np.float32(pane.brightness) * decode_srgb(sample.left).numpy()[..., ::-1]
     shift = round(pane.mirrored_disparity)
+    rng = np.random.default_rng(seed)
     views = []
     for side, share in zip(("left", "right"), shares, strict=True):
         scene = decode_srgb(getattr(sample, side)).numpy()
@@ -137,7 +143,7 @@ def put_glass(
         light = scene * (through[0] / mean) + mirror * (back[0] / mirror_mean)
         rgb = scene + share * (light - scene)
         s1, s2 = (old + share * (a + b - old) for old, a, b in ((s1, through[1], back[1]), (s2, through[2], back[2])))
-        views.append(_seen(rig, side, rgb, s1, s2))
+        views.append(_seen(rig, side, rgb, s1, s2, noise or Noise(), rng))
 
     point = x - before
     # The pane also hides what the right view would see through it, as any nearer surface does.
@@ -193,6 +199,7 @@ def glaze(
     rig: Rig = "quad",
     pol_channels: int = 1,
     probability: float = 1.0,
+    noise: float = 1.0,
 ) -> StereoSample:
     """Give a pair without polarization a coat, and mostly a pane, drawn at random.
 
@@ -204,6 +211,7 @@ def glaze(
         rig: what records the result.
         pol_channels: of the network, 1 or 3.
         probability: of a pane.
+        noise: strength of sensor noise in polarization and intensities; 0: none, 1: realistic.
 
     Raises:
         ValueError: the sample has polarization already.
@@ -213,7 +221,8 @@ def glaze(
     panes = (draw_pane(sample, rng) for _ in range(_ATTEMPTS if rng.random() < probability else 0))
     nothing = VirtualPane(_NOWHERE, disparity=1, mirrored_disparity=0)
     pane = next((pane for pane in panes if pane is not None), nothing)
-    glazed = put_glass(sample, pane, rig=rig, pol_channels=pol_channels, coat=coat)
+    sensor, seed = draw_noise(rng, noise), int(rng.integers(1 << 62))
+    glazed = put_glass(sample, pane, rig=rig, pol_channels=pol_channels, coat=coat, noise=sensor, seed=seed)
     return replace(glazed, skipped=sample.skipped)
 
 
@@ -245,7 +254,7 @@ def _coat(coat: Coat | None, mean: Array) -> tuple[Array, Array]:
     return strength * np.cos(angle), strength * np.sin(angle)
 
 
-def _seen(rig: Rig, side: str, rgb: Array, s1: Array, s2: Array) -> Seen:
+def _seen(rig: Rig, side: str, rgb: Array, s1: Array, s2: Array, noise: Noise, rng: np.random.Generator) -> Seen:
     mean = rgb.mean(axis=0)
     if rig == "crossed":
         # Behind a polarizer at 0 (left) or 90 degrees (right); doubled, because half the light passes.
@@ -254,8 +263,12 @@ def _seen(rig: Rig, side: str, rgb: Array, s1: Array, s2: Array) -> Seen:
         passed = rgb * polarizer
         # As `frame_of` judges a camera's picture: neither dark in every colour nor saturated in one.
         measured = (passed > _DARK).any(axis=0) & (passed < _SATURATED).all(axis=0)
-        intensity = np.clip(mean * polarizer, 0, 1)
-        return Seen(display_picture(passed), intensity[None], measured[None].astype(np.float32))
-    angles = [torch.from_numpy(np.ascontiguousarray(mean + part)) for part in (s1, s2, -s1, -s2)]
-    trusted = validity(*angles, dark=_DARK, saturated=_SATURATED)
-    return Seen(display_picture(rgb), np.stack([mean, s1, s2]), trusted[None].float().numpy())
+        intensity = np.clip(noise.added(rng, (mean * polarizer)[None]), 0, 1)
+        return Seen(display_picture(passed), intensity, measured[None].astype(np.float32))
+    # Behind each of the sensor's polarizers half the light passes.
+    angles = np.float32(0.5) * np.stack([mean + s1, mean + s2, mean - s1, mean - s2])
+    counted = np.maximum(noise.added(rng, angles), 0)
+    trusted = validity(*torch.from_numpy(2 * counted), dark=_DARK, saturated=_SATURATED)
+    i0, i45, i90, i135 = counted
+    stokes = np.stack([counted.sum(axis=0) / 2, i0 - i90, i45 - i135])
+    return Seen(display_picture(rgb), stokes, trusted[None].float().numpy())
