@@ -18,6 +18,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+from crosspol.commands.ablate import AblateOptions, ablate
 from crosspol.commands.data import DataOptions, data
 from crosspol.commands.demo import DemoOptions, demo
 from crosspol.commands.evaluate import EvaluateOptions, evaluate
@@ -36,6 +37,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "train": (TrainOptions, train),
     "plot": (PlotOptions, plot),
     "evaluate": (EvaluateOptions, evaluate),
+    "ablate": (AblateOptions, ablate),
     "render": (RenderOptions, render),
     "rig": (RigOptions, rig),
     "data": (DataOptions, data),
