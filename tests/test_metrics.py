@@ -100,3 +100,65 @@ def test_shapes_that_do_not_fit(shapes):
 def test_thresholds_that_mean_nothing(threshold):
     with pytest.raises(ValueError, match="threshold"):
         metrics.bad(torch.zeros(SHAPE), torch.zeros(SHAPE), threshold=threshold)
+
+
+def drawn(seed, shape=(4, 1, 9, 11), share=0.4):
+    return np.random.default_rng(seed).random(shape) < share
+
+
+def test_iou_and_f_score_agree_with_sets_of_pixels():
+    found, glass, mask = drawn(1), drawn(2), drawn(3, share=0.8)
+    glass[3] = False
+    tensors = [torch.from_numpy(plane) for plane in (found, glass, mask)]
+    iou, f_score = metrics.iou(*tensors), metrics.f_score(*tensors)
+    for scene in range(3):
+        yes, true = (
+            {place for place in zip(*np.nonzero(plane[scene, 0] & mask[scene, 0]), strict=True)}
+            for plane in (found, glass)
+        )
+        precision, recall = len(yes & true) / len(yes), len(yes & true) / len(true)
+        assert iou[scene].item() == pytest.approx(len(yes & true) / len(yes | true))
+        assert f_score[scene].item() == pytest.approx(2 * precision * recall / (precision + recall))
+    # Without glass there is nothing to find, whatever is found.
+    assert iou[3].isnan()
+    assert f_score[3].isnan()
+    assert metrics.iou(tensors[1], tensors[1])[0] == 1
+    assert metrics.f_score(~tensors[1], tensors[1])[0] == 0
+    with pytest.raises(ValueError, match=r"wanted the same \(B, 1, H, W\)"):
+        metrics.iou(tensors[0], tensors[1][:2])
+
+
+@pytest.mark.parametrize("reach", [1, 3])
+def test_the_edge_of_glass_is_where_the_other_kind_is_near(reach):
+    glass = np.zeros((2, 1, 16, 20), np.float32)
+    glass[0, 0, 4:12, 10:] = 1  # touches the frame, which is no border
+    found = metrics.glass_edge(torch.from_numpy(glass), reach)
+    for y in range(16):
+        for x in range(20):
+            near = glass[0, 0, max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
+            assert found[0, 0, y, x].item() == float(0 in near and 1 in near)
+    assert not found[1].any()
+
+
+def test_textureless_is_the_rule_of_scharstein_and_szeliski():
+    left = np.random.default_rng(0).random((2, 3, 12, 14)).astype(np.float32)
+    left[:, :, :, :7] *= 0.01
+    left[1] = 0.3
+    found = metrics.textureless(torch.from_numpy(left)).numpy()[:, 0]
+    luma = 255 * np.einsum("bchw,c->bhw", left.astype(np.float64), [0.299, 0.587, 0.114])
+    gradient = np.concatenate([np.diff(luma), np.diff(luma)[..., -1:]], axis=-1) ** 2
+    for y in range(12):
+        for x in range(14):
+            window = gradient[0, max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]
+            assert found[0, y, x] == (window.mean() < 4)
+    assert 0 < found[0].mean() < 1
+    assert found[1].all()
+
+
+def test_the_mean_under_a_mask_is_of_its_pixels_alone():
+    values, mask = torch.arange(12.0).reshape(2, 1, 2, 3), torch.zeros(2, 1, 2, 3)
+    mask[0, 0, 0, 1:] = 1
+    values[0, 0, 1, 0] = torch.nan
+    found = metrics.mean_under(values, mask)
+    assert found[0] == 1.5
+    assert found[1].isnan()

@@ -18,8 +18,10 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+from crosspol.commands.ablate import AblateOptions, ablate
 from crosspol.commands.data import DataOptions, data
 from crosspol.commands.demo import DemoOptions, demo
+from crosspol.commands.evaluate import EvaluateOptions, evaluate
 from crosspol.commands.info import InfoOptions, info
 from crosspol.commands.plot import PlotOptions, plot
 from crosspol.commands.predict import PredictOptions, predict
@@ -34,6 +36,8 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "predict": (PredictOptions, predict),
     "train": (TrainOptions, train),
     "plot": (PlotOptions, plot),
+    "evaluate": (EvaluateOptions, evaluate),
+    "ablate": (AblateOptions, ablate),
     "render": (RenderOptions, render),
     "rig": (RigOptions, rig),
     "data": (DataOptions, data),

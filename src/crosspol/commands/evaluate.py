@@ -1,0 +1,188 @@
+"""`crosspol evaluate`: how good networks are, whether they use polarization, and how sure that is."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tqdm import tqdm
+from tyro.conf import arg
+
+from crosspol.commands.folders import check_output_folder, make_output_folder
+from crosspol.data.images import write_bytes, write_picture
+from crosspol.data.sample import Rig
+from crosspol.data.substitution import ORACLE, SUBSTITUTIONS
+from crosspol.errors import RequestError
+from crosspol.evaluation.methods import BASELINES, Method, NetworkMethod, describe_network, row_names, split_name
+from crosspol.evaluation.pictures import difference_plot, scene_pictures
+from crosspol.evaluation.provenance import provenance
+from crosspol.evaluation.results import Results, describe_data, earlier_rows, read_results, write_results
+from crosspol.evaluation.rows import counterfactuals, measure_rows, try_out
+from crosspol.evaluation.scenes import open_scenes, survey
+from crosspol.evaluation.tables import markdown
+from crosspol.inference.predictor import StereoPredictor, packaged_weights
+
+# The names of `SUBSTITUTIONS` and `BASELINES`: help lists them.
+CounterfactualName = Literal[
+    "none", "all", "removed", "zero", "constant", "rolled", "shuffled", "foreign", "turned", "noise"
+]
+BaselineName = Literal["sgbm", "sgbm-filled", "constant"]
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Measure networks on scenes with ground truth, and whether they use polarization.
+
+    The weights that ship, on 64 procedural scenes that nothing was trained on, beside OpenCV's matching:
+        crosspol evaluate --output results/shipped --baselines sgbm-filled constant
+
+    A network with its own polarization and with eight others in its place, against its twin without polarization and
+    one that was given the true glass mask:
+        crosspol evaluate --weights runs/a/weights --twin runs/twin/weights --oracle runs/oracle/weights
+            --counterfactuals all --output results/a
+
+    Your own data: a folder with scenes.jsonl, a manifest, a folder of pairs, Middlebury, ETH3D, KITTI, Booster:
+        crosspol evaluate --data rooms --split test --output results/rooms
+        crosspol evaluate --data pairs.csv --output results/mine
+        crosspol evaluate --data ../shared/data/real --output results/real
+
+    Compare with an earlier evaluation on the same scenes, without running its networks again:
+        crosspol evaluate --weights runs/b/weights --rows results/a/results.json --output results/b
+
+    Writes results.md (tables: EPE, outliers, paired differences, share of the oracle's gain, use of polarization),
+    results.json (everything, scene by scene), differences.png, and each network's best, median and worst scene. All
+    differences are paired over scenes, with bootstrap intervals. docs/results.md tells how to read them.
+    """
+
+    output: Annotated[Path, arg(metavar="DIR")]
+    """Folder for the results; made if needed."""
+    weights: Annotated[tuple[str, ...], arg(metavar="[NAME=]DIR", help_behavior_hint="(default: those that ship)")] = ()
+    """Networks: folders with config.json and model.safetensors, or ids of the Hugging Face hub; NAME names the row."""
+    data: Annotated[str, arg(metavar="procedural|DIR|FILE")] = "procedural"
+    """Scenes: procedural, a folder of scenes or of pairs, or a manifest (.csv, .jsonl)."""
+    rig: Annotated[Rig | None, arg(help_behavior_hint="(default: quad, or what the data have)")] = None
+    """What is recorded of the scenes."""
+    scenes: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 64 procedural, else all)")] = None
+    """How many scenes, the first ones."""
+    seed: Annotated[int | None, arg(metavar="S", help_behavior_hint="(default: 2000003, the test scenes)")] = None
+    """Of procedural scenes and of noise; 1000003 + the run's data seed are a run's validation scenes."""
+    size: Annotated[tuple[int, int] | None, arg(metavar="H W", help_behavior_hint="(default: 256 320)")] = None
+    """Height and width of procedural scenes, px."""
+    split: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: all)")] = None
+    """Part of scenes or of a manifest, such as test."""
+    rig_file: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None
+    """rig.yaml of the cameras whose frames a manifest lists."""
+    sensor: bool = True
+    """Stored light passes a sensor with noise; --no-sensor: a perfect camera."""
+    iters: int = 24
+    """Refinements of the disparity."""
+    counterfactuals: Annotated[tuple[CounterfactualName, ...], arg(metavar="KIND ...")] = ("removed",)
+    """Other polarization in the place of the networks' own: all, none, or some of removed, zero, constant, rolled,
+    shuffled, foreign, turned, noise."""
+    twin: Annotated[str | None, arg(metavar="[NAME=]DIR", help_behavior_hint="(optional)")] = None
+    """The same network trained without polarization: what others are compared with."""
+    oracle: Annotated[str | None, arg(metavar="[NAME=]DIR", help_behavior_hint="(optional)")] = None
+    """The same network trained on the true glass mask, which it gets here as well: the most that such a cue brings."""
+    baselines: Annotated[tuple[BaselineName, ...], arg(metavar="KIND ...")] = ()
+    """Rows without a network: sgbm (OpenCV, holes count as 0 px), sgbm-filled, constant (the best one there is)."""
+    rows: Annotated[tuple[Path, ...], arg(metavar="FILE ...")] = ()
+    """results.json of earlier evaluations on the same scenes, to be compared with."""
+    device: Annotated[str, arg(metavar="DEVICE")] = "auto"
+    """auto (a GPU where there is one), cpu, cuda, cuda:1, mps."""
+
+
+def evaluate(options: EvaluateOptions) -> None:
+    """Check everything, measure, print the tables, write the files.
+
+    Raises:
+        RequestError: something that was asked for cannot be done; nothing was written.
+    """
+    check_output_folder(options.output)
+    for name, value in (("scenes", options.scenes), ("iters", options.iters)):
+        if value is not None and value < 1:
+            raise RequestError(f"--{name}: found {value}, wanted at least 1")
+    if options.seed is not None and options.seed < 0:
+        raise RequestError(f"--seed: found {options.seed}, wanted at least 0")
+    for path in options.rows:
+        read_results(path)
+    networks, twin, oracle = _networks(options)
+    scenes = open_scenes(
+        options.data,
+        rig=options.rig,
+        count=options.scenes,
+        seed=options.seed,
+        size=options.size,
+        split=options.split,
+        rig_file=options.rig_file,
+        sensor=options.sensor,
+    )
+    device = next(networks[0].net.parameters()).device
+    surveyed = survey(scenes.open(networks[0].pol_channels), _watch("reading"))
+    data = describe_data(scenes.description, surveyed)
+    methods = [*networks, *_with_other_polarization(options, networks, twin, oracle)]
+    baselines = [BASELINES[name].make(surveyed) for name in dict.fromkeys(options.baselines)]
+    earlier = earlier_rows(options.rows, data, [*(row.name for row in methods), *(row.name for row in baselines)])
+    try_out(methods, scenes, device)
+    make_output_folder(options.output)
+    every: list[Method] = [*methods, *baselines]
+    rows = measure_rows(every, scenes, surveyed, device=device, watch=_watch("measuring"))
+    results = Results(data, (*rows, *earlier), twin, oracle, provenance(device))
+    text = markdown(results)
+    written = [write_results(results, options.output / "results.json")]
+    written.append(write_bytes(options.output / "results.md", text.encode()))
+    plot = difference_plot(results)
+    if plot is not None:
+        written.append(write_bytes(options.output / "differences.png", plot))
+    for method in networks:
+        pictures = scene_pictures(method, results.row(method.name), scenes)
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", method.name)
+        written += [write_picture(options.output / f"{stem}_{name}.png", drawn) for name, drawn in pictures.items()]
+    print(f"{text}\nwrote")
+    for path in written:
+        print(f"  {path}")
+
+
+def _networks(options: EvaluateOptions) -> tuple[list[NetworkMethod], str | None, str | None]:
+    """Return the main rows, and which of them are twin and oracle."""
+    given = list(options.weights) or [f"shipped={packaged_weights()}"]
+    special = {"--twin": options.twin, "--oracle": options.oracle}
+    entries = given + [entry for entry in special.values() if entry is not None and entry not in given]
+    if options.oracle is not None and options.oracle in (*given, options.twin):
+        raise RequestError(f"--oracle: found {options.oracle} among the other weights, wanted a network of its own")
+    names = row_names(entries)
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise RequestError(f"--weights: found {twice[0]} more than once, wanted each once (NAME=DIR names a row)")
+    networks = []
+    for name, entry in zip(names, entries, strict=True):
+        path = split_name(entry)[1]
+        net = StereoPredictor.from_pretrained(path, device=options.device, iters=options.iters).network
+        about = describe_network(net, Path(path), options.iters)
+        substitution = ORACLE if entry == options.oracle else None
+        method = NetworkMethod(name, net, options.iters, about, substitution)
+        if substitution is not None and not method.polarized:
+            raise RequestError(f"--oracle: found {path}, which has no use for polarization; wanted one trained on it")
+        networks.append(method)
+    twin, oracle = (None if entry is None else names[entries.index(entry)] for entry in (options.twin, options.oracle))
+    return networks, twin, oracle
+
+
+def _with_other_polarization(
+    options: EvaluateOptions, networks: Sequence[NetworkMethod], twin: str | None, oracle: str | None
+) -> list[NetworkMethod]:
+    """Return the counterfactual rows of the networks that are neither twin nor oracle."""
+    asked: tuple[str, ...] = options.counterfactuals
+    if len(asked) > 1 and {"all", "none"} & set(asked):
+        raise RequestError(f"--counterfactuals: found {' '.join(asked)}, wanted all, none, or some kinds")
+    whole: dict[tuple[str, ...], tuple[str, ...]] = {("all",): tuple(SUBSTITUTIONS), ("none",): ()}
+    kinds = whole.get(asked, tuple(dict.fromkeys(asked)))
+    judged = [method for method in networks if method.name not in (twin, oracle)]
+    return [row for method in judged for row in counterfactuals(method, kinds)]
+
+
+def _watch(what: str) -> Callable[[range], Iterable[int]]:
+    return lambda places: tqdm(places, desc=what, unit="scene", file=sys.stderr, disable=None)

@@ -1,0 +1,160 @@
+"""Pictures of an evaluation: the best, the median and the worst scene of a network, and differences between rows."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crosspol.data.sample import StereoBatch, StereoSample, stack
+from crosspol.data.substitution import substitute
+from crosspol.evaluation.measures import REGIONS, key
+from crosspol.evaluation.methods import NetworkMethod
+from crosspol.evaluation.results import Results
+from crosspol.evaluation.rows import Row
+from crosspol.evaluation.scenes import SceneSet
+from crosspol.evaluation.statistics import Estimate
+from crosspol.training.panel import panel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_COMPARED = ("glass", "background")
+_DPI = 110
+
+
+def chosen_scenes(row: Row) -> dict[str, int]:
+    """Return the scenes to look at, by EPE on glass where two scenes or more have glass, else by EPE over all.
+
+    Returns:
+        "best", "median", "worst" to the index of the scene; fewer where there are fewer scenes.
+    """
+    for region in ("glass", "all"):
+        errors = np.asarray(row.get(key("epe", region)))
+        known = np.flatnonzero(~np.isnan(errors))
+        if len(known) >= 2 or region == "all":
+            break
+    order = known[np.argsort(errors[known], kind="stable")]
+    places = {"best": 0, "worst": len(order) - 1, "median": (len(order) - 1) // 2}
+    chosen: dict[str, int] = {}
+    for name, place in places.items():
+        if 0 <= place < len(order) and int(order[place]) not in chosen.values():
+            chosen[name] = int(order[place])
+    return chosen
+
+
+def scene_pictures(method: NetworkMethod, row: Row, scenes: SceneSet) -> dict[str, NDArray[np.uint8]]:
+    """Draw the best, the median and the worst scene: left view, polarization, truth, prediction, error in px.
+
+    Args:
+        method: the network; with a substitution that needs no other scene.
+        row: what was measured of it.
+        scenes: what it was measured on.
+
+    Returns:
+        "best", "median", "worst" to (H, W, 3), RGB.
+    """
+    if row.not_applicable is not None:
+        return {}
+    samples = scenes.open(method.pol_channels)
+    drawn = {}
+    for name, index in chosen_scenes(row).items():
+        sample = samples[index]
+        if method.substitution is not None:
+            sample = _single(substitute(stack([sample]), method.substitution, pol_channels=method.pol_channels))
+        drawn[name] = panel(method.net, sample, method.iters, f"{row.name}, {name} scene")
+    return drawn
+
+
+def _single(batch: StereoBatch) -> StereoSample:
+    """Return the one sample of a batch of one."""
+    values: dict[str, Any] = {}
+    for entry in fields(StereoSample):
+        value = getattr(batch, entry.name)
+        values[entry.name] = value[0] if isinstance(value, Tensor) else value
+    return StereoSample(**(values | {"identity": batch.identity[0]}))
+
+
+def difference_plot(results: Results) -> bytes | None:
+    """Draw every network's paired difference of the EPE to what it is compared with, on glass and on background.
+
+    Returns:
+        A PNG; None where there is nothing to compare.
+    """
+    shown = [row for row in results.rows if row.is_network and row.not_applicable is None]
+    rows = [(row, other) for row in shown if (other := results.against(row)) is not None]
+    if not rows:
+        return None
+    from matplotlib.figure import Figure
+
+    titles = {region.name: region.title for region in REGIONS}
+    figure = Figure(figsize=(11, 1.6 + 0.42 * len(rows)), dpi=_DPI, layout="constrained")
+    axes = figure.subplots(1, len(_COMPARED), sharey=True)
+    for axis, region in zip(axes, _COMPARED, strict=True):
+        estimates = [results.difference(row, other, key("epe", region)) for row, other in rows]
+        for place, estimate in enumerate(estimates):
+            if estimate.scenes and math.isfinite(estimate.low + estimate.high):
+                _bar(axis, place, estimate)
+        axis.axvline(0, color="0.4", linewidth=1)
+        axis.set_title(f"{titles[region]}: EPE of the row - EPE of the other, px")
+        axis.grid(axis="x", alpha=0.3)
+    names = [f"{row.name}\nagainst {other.name}" for row, other in rows]
+    axes[0].set_yticks(range(len(rows)), names, fontsize=8)
+    axes[0].set_ylim(len(rows) - 0.4, -0.6)
+    figure.supxlabel(
+        f"below 0: the row is better; bars: {100 * results.bootstrap.level:g} % interval, paired over scenes",
+        fontsize=9,
+    )
+    return _png(figure)
+
+
+def curve_plot(curves: Mapping[str, Sequence[tuple[Sequence[int], Sequence[float]]]], title: str) -> bytes | None:
+    """Draw a quantity against steps, one line a variant: the mean over its seeds, with a band from least to most.
+
+    Args:
+        curves: by variant, one (steps, values) a seed.
+        title: of the quantity, with its unit.
+
+    Returns:
+        A PNG; None where no run has logged it yet.
+    """
+    if not any(len(steps) for seeds in curves.values() for steps, _ in seeds):
+        return None
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5.5), dpi=_DPI, layout="constrained")
+    axis = figure.subplots()
+    for number, (name, seeds) in enumerate(curves.items()):
+        by_step: dict[int, list[float]] = {}
+        for steps, values in seeds:
+            for step, value in zip(steps, values, strict=True):
+                by_step.setdefault(int(step), []).append(float(value))
+        if by_step:
+            steps = sorted(by_step)
+            color = f"C{number % 10}"
+            axis.plot(steps, [np.mean(by_step[step]) for step in steps], "-o", color=color, markersize=3, label=name)
+            low, high = ([limit(by_step[step]) for step in steps] for limit in (min, max))
+            axis.fill_between(steps, low, high, color=color, alpha=0.2)
+    axis.set_xlabel("step")
+    axis.set_ylabel(title)
+    axis.grid(alpha=0.3)
+    axis.legend(title="mean over seeds; band: least to most")
+    return _png(figure)
+
+
+def _bar(axis: Any, place: int, estimate: Estimate) -> None:
+    color = "0.5" if not estimate.excludes_zero else "C2" if estimate.high < 0 else "C3"
+    axis.plot([estimate.low, estimate.high], [place, place], color=color, linewidth=2)
+    axis.plot(estimate.value, place, "o", color=color, markersize=5)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

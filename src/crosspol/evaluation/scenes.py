@@ -1,0 +1,273 @@
+"""The scenes of an evaluation: procedural ones, stored ones, tables of files, pairs of pictures with a truth."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from crosspol.data.disparity import DISPARITY_SUFFIXES, read_disparity
+from crosspol.data.folders import PlainPair, PlainPairs, booster, kitti, middlebury
+from crosspol.data.images import PICTURE_SUFFIXES
+from crosspol.data.manifest import Manifest
+from crosspol.data.mixture import Interleaved
+from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
+from crosspol.data.sample import Rig, StereoSample
+from crosspol.data.scene_format import INDEX, SceneFolder
+from crosspol.data.sensor import SensorConfig, sense
+from crosspol.data.truth import Truth
+from crosspol.errors import MissingFileError, RequestError
+
+TEST_SEED = 2_000_003
+"""Data seed of procedural scenes for testing: neither trained on nor validated on by runs with a seed below."""
+
+PROCEDURAL = "procedural"
+_PROCEDURAL_COUNT = 64
+_PROCEDURAL_SIZE = (256, 320)
+# The truth's median and largest value are found in steps of this, px.
+_STEP = 1 / 16
+# A camera that is exposed for the scene.
+_SENSOR = SensorConfig(exposure=(1.0, 1.0))
+# What the scenes' hash is over: what every row shares, whichever polarization it takes.
+_HASHED = ("left", "right", "disparity", "valid", "glass", "occluded")
+
+Open = Callable[[int], Dataset[StereoSample]]
+
+
+@dataclass(frozen=True, eq=False)
+class SceneSet:
+    """Scenes to evaluate on.
+
+    description: what they are, for the record. open: the scenes with maps of so many polarization channels; pictures
+    and truth do not depend on it.
+    """
+
+    description: dict[str, Any]
+    open: Open
+
+
+class Scene(NamedTuple):
+    """One scene of a survey. sha256: of its pictures and truth. size: (H, W), px."""
+
+    identity: str
+    sha256: str
+    size: tuple[int, int]
+    rig: Rig
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one look at all scenes tells.
+
+    median_disparity, largest_disparity: of all known disparities, px, in steps of 1/16.
+    """
+
+    scenes: tuple[Scene, ...]
+    median_disparity: float
+    largest_disparity: float
+
+    @property
+    def sha256(self) -> str:
+        """Of the scenes and their order: the same only if every pixel and every truth is."""
+        return hashlib.sha256("\n".join(scene.sha256 for scene in self.scenes).encode()).hexdigest()
+
+    def donor(self, index: int) -> int | None:
+        """Return the next scene of the same size, which can lend its polarization to scene `index`; None: none can."""
+        count = len(self.scenes)
+        others = ((index + step) % count for step in range(1, count))
+        wanted = self.scenes[index]
+        return next((other for other in others if self.scenes[other][2:] == wanted[2:]), None)
+
+
+def survey(scenes: Dataset[StereoSample], watch: Callable[[range], Iterable[int]] = iter) -> Survey:
+    """Read every scene once: what cannot be read is found before the work starts.
+
+    Args:
+        scenes: with a length.
+        watch: goes through the indices, such as tqdm.
+
+    Raises:
+        RequestError: a scene cannot be read, or no disparity is known anywhere.
+    """
+    found: list[Scene] = []
+    counts = np.zeros(1, np.int64)
+    for index in watch(range(len(scenes))):  # type: ignore[arg-type]
+        sample = scenes[index]
+        digest = hashlib.sha256(sample.identity.encode())
+        for name in _HASHED:
+            digest.update(np.ascontiguousarray(getattr(sample, name).numpy()).tobytes())
+        height, width = sample.left.shape[-2:]
+        found.append(Scene(sample.identity, digest.hexdigest(), (height, width), sample.rig))
+        known = sample.disparity[sample.valid > 0].numpy()
+        steps = np.bincount(np.rint(np.clip(known, 0, None) / _STEP).astype(np.int64), minlength=len(counts))
+        counts = np.pad(counts, (0, len(steps) - len(counts))) + steps
+    total = np.cumsum(counts)
+    if not total[-1]:
+        raise RequestError("the scenes: found no known disparity in any of them, wanted ground truth")
+    median = int(np.searchsorted(total, total[-1] / 2))
+    return Survey(tuple(found), _STEP * median, _STEP * int(np.flatnonzero(counts)[-1]))
+
+
+def open_scenes(
+    data: str,
+    *,
+    rig: Rig | None = None,
+    count: int | None = None,
+    seed: int | None = None,
+    size: tuple[int, int] | None = None,
+    split: str | None = None,
+    rig_file: Path | None = None,
+    sensor: bool = True,
+) -> SceneSet:
+    """Find out what scenes are meant; they are read when they are asked for.
+
+    Args:
+        data: "procedural", a folder in the scene format, a manifest, or a folder of pairs (see `_LAYOUTS`).
+        rig: what was recorded; None: quad for procedural scenes, else what the data have.
+        count: at most so many, the first ones; None: 64 procedural ones, else all.
+        seed: of procedural scenes and of the sensor's noise; None: that of the test scenes.
+        size: height and width of procedural scenes, px; None: 256x320.
+        split: part of scenes or of a manifest; None: all.
+        rig_file: description of the cameras whose frames a manifest lists.
+        sensor: stored light passes a sensor with noise.
+
+    Raises:
+        MissingFileError: a file or folder does not exist.
+        RequestError: an argument that these data have no use for, or data that cannot be used.
+    """
+    if data == PROCEDURAL:
+        _refuse("--split", split, "scenes in files")
+        _refuse("--rig-file", rig_file, "a manifest of frames")
+        return _procedural(rig or "quad", count or _PROCEDURAL_COUNT, TEST_SEED if seed is None else seed, size)
+    _refuse("--size", size, "procedural scenes: those in files have theirs")
+    path = Path(data)
+    if path.is_file():
+        return _manifest(path, rig, count, split, rig_file)
+    if not path.exists():
+        raise MissingFileError(f"{path}: no such file or folder, wanted {PROCEDURAL}, a data set's folder or a table")
+    _refuse("--rig-file", rig_file, "a manifest of frames")
+    if (path / INDEX).exists():
+        seed = TEST_SEED if seed is None else seed
+        return _scene_folder(path, rig, count, split, seed, sensor)
+    _refuse("--split", split, "scenes and manifests")
+    if rig not in (None, "none"):
+        raise RequestError(f"--rig: found {rig} for {path}, which has no polarization; wanted none")
+    return _pairs(path, count)
+
+
+def _procedural(rig: Rig, count: int, seed: int, size: tuple[int, int] | None) -> SceneSet:
+    try:
+        config = ProceduralConfig(size=size or _PROCEDURAL_SIZE, length=count, seed=seed, rig=rig)
+    except ValueError as error:
+        raise RequestError(f"the procedural scenes: {error}") from error
+    description = {"data": PROCEDURAL, "rig": rig, "seed": seed, "size": list(config.size)}
+    return SceneSet(description, lambda channels: ProceduralStereo(replace(config, pol_channels=channels)))
+
+
+def _scene_folder(
+    path: Path, rig: Rig | None, count: int | None, split: str | None, seed: int, sensor: bool
+) -> SceneSet:
+    camera = partial(sense, config=_SENSOR) if sensor else None
+    first = SceneFolder(path, split=split, rig=rig)
+    description = {"data": str(path), "rig": first.rig, "split": split, "sensor": sensor, "seed": seed}
+
+    def opened(channels: int) -> Dataset[StereoSample]:
+        folder = SceneFolder(path, split=split, rig=rig, pol_channels=channels, camera=camera, seed=seed)
+        return _first(folder, count)
+
+    return SceneSet(description, opened)
+
+
+def _manifest(path: Path, rig: Rig | None, count: int | None, split: str | None, rig_file: Path | None) -> SceneSet:
+    first = Manifest(path, split=split, rig=rig_file)
+    if rig not in (None, first.rig):
+        raise RequestError(f"--rig: found {rig} for {path}, which holds pairs of rig {first.rig}; wanted that")
+    description = {"data": str(path), "rig": first.rig, "split": split}
+
+    def opened(channels: int) -> Dataset[StereoSample]:
+        return _first(Manifest(path, split=split, rig=rig_file, pol_channels=channels), count)
+
+    return SceneSet(description, opened)
+
+
+def _pairs(path: Path, count: int | None) -> SceneSet:
+    for layout in _LAYOUTS:
+        if layout.recognize(path):
+            samples = _first(layout.open(path), count)
+            description = {"data": str(path), "rig": "none", "layout": layout.name}
+            return SceneSet(description, partial(_whatever, samples))
+    known = "; ".join(layout.wanted for layout in _LAYOUTS)
+    raise RequestError(f"{path}: found neither {INDEX} nor pairs in it, wanted one of: {known}")
+
+
+def _whatever(samples: Dataset[StereoSample], channels: int) -> Dataset[StereoSample]:
+    """Open pairs that have no maps."""
+    return samples
+
+
+class _Layout(NamedTuple):
+    """How pairs without polarization lie on a disk."""
+
+    name: str
+    wanted: str
+    recognize: Callable[[Path], bool]
+    open: Callable[[Path], Dataset[StereoSample]]
+
+
+def _has(*patterns: str) -> Callable[[Path], bool]:
+    return lambda root: any(next(root.glob(pattern), None) is not None for pattern in patterns)
+
+
+def _pair_folders(root: Path) -> list[PlainPair]:
+    """Find folders with left, right and disparity, of any picture and disparity format; `root` may be one itself."""
+    pairs = []
+    for folder in (root, *sorted(path for path in root.iterdir() if path.is_dir())):
+        files = [
+            next((path for suffix in suffixes if (path := folder / f"{stem}{suffix}").exists()), None)
+            for stem, suffixes in (
+                ("left", PICTURE_SUFFIXES),
+                ("right", PICTURE_SUFFIXES),
+                ("disparity", DISPARITY_SUFFIXES),
+            )
+        ]
+        left, right, disparity = files
+        if left is not None and right is not None and disparity is not None:
+            pairs.append(PlainPair(folder.resolve().name, left, right, partial(_truth, disparity)))
+    return pairs
+
+
+def _truth(path: Path) -> Truth:
+    return Truth(read_disparity(path))
+
+
+_LAYOUTS = (
+    _Layout(
+        "pairs",
+        "NAME/left.png, right.png, disparity.npz (.npy, .pfm, .png)",
+        lambda root: bool(_pair_folders(root)),
+        lambda root: PlainPairs(_pair_folders(root)),
+    ),
+    _Layout("booster", "Booster (SCENE/camera_00, disp_00.npy)", _has("**/disp_00.npy"), booster),
+    _Layout("two-view", "Middlebury or ETH3D (SCENE/im0.png, disp0.pfm)", _has("**/im0.png"), middlebury),
+    _Layout(
+        "kitti",
+        "KITTI (training/image_2, disp_occ_0)",
+        _has("training/disp_occ*", "disp_occ*"),
+        kitti,
+    ),
+)
+
+
+def _first(samples: Dataset[StereoSample], count: int | None) -> Dataset[StereoSample]:
+    return samples if count is None else Interleaved([samples], count)
+
+
+def _refuse(flag: str, value: Any, wanted: str) -> None:
+    if value is not None:
+        raise RequestError(f"{flag}: found {value}, which is for {wanted}")

@@ -1,0 +1,150 @@
+"""Intervals over scenes by the bootstrap: of means, medians and percentiles, paired differences, shares of a gain.
+
+Scenes are drawn again, with replacement; a scene that has no such value (NaN: no glass, say) is left out before.
+Intervals are percentile intervals (Efron and Tibshirani, An introduction to the bootstrap, 1993, chapter 13). They tell
+how much a figure depends on which scenes were taken, and nothing about other seeds of training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+Series = Sequence[float] | NDArray[np.float64]
+
+FEWEST_SCENES = 10
+"""Percentile intervals of fewer scenes are too narrow: they are shown, and nothing is concluded from them."""
+
+STATISTICS: Mapping[str, Callable[[Values], Values]] = {
+    "mean": lambda values: values.mean(axis=-1),
+    "median": lambda values: _percentile(values, 50),
+    "p90": lambda values: _percentile(values, 90),
+}
+"""Of (..., scenes) over the scenes."""
+
+
+class Estimate(NamedTuple):
+    """A figure, its interval, and over how many scenes; all NaN where there is no scene."""
+
+    value: float
+    low: float
+    high: float
+    scenes: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the whole interval is on one side of 0, and of enough scenes to be believed."""
+        return self.scenes >= FEWEST_SCENES and (self.low > 0 or self.high < 0)
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are made.
+
+    Raises:
+        ValueError: fewer than 100 resamples, or a level outside (0, 1).
+    """
+
+    resamples: int = 4000
+    level: float = 0.95
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.resamples < 100 or not 0 < self.level < 1:
+            raise ValueError(
+                f"Bootstrap: got {self.resamples} resamples, level {self.level}; wanted at least 100 and a level "
+                "between 0 and 1"
+            )
+
+    def summary(self, values: Series) -> dict[str, Estimate]:
+        """Return mean, median and 90th percentile over scenes.
+
+        Args:
+            values: one a scene; NaN = the scene has none.
+        """
+        known = _known(values)[0]
+        if not known.size:
+            return dict.fromkeys(STATISTICS, NOTHING)
+        drawn = known[self._draws(known.size)]
+        return {name: self._estimate(of(known), of(drawn), known.size) for name, of in STATISTICS.items()}
+
+    def difference(self, first: Series, second: Series) -> Estimate:
+        """Return the mean over scenes of `first` - `second`, scene by scene.
+
+        Args:
+            first: one a scene, NaN = none.
+            second: of the same scenes in the same order.
+        """
+        one, other = _known(first, second)
+        if not one.size:
+            return NOTHING
+        with np.errstate(invalid="ignore"):
+            apart = one - other
+        return self._estimate(apart.mean(), apart[self._draws(apart.size)].mean(axis=-1), apart.size)
+
+    def share(self, twin: Series, row: Series, oracle: Series) -> Estimate:
+        """Return how much of the gain from `twin` to `oracle` a row has: (twin - row) / (twin - oracle), of means.
+
+        Args:
+            twin: errors without the cue, one a scene, NaN = none.
+            row: errors of what is judged.
+            oracle: errors with a perfect cue.
+
+        Returns:
+            1 = all of the gain; NaN where the oracle's gain is not above 0, its interval included: there is nothing to
+            have a share of.
+        """
+        without, judged, perfect = _known(twin, row, oracle)
+        if not without.size or not self.difference(without, perfect).low > 0:
+            return NOTHING
+        draws = self._draws(without.size)
+        gains = [(without - values)[draws].mean(axis=-1) for values in (judged, perfect)]
+        value = (without - judged).mean() / (without - perfect).mean()
+        return self._estimate(value, gains[0] / gains[1], without.size)
+
+    def _draws(self, count: int) -> NDArray[np.int64]:
+        return _draws(self.seed, self.resamples, count)
+
+    def _estimate(self, value: float | Values, drawn: Values, scenes: int) -> Estimate:
+        tail = 50 * (1 - self.level)
+        low, high = _percentile(drawn, tail), _percentile(drawn, 100 - tail)
+        return Estimate(float(value), float(low), float(high), scenes)
+
+
+NOTHING = Estimate(float("nan"), float("nan"), float("nan"), 0)
+"""The estimate where no scene has a value."""
+
+
+def _known(*rows: Series) -> list[Values]:
+    """Keep the scenes that every row has a value of.
+
+    Raises:
+        ValueError: the rows are of different lengths.
+    """
+    lengths = {len(row) for row in rows}
+    if len(lengths) > 1:
+        raise ValueError(f"rows: got {sorted(lengths)} scenes, wanted the same scenes in all of them")
+    table = np.asarray(rows, np.float64)
+    return list(table[:, ~np.isnan(table).any(axis=0)])
+
+
+def _percentile(values: Values, percent: float) -> Values:
+    """Return a percentile over the last axis; next to an infinite value, that one and not the NaN between the two."""
+    with np.errstate(invalid="ignore"):
+        found = np.percentile(values, percent, axis=-1)
+    if np.isnan(found).any():
+        outer: Literal["higher", "lower"] = "higher" if percent >= 50 else "lower"
+        found = np.where(np.isnan(found), np.percentile(values, percent, axis=-1, method=outer), found)
+    return found
+
+
+@lru_cache(maxsize=8)
+def _draws(seed: int, resamples: int, count: int) -> NDArray[np.int64]:
+    """Which scenes each resample takes, (resamples, count): the same for every row, so that rows stay paired."""
+    return np.random.default_rng([seed, count]).integers(0, count, (resamples, count))
