@@ -26,6 +26,8 @@ from crosspol.evaluation.scenes import open_scenes, survey
 from crosspol.evaluation.tables import markdown
 from crosspol.inference.predictor import StereoPredictor, packaged_weights
 
+# Of a network whose configuration names no refinements of its own.
+_ITERS = 24
 # The names of `SUBSTITUTIONS` and `BASELINES`: help lists them.
 CounterfactualName = Literal[
     "none", "all", "removed", "zero", "constant", "rolled", "shuffled", "foreign", "turned", "noise"
@@ -78,7 +80,7 @@ class EvaluateOptions:
     """rig.yaml of the cameras whose frames a manifest lists."""
     sensor: bool = True
     """Stored light passes a sensor with noise; --no-sensor: a perfect camera."""
-    iters: int = 24
+    iters: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: each network's own)")] = None
     """Refinements of the disparity."""
     counterfactuals: Annotated[tuple[CounterfactualName, ...], arg(metavar="KIND ...")] = ("removed",)
     """Other polarization in the place of the networks' own: all, none, or some of removed, zero, constant, rolled,
@@ -110,6 +112,7 @@ def evaluate(options: EvaluateOptions) -> None:
     for path in options.rows:
         read_results(path)
     networks, twin, oracle = _networks(options)
+    methods = [*networks, *_with_other_polarization(options, networks, twin, oracle)]
     scenes = open_scenes(
         options.data,
         rig=options.rig,
@@ -123,7 +126,6 @@ def evaluate(options: EvaluateOptions) -> None:
     device = next(networks[0].net.parameters()).device
     surveyed = survey(scenes.open(networks[0].pol_channels), _watch("reading"))
     data = describe_data(scenes.description, surveyed)
-    methods = [*networks, *_with_other_polarization(options, networks, twin, oracle)]
     baselines = [BASELINES[name].make(surveyed) for name in dict.fromkeys(options.baselines)]
     earlier = earlier_rows(options.rows, data, [*(row.name for row in methods), *(row.name for row in baselines)])
     try_out(methods, scenes, device)
@@ -154,16 +156,18 @@ def _networks(options: EvaluateOptions) -> tuple[list[NetworkMethod], str | None
     if options.oracle is not None and options.oracle in (*given, options.twin):
         raise RequestError(f"--oracle: found {options.oracle} among the other weights, wanted a network of its own")
     names = row_names(entries)
-    twice = [name for name in names if names.count(name) > 1]
+    taken = [*names, *options.baselines]
+    twice = [name for name in names if taken.count(name) > 1]
     if twice:
         raise RequestError(f"--weights: found {twice[0]} more than once, wanted each once (NAME=DIR names a row)")
     networks = []
     for name, entry in zip(names, entries, strict=True):
         path = split_name(entry)[1]
-        net = StereoPredictor.from_pretrained(path, device=options.device, iters=options.iters).network
-        about = describe_network(net, Path(path), options.iters)
+        net = StereoPredictor.from_pretrained(path, device=options.device).network
+        iters = options.iters or getattr(net.config, "iters", _ITERS)
+        about = describe_network(net, Path(path), iters)
         substitution = ORACLE if entry == options.oracle else None
-        method = NetworkMethod(name, net, options.iters, about, substitution)
+        method = NetworkMethod(name, net, iters, about, substitution)
         if substitution is not None and not method.polarized:
             raise RequestError(f"--oracle: found {path}, which has no use for polarization; wanted one trained on it")
         networks.append(method)

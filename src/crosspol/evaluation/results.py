@@ -134,6 +134,8 @@ def earlier_rows(paths: Sequence[Path], data: dict[str, Any], taken: Sequence[st
     """
     rows: list[Row] = []
     names = set(taken)
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise RequestError(f"--rows: found {', '.join(map(str, paths))}, wanted each file once")
     for path in paths:
         earlier = read_results(path)
         if earlier.data["sha256"] != data["sha256"]:
@@ -150,7 +152,9 @@ def earlier_rows(paths: Sequence[Path], data: dict[str, Any], taken: Sequence[st
         names |= set(renamed.values())
     twice = {row.name for row in rows if [other.name for other in rows].count(row.name) > 1}
     if twice:
-        raise RequestError(f"--rows: found the row {sorted(twice)[0]!r} more than once, wanted each file once")
+        raise RequestError(
+            f"--rows: found the row {sorted(twice)[0]!r} in several files, wanted files in folders of different names"
+        )
     return rows
 
 

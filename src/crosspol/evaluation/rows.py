@@ -196,13 +196,14 @@ def _measure(method: Method, source: _Source, index: int, seed: int) -> dict[str
     predicted = method(batch)
     found = measure(predicted.disparity, recorded)
     parts = {"glass": recorded.glass, "background": 1 - recorded.glass}
-    if predicted.use is not None and batch.rig != "none":
+    polarized = isinstance(method, NetworkMethod) and method.polarized and batch.rig != "none"
+    if predicted.use is not None and polarized:
         for where, mask in parts.items():
             found[key(INJECTED, where)] = metrics.mean_under(predicted.use, mask).item()
     if predicted.glass is not None:
         found[key(GLASS_IOU, "glass")] = metrics.iou(predicted.glass, recorded.glass).item()
         found[key(GLASS_F, "glass")] = metrics.f_score(predicted.glass, recorded.glass).item()
-    if isinstance(method, NetworkMethod) and method.name == method.of and method.polarized:
+    if isinstance(method, NetworkMethod) and method.name == method.of and polarized:
         found |= attention_figures(method.net, batch)
     return found
 

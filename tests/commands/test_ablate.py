@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+from tests.evaluation.tiny_plans import write_plan
+
+from crosspol.cli import main
+
+
+def test_a_plan_from_the_command_line(tmp_path, capsys):
+    path, output = write_plan(tmp_path), tmp_path / "runs"
+    assert main(["ablate", "--plan", str(path), "--output", str(output), "--status"]) == 0
+    assert "own/seed-0" in (said := capsys.readouterr().out)
+    assert said.count("not started") == 2
+    assert not output.exists()
+    assert main(["ablate", "--plan", str(path), "--output", str(output)]) == 0
+    said = capsys.readouterr()
+    assert said.out.count(" done") == 2
+    assert "results.md" in said.out
+    assert "run 1 of 2: own/seed-0, not started" in said.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "complaint"),
+    [
+        ({}, ["--only", "absent"], "--only: found absent, wanted some of own, twin"),
+        ({"variants": {"a": {}, "b": {"num_steps": 9}}, "twin": None}, [], "wanted the same data, steps and batches"),
+        ({"variants": None}, [], "variants: found none"),
+    ],
+)
+def test_wrong_requests_are_one_line_and_status_2(tmp_path, capsys, changes, arguments, complaint):
+    path = write_plan(tmp_path, **changes)
+    assert main(["ablate", "--plan", str(path), "--output", str(tmp_path / "runs"), *arguments]) == 2
+    said = capsys.readouterr()
+    assert complaint in said.err
+    assert said.err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from tests.open_network import open_network
+
+from crosspol.cli import main
+from crosspol.commands.evaluate import BaselineName, CounterfactualName
+from crosspol.data.disparity import write_disparity
+from crosspol.data.images import read_picture, write_picture
+from crosspol.data.substitution import SUBSTITUTIONS
+from crosspol.evaluation.methods import BASELINES
+from crosspol.model import CrossPol, FusionConfig
+
+SMALL = {"feature_dim": 16, "hidden_dim": 16, "context_dim": 16, "stem_stride": 2}
+TINY = ["--scenes", "3", "--size", "32", "64", "--iters", "1", "--device", "cpu"]
+
+
+PLAIN = FusionConfig(kind="none")
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    """Folders as training leaves them."""
+    folder = tmp_path_factory.mktemp("runs")
+    torch.manual_seed(1)
+    nets = {"a": open_network(**SMALL), "twin": CrossPol.from_preset("blueprint", **SMALL, fusion=PLAIN)}
+    nets["oracle"] = open_network(**SMALL)
+    for name, net in nets.items():
+        net.save_pretrained(folder / name / "weights")
+    return {name: str(folder / name / "weights") for name in nets}
+
+
+def test_the_names_that_help_lists_are_all_there_are():
+    assert set(get_args(CounterfactualName)) == {"none", "all", *SUBSTITUTIONS}
+    assert set(get_args(BaselineName)) == set(BASELINES)
+
+
+def test_three_scenes_from_end_to_end_and_again_from_the_file(tmp_path, networks, capsys):
+    first = tmp_path / "first"
+    status = main(
+        ["evaluate", "--output", str(first), "--weights", networks["a"], "--twin", networks["twin"], "--oracle",
+         networks["oracle"], "--counterfactuals", "all", "--baselines", "sgbm", "constant", *TINY]
+    )  # fmt: skip
+    said = capsys.readouterr()
+    assert status == 0
+    content = json.loads((first / "results.json").read_text())
+    names = ["a", "twin", "oracle", *(f"a: {kind.title}" for kind in SUBSTITUTIONS.values()), "sgbm", "constant"]
+    assert [row["name"] for row in content["rows"]] == names
+    assert content["data"]["count"] == 3
+    assert len(content["data"]["scenes"]) == 3
+    assert content["made"]["versions"]["torch"] == torch.__version__
+    assert content["rows"][0]["about"]["config"]["backbone"] == "blueprint"
+    assert len(content["rows"][0]["about"]["sha256"]) == 64
+    assert all(len(values) == 3 for row in content["rows"] for values in row["values"].values())
+    text = (first / "results.md").read_text()
+    assert text in said.out
+    assert "injected path removed" in text
+    assert "a: AoLP turned by 90 degrees: not applicable" in text
+    pictures = {path.name for path in first.glob("*.png")}
+    assert pictures >= {"differences.png", "a_best.png", "a_worst.png", "oracle_median.png"}
+    assert read_picture(first / "a_best.png").ndim == 3
+
+    second = tmp_path / "second"
+    assert main(["evaluate", "--output", str(second), "--weights", f"b={networks['a']}", "--rows",
+                 str(first / "results.json"), "--counterfactuals", "none", *TINY]) == 0  # fmt: skip
+    rows = {row["name"]: row for row in json.loads((second / "results.json").read_text())["rows"]}
+    # The same network on the same scenes, once measured and once read.
+    assert rows["b"]["values"] == rows["a"]["values"]
+    assert rows["a"]["about"]["from"] == str(first / "results.json")
+
+    other = [*TINY, "--seed", "5"]
+    assert main(["evaluate", "--output", str(tmp_path / "third"), "--weights", networks["a"], "--rows",
+                 str(first / "results.json"), *other]) == 2  # fmt: skip
+    assert "found results on other scenes (seed 2000003 there, 5 here)" in capsys.readouterr().err
+    assert not (tmp_path / "third").exists()
+
+
+def test_a_pair_with_its_truth_is_reported_scene_by_scene(tmp_path, networks, capsys):
+    folder = tmp_path / "pairs" / "noise"
+    folder.mkdir(parents=True)
+    right = np.random.default_rng(0).integers(0, 256, (48, 96, 3), np.uint8)
+    write_picture(folder / "right.png", right)
+    write_picture(folder / "left.png", np.roll(right, 5, axis=1))
+    write_disparity(folder / "disparity.npz", np.full((48, 96), 5, np.float32))
+    output = tmp_path / "out"
+    assert main(["evaluate", "--output", str(output), "--weights", networks["a"], "--data", str(tmp_path / "pairs"),
+                 "--iters", "1", "--baselines", "sgbm-filled"]) == 0  # fmt: skip
+    rows = {row["name"]: row for row in json.loads((output / "results.json").read_text())["rows"]}
+    assert rows["sgbm-filled"]["values"]["epe.all"][0] < 0.2
+    assert rows["a: injected path removed"]["not_applicable"] == "no polarization was recorded"
+    assert "## Scene by scene" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--weights", "absent"], "absent: wanted a folder with config.json"),
+        (["--weights", "{a}", "{a}"], "found"),
+        (["--weights", "sgbm={a}", "--baselines", "sgbm"], "found sgbm more than once"),
+        (["--weights", "{a}", "--oracle", "{a}"], "among the other weights"),
+        (["--weights", "{a}", "--oracle", "{twin}"], "has no use for polarization"),
+        (["--weights", "{a}", "--counterfactuals", "all", "zero"], "wanted all, none, or some kinds"),
+        (["--weights", "{a}", "--counterfactuals", "mirrored"], "mirrored"),
+        (["--weights", "{a}", "--scenes", "0"], "--scenes: found 0, wanted at least 1"),
+        (["--weights", "{a}", "--seed", "-1"], "--seed: found -1"),
+        (["--weights", "{a}", "--iters", "0"], "--iters: found 0"),
+        (["--weights", "{a}", "--data", "absent"], "absent: no such file or folder"),
+        (["--weights", "{a}", "--rows", "absent.json"], "absent.json: no such file"),
+        (["--weights", "{a}", "--size", "8", "64"], "both at least 32"),
+    ],
+)
+def test_wrong_requests_are_one_line_and_status_2(tmp_path, networks, capsys, arguments, complaint):
+    given = [argument.format(**networks) for argument in arguments]
+    assert main(["evaluate", "--output", str(tmp_path / "out"), *given]) == 2
+    said = capsys.readouterr()
+    assert complaint in said.err
+    assert said.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from crosspol.errors import MissingFileError, RequestError
+from crosspol.evaluation.results import Results, earlier_rows, read_results, write_results
+from crosspol.evaluation.rows import Row
+from crosspol.evaluation.statistics import Bootstrap
+from crosspol.evaluation.tables import markdown, table
+
+SCENES = 12
+DATA = {
+    "data": "procedural", "rig": "quad", "count": SCENES, "sha256": "ab" * 32,
+    "scenes": [{"id": f"s{index}", "sha256": "0", "size": [32, 48]} for index in range(SCENES)],
+}  # fmt: skip
+NET = {"config": {}, "parameters": 1000, "iters": 4}
+
+
+def row(name, shift, of=None, substitution=None):
+    """Errors that grow from scene to scene, on glass in every other one."""
+    every = tuple(shift + 0.1 * index for index in range(SCENES))
+    glass = tuple(2 * value if index % 2 else math.nan for index, value in enumerate(every))
+    return Row(name, of or name, NET, {"epe.all": every, "epe.glass": glass}, substitution)
+
+
+ROWS = (
+    row("twin", 5.0),
+    row("net", 4.0),
+    row("net: injected path removed", 4.5, "net", "removed"),
+    row("oracle", 3.0, None, "oracle"),
+    Row("net: AoLP turned by 90 degrees", "net", NET, {}, "turned", "of one channel"),
+    Row("broken", "broken", {"method": "none"}, {"epe.all": (math.inf,) * SCENES}),
+)
+RESULTS = Results(DATA, ROWS, "twin", "oracle", {"command": "crosspol evaluate", "commit": "abc"})
+
+
+def same(one: Row, other: Row) -> bool:
+    return repr(one) == repr(other)
+
+
+def test_what_is_written_is_read(tmp_path):
+    found = read_results(write_results(RESULTS, tmp_path / "results.json"))
+    assert all(same(one, other) for one, other in zip(found.rows, ROWS, strict=True))
+    assert (found.data, found.twin, found.oracle, found.made) == (DATA, "twin", "oracle", RESULTS.made)
+    assert found.bootstrap == Bootstrap()
+
+
+def test_the_file_is_plain_json_with_means_differences_and_shares(tmp_path):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    text = write_results(RESULTS, tmp_path / "results.json").read_text()
+    content = json.loads(text, parse_constant=refuse)
+    mean = sum(4.0 + 0.1 * index for index in range(SCENES)) / SCENES
+    assert content["summary"]["net"]["epe.all"]["mean"]["value"] == pytest.approx(mean)
+    assert content["summary"]["net"]["epe.glass"]["mean"]["scenes"] == SCENES // 2
+    assert content["summary"]["net"]["share_of_oracles_gain.all"]["value"] == pytest.approx(0.5)
+    apart = {(entry["row"], entry["minus"], entry["of"]): entry for entry in content["differences"]}
+    assert apart["twin", "net", "epe.all"]["value"] == pytest.approx(1)
+    assert apart["twin", "net", "epe.glass"]["low"] == pytest.approx(2)
+    assert content["rows"][0]["values"]["epe.glass"][0] is None
+    assert content["rows"][-1]["values"]["epe.all"][0] == "infinite"
+
+
+def test_rows_are_compared_with_the_twin_and_counterfactuals_with_their_network():
+    against = {one.name: RESULTS.against(one) for one in ROWS}
+    assert against["twin"] is None
+    assert against["net"].name == "twin"
+    assert against["net: injected path removed"].name == "net"
+    assert Results(DATA, ROWS[1:3]).reference.name == "net"
+
+
+def cells(text, heading, name):
+    """The cells of a row of the table under a heading."""
+    part = text.split(f"## {heading}")[1].split("\n## ")[0]
+    (line,) = [line for line in part.splitlines() if line.startswith(f"| {name} ")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_tables_say_what_was_measured():
+    text = markdown(RESULTS)
+    assert cells(text, "End-point error", "net")[1].startswith("4.55 [")
+    assert cells(text, "Paired differences", "net")[1:3] == ["twin", "-2.00 [-2.00, -2.00]"]
+    assert cells(text, "Paired differences", "net")[-1] == "-1.00 [-1.00, -1.00]*"
+    assert cells(text, "Paired differences", "net: injected path removed")[1] == "net"
+    assert cells(text, "Share of the oracle's gain", "net")[-1] == "0.50 [0.50, 0.50]"
+    assert "net: AoLP turned by 90 degrees: not applicable, of one channel" in text
+    assert "`abababababababab`" in text
+    assert "infinite" in cells(text, "End-point error", "broken")[1]
+    assert "Scene by scene" not in text
+
+
+def test_columns_line_up():
+    lines = table(["row", "a"], [["longer name", "1"], ["x", "22.5"]]).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert lines[1].endswith("-:|")
+
+
+def test_earlier_rows_are_taken_with_names_of_their_own(tmp_path):
+    path = tmp_path / "before" / "results.json"
+    path.parent.mkdir()
+    write_results(RESULTS, path)
+    found = earlier_rows([path], DATA, ["net"])
+    assert [one.name for one in found][:3] == ["twin", "before/net", "net: injected path removed"]
+    assert found[2].of == "before/net"
+    assert found[0].about["from"] == str(path)
+    with pytest.raises(RequestError, match="wanted each file once"):
+        earlier_rows([path, path], DATA, [])
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"sha256": "0", "rig": "none"}, r"other scenes \(rig quad there, none here\)"),
+        ({"sha256": "0"}, "their pictures or truth differ"),
+    ],
+)
+def test_rows_on_other_scenes_are_refused(tmp_path, change, complaint):
+    path = write_results(RESULTS, tmp_path / "results.json")
+    with pytest.raises(RequestError, match=complaint):
+        earlier_rows([path], DATA | change, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "found format 'list', wanted 1"),
+        ('{"format": 2}', "found format 2, wanted 1"),
+        ('{"format": 1}', "damaged"),
+    ],
+)
+def test_what_are_no_results_is_refused(tmp_path, text, complaint):
+    path = tmp_path / "results.json"
+    path.write_text(text)
+    with pytest.raises(RequestError, match=complaint):
+        read_results(path)
+    with pytest.raises(MissingFileError, match="no such file"):
+        read_results(tmp_path / "absent.json")

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from crosspol.data.disparity import write_disparity
+from crosspol.data.images import write_picture
+from crosspol.data.sample_rooms import sample_rooms
+from crosspol.errors import MissingFileError, RequestError
+from crosspol.evaluation.scenes import TEST_SEED, open_scenes, survey
+from crosspol.training.validation import VALIDATION_SEED_OFFSET
+
+SMALL = {"count": 3, "size": (32, 48)}
+
+
+def test_procedural_scenes_are_test_scenes_unless_told_otherwise():
+    scenes = open_scenes("procedural", **SMALL)
+    samples = scenes.open(1)
+    assert len(samples) == 3
+    assert samples[0].identity == f"procedural-{TEST_SEED}-0"
+    assert TEST_SEED != VALIDATION_SEED_OFFSET
+    assert open_scenes("procedural", seed=5, **SMALL).open(1)[2].identity == "procedural-5-2"
+    assert scenes.description == {"data": "procedural", "rig": "quad", "seed": TEST_SEED, "size": [32, 48]}
+
+
+def test_pictures_and_truth_do_not_depend_on_the_channels_and_neither_does_the_hash():
+    scenes = open_scenes("procedural", **SMALL)
+    assert scenes.open(3)[0].pol_left.shape[0] == 3
+    assert survey(scenes.open(1)) == survey(scenes.open(3))
+    assert survey(scenes.open(1)).sha256 != survey(open_scenes("procedural", seed=1, **SMALL).open(1)).sha256
+    fewer = open_scenes("procedural", count=2, size=(32, 48))
+    assert survey(scenes.open(1)).sha256 != survey(fewer.open(1)).sha256
+
+
+def test_a_survey_knows_the_median_and_the_largest_disparity():
+    samples = open_scenes("procedural", **SMALL).open(1)
+    known = np.concatenate([samples[index].disparity[samples[index].valid > 0].numpy() for index in range(3)])
+    found = survey(samples)
+    assert found.median_disparity == pytest.approx(np.median(known), abs=1 / 16)
+    assert found.largest_disparity == pytest.approx(known.max(), abs=1 / 16)
+
+
+def test_the_next_scene_of_the_same_size_lends_its_polarization():
+    found = survey(open_scenes("procedural", **SMALL).open(1))
+    assert [found.donor(index) for index in range(3)] == [1, 2, 0]
+    assert survey(open_scenes("procedural", count=1, size=(32, 48)).open(1)).donor(0) is None
+
+
+def test_stored_scenes_pass_a_sensor_with_the_same_noise_every_time():
+    seen = [open_scenes(str(sample_rooms()), rig="quad", count=1, sensor=sensor).open(1)[0] for sensor in (1, 1, 0)]
+    assert torch.equal(seen[0].pol_left, seen[1].pol_left)
+    assert not torch.equal(seen[0].pol_left, seen[2].pol_left)
+    assert open_scenes(str(sample_rooms()), rig="crossed").description["rig"] == "crossed"
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("b", "a"):
+        folder = tmp_path / "pairs" / name
+        folder.mkdir(parents=True)
+        for side in ("left", "right"):
+            write_picture(folder / f"{side}.png", rng.integers(0, 256, (40, 48, 3), np.uint8))
+        disparity = np.full((40, 48), 5, np.float32)
+        disparity[:4] = np.nan
+        write_disparity(folder / ("disparity.npz" if name == "a" else "disparity.pfm"), disparity)
+    return tmp_path / "pairs"
+
+
+def test_a_folder_of_pairs(pairs):
+    scenes = open_scenes(str(pairs))
+    samples = scenes.open(1)
+    assert [samples[index].identity for index in range(2)] == ["a", "b"]
+    assert samples[0].rig == scenes.description["rig"] == "none"
+    assert samples[0].valid.mean() == pytest.approx(0.9)
+    assert survey(samples).median_disparity == 5
+    assert len(open_scenes(str(pairs), count=1).open(3)) == 1
+    assert open_scenes(str(pairs / "b")).open(1)[0].identity == "b"
+
+
+def test_a_manifest(pairs):
+    table = pairs / "pairs.csv"
+    table.write_text("left,right,disparity\na/left.png,a/right.png,a/disparity.npz\n")
+    scenes = open_scenes(str(table))
+    assert scenes.open(1)[0].left.shape == (3, 40, 48)
+    with pytest.raises(RequestError, match="--rig: found quad"):
+        open_scenes(str(table), rig="quad")
+
+
+def test_middlebury(tmp_path):
+    scene = tmp_path / "Bikes"
+    scene.mkdir()
+    for name in ("im0.png", "im1.png"):
+        write_picture(scene / name, np.zeros((40, 48, 3), np.uint8))
+    write_disparity(scene / "disp0.pfm", np.full((40, 48), 7, np.float32))
+    assert open_scenes(str(tmp_path)).description["layout"] == "two-view"
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"data": "absent"}, "absent: no such file or folder"),
+        ({"data": "procedural", "size": (16, 48)}, "both at least 32"),
+        ({"data": "procedural", "split": "test"}, "--split: found test, which is for scenes in files"),
+        ({"data": "PAIRS", "rig": "quad"}, "has no polarization; wanted none"),
+        ({"data": "PAIRS", "size": (64, 96)}, "--size: found"),
+        ({"data": "EMPTY"}, "found neither scenes.jsonl nor pairs"),
+    ],
+)
+def test_wrong_requests_name_what_is_wrong(pairs, tmp_path, options, complaint):
+    (tmp_path / "empty").mkdir()
+    data = {"PAIRS": str(pairs), "EMPTY": str(tmp_path / "empty")}.get(options["data"], options["data"])
+    with pytest.raises((RequestError, MissingFileError), match=complaint):
+        open_scenes(**(options | {"data": data}))
