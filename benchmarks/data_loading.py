@@ -31,7 +31,7 @@ from crosspol.training.config import MachineConfig, TrainConfig
 from crosspol.training.data_config import DataConfig
 from crosspol.training.launch import launch
 from crosspol.training.precision import choose_precision
-from crosspol.training.samples import run_samples
+from crosspol.training.run_samples import run_samples
 from crosspol.training.schedule import Place, Schedule
 from crosspol.training.step import train_step
 from crosspol.training.stream import batches, default_workers

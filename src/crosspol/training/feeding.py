@@ -17,7 +17,8 @@ from crosspol.data.sample import StereoBatch, StereoSample
 from crosspol.errors import RequestError
 from crosspol.training.config import TrainConfig
 from crosspol.training.launch import layout
-from crosspol.training.samples import OwnSamples, RunSamples, Samples, held_out_samples, run_samples
+from crosspol.training.run_samples import OwnSamples, RunSamples, run_samples
+from crosspol.training.samples import Samples, held_out_samples
 from crosspol.training.schedule import Schedule
 from crosspol.training.shown import show
 from crosspol.training.step import Run

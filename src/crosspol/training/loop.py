@@ -34,7 +34,7 @@ from crosspol.training.panel import panel, scene_with_glass
 from crosspol.training.precision import choose_precision
 from crosspol.training.provenance import describe_session, write_provenance
 from crosspol.training.resuming import changed_contents, changed_settings, refuse_changes
-from crosspol.training.samples import OwnSamples, RunSamples
+from crosspol.training.run_samples import OwnSamples, RunSamples
 from crosspol.training.schedule import Schedule
 from crosspol.training.step import Run, train_step
 from crosspol.training.validation import validate

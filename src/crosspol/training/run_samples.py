@@ -1,0 +1,128 @@
+"""The samples of a run by their places: rigs in turns, the sizes of its stages, scenes used several times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from crosspol.data.sample import Rig, StereoSample
+from crosspol.data.transforms import AugmentConfig, add_noise, augment
+from crosspol.training.data_config import DataConfig
+from crosspol.training.replay import PACKED_BYTES, FolderShelf, Replayed
+from crosspol.training.samples import Samples, larger, scene_samples, training_samples
+from crosspol.training.schedule import Place
+from crosspol.training.sources import REPLAYING, seed_for
+from crosspol.training.stream import endless
+
+
+class RunSamples(Dataset[StereoSample]):
+    """The samples of a run, by their `Place`: of every rig that takes turns, in every size of the run's stages.
+
+    Attributes:
+        about: a line about what they are.
+        contents: what each finite data set holds, by the setting that names it; the same only if its samples are.
+    """
+
+    def __init__(self, streams: Mapping[tuple[Rig, tuple[int, int]], Samples], about: str) -> None:
+        self.streams, self.about = dict(streams), about
+        self.contents: dict[str, str] = {}
+        several = len({rig for rig, _ in streams}) > 1
+        for (rig, _), stream in streams.items():
+            # Of a data set each rig may have other scenes.
+            self.contents |= {f"{key} ({rig})" if several else key: held for key, held in stream.contents.items()}
+        self._size: tuple[int, int] | None = None
+
+    def __getitem__(self, place: Place) -> StereoSample:
+        """Make the sample of a place."""
+        if place.size != self._size:
+            # A stage ends: what was kept for the one before is of no more use.
+            for (_, size), stream in self.streams.items():
+                if size == self._size and isinstance(stream.samples, Replayed):
+                    stream.samples.shelf.clear()
+            self._size = place.size
+        stream = self.streams[place.rig, place.size]
+        return stream.samples[stream.order(place.number)]
+
+    def keep_in(self, folder: Path) -> None:
+        """Keep scenes that are used several times in a folder, for several processes."""
+        for (rig, (height, width)), stream in self.streams.items():
+            if isinstance(stream.samples, Replayed):
+                stream.samples.shelf = FolderShelf(folder, f"{rig}-{height}x{width}")
+
+
+class OwnSamples(Dataset[StereoSample]):
+    """A data set that came from Python, by `Place`; each epoch has an order of its own."""
+
+    def __init__(self, samples: Dataset[StereoSample], order: Callable[[int], int]) -> None:
+        self.samples, self.order = samples, order
+        count: int = len(samples)  # type: ignore[arg-type]
+        self.about, self.contents = f"{count} samples", {"samples": f"{count} samples"}
+
+    def __getitem__(self, place: Place) -> StereoSample:
+        """Return the sample of a place."""
+        return self.samples[self.order(place.position)]
+
+
+def run_samples(data: DataConfig, sizes: Sequence[tuple[int, int]]) -> RunSamples:
+    """Open what a run is trained on: for every rig that takes turns, and every size of its stages.
+
+    Raises:
+        RequestError: as `training_samples`.
+    """
+    rigs = list(dict.fromkeys(data.turns))
+    streams = {}
+    for number, rig in enumerate(rigs):
+        # Of a block's scenes each rig has as many as it has turns.
+        share = max(1, round(data.buffer * data.turns.count(rig) / len(data.turns)))
+        for size in sizes:
+            of_one = replace(data, rig=rig, size=size, buffer=share)
+            scenes = training_samples(of_one) if data.replay == 1 else scene_samples(of_one)
+            # Numbered over all rigs, so that no two record the same scenes.
+            scenes = scenes._replace(order=partial(_every, order=scenes.order, first=number, stride=len(rigs)))
+            streams[rig, size] = scenes if data.replay == 1 else replayed(of_one, scenes, number)
+    lines = {rig: streams[rig, sizes[0]].about for rig in rigs}
+    if len(set(lines.values())) == 1:
+        about = lines[rigs[0]] + (f", rigs {', '.join(data.turns)} in turns" if len(rigs) > 1 else "")
+    else:
+        about = "; ".join(f"{rig}: {line}" for rig, line in lines.items())
+    if data.replay > 1:
+        height, width = (max(side) for side in zip(*(larger(size, data.margin) for size in sizes), strict=True))
+        megabytes = data.buffer * height * width * PACKED_BYTES / 2**20
+        about += f"; each scene {data.replay} times, {data.buffer} in turns (up to {megabytes:.0f} MiB are kept)"
+    return RunSamples(streams, about)
+
+
+def replayed(data: DataConfig, scenes: Samples, number: int = 0) -> Samples:
+    """Return the stream in which each scene is used several times, as `data.replay` says.
+
+    Each use takes a crop of its own, flips and light as `data.augment` says, and new noise as strong as `data.noise`.
+
+    Args:
+        data: of one rig and size.
+        scenes: endless, larger than the size.
+        number: of the rig; each has orders and changes of its own.
+    """
+    use = partial(_used, config=replace(data.augment, scale=(1.0, 1.0)), size=data.size, noise=data.noise)
+    draw = partial(_drawn, samples=scenes.samples, order=scenes.order)
+    uses = Replayed(draw, use, replay=data.replay, block=data.buffer, seed=seed_for(data, number, REPLAYING))
+    return Samples(uses, endless, scenes.about, scenes.contents)
+
+
+def _every(number: int, order: Callable[[int], int], first: int, stride: int) -> int:
+    return order(first + stride * number)
+
+
+def _drawn(scene: int, samples: Dataset[StereoSample], order: Callable[[int], int]) -> StereoSample:
+    return samples[order(scene)]
+
+
+def _used(
+    sample: StereoSample, rng: np.random.Generator, config: AugmentConfig, size: tuple[int, int], noise: float
+) -> StereoSample:
+    """One use of a scene that was kept."""
+    return add_noise(augment(sample, config, rng, size), rng, noise)
