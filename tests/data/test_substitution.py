@@ -164,11 +164,12 @@ def test_the_oracle_is_the_true_mask_of_each_view(rig, channels):
     assert torch.equal(result.pol_left[:, :1], batch.glass)
     assert result.valid_left.all()
     assert result.valid_right.all()
-    # A left pixel of glass that the right view sees lands on glass there.
-    y, x = np.nonzero((batch.glass * (1 - batch.occluded))[0, 0].numpy())
+    # A left pixel inside glass that the right view sees lands on glass there; at its border half a pixel may be lost.
+    inner = -torch.nn.functional.max_pool2d(-batch.glass, (1, 5), stride=1, padding=(0, 2))
+    y, x = np.nonzero((inner * (1 - batch.occluded))[0, 0].numpy())
     column = np.rint(x - batch.disparity[0, 0].numpy()[y, x]).astype(int)
     inside = (column >= 0) & (column < SIZE[1])
-    assert result.pol_right[0, 0].numpy()[y[inside], column[inside]].mean() > 0.95
+    assert result.pol_right[0, 0].numpy()[y[inside], column[inside]].mean() > 0.99
 
 
 CONTRASTS = {"zero": 0.0, "constant": 0.1}

@@ -45,7 +45,8 @@ def test_every_hyperparameter_of_the_blueprint_is_a_flag_under_its_name():
     network = config.network
     assert (network.polarization.pol_dim, network.polarization.pol_threshold) == (64, 0.1)
     assert (network.hidden_dim, network.context_dim, network.feature_dim) == (32, 48, 64)
-    assert (network.fusion.num_heads, network.fusion.pool_size, network.fusion.enable_stereo_to_pol) == (2, 4, True)
+    attention = network.fusion.attention
+    assert (attention.num_heads, attention.pool_size, network.fusion.enable_stereo_to_pol) == (2, 4, True)
     assert (config.pretrained, config.pol_weight, config.glass_weight, config.pol_lr_mult) == ("none", 1.0, 3.0, 4.0)
     assert (config.iters, config.batch_size, config.num_steps, config.lr) == (5, 2, 70, 1e-4)
     assert (config.alpha_cap_start, config.alpha_cap_warmup) == (0.1, 9)
@@ -54,7 +55,7 @@ def test_every_hyperparameter_of_the_blueprint_is_a_flag_under_its_name():
 
 def test_short_names_are_spelled_out_only_where_they_are_clear():
     assert spelled_out(["--devices", "2", "--seed", "1", "-h"]) == ["--machine.devices", "2", "--seed", "1", "-h"]
-    assert spelled_out(["--no-null-key"]) == ["--network.fusion.no-null-key"]
+    assert spelled_out(["--no-null-key"]) == ["--network.fusion.attention.no-null-key"]
 
 
 def test_the_file_of_a_run_gives_its_configuration(tmp_path):

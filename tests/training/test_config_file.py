@@ -16,7 +16,8 @@ BLUEPRINT = {
     "pretrained": "raftstereo-sceneflow.pth", "network.polarization.pol_dim": 128,
     "network.polarization.pol_threshold": 0.05, "pol_weight": 2.0, "glass_weight": 5.0, "pol_lr_mult": 5.0,
     "network.hidden_dim": 128, "network.context_dim": 128, "network.feature_dim": 128, "iters": 24, "batch_size": 8,
-    "num_steps": 70000, "lr": 0.0003, "network.fusion.num_heads": 4, "network.fusion.pool_size": 8,
+    "num_steps": 70000, "lr": 0.0003, "network.fusion.attention.num_heads": 4,
+    "network.fusion.attention.pool_size": 8,
     "alpha_cap_start": 0.05, "alpha_cap_warmup": 5000, "network.fusion.enable_stereo_to_pol": False,
 }  # fmt: skip
 
@@ -65,8 +66,8 @@ def test_yaml_changes_what_it_names_and_knows_numbers_as_people_write_them(tmp_p
     [
         ({"iterz": 3}, "iterz: no such setting; did you mean iters?"),
         (
-            {"network": {"fusion": {"num_head": 3}}},
-            "network.fusion.num_head: no such setting; did you mean network.fusion",
+            {"network": {"fusion": {"attention": {"num_head": 3}}}},
+            "network.fusion.attention.num_head: no such setting; did you mean network.fusion.attention.num_heads",
         ),
         ({"iters": "many"}, "iters: got 'many', wanted a whole number"),
         ({"iters": True}, "iters: got True, wanted a whole number"),
@@ -83,7 +84,10 @@ def test_yaml_changes_what_it_names_and_knows_numbers_as_people_write_them(tmp_p
         ({"data": {"size": [1, 2]}}, "data.size must be (height, width), both at least 32, got (1, 2)"),
         ({"data": {"split": "train"}}, "data.split: found it without data.scenes"),
         ({"data": {"sources": [{"kind": "kitti", "path": "a", "weight": -1}]}}, "data.sources.0.weight: got -1.0"),
-        ({"network": {"fusion": {"dropout": 2}}}, "network.fusion.dropout: got 2.0, wanted 0 <= dropout < 1"),
+        (
+            {"network": {"fusion": {"attention": {"dropout": 2}}}},
+            "network.fusion.attention.dropout: got 2.0, wanted 0 <= dropout < 1",
+        ),
         ({"data": {"sensor": {"bayer": "none"}}}, "data.sensor.bayer: got 'none', wanted one of RGGB, BGGR, GRBG, GB"),
     ],
 )

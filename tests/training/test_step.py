@@ -58,20 +58,14 @@ def not_a_number(sample):
 
 
 class Headed(CrossPol):
-    """A network with a glass head, as far as training is concerned: logits from a layer on the left picture."""
+    """A network whose glass head reads the left picture alone: its gradient is then easily computed beside it."""
 
     def __init__(self, config=None) -> None:
         super().__init__(config)
-        self.glass_head = torch.nn.Conv2d(3, 1, 3, padding=1)
+        self.glass_layer = torch.nn.Conv2d(3, 1, 3, padding=1)
 
     def forward(self, left, right, **rest):
-        return WithGlass(super().forward(left, right, **rest), self.glass_head(left))
-
-
-class WithGlass:
-    def __init__(self, out, logits) -> None:
-        self.disparity, self.predictions, self.polarization_use = out.disparity, out.predictions, out.polarization_use
-        self.glass_logits = logits
+        return replace(super().forward(left, right, **rest), glass_logits=self.glass_layer(left))
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
@@ -80,12 +74,12 @@ def test_a_glass_head_learns_by_its_own_loss(monkeypatch, accumulate):
     wanted = {"batch_size": 3, "freeze_batch_norm": True, "gradient_clip": 1e9}
     run = build(**wanted, accumulate=accumulate, glass_head_weight=0.3)
     (batch,) = next(parts(build(**wanted)))
-    head = copy.deepcopy(run.net.glass_head)
+    head = copy.deepcopy(run.net.glass_layer)
     expected = glass_loss(head(batch.left), batch.glass, batch.valid)
     (0.3 * expected).backward()
     record, _ = train_step(run, next(parts(run)))
     assert record["glass_loss"] == pytest.approx(expected.item(), rel=1e-4)
-    torch.testing.assert_close(run.net.glass_head.weight.grad, head.weight.grad, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(run.net.glass_layer.weight.grad, head.weight.grad, rtol=1e-3, atol=1e-6)
     # The loss of disparity is not changed by it.
     monkeypatch.undo()
     plain, _ = train_step(build(**wanted), [batch])

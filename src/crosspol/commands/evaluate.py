@@ -27,7 +27,6 @@ from crosspol.evaluation.tables import markdown
 from crosspol.inference.predictor import StereoPredictor, packaged_weights
 
 # Of a network whose configuration names no refinements of its own.
-_ITERS = 24
 # The names of `SUBSTITUTIONS` and `BASELINES`: help lists them.
 CounterfactualName = Literal[
     "none", "all", "removed", "zero", "constant", "rolled", "shuffled", "foreign", "turned", "noise"
@@ -164,7 +163,7 @@ def _networks(options: EvaluateOptions) -> tuple[list[NetworkMethod], str | None
     for name, entry in zip(names, entries, strict=True):
         path = split_name(entry)[1]
         net = StereoPredictor.from_pretrained(path, device=options.device).network
-        iters = options.iters or getattr(net.config, "iters", _ITERS)
+        iters = options.iters or net.config.iters
         about = describe_network(net, Path(path), iters)
         substitution = ORACLE if entry == options.oracle else None
         method = NetworkMethod(name, net, iters, about, substitution)

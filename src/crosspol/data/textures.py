@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "SHEET_SCALE",
     "Sheet",
     "Texture",
     "environment",
@@ -34,8 +35,8 @@ Generator = np.random.Generator
 Size = tuple[int, int]
 
 _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghkmnopqrstuvwxyz0123456789&%@#"
-# Picture px per image px: features are drawn this much larger.
-_SCALE = 1.25
+SHEET_SCALE = 1.25
+"""Texels of a sheet per image px: its features are drawn this much larger."""
 _VALUES = np.linspace(0, 1, 256, dtype=np.float32)
 
 
@@ -158,7 +159,8 @@ def sheet(rng: Generator, size: Size) -> Sheet:
     factor = _shading(rng, size)
     grain = 0.6 * float(rng.beta(1, 2.5))
     if grain > 0.02:
-        factor *= 1 + np.float32(grain) * fractal_noise(rng, size, 8 * _SCALE, 1.2 * _SCALE, rng.uniform(0.6, 1.1))
+        speckle = fractal_noise(rng, size, 8 * SHEET_SCALE, 1.2 * SHEET_SCALE, rng.uniform(0.6, 1.1))
+        factor *= 1 + np.float32(grain) * speckle
     return np.asarray(cv2.multiply(picture, cv2.merge([factor] * 3), dtype=cv2.CV_8U))
 
 
@@ -209,9 +211,9 @@ def _leaves(rng: Generator, size: Size) -> Sheet:
     colors = palette(rng, int(rng.integers(3, 9))) * 255
     canvas = np.empty((height, width, 3), np.uint8)
     canvas[:] = colors[0]
-    smallest, largest = rng.uniform(1.0, 4) * _SCALE, rng.uniform(0.08, 0.5) * max(height, width)
+    smallest, largest = rng.uniform(1.0, 4) * SHEET_SCALE, rng.uniform(0.08, 0.5) * max(height, width)
     largest = max(largest, 2 * smallest)
-    count = int(np.clip(height * width / (_SCALE * _SCALE) / rng.uniform(100, 500), 12, 200))
+    count = int(np.clip(height * width / (SHEET_SCALE * SHEET_SCALE) / rng.uniform(100, 500), 12, 200))
     power = rng.uniform(1.0, 2.0)
     low, high = smallest**-power, largest**-power
     radii = np.sort((low + rng.random(count) * (high - low)) ** (-1 / power))[::-1]
@@ -243,14 +245,15 @@ def _leaves(rng: Generator, size: Size) -> Sheet:
 def _grain(rng: Generator, size: Size) -> Sheet:
     """Fractal noise mapped to a palette: stone, soil, cloth, leaves from afar."""
     noise = fractal_noise(
-        rng, size, max(size) / rng.uniform(1.5, 12), rng.uniform(1.2, 3) * _SCALE, rng.uniform(0.5, 1.0)
+        rng, size, max(size) / rng.uniform(1.5, 12), rng.uniform(1.2, 3) * SHEET_SCALE, rng.uniform(0.5, 1.0)
     )
     return _ramp(palette(rng, int(rng.integers(2, 5))), 0.5 + np.float32(rng.uniform(0.2, 0.7)) * noise)
 
 
 def _level_sets(rng: Generator, size: Size) -> Sheet:
     """Bands of fractal noise: marble, wood, camouflage."""
-    noise = fractal_noise(rng, size, max(size) / rng.uniform(2, 8), rng.uniform(2, 8) * _SCALE, rng.uniform(0.3, 0.6))
+    coarsest, finest = max(size) / rng.uniform(2, 8), rng.uniform(2, 8) * SHEET_SCALE
+    noise = fractal_noise(rng, size, coarsest, finest, rng.uniform(0.3, 0.6))
     bands = 0.5 + 0.5 * np.sin(noise * np.float32(rng.uniform(2, 14)))
     if rng.random() < 0.5:
         bands = 0.5 + np.float32(rng.uniform(2, 8)) * (bands - 0.5)
@@ -260,13 +263,13 @@ def _level_sets(rng: Generator, size: Size) -> Sheet:
 def _pattern(rng: Generator, size: Size) -> Sheet:
     """Stripes, checks, bricks and dots: the repetitions that make matching ambiguous."""
     angle = rng.choice([0.0, np.pi / 2, rng.uniform(0, np.pi)]) + rng.normal(0, 0.05)
-    period = np.exp(rng.uniform(np.log(6), np.log(60))) * _SCALE
+    period = np.exp(rng.uniform(np.log(6), np.log(60))) * SHEET_SCALE
     y, x = np.ogrid[: size[0], : size[1]]
     cosine, sine, phase = np.cos(angle), np.sin(angle), rng.random()
     second = period * rng.uniform(0.5, 2)
     along = (x * (cosine / period) + phase).astype(np.float32) + (y * (sine / period)).astype(np.float32)
     across = (y * (cosine / second)).astype(np.float32) - (x * (sine / second)).astype(np.float32)
-    edge = float(period / _SCALE / rng.uniform(1, 3))
+    edge = float(period / SHEET_SCALE / rng.uniform(1, 3))
     duty = rng.uniform(0.2, 0.8)
     kind = rng.integers(5)
     if kind == 0:
@@ -293,18 +296,18 @@ def _strokes(rng: Generator, size: Size) -> Sheet:
     colors = palette(rng, int(rng.integers(3, 6)))
     canvas = _ramp(colors[:2], 0.5 + 0.4 * smooth_noise(rng, size, max(size) / rng.uniform(1, 3)))
     inks = (colors[1:] * 255).tolist()
-    area = height * width / (_SCALE * _SCALE)
+    area = height * width / (SHEET_SCALE * SHEET_SCALE)
     for _ in range(int(np.clip(area / rng.uniform(700, 3000), 3, 24))):
         color = inks[rng.integers(len(inks))]
         start = rng.random(2) * (width, height)
         if rng.random() < 0.6:
             text = "".join(_LETTERS[k] for k in rng.integers(len(_LETTERS), size=int(rng.integers(1, 9))))
-            tall = float(_SCALE * np.exp(rng.uniform(np.log(0.25), np.log(2.2))))
-            at = (int(start[0] - 20 * _SCALE), int(start[1]))
+            tall = float(SHEET_SCALE * np.exp(rng.uniform(np.log(0.25), np.log(2.2))))
+            at = (int(start[0] - 20 * SHEET_SCALE), int(start[1]))
             thickness = max(1, int(tall * rng.uniform(1, 3)))
             cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, tall, color, thickness, cv2.LINE_AA)
         else:
-            steps = np.cumsum(rng.normal(0, rng.uniform(4, 30) * _SCALE, (int(rng.integers(2, 9)), 2)), axis=0)
+            steps = np.cumsum(rng.normal(0, rng.uniform(4, 30) * SHEET_SCALE, (int(rng.integers(2, 9)), 2)), axis=0)
             points = np.round(8 * (start + steps)).astype(np.int32)
             cv2.polylines(canvas, [points], bool(rng.random() < 0.3), color, int(rng.integers(1, 4)), cv2.LINE_AA, 3)
     return canvas

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.data.textures import albedo, environment
+from crosspol.data.textures import SHEET_SCALE, Sheet, environment, paint, room_light, sheet
 from crosspol.render.bsdfs import pane, plastic, solid
 
 __all__ = ["Camera", "Part", "Scene", "Surface", "describe", "draw_scene", "mitsuba_scene"]
@@ -173,16 +173,30 @@ def _bsdf(mitsuba: Any, surface: Surface, colour: bool) -> dict[str, Any]:
 def _reflectance(mitsuba: Any, surface: Surface, colour: bool) -> dict[str, Any]:
     if surface.texture is None:
         return {"type": "uniform", "value": surface.level}
-    picture = albedo(np.random.default_rng(surface.texture), (_TEXTURE_SIZE, _TEXTURE_SIZE), 2 * surface.scale)
+    rng = np.random.default_rng(surface.texture)
+    picture = _light(_sheet(rng, _TEXTURE_SIZE, 2 * surface.scale), paint(rng, 1.0))
     return _bitmap(mitsuba, np.clip(picture * np.float32(surface.level / max(picture.mean(), 0.05)), 0.01, 0.9), colour)
 
 
 def _radiance(mitsuba: Any, surface: Surface, colour: bool, ambient: float) -> dict[str, Any]:
     if surface.texture is None:
         return {"type": "uniform", "value": surface.level * ambient}
-    size = (_TEXTURE_SIZE // 2, _TEXTURE_SIZE // 2)
-    picture = environment(np.random.default_rng(surface.texture), size, surface.scale)
+    rng = np.random.default_rng(surface.texture)
+    picture = _light(environment(rng, _sheet(rng, _TEXTURE_SIZE // 2, surface.scale)), room_light(1.0))
     return _bitmap(mitsuba, picture * np.float32(ambient * surface.level / picture.mean()), colour)
+
+
+def _sheet(rng: Generator, side: int, scale: float) -> Sheet:
+    """Draw a square sheet (side, side, 3) with features of `scale` texels per image px."""
+    import cv2
+
+    drawn = max(8, round(side * SHEET_SCALE / scale))
+    return np.asarray(cv2.resize(sheet(rng, (drawn, drawn)), (side, side), interpolation=cv2.INTER_LINEAR))
+
+
+def _light(texels: Sheet, colors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the linear light (h, w, 3) of texels (h, w, 3) by what each color's values (3, 256) stand for."""
+    return np.stack([colors[channel][texels[..., channel]] for channel in range(3)], axis=-1)
 
 
 def _bitmap(mitsuba: Any, picture: NDArray[np.float32], colour: bool) -> dict[str, Any]:
