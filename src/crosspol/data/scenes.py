@@ -27,7 +27,7 @@ def draw_scene(
     rng: Generator,
     size: tuple[int, int],
     max_disparity: float,
-    layers: tuple[int, int] = (5, 12),
+    layers: tuple[int, int] = (4, 10),
     glass_probability: float = 0.4,
     lamp: bool = False,
     opening_probability: float = 0.85,
@@ -65,7 +65,7 @@ def draw_scene(
     )
     backdrop = _draw_backdrop(rng, stage)
     count = int(rng.integers(layers[0], layers[1] + 1))
-    depths = ((np.arange(count) + rng.random(count)) / count) ** 1.5
+    depths = ((np.arange(count) + rng.random(count)) / count) ** 2
     objects: list[Layer | Pane] = [_draw_object(rng, stage, float(depth)) for depth in depths]
     glass, open_ = rng.random() < glass_probability, rng.random() < opening_probability
     second = rng.random() < _SECOND_STRUCTURE
@@ -79,12 +79,12 @@ def draw_scene(
 def _draw_backdrop(rng: Generator, stage: Stage) -> list[Layer]:
     """A wall behind everything; often a floor, a ceiling or side walls that recede into it."""
     width, height = stage.width, stage.height
-    depth = stage.farthest + 0.15 * (stage.nearest - stage.farthest) * rng.random()
+    depth = stage.depth(0.08 * rng.random())
     tilt = 0.25 * (stage.nearest - stage.farthest) * rng.normal(0, 0.4, 2)
     wall = Surface(*stage.centre, depth, tilt[0] / width, tilt[1] / height)
     wall = stage.within(wall, shapes.everything().box)
     backdrop = [dress(rng, stage, shapes.everything(), wall)]
-    sides = {"floor": 0.5, "ceiling": 0.12, "left": 0.15, "right": 0.15}
+    sides = {"floor": 0.4, "ceiling": 0.12, "left": 0.15, "right": 0.15}
     for side, probability in sides.items():
         if rng.random() > probability:
             continue

@@ -182,19 +182,21 @@ def dress(rng: Generator, stage: Stage, outline: Outline, surface: Surface) -> L
     # Most things shine a little, some (varnish, plastic, leather, wet ground) as much as glass or more.
     kind = rng.random()
     degree = (
-        abs(rng.normal(0, 0.015)) if kind < 0.72 else rng.uniform(0.02, 0.12) if kind < 0.92 else rng.uniform(0.12, 0.4)
+        abs(rng.normal(0, 0.012)) if kind < 0.78 else rng.uniform(0.02, 0.1) if kind < 0.94 else rng.uniform(0.12, 0.4)
     )
     radiance = float(texture.colors[:, 64:192:16].mean()) * degree / (1 - degree)
     angle = rng.uniform(0, 2 * np.pi)
     drift = np.zeros((2, 2))
-    if kind > 0.72:
+    if kind > 0.78:
         reach = max(seen[2] - seen[0], seen[3] - seen[1], 8.0) / 2
         drift = rng.normal(0, 0.5, (2, 2)) * radiance / reach
     coat = (
         (radiance * float(np.cos(angle)), float(drift[0, 0]), float(drift[0, 1])),
         (radiance * float(np.sin(angle)), float(drift[1, 0]), float(drift[1, 1])),
     )
-    lamp = float(np.clip(rng.normal(0.12, 0.2), -0.3, 0.8)) if stage.lamp else 0.0
+    # Rough surfaces depolarize the lamp's light, smooth ones keep some of it, and some turn it.
+    kept = rng.normal(0.02, 0.04) if rng.random() < 0.75 else rng.normal(0.1, 0.2)
+    lamp = float(np.clip(kept, -0.3, 0.8)) if stage.lamp else 0.0
     return Layer(outline, surface, span(surface, seen), texture, coat, (x, y), lamp)
 
 
