@@ -97,12 +97,15 @@ def _draw_backdrop(rng: Generator, stage: Stage) -> list[Layer]:
             steep = Surface(
                 stage.centre[0], edge, wall.offset, wall.slope_x + skew / width, sign * gain / (reach * height)
             )
+            half = (0.0, edge, width, height) if side == "floor" else (0.0, 0.0, width, edge)
         else:
             sign = 1.0 if side == "right" else -1.0
             edge = stage.centre[0] + sign * (0.5 - reach) * width
             # A steeper wall on the right would turn its back to the right camera.
             slope = float(np.clip(sign * gain / (reach * width), -0.5, 0.5))
             steep = Surface(edge, stage.centre[1], wall.offset, slope, wall.slope_y + skew / height)
+            half = (edge, 0.0, width, height) if side == "right" else (0.0, 0.0, edge, height)
+        steep = stage.within(steep, half)
         # It begins where it comes nearer than the wall.
         across, down = steep.slope_x - wall.slope_x, steep.slope_y - wall.slope_y
         steepness = float(np.hypot(across, down))
