@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from crosspol.data import shapes
 from crosspol.data.openings import draw_openings
 from crosspol.data.shapes import Outline, Surface
-from crosspol.data.stage import NEAREST_TO_INFINITY, Generator, Layer, Pane, Scene, Stage, dress, tilted
+from crosspol.data.stage import NEAREST_TO_INFINITY, Box, Generator, Layer, Pane, Scene, Stage, dress, tilted
 from crosspol.data.textures import Texture, sheet
 
 __all__ = ["Layer", "Pane", "Scene", "Texture", "draw_scene"]
@@ -97,7 +97,7 @@ def _draw_backdrop(rng: Generator, stage: Stage) -> list[Layer]:
             steep = Surface(
                 stage.centre[0], edge, wall.offset, wall.slope_x + skew / width, sign * gain / (reach * height)
             )
-            half = (0.0, edge, width, height) if side == "floor" else (0.0, 0.0, width, edge)
+            half: Box = (0.0, edge, width, height) if side == "floor" else (0.0, 0.0, width, edge)
         else:
             sign = 1.0 if side == "right" else -1.0
             edge = stage.centre[0] + sign * (0.5 - reach) * width
