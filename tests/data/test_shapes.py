@@ -106,3 +106,59 @@ def test_ring_is_the_border_of_its_outline() -> None:
     y, x = np.mgrid[0:80, 0:100].astype(np.float32)
     radius = np.hypot(x - 50, y - 40)
     np.testing.assert_array_equal(shapes.ring(whole, 4.5).distance(x, y) > 0, (radius < 30) & (radius > 25.5))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_union_is_its_parts_wherever_it_is_asked(whole: bool) -> None:
+    parts = [
+        shapes.rectangle(20, 15, 6, 9, 0.2),
+        shapes.ellipse(70, 30, 12, 5, 0.4),
+        shapes.rectangle(40, 50, 30, 2, 0),
+    ]
+    x = np.arange(0, 100, dtype=np.float32)[None, :]
+    y = np.arange(0, 70, dtype=np.float32)[:, None]
+    if whole:
+        x = np.broadcast_to(x + 0.2 * y - 5, (70, 100))
+    found = shapes.bars(parts).distance(x, y)
+    expected = np.max([part.distance(x, y) for part in parts], axis=0)
+    near = expected > -5
+    np.testing.assert_allclose(found[near], expected[near], atol=1e-5)
+    assert (found[~near] < -4.9).all()
+
+
+def test_holes_and_growth() -> None:
+    whole, hole = shapes.rectangle(50, 40, 30, 20, 0.0), shapes.ellipse(50, 40, 8, 8, 0.0)
+    y, x = np.mgrid[0:80, 0:100].astype(np.float32)
+    inside = (np.abs(x - 50) < 30) & (np.abs(y - 40) < 20)
+    within = np.hypot(x - 50, y - 40) < 8
+    np.testing.assert_array_equal(shapes.without(whole, hole).distance(x, y) > 0, inside & ~within)
+    wider = shapes.grown(whole, 3.5)
+    np.testing.assert_array_equal(wider.distance(x, y) > 0, (np.abs(x - 50) < 33.5) & (np.abs(y - 40) < 23.5))
+    np.testing.assert_allclose(wider.box, np.array(whole.box) + np.array([-3.5, -3.5, 3.5, 3.5]))
+
+
+def test_from_right_undoes_the_projection() -> None:
+    surface = Surface(40.0, 30.0, 12.5, 0.2, -0.15)
+    y, x = np.mgrid[0:60:7, 0:100:9].astype(np.float64)
+    right = np.stack([x - surface.disparity(x, y), y, np.ones_like(x)])
+    left = np.tensordot(surface.from_right(), right, 1)
+    np.testing.assert_allclose(left[:2] / left[2], np.stack([x, y]), atol=1e-5)
+
+
+def test_corners_are_those_of_a_parallelogram_in_space() -> None:
+    focal, baseline = 120.0, 1.0
+    surface = Surface(45.0, 30.0, 14.0, 0.12, -0.05)
+    corners = surface.corners(45.0, 30.0, (-20, -12, 25, 10))
+    # Points in space about the principal point (0, 0): rays by depth.
+    points = []
+    for x, y in corners:
+        depth = focal * baseline / surface.at(x, y)
+        points.append(np.array([x, y, focal]) * depth / focal)
+    top, right, bottom, left = (points[(k + 1) % 4] - points[k] for k in range(4))
+    np.testing.assert_allclose(top, -bottom, atol=1e-6)
+    np.testing.assert_allclose(right, -left, atol=1e-6)
+    assert 20 < np.ptp(corners[:, 0]) < 90
+    flat = Surface(45.0, 30.0, 14.0).corners(45.0, 30.0, (-20, -12, 25, 10))
+    np.testing.assert_allclose(flat, [[25, 18], [70, 18], [70, 40], [25, 40]])
+    with pytest.raises(ValueError, match=r"box: got \(0, 0, 200, 10\), wanted a rectangle before the horizon"):
+        surface.corners(45.0, 30.0, (0, 0, 200, 10))

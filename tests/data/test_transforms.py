@@ -36,7 +36,14 @@ SIZE = (96, 128)
 def drawn(rig: str = "quad", channels: int = 3, glass: float = 0.0) -> StereoSample:
     """A sample whose views differ by nothing but parallax."""
     config = ProceduralConfig(
-        SIZE, rig=rig, pol_channels=channels, glass_probability=glass, noise=0, camera_difference=0, layers=(2, 4)
+        SIZE,
+        rig=rig,
+        pol_channels=channels,
+        glass_probability=glass,
+        noise=0,
+        camera_difference=0,
+        misalignment=0,
+        layers=(2, 4),
     )
     return ProceduralStereo(config)[2]
 

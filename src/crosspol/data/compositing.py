@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil, floor
 from typing import Literal
 
 import numpy as np
@@ -235,10 +236,9 @@ def _window(item: Layer | Pane, size: tuple[int, int], side: Side) -> tuple[slic
     x_min, y_min, x_max, y_max = item.outline.box
     if side == "right":
         x_min, x_max = x_min - item.span[1] - 1, x_max - item.span[0] + 1
-    rows, columns = ((low, high, count) for low, high, count in ((y_min, y_max, size[0]), (x_min, x_max, size[1])))
-    return _clipped(*rows), _clipped(*columns)
+    return _clipped(y_min, y_max, size[0]), _clipped(x_min, x_max, size[1])
 
 
 def _clipped(low: float, high: float, count: int) -> slice:
-    start, stop = max(int(np.floor(max(low, -1.0))), 0), min(int(np.ceil(min(high, float(count)))) + 1, count)
+    start, stop = max(floor(max(low, -1.0)), 0), min(ceil(min(high, float(count))) + 1, count)
     return slice(start, max(start, stop))

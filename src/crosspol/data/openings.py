@@ -23,6 +23,8 @@ __all__ = ["draw_openings"]
 # into it.
 _BEHIND = 0.05
 _REBATE = 1.5
+# Every attempt to keep a rectangle in the range of disparity, to this many px, takes a tenth off it.
+_ATTEMPTS, _SETTLED = 12, 1e-3
 # Share of panes that the eye finds: by bright reflections, dirt or a strong tint.
 _SEEN = 0.2
 # Of what a clear pane mirrors, against the light of the scene: looking out of a dim room.
@@ -68,7 +70,8 @@ def _wall(rng: Generator, stage: Stage) -> list[_Opening]:
     else:
         half = rng.uniform(0.3, 0.6, 2) * (width, height)
         region = shapes.rectangle(x, y, float(half[0]), float(half[1]), float(rng.normal(0, 0.02)))
-    surface = _facing(rng, stage, x, y, region.box)
+    # In the range wherever its windows may reach.
+    surface = _facing(rng, stage, x, y, shapes.everything().box)
     columns, rows = int(rng.choice([1, 1, 2, 2, 3])), int(rng.choice([1, 1, 1, 2]))
     across, down = rng.uniform(0.3, 0.8) * width / columns, rng.uniform(0.4, 0.85) * height / rows
     bar = np.exp(rng.uniform(np.log(2), np.log(0.15 * width), 2))
@@ -173,9 +176,17 @@ def _quad(rng: Generator, stage: Stage) -> tuple[Surface, float, float, tuple[fl
     half = np.exp(rng.uniform(np.log((0.13, 0.18)), np.log((0.42, 0.5)))) * (stage.width, stage.height)
     across, down = float(half[0]), float(half[1])
     surface = _facing(rng, stage, x, y, (x - across, y - down, x + across, y + down))
-    shrink = _shrink(surface, x, y, across, down)
-    across, down = shrink * across, shrink * down
-    surface = stage.within(surface, _on_plane(surface, x, y, _about((across, down))).box, stage.depth(0.1))
+    low, high = stage.depth(0.1) - _SETTLED, stage.largest + _SETTLED
+    # Where the rectangle appears depends on the plane, and which planes are allowed on where it appears.
+    for _ in range(_ATTEMPTS):
+        shrink = _shrink(surface, x, y, across, down)
+        across, down = shrink * across, shrink * down
+        box = _on_plane(surface, x, y, _about((across, down))).box
+        least, most = span(surface, stage.visible(box))
+        if low <= least and most <= high:
+            break
+        surface = stage.within(surface, box, stage.depth(0.1))
+        across, down = 0.9 * across, 0.9 * down
     return surface, x, y, (across, down)
 
 

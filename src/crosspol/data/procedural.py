@@ -60,7 +60,7 @@ class ProceduralConfig:
     """What is recorded besides the pictures."""
     max_disparity: float | None = None
     """Px; None: a quarter of the width."""
-    layers: tuple[int, int] = (5, 12)
+    layers: tuple[int, int] = (4, 10)
     """Fewest and most objects in front of the backdrop."""
     glass_probability: float = 0.4
     """Share of scenes with glass, in [0, 1]."""

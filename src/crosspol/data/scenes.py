@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from crosspol.data import shapes
 from crosspol.data.openings import draw_openings
 from crosspol.data.shapes import Outline, Surface
-from crosspol.data.stage import NEAREST_TO_INFINITY, Generator, Layer, Pane, Scene, Stage, dress, tilted
+from crosspol.data.stage import NEAREST_TO_INFINITY, Box, Generator, Layer, Pane, Scene, Stage, dress, tilted
 from crosspol.data.textures import Texture, sheet
 
 __all__ = ["Layer", "Pane", "Scene", "Texture", "draw_scene"]
@@ -27,7 +27,7 @@ def draw_scene(
     rng: Generator,
     size: tuple[int, int],
     max_disparity: float,
-    layers: tuple[int, int] = (5, 12),
+    layers: tuple[int, int] = (4, 10),
     glass_probability: float = 0.4,
     lamp: bool = False,
     opening_probability: float = 0.85,
@@ -65,7 +65,7 @@ def draw_scene(
     )
     backdrop = _draw_backdrop(rng, stage)
     count = int(rng.integers(layers[0], layers[1] + 1))
-    depths = ((np.arange(count) + rng.random(count)) / count) ** 1.5
+    depths = ((np.arange(count) + rng.random(count)) / count) ** 2
     objects: list[Layer | Pane] = [_draw_object(rng, stage, float(depth)) for depth in depths]
     glass, open_ = rng.random() < glass_probability, rng.random() < opening_probability
     second = rng.random() < _SECOND_STRUCTURE
@@ -79,12 +79,12 @@ def draw_scene(
 def _draw_backdrop(rng: Generator, stage: Stage) -> list[Layer]:
     """A wall behind everything; often a floor, a ceiling or side walls that recede into it."""
     width, height = stage.width, stage.height
-    depth = stage.farthest + 0.15 * (stage.nearest - stage.farthest) * rng.random()
+    depth = stage.depth(0.08 * rng.random())
     tilt = 0.25 * (stage.nearest - stage.farthest) * rng.normal(0, 0.4, 2)
     wall = Surface(*stage.centre, depth, tilt[0] / width, tilt[1] / height)
     wall = stage.within(wall, shapes.everything().box)
     backdrop = [dress(rng, stage, shapes.everything(), wall)]
-    sides = {"floor": 0.5, "ceiling": 0.12, "left": 0.15, "right": 0.15}
+    sides = {"floor": 0.4, "ceiling": 0.12, "left": 0.15, "right": 0.15}
     for side, probability in sides.items():
         if rng.random() > probability:
             continue
@@ -97,12 +97,15 @@ def _draw_backdrop(rng: Generator, stage: Stage) -> list[Layer]:
             steep = Surface(
                 stage.centre[0], edge, wall.offset, wall.slope_x + skew / width, sign * gain / (reach * height)
             )
+            half: Box = (0.0, edge, width, height) if side == "floor" else (0.0, 0.0, width, edge)
         else:
             sign = 1.0 if side == "right" else -1.0
             edge = stage.centre[0] + sign * (0.5 - reach) * width
             # A steeper wall on the right would turn its back to the right camera.
             slope = float(np.clip(sign * gain / (reach * width), -0.5, 0.5))
             steep = Surface(edge, stage.centre[1], wall.offset, slope, wall.slope_y + skew / height)
+            half = (edge, 0.0, width, height) if side == "right" else (0.0, 0.0, edge, height)
+        steep = stage.within(steep, half)
         # It begins where it comes nearer than the wall.
         across, down = steep.slope_x - wall.slope_x, steep.slope_y - wall.slope_y
         steepness = float(np.hypot(across, down))

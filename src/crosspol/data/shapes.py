@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import hypot
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,15 +166,18 @@ def rectangle(x: float, y: float, half_x: float, half_y: float, angle: float) ->
 
 def polygon(corners: NDArray[np.float64]) -> Outline:
     """A convex polygon from its corners (n, 2) in px, in either order."""
-    sides = np.roll(corners, -1, axis=0) - corners
-    normals = np.stack([-sides[:, 1], sides[:, 0]], axis=1)
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
-    if np.sum(normals * (corners.mean(axis=0) - corners)) < 0:
-        normals = -normals
-    offsets = -np.sum(normals * corners, axis=1)
-    lines = [
-        (np.float32(n[0]), np.float32(n[1]), np.float32(offset)) for n, offset in zip(normals, offsets, strict=True)
-    ]
+    # Plain numbers: NumPy would take ten times as long for so few.
+    points: list[list[float]] = corners.tolist()
+    count = len(points)
+    middle_x, middle_y = (sum(point[axis] for point in points) / count for axis in (0, 1))
+    lines = []
+    for (x, y), (next_x, next_y) in zip(points, points[1:] + points[:1], strict=True):
+        normal_x, normal_y = y - next_y, next_x - x
+        length = max(hypot(normal_x, normal_y), 1e-9)
+        if normal_x * (middle_x - x) + normal_y * (middle_y - y) < 0:
+            length = -length
+        normal_x, normal_y = normal_x / length, normal_y / length
+        lines.append((np.float32(normal_x), np.float32(normal_y), np.float32(-normal_x * x - normal_y * y)))
 
     def distance(u: Array, v: Array) -> Array:
         nearest = u * lines[0][0] + (v * lines[0][1] + lines[0][2])
@@ -181,8 +185,8 @@ def polygon(corners: NDArray[np.float64]) -> Outline:
             nearest = np.minimum(nearest, u * along + (v * down + offset))
         return nearest
 
-    low, high = corners.min(axis=0) - 1, corners.max(axis=0) + 1
-    return Outline(distance, (float(low[0]), float(low[1]), float(high[0]), float(high[1])))
+    across, down = zip(*points, strict=True)
+    return Outline(distance, (min(across) - 1, min(down) - 1, max(across) + 1, max(down) + 1))
 
 
 def blob(x: float, y: float, radius: float, waves: NDArray[np.float64], phases: NDArray[np.float64]) -> Outline:
@@ -219,9 +223,8 @@ def bars(parts: list[Outline]) -> Outline:
             np.maximum(nearest[rows, columns], near, out=nearest[rows, columns])
         return nearest
 
-    boxes = np.array([part.box for part in parts])
-    low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
-    return Outline(distance, (float(low[0]), float(low[1]), float(high[0]), float(high[1])))
+    x_min, y_min, x_max, y_max = zip(*(part.box for part in parts), strict=True)
+    return Outline(distance, (min(x_min), min(y_min), max(x_max), max(y_max)))
 
 
 def fence(within: Outline, period: float, duty: float, angle: float) -> Outline:

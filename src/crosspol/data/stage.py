@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import cos, exp, log, pi, sin, tan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,9 @@ NEAREST_TO_INFINITY = 0.3
 _PERSPECTIVE = (1.15, 3.0)
 """Where the disparities of a plane's ends have such a ratio, its texture recedes: below it would not show, above it the
 sheet's resolution does not bear it."""
+
+_ZOOM = log(0.55), log(1.25)
+"""Range of texels a px, as logarithms."""
 
 
 @dataclass(frozen=True)
@@ -156,10 +160,10 @@ class Stage:
 def tilted(stage: Stage, x: float, y: float, disparity: float, tilt: float, azimuth: float) -> Surface:
     """The plane at (x, y, disparity) whose normal is `tilt` radians away from the optical axis."""
     # A plane n . X = c has a disparity whose gradient is n_x, n_y over n . ray, times d over f.
-    slope_x, slope_y = np.tan(tilt) * np.array([np.cos(azimuth), np.sin(azimuth)])
-    toward = 1 + (slope_x * (x - stage.centre[0]) + slope_y * (y - stage.centre[1])) / stage.focal
-    slope_x, slope_y = disparity / stage.focal * np.array([slope_x, slope_y]) / max(float(toward), 0.3)
-    return Surface(x, y, disparity, float(np.clip(slope_x, -0.5, 0.5)), float(np.clip(slope_y, -0.8, 0.8)))
+    right, down = tan(tilt) * cos(azimuth), tan(tilt) * sin(azimuth)
+    toward = 1 + (right * (x - stage.centre[0]) + down * (y - stage.centre[1])) / stage.focal
+    scale = disparity / stage.focal / max(toward, 0.3)
+    return Surface(x, y, disparity, min(max(scale * right, -0.5), 0.5), min(max(scale * down, -0.8), 0.8))
 
 
 def span(surface: Surface, box: Box) -> tuple[float, float]:
@@ -176,25 +180,24 @@ def span(surface: Surface, box: Box) -> tuple[float, float]:
 def dress(rng: Generator, stage: Stage, outline: Outline, surface: Surface) -> Layer:
     """Texture, light and coat for a surface."""
     seen = stage.visible(outline.box)
-    light = float(np.exp(rng.normal(0, stage.unevenness)))
+    light = exp(rng.normal(0, stage.unevenness))
     texture = cover(rng, stage, seen, surface, stage.sheet(rng), paint(rng, light))
     x, y = (seen[0] + seen[2]) / 2, (seen[1] + seen[3]) / 2
     # Most things shine a little, some (varnish, plastic, leather, wet ground) as much as glass or more.
     kind = rng.random()
     degree = (
-        abs(rng.normal(0, 0.015)) if kind < 0.72 else rng.uniform(0.02, 0.12) if kind < 0.92 else rng.uniform(0.12, 0.4)
+        abs(rng.normal(0, 0.012)) if kind < 0.78 else rng.uniform(0.02, 0.1) if kind < 0.94 else rng.uniform(0.12, 0.4)
     )
     radiance = float(texture.colors[:, 64:192:16].mean()) * degree / (1 - degree)
-    angle = rng.uniform(0, 2 * np.pi)
-    drift = np.zeros((2, 2))
-    if kind > 0.72:
+    angle = rng.uniform(0, 2 * pi)
+    drift = [0.0] * 4
+    if kind > 0.78:
         reach = max(seen[2] - seen[0], seen[3] - seen[1], 8.0) / 2
-        drift = rng.normal(0, 0.5, (2, 2)) * radiance / reach
-    coat = (
-        (radiance * float(np.cos(angle)), float(drift[0, 0]), float(drift[0, 1])),
-        (radiance * float(np.sin(angle)), float(drift[1, 0]), float(drift[1, 1])),
-    )
-    lamp = float(np.clip(rng.normal(0.12, 0.2), -0.3, 0.8)) if stage.lamp else 0.0
+        drift = (rng.normal(0, 0.5, 4) * radiance / reach).tolist()
+    coat = ((radiance * cos(angle), drift[0], drift[1]), (radiance * sin(angle), drift[2], drift[3]))
+    # Rough surfaces depolarize the lamp's light, smooth ones keep some of it, and some turn it.
+    kept = rng.normal(0.02, 0.04) if rng.random() < 0.75 else rng.normal(0.1, 0.2)
+    lamp = min(max(float(kept), -0.3), 0.8) if stage.lamp else 0.0
     return Layer(outline, surface, span(surface, seen), texture, coat, (x, y), lamp)
 
 
@@ -202,9 +205,9 @@ def cover(rng: Generator, stage: Stage, seen: Box, surface: Surface, sheet: Shee
     """A sheet laid on the visible part of a surface at a random place, turned, mirrored and enlarged."""
     x, y = (seen[0] + seen[2]) / 2, (seen[1] + seen[3]) / 2
     low, high = span(surface, seen)
-    zoom = float(np.exp(rng.uniform(np.log(0.55), np.log(1.25))))
-    turn = rng.normal(0, 0.08) + np.pi / 2 * rng.integers(4) if rng.random() < 0.6 else rng.uniform(0, 2 * np.pi)
-    cosine, sine, mirror = zoom * np.cos(turn), zoom * np.sin(turn), 1 if rng.random() < 0.5 else -1
+    zoom = exp(rng.uniform(*_ZOOM))
+    turn = rng.normal(0, 0.08) + pi / 2 * int(4 * rng.random()) if rng.random() < 0.6 else rng.uniform(0, 2 * pi)
+    cosine, sine, mirror = zoom * cos(turn), zoom * sin(turn), 1 if rng.random() < 0.5 else -1
     at = rng.random(2) * sheet.shape[1::-1]
     place = np.array([[mirror * cosine, -mirror * sine, at[0]], [sine, cosine, at[1]], [0, 0, 1]])
     ahead = np.array([[1.0, 0, -x], [0, 1, -y], [0, 0, 1]])
