@@ -133,11 +133,13 @@ def noisy_view(height: int = 64, width: int = 96, noise: float = 0.03, seed: int
 def test_averaged_signals_match_loops(stride: int) -> None:
     view = noisy_view(32, 64, noise=0.2)
     valid = (rand(1, 1, 32, 64, seed=3) > 0.3).float()
-    view = View(torch.where(valid > 0, view.polarization, torch.tensor(float("nan"))), valid)
+    light = rand(1, 1, 32, 64, seed=4)
+    view = View(torch.where(valid > 0, view.polarization, torch.tensor(float("nan"))), valid, light)
     planes = averaged(stride).signals(view)
     half = stride // 2
     assert planes.shape == (1, 11, 32 // half, 64 // half)
     pol, trusted = view.polarization[0].numpy(), valid[0, 0].numpy()
+    weight = light[0, 0].numpy() + 1e-3
     for row, column in ((0, 0), (3, 5), (32 // half - 1, 64 // half - 1)):
         for scale, cells in enumerate((1, 2, 4)):
             side = half * cells

@@ -47,13 +47,13 @@ class NetworkInputs:
             self.crossed = False
         elif self.crossed:
             self._intensities = [
-                self._view(f"intensity_{side}", value, 1, mask)
+                self._view(side, f"intensity_{side}", value, 1, mask)
                 for side, value, mask in zip(sides, intensity, masks, strict=True)
                 if value is not None
             ]
         else:
             left_view, right_view = (
-                None if value is None else self._view(f"pol_{side}", value, self._channels, mask)
+                None if value is None else self._view(side, f"pol_{side}", value, self._channels, mask)
                 for side, value, mask in zip(sides, pol, masks, strict=True)
             )
             self.views = (left_view, right_view)
@@ -62,14 +62,15 @@ class NetworkInputs:
         """Form a crossed pair's contrast from the network's estimate (B, 1, H, W), padded size."""
         left, right = self._intensities
         views = crossed_contrast(left.polarization, right.polarization, disparity, left.valid, right.valid)
-        first, second = (self._contrast_view(contrast, valid) for contrast, valid in views)
-        return first, second
+        first = self._contrast_view(*views[0], left.light)
+        return first, self._contrast_view(*views[1], right.light)
 
-    def _contrast_view(self, contrast: Tensor, valid: Tensor) -> View:
+    def _contrast_view(self, contrast: Tensor, valid: Tensor, light: Tensor | None) -> View:
         """Arrange a contrast (B, 1, H, W) as the network's channels: of three it is S1/S0, S2 stays unknown."""
         if self._channels == 1:
-            return View(contrast, valid)
-        return View(torch.cat([contrast, torch.zeros_like(contrast), contrast.abs()], dim=1), valid, contrast_only=True)
+            return View(contrast, valid, light)
+        channels = torch.cat([contrast, torch.zeros_like(contrast), contrast.abs()], dim=1)
+        return View(channels, valid, light, contrast_only=True)
 
     def crop(self, x: Tensor) -> Tensor:
         """Undo the padding of (B, C, H, W)."""
@@ -100,14 +101,21 @@ class NetworkInputs:
         # A crossed pair's contrast needs a partner in the other view, and the padding holds none.
         return F.pad(trusted, self._margins()) if self.crossed else self._pad(trusted)
 
-    def _view(self, name: str, value: Tensor, channels: int, mask: Tensor) -> View:
+    def _view(self, side: str, name: str, value: Tensor, channels: int, mask: Tensor) -> View:
         wanted = (self._batch, channels, self._height, self._width)
         if value.shape != wanted:
             raise ValueError(f"{name}: got shape {tuple(value.shape)}, wanted {wanted}")
         _check_floating(name, value)
         padded = torch.where(mask > 0, self._pad(value.float()), 0.0)
         _check_finite(f"{name} at trusted pixels", padded)
-        return View(padded, mask)
+        return View(padded, mask, _linear_light(self.left if side == "left" else self.right))
+
+
+def _linear_light(image: Tensor) -> Tensor:
+    """Undo the display curve (sRGB, IEC 61966-2-1) of (B, 3, H, W): mean linear light, (B, 1, H, W) in [0, 1]."""
+    shown = image.clamp(0, 1)
+    linear = torch.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
+    return linear.mean(dim=1, keepdim=True)
 
 
 def _check_floating(name: str, x: Tensor) -> None:

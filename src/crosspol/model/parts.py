@@ -88,9 +88,12 @@ class View:
 
     polarization: (B, P, H, W); what lies where it is not valid may be anything.
     valid: (B, 1, H, W), 0 or 1.
+    light: (B, 1, H, W), linear light of the image, >= 0: S0 up to a factor, by which ratios to S0 are averaged. None
+        weighs all pixels alike.
     contrast_only: of three channels only the first was measured (a crossed pair's contrast is S1/S0 alone).
     """
 
     polarization: Tensor
     valid: Tensor
+    light: Tensor | None = None
     contrast_only: bool = False

@@ -62,11 +62,12 @@ class PolarizationEncoder(nn.Module):
 class AveragedPolarizationEncoder(nn.Module):
     """Stokes parameters, averaged before their magnitude is taken, to features (B, pol_dim, H / stride, W / stride).
 
-    S1/S0 and S2/S0 are averaged over the valid pixels of cells of half a feature pixel, one and two feature pixels;
-    each average is given with its magnitude, which is then free of most of the noise that biases the DoLP of single
-    pixels. ``asinh(x / knee)`` keeps what is weak apart and what is strong in range. Two constant planes say whether
-    S1 and S2 were measured: of a crossed pair only S1/S0 is known. Nothing here has statistics or a dead side: the
-    magnitude is the signal, and it reaches the output from the first step on.
+    S1/S0 and S2/S0 are averaged over the valid pixels of cells of half a feature pixel, one and two feature pixels,
+    weighed by the image's linear light: the average is then that of S1 and S2 over that of S0, and dark pixels, whose
+    ratios are mostly noise, count little. Each average is given with its magnitude, free of most of the noise that
+    biases the DoLP of single pixels. ``asinh(x / knee)`` keeps what is weak apart and what is strong in range. Two
+    planes say whether S1 and S2 were measured: of a crossed pair only S1/S0 is known. Nothing here has statistics or a
+    dead side: the magnitude is the signal, and it reaches the output from the first step on.
 
     Args:
         config: `pol_threshold` is the knee, in units of DoLP.
@@ -98,14 +99,15 @@ class AveragedPolarizationEncoder(nn.Module):
         if view.contrast_only:
             known = torch.cat([valid, torch.zeros_like(valid)], dim=1)
         ratios = torch.where(known > 0, view.polarization[:, :2], view.polarization.new_zeros(()))
+        weight = valid if view.light is None else valid * (view.light + _DARK)
         half = self.stride // 2
-        total, share = F.avg_pool2d(ratios, half), F.avg_pool2d(valid, half)
+        total, share = F.avg_pool2d(ratios * weight, half), F.avg_pool2d(weight, half)
         size = total.shape[-2:]
         planes = []
         for cells in (1, 2, 4):
             if cells > 1:
                 total, share = _halved(total), _halved(share)
-            mean = total / share.clamp_min(1e-6)
+            mean = total / share.clamp_min(0.1 * _DARK / self.stride**2)
             mean = torch.cat([mean, torch.linalg.vector_norm(mean, dim=1, keepdim=True)], dim=1)
             planes.append(F.interpolate(torch.asinh(mean / self.knee), size=size))
         flags = F.avg_pool2d(known, half)
@@ -113,6 +115,8 @@ class AveragedPolarizationEncoder(nn.Module):
 
 
 _LEAK = 0.1
+# Light, in units of white, below which pixels hardly count less: an average needs some weight in the dark too.
+_DARK = 1e-3
 # A flag is the same everywhere in most images: small, so that at the start it does not drown what varies.
 _FLAG = 0.25
 
