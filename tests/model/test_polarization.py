@@ -146,7 +146,8 @@ def test_averaged_signals_match_loops(stride: int) -> None:
             rows = slice(row // cells * side, (row // cells + 1) * side)
             columns = slice(column // cells * side, (column // cells + 1) * side)
             here = trusted[rows, columns] > 0
-            s1, s2 = (pol[i, rows, columns][here].sum() / max(here.sum(), 1) for i in (0, 1))
+            w = weight[rows, columns][here]
+            s1, s2 = ((w * pol[i, rows, columns][here]).sum() / max(w.sum(), 1e-9) for i in (0, 1))
             expected = np.arcsinh(np.array([s1, s2, np.hypot(s1, s2)]) / 0.03)
             actual = planes[0, 3 * scale : 3 * scale + 3, row, column].numpy()
             np.testing.assert_allclose(actual, expected, atol=1e-5, rtol=1e-4)
