@@ -62,10 +62,10 @@ class Headed(CrossPol):
 
     def __init__(self, config=None) -> None:
         super().__init__(config)
-        self.glass_head = torch.nn.Conv2d(3, 1, 3, padding=1)
+        self.own_head = torch.nn.Conv2d(3, 1, 3, padding=1)
 
     def forward(self, left, right, **rest):
-        return WithGlass(super().forward(left, right, **rest), self.glass_head(left))
+        return WithGlass(super().forward(left, right, **rest), self.own_head(left))
 
 
 class WithGlass:
@@ -80,12 +80,12 @@ def test_a_glass_head_learns_by_its_own_loss(monkeypatch, accumulate):
     wanted = {"batch_size": 3, "freeze_batch_norm": True, "gradient_clip": 1e9}
     run = build(**wanted, accumulate=accumulate, glass_head_weight=0.3)
     (batch,) = next(parts(build(**wanted)))
-    head = copy.deepcopy(run.net.glass_head)
+    head = copy.deepcopy(run.net.own_head)
     expected = glass_loss(head(batch.left), batch.glass, batch.valid)
     (0.3 * expected).backward()
     record, _ = train_step(run, next(parts(run)))
     assert record["glass_loss"] == pytest.approx(expected.item(), rel=1e-4)
-    torch.testing.assert_close(run.net.glass_head.weight.grad, head.weight.grad, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(run.net.own_head.weight.grad, head.weight.grad, rtol=1e-3, atol=1e-6)
     # The loss of disparity is not changed by it.
     monkeypatch.undo()
     plain, _ = train_step(build(**wanted), [batch])
