@@ -59,7 +59,8 @@ def backward(net: CrossPol, batch: StereoBatch, config: TrainConfig) -> None:
 def plain_step(net: CrossPol, config: TrainConfig, batch: StereoBatch) -> Callable[[], None]:
     """The step as one would write it on a blackboard."""
     net = net.train()
-    optimizer = torch.optim.AdamW(parameter_groups(net, config.lr, config.pol_lr_mult, config.weight_decay))
+    groups = parameter_groups(net, config.lr, config.pol_lr_mult, config.weight_decay)
+    optimizer = torch.optim.AdamW(groups, eps=config.adam_eps)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step, config.num_steps))
 
     def step() -> None:

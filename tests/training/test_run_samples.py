@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from test_samples import SMALL, mixed, same, scene_folder
 from tests.data.test_folders import make_kitti
-from tiny_runs import assert_same_weights, tiny_config
+from tiny_runs import assert_same_weights, records, tiny_config
 
 from crosspol.data.procedural import ProceduralStereo
 from crosspol.data.sample import RIGS, stack
@@ -127,6 +127,8 @@ def test_a_run_of_rigs_stages_and_replay_resumes_exactly_whatever_its_workers(tm
     assert len({p.rig for step in range(8) for p in Schedule(config).places(step)}) == 4
     train(config, tmp_path / "whole")
     assert "rigs quad, quad-left, crossed, none in turns; each scene 2 times, 8 in turns" in capsys.readouterr().err
+    means = [record["means"] for record in records(tmp_path / "whole")]
+    assert [list(mean) for mean in means] == [[rig] for rig in RIGS * 2]
     for workers in (0, 2):
         again = tmp_path / f"again{workers}"
         shutil.copytree(tmp_path / "whole", again)
