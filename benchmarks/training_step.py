@@ -8,7 +8,8 @@ ours     crosspol.training.step.train_step: Fabric, sums over processes, log fig
 plain    forward, loss, backward, clip, AdamW, learning rate: nothing else; the same network, batch and arithmetic
 
 The first table is the time of a step, interleaved, one of each a round; ratios are medians of the ratios within a
-round. The second is the peak memory and time of forward and backward by number of refinements, with every activation
+round. The second is the same of our step in float32 and in bfloat16, which is worth it only where the hardware computes
+it. The third is the peak memory and time of forward and backward by number of refinements, with every activation
 kept and with checkpointing through the refinement loop. Memory is what PyTorch held at once above what it held before.
 """
 
@@ -36,6 +37,7 @@ from crosspol.training.data_config import DataConfig
 from crosspol.training.launch import launch
 from crosspol.training.memory import checkpoint_refinement
 from crosspol.training.optimization import one_cycle, parameter_groups
+from crosspol.training.precision import choose_precision
 from crosspol.training.step import train_step
 from crosspol.training.stream import batches, endless, in_order
 
@@ -59,7 +61,8 @@ def backward(net: CrossPol, batch: StereoBatch, config: TrainConfig) -> None:
 def plain_step(net: CrossPol, config: TrainConfig, batch: StereoBatch) -> Callable[[], None]:
     """The step as one would write it on a blackboard."""
     net = net.train()
-    optimizer = torch.optim.AdamW(parameter_groups(net, config.lr, config.pol_lr_mult, config.weight_decay))
+    groups = parameter_groups(net, config.lr, config.pol_lr_mult, config.weight_decay)
+    optimizer = torch.optim.AdamW(groups, eps=config.adam_eps)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step, config.num_steps))
 
     def step() -> None:
@@ -83,6 +86,23 @@ def throughput(config: TrainConfig, rounds: int, device: str) -> list[dict[str, 
             "seconds": statistics.median(seconds[name]),
             "samples_per_second": config.batch_size / statistics.median(seconds[name]),
             "times_plain": ratio(seconds, name, "plain"),
+        }
+        for name in steps
+    ]
+
+
+def precisions(config: TrainConfig, rounds: int, device: str) -> list[dict[str, Any]]:
+    batch = one_batch(config, device)
+    steps: dict[str, Callable[[], Any]] = {}
+    for name in ("float32", "bfloat16"):
+        run = build_run(config, launch(config.machine, name))
+        steps[name] = partial(train_step, run, [batch])
+    seconds = interleaved(steps, rounds, device)
+    return [
+        {
+            "precision": name,
+            "seconds": statistics.median(seconds[name]),
+            "times_float32": ratio(seconds, name, "float32"),
         }
         for name in steps
     ]
@@ -140,6 +160,11 @@ def main() -> None:
     print(f"{'step':<6} {'seconds':>8} {'samples/s':>10} {'x plain':>8}   ({config.iters} refinements)")
     for row in steps:
         print(f"{row['step']:<6} {row['seconds']:>8.3f} {row['samples_per_second']:>10.2f} {row['times_plain']:>8.3f}")
+    formats = precisions(config, rounds, arguments.device)
+    chosen = choose_precision("auto", arguments.device)
+    print(f"\n{'precision':<10} {'seconds':>8} {'x float32':>10}   (auto: {chosen.precision}, as {chosen.why})")
+    for row in formats:
+        print(f"{row['precision']:<10} {row['seconds']:>8.3f} {row['times_float32']:>10.3f}")
     table = memory(config, (8, 24), arguments.device)
     print(f"\n{'refinements':>11}  {'activations':<13} {'peak MiB':>9} {'x kept':>7} {'time x kept':>12}")
     for row in table:
@@ -148,7 +173,8 @@ def main() -> None:
             f"{row['time_ratio']:>12.2f}"
         )
     if arguments.output is not None:
-        content = {"machine": about, "what": what, "rounds": rounds, "steps": steps, "memory": table}
+        content = {"machine": about, "what": what, "rounds": rounds, "steps": steps, "precisions": formats}
+        content |= {"auto": chosen.precision, "memory": table}
         arguments.output.write_text(json.dumps(content, indent=2))
 
 

@@ -80,6 +80,19 @@ def test_a_run_of_two_writes_once_what_a_run_of_one_writes(tmp_path):
     assert weights(tmp_path / "one").keys() == weights(tmp_path / "two").keys()
 
 
+def test_two_processes_share_scenes_that_are_used_several_times(tmp_path):
+    from crosspol.training.loop import train
+
+    data = replace(CONFIG.data, rigs=("quad", "crossed", "none"), replay=2, buffer=6, polarization_dropout=0.5)
+    config = replace(CONFIG, data=data, batch_size=4, num_steps=6, tensorboard=False, checkpoint_every=100)
+    helped = replace(config, machine=replace(config.machine, workers=1))
+    assert finish(start_ranks(2, train_quietly, helped, tmp_path / "two")) == [0, 0]
+    train(config, tmp_path / "one", progress=False)
+    for one, two in zip(records(tmp_path / "one"), records(tmp_path / "two"), strict=True):
+        assert (two["step"], two["rig"]) == (one["step"], one["rig"])
+        assert two["loss"] == pytest.approx(one["loss"], rel=2e-2)
+
+
 class Stops:
     """Samples of which the third sends a signal to the second process."""
 

@@ -3,12 +3,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from test_samples import SMALL, mixed, same, scene_folder
 from tests.data.test_folders import make_kitti
-from tiny_runs import assert_same_weights, tiny_config
+from tiny_runs import assert_same_weights, records, tiny_config
 
 from crosspol.data.procedural import ProceduralStereo
 from crosspol.data.sample import RIGS, stack
@@ -118,7 +117,9 @@ def test_settings_of_replay_and_rigs_that_cannot_be_are_named(changes, says):
         replace(SMALL, **changes)
 
 
-def test_a_run_of_rigs_stages_and_replay_resumes_exactly_whatever_its_workers(tmp_path, capsys):
+def test_a_run_of_rigs_stages_and_replay_resumes_exactly_whatever_its_workers(tmp_path, capsys, monkeypatch):
+    (tmp_path / "shared").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "shared"))
     data = replace(SMALL, size=(48, 64), rigs=RIGS, replay=2, buffer=8, polarization_dropout=0.5)
     config = tiny_config(
         data=data, stages=(Stage(0.5, (32, 48), 3),), num_steps=8, checkpoint_every=3, keep_checkpoints=9
@@ -126,6 +127,8 @@ def test_a_run_of_rigs_stages_and_replay_resumes_exactly_whatever_its_workers(tm
     assert len({p.rig for step in range(8) for p in Schedule(config).places(step)}) == 4
     train(config, tmp_path / "whole")
     assert "rigs quad, quad-left, crossed, none in turns; each scene 2 times, 8 in turns" in capsys.readouterr().err
+    means = [record["means"] for record in records(tmp_path / "whole")]
+    assert [list(mean) for mean in means] == [[rig] for rig in RIGS * 2]
     for workers in (0, 2):
         again = tmp_path / f"again{workers}"
         shutil.copytree(tmp_path / "whole", again)
@@ -134,7 +137,7 @@ def test_a_run_of_rigs_stages_and_replay_resumes_exactly_whatever_its_workers(tm
         shutil.rmtree(again / "weights")
         train(replace(config, machine=replace(config.machine, workers=workers)), again, progress=False)
         assert_same_weights(tmp_path / "whole", again)
-    assert not list(Path(tempfile.gettempdir()).glob("crosspol-*/*"))
+    assert not list((tmp_path / "shared").iterdir())
 
 
 def test_ones_own_samples_stay_as_they_are(tmp_path):

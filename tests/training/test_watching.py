@@ -5,7 +5,7 @@ import time
 import pytest
 
 from crosspol.training import watching
-from crosspol.training.watching import Clock
+from crosspol.training.watching import Clock, RigMeans
 
 
 def test_the_clock_tells_rates_and_waiting_since_it_was_read(monkeypatch):
@@ -25,3 +25,12 @@ def test_the_clock_tells_rates_and_waiting_since_it_was_read(monkeypatch):
     now[0] += 1.0
     clock.step(1)
     assert clock.read()["samples_per_second"] == pytest.approx(1.0)
+
+
+def test_means_are_of_each_rig_since_they_were_read():
+    means = RigMeans()
+    for rig, loss, epe in (("quad", 1.0, 2.0), ("none", 5.0, None), ("quad", 3.0, float("nan"))):
+        means.add({"rig": rig, "loss": loss, "epe": epe})
+    means.add({"rig": "none", "loss": 7.0, "epe": 1.0, "glass_loss": 0.5})
+    assert means.read() == {"quad": {"loss": 2.0, "epe": 2.0}, "none": {"loss": 6.0, "epe": 1.0, "glass_loss": 0.5}}
+    assert means.read() == {}

@@ -34,7 +34,7 @@ class TrainOptions:
     config: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None
     """Settings from a .json or .yaml file, such as the config.json of another run."""
     preset: TrainPreset = "blueprint"
-    """blueprint: its section 6, for GPUs; crosspol-cpu: every rig, a day on one core; cpu-small: hours on two cores;
+    """blueprint: its section 6, for GPUs; crosspol-cpu: every rig, a night on one core; cpu-small: hours on two cores;
     cpu-tiny: minutes."""
     allow_changes: bool = False
     """Go on although the settings are not those that the run was started with."""

@@ -30,6 +30,9 @@ CURVES = (
     Curve("held out: EPE, px", lambda r: r.get("valid", {}).get("epe")),
     Curve("held out: EPE on glass, px", lambda r: r.get("valid", {}).get("epe_glass")),
     Curve("held out: EPE on background, px", lambda r: r.get("valid", {}).get("epe_background")),
+    Curve("held out: IoU of glass", lambda r: r.get("valid", {}).get("glass_iou")),
+    Curve("real step size / rate, backbone", lambda r: r.get("step_size", {}).get("backbone"), smooth=True),
+    Curve("real step size / rate, polarization", lambda r: r.get("step_size", {}).get("polarization"), smooth=True),
     Curve("learning rate of the backbone", lambda r: r.get("lr", {}).get("backbone")),
     Curve("learning rate of polarization", lambda r: r.get("lr", {}).get("polarization")),
     Curve("alpha", lambda r: r.get("alpha")),
@@ -64,9 +67,9 @@ def draw_curves(runs: dict[str, Records]) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(15, 13), layout="constrained")
+    figure = Figure(figsize=(15, 16), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(4, 3).ravel()
+    axes = figure.subplots(5, 3).ravel()
     for axis, curve in zip(axes, CURVES, strict=True):
         for index, (name, records) in enumerate(runs.items()):
             steps, values = series(records, curve)

@@ -38,7 +38,7 @@ from crosspol.training.run_samples import OwnSamples, RunSamples
 from crosspol.training.schedule import Schedule
 from crosspol.training.step import Run, train_step
 from crosspol.training.validation import validate
-from crosspol.training.watching import Clock, UnreadableSamples
+from crosspol.training.watching import Clock, RigMeans, UnreadableSamples
 
 CHECKPOINTS = "checkpoints"
 PANELS = "panels"
@@ -183,7 +183,7 @@ def _loop(
     bar = tqdm(
         total=config.num_steps, initial=run.step, unit="step", disable=journal is None or not progress, file=sys.stderr
     )
-    clock = Clock()
+    clock, means = Clock(), RigMeans()
     with bar, closing(stream):
         while run.step < config.num_steps:
             with clock.waiting():
@@ -191,6 +191,7 @@ def _loop(
             unreadable.add(parts)
             record, signal_number = train_step(run, parts, asked_to_stop())
             clock.step(len(schedule.places(run.step - 1)))
+            means.add(record)
             bar.update()
             bar.set_postfix_str(_figures(record))
             last = run.step == config.num_steps
@@ -206,7 +207,7 @@ def _loop(
                 if journal is not None:
                     if "skipped" not in record:
                         record["step_size"] = step_sizes(run.optimizer.optimizer)
-                    journal.write({"step": run.step, **record, **clock.read(), **named})
+                    journal.write({"step": run.step, **record, "means": means.read(), **clock.read(), **named})
             if run.step % config.checkpoint_every == 0 or last or signal_number:
                 _checkpoint(run, output, journal, training.contents)
             if signal_number and not last:

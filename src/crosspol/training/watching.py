@@ -1,9 +1,10 @@
-"""What is noted while a run goes on: how long steps take, and which samples could not be read."""
+"""What is noted while a run goes on: means by rig, how long steps take, and which samples could not be read."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,6 +29,32 @@ class UnreadableSamples:
         self._waiting.clear()
         self._named.update(new)
         return {"unreadable": new, "unreadable_so_far": len(self._named)} if new else {}
+
+
+class RigMeans:
+    """Means over the batches of each rig since they were last read: a record's own batch is of one rig only."""
+
+    _NAMES = ("loss", "epe", "glass_loss")
+
+    def __init__(self) -> None:
+        self._values: dict[str, dict[str, list[float]]] = {}
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Count a step's record; what is not known or not finite is left out."""
+        of_rig = self._values.setdefault(record["rig"], {})
+        for name in self._NAMES:
+            value = record.get(name)
+            if value is not None and math.isfinite(value):
+                of_rig.setdefault(name, []).append(value)
+
+    def read(self) -> dict[str, dict[str, float]]:
+        """Return the means by rig, then by name, and begin anew."""
+        means = {
+            rig: {name: sum(values) / len(values) for name, values in named.items()}
+            for rig, named in self._values.items()
+        }
+        self._values.clear()
+        return means
 
 
 class Clock:
