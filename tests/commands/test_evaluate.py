@@ -62,7 +62,7 @@ def test_three_scenes_from_end_to_end_and_again_from_the_file(tmp_path, networks
     assert "injected path removed" in text
     assert "a: AoLP turned by 90 degrees: not applicable" in text
     pictures = {path.name for path in first.glob("*.png")}
-    assert pictures >= {"differences.png", "a_best.png", "a_worst.png", "oracle_median.png"}
+    assert pictures >= {"differences.png", "a_best.png", "a_worst.png", "oracle_worst.png"}
     assert read_picture(first / "a_best.png").ndim == 3
 
     second = tmp_path / "second"

@@ -65,8 +65,8 @@ class EvaluateOptions:
     """Networks: folders with config.json and model.safetensors, or ids of the Hugging Face hub; NAME names the row."""
     data: Annotated[str, arg(metavar="procedural|DIR|FILE")] = "procedural"
     """Scenes: procedural, a folder of scenes or of pairs, or a manifest (.csv, .jsonl)."""
-    rig: Annotated[Rig | None, arg(help_behavior_hint="(default: quad, or what the data have)")] = None
-    """What is recorded of the scenes."""
+    rig: Annotated[Rig | None, arg(metavar="KIND", help_behavior_hint="(default: quad, or what the data have)")] = None
+    """What is recorded of the scenes: quad, quad-left, crossed or none."""
     scenes: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 64 procedural, else all)")] = None
     """How many scenes, the first ones."""
     seed: Annotated[int | None, arg(metavar="S", help_behavior_hint="(default: 2000003, the test scenes)")] = None
