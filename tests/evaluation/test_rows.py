@@ -99,14 +99,20 @@ def test_networks_of_one_and_three_channels_and_the_oracle_see_the_same_scenes(m
         assert not any(math.isnan(value) for value in found[2].values["epe.all"])
 
 
-def test_a_network_without_use_for_a_rig_is_refused_before_the_work():
-    net = open_network(**SMALL, polarization=PolarizationConfig(channels=3)).eval()
-    scenes = open_scenes("procedural", count=2, size=(64, 96), rig="crossed")
-    try:
-        net(**stack([scenes.open(3)[0]]).inputs(), iters=1)
-    except ValueError:
-        with pytest.raises(RequestError, match=r"^three: "):
-            try_out([NetworkMethod("three", net, 1)], scenes, torch.device("cpu"))
+class Refusing(torch.nn.Module):
+    """A network that does not take what the rig records."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.config = net.config
+
+    def forward(self, left, **inputs):
+        raise ValueError("intensity_left: got a crossed pair,\nwanted maps")
+
+
+def test_a_network_without_use_for_a_rig_is_refused_before_the_work(method):
+    with pytest.raises(RequestError, match=r"^three: intensity_left: got a crossed pair, wanted maps$"):
+        try_out([method, NetworkMethod("three", Refusing(method.net), 1)], SCENES, torch.device("cpu"))
 
 
 class WithGlass(torch.nn.Module):

@@ -26,7 +26,6 @@ from crosspol.evaluation.scenes import open_scenes, survey
 from crosspol.evaluation.tables import markdown
 from crosspol.inference.predictor import StereoPredictor, packaged_weights
 
-# Of a network whose configuration names no refinements of its own.
 # The names of `SUBSTITUTIONS` and `BASELINES`: help lists them.
 CounterfactualName = Literal[
     "none", "all", "removed", "zero", "constant", "rolled", "shuffled", "foreign", "turned", "noise"

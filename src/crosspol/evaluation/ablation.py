@@ -246,7 +246,7 @@ def _trained(plan: Plan, job: Job, progress: bool) -> CrossPol:
 
 def _evaluate(plan: Plan, job: Job, net: CrossPol, scenes: SceneSet, surveyed: Survey, progress: bool) -> None:
     iters = plan.evaluation.iters or job.config.valid_iters
-    shown = getattr(job.config.data, "polarization", "own")
+    shown = job.config.data.polarization
     about = {**describe_network(net, job.folder / FINAL, iters), "trained_on": shown}
     main = NetworkMethod(job.variant, net.eval(), iters, about, _SHOWN[shown])
     others = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from torch import Tensor
 from crosspol.data.sample import StereoBatch
 from crosspol.evaluation.scenes import Survey
 from crosspol.model import CrossPol
+from crosspol.training.provenance import weights_hash
 
 # OpenCV's search range is a multiple of this, px.
 _SEARCH_STEP = 16
@@ -94,8 +94,8 @@ class NetworkMethod:
     def __call__(self, batch: StereoBatch) -> Prediction:
         """Run the network."""
         out = self.net(**batch.inputs(), iters=self.iters)
-        logits = getattr(out, "glass_logits", None)
-        return Prediction(out.disparity, out.polarization_use, None if logits is None else (logits > 0).float())
+        glass = None if out.glass_logits is None else (out.glass_logits > 0).float()
+        return Prediction(out.disparity, out.polarization_use, glass)
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +233,7 @@ def describe_network(net: CrossPol, weights: Path | None, iters: int) -> dict[st
     }
     if weights is not None:
         about["weights"] = str(weights)
-        file = weights / "model.safetensors"
-        if file.is_file():
-            about["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest = weights_hash(str(weights))
+        if digest is not None:
+            about["sha256"] = digest
     return about
