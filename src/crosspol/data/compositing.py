@@ -74,7 +74,8 @@ def render_view(scene: Scene, size: tuple[int, int], side: Side) -> View:
         new -= behind
         new *= piece.share
         behind += new
-    return View(light[:3], light[3], light[4], disparity, disparity if background is None else background, glass)
+    background = disparity.copy() if background is None else background
+    return View(light[:3], light[3], light[4], disparity, background, glass)
 
 
 def occlusion(scene: Scene, disparity: Array) -> NDArray[np.bool_]:

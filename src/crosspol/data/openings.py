@@ -72,7 +72,7 @@ def _wall(rng: Generator, stage: Stage) -> list[_Opening]:
         region = shapes.rectangle(x, y, float(half[0]), float(half[1]), float(rng.normal(0, 0.02)))
     # In the range wherever its windows may reach.
     surface = _facing(rng, stage, x, y, shapes.everything().box)
-    columns, rows = int(rng.choice([1, 1, 2, 2, 3])), int(rng.choice([1, 1, 1, 2]))
+    columns, rows = int(rng.choice([1, 1, 1, 2, 2, 3])), int(rng.choice([1, 1, 1, 1, 2]))
     across, down = rng.uniform(0.3, 0.8) * width / columns, rng.uniform(0.4, 0.85) * height / rows
     bar = np.exp(rng.uniform(np.log(2), np.log(0.15 * width), 2))
     shrink = _shrink(surface, x, y, 0.5 * columns * (across + bar[0]), 0.5 * rows * (down + bar[1]))
@@ -196,7 +196,7 @@ def _facing(rng: Generator, stage: Stage, x: float, y: float, box: Box) -> Surfa
     kind = rng.random()
     upright = 0.0 if rng.random() < 0.5 else np.pi
     azimuth = upright + rng.normal(0, 0.1) if kind < 0.7 else rng.uniform(0, 2 * np.pi)
-    surface = tilted(stage, x, y, stage.depth(rng.uniform(0.6, 0.95)), tilt, azimuth)
+    surface = tilted(stage, x, y, stage.depth(rng.uniform(0.65, 1.0)), tilt, azimuth)
     return stage.within(surface, box, stage.depth(0.1))
 
 

@@ -50,7 +50,7 @@ def draw_scene(
     height, width = size
     # Log-uniform, so that far scenes and short baselines are as well covered as near ones and long ones.
     near = max(float(np.exp(rng.uniform(*np.log(nearest)))) * max_disparity, 4 * NEAREST_TO_INFINITY)
-    far = NEAREST_TO_INFINITY + (0.6 * near - NEAREST_TO_INFINITY) * float(rng.beta(1.0, 4.0))
+    far = NEAREST_TO_INFINITY + (0.5 * near - NEAREST_TO_INFINITY) * float(rng.beta(1.0, 5.0))
     rows, columns = (int(np.clip(side, _SMALLEST_SHEET, _LARGEST_SHEET)) for side in (height, 0.75 * width))
     stage = Stage(
         height,
@@ -84,12 +84,12 @@ def _draw_backdrop(rng: Generator, stage: Stage) -> list[Layer]:
     wall = Surface(*stage.centre, depth, tilt[0] / width, tilt[1] / height)
     wall = stage.within(wall, shapes.everything().box)
     backdrop = [dress(rng, stage, shapes.everything(), wall)]
-    sides = {"floor": 0.4, "ceiling": 0.12, "left": 0.15, "right": 0.15}
+    sides = {"floor": 0.35, "ceiling": 0.1, "left": 0.12, "right": 0.12}
     for side, probability in sides.items():
         if rng.random() > probability:
             continue
         reach = rng.uniform(0.15, 0.6)
-        gain = rng.uniform(0.4, 1.0) * (stage.nearest - wall.offset)
+        gain = rng.uniform(0.3, 1.0) * (stage.nearest - wall.offset)
         skew = rng.normal(0, 0.06) * gain
         if side in ("floor", "ceiling"):
             sign = 1.0 if side == "floor" else -1.0
