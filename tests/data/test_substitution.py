@@ -213,7 +213,7 @@ def test_no_polarization_has_no_counterfactual_but_the_oracle():
         (None, "donor: got none"),
         (scenes("quad-left", 3), "donor: got quad-left"),
         (scenes("quad", 1, first=5), "donor: got quad"),
-        (scenes("quad", 3, first=1), "itself, wanted another scene"),
+        (scenes("quad", 3), "itself, wanted another scene"),
     ],
 )
 def test_a_donor_that_does_not_fit_is_refused(donor, complaint):

@@ -269,7 +269,7 @@ def _check_donor(batch: StereoBatch, donor: StereoBatch | None) -> None:
     found, wanted = ((other.rig, tuple(_shape(other))) for other in (donor, batch))
     if found != wanted:
         raise ValueError(f"donor: got {found[0]} {found[1]}, wanted {wanted[0]} {wanted[1]} as the batch")
-    same = sorted(set(donor.identity) & set(batch.identity))
+    same = [name for name, other in zip(batch.identity, donor.identity, strict=True) if name == other]
     if same:
         raise ValueError(f"donor: got {', '.join(same)} itself, wanted another scene")
 

@@ -114,8 +114,10 @@ class DataConfig(ProceduralConfig):
             raise ValueError(f"data.margin: got {self.margin}, wanted a share in [0, 1]")
         if not 0 <= self.polarization_dropout <= 1:
             raise ValueError(f"data.polarization_dropout: got {self.polarization_dropout}, wanted a share in [0, 1]")
-        if self.polarization == "oracle" and "crossed" in (self.rig, *self.rigs):
-            raise ValueError("data.polarization: got oracle with rig crossed, which has no map; wanted own or foreign")
+        if self.polarization != "own" and "crossed" in (self.rig, *self.rigs):
+            raise ValueError(
+                f"data.polarization: got {self.polarization} with rig crossed, which has no map; wanted own"
+            )
         for key, source in self.named_sources():
             _check(key, source, self.turns)
 
