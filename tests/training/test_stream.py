@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tiny_runs import Broken, tiny_samples
 
 from crosspol.training.errors import TrainingError
-from crosspol.training.stream import Share, batches, default_workers, endless, in_order, shuffled
+from crosspol.training.stream import Share, _next, batches, default_workers, endless, in_order, shuffled
 
 
 @settings(deadline=None, max_examples=25)
@@ -111,6 +111,16 @@ def test_a_dead_worker_is_an_error_that_says_so():
     stream = batches(Broken(2, dies), in_order(endless, 2), range(4), workers=1)
     with pytest.raises(TrainingError, match=r"a process that makes samples died.*fewer --workers"):
         list(stream)
+
+
+@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(104, "Connection reset by peer")])
+def test_so_is_one_that_dies_with_its_last_batch_on_the_way(error):
+    def loaded():
+        raise error
+        yield
+
+    with pytest.raises(TrainingError, match="a process that makes samples died"):
+        _next(loaded())
 
 
 def test_there_is_always_a_worker_and_a_core_left():

@@ -187,8 +187,10 @@ def _single_threaded_opencv() -> Iterator[None]:
 def _next(loaded: Iterator[StereoBatch | SampleFailure]) -> StereoBatch:
     try:
         batch = next(loaded)
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
+        # Where a worker dies after it has sent a batch, the batch's memory cannot be asked for any more: not a
+        # RuntimeError. What samples raise does not come this way.
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise TrainingError(
             f"a process that makes samples died ({_one_line(error)}): out of memory, or killed; "
