@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,5 +69,5 @@ def substitute(batch: StereoBatch, kind: Polarization) -> StereoBatch:
 def _turned(batch: StereoBatch) -> StereoBatch:
     """Return the batch with its samples moved on by one."""
     values = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    moved = {name: value.roll(1, dims=0) for name, value in values.items() if isinstance(value, Tensor)}
-    return replace(batch, **moved, identity=(batch.identity[-1], *batch.identity[:-1]))
+    moved: dict[str, Any] = {name: value.roll(1, dims=0) for name, value in values.items() if isinstance(value, Tensor)}
+    return replace(batch, **moved | {"identity": (batch.identity[-1], *batch.identity[:-1])})
