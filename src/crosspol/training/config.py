@@ -202,7 +202,8 @@ def _crosspol_cpu() -> TrainConfig:
     return TrainConfig(
         network=network, data=data, machine=MachineConfig(workers=0), pretrained="none",
         num_steps=40_000, batch_size=2, stages=(Stage(0.6, (96, 128), 4), Stage(0.9, (160, 224), 3)),
-        iters=4, valid_iters=6, lr=5e-4, lr_warmup=0.03, ema_decay=0.999, alpha_cap_warmup=2000,
+        iters=4, valid_iters=4, lr=5e-4, pol_lr_mult=2.0, glass_head_weight=2.0, lr_warmup=0.03, ema_decay=0.999,
+        alpha_cap_warmup=2000,
         validate_every=1000, validate_samples=24, checkpoint_every=250,
     )  # fmt: skip
 
