@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from crosspol.data import transforms
+from crosspol.data.noise import Noise
 from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
 from crosspol.data.sample import StereoSample, stack
 from crosspol.data.transforms import (
@@ -300,8 +301,7 @@ def grey(light: float, channels: int) -> StereoSample:
 def test_noise_of_polarization_is_that_of_four_noisy_angles(monkeypatch, light):
     """Against a simulation of the four intensities, S0 = light, each half of it and noisy by itself."""
     shot, read = 1e-4, 1e-3
-    monkeypatch.setattr(transforms, "_SHOT", (shot, shot))
-    monkeypatch.setattr(transforms, "_READ", (read, read))
+    monkeypatch.setattr(transforms, "draw_noise", lambda rng, strength: Noise(shot, read))
     rng = np.random.default_rng(3)
     angles = light / 2 + np.sqrt(shot * light / 2 + read**2) * rng.standard_normal((4, *SIZE))
     expected = np.stack([angles[0] - angles[2], angles[1] - angles[3]]) / (angles.sum(0) / 2)

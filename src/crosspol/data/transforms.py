@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from crosspol.data.noise import draw_noise
 from crosspol.data.sample import StereoSample
 from crosspol.data.warping import seen_from_right
 
@@ -39,9 +40,6 @@ Change = Callable[[StereoSample, np.random.Generator], StereoSample]
 _SWAPPABLE = ("quad", "none")
 # Disparities that differ by less than this (px) are mixed where a picture is scaled.
 _ONE_SURFACE = 0.5
-# Of sensors: variance of shot noise per unit of light, and deviation of read noise, in units of white; a sample's own
-# lies between, even on a scale of ratios and evenly.
-_SHOT, _READ = (1e-5, 2e-4), (0.0003, 0.0025)
 # Light below which polarization is as noisy as at this much, in units of white.
 _LEAST_LIGHT = 1e-3
 # Beyond these, samples do not fit into memory, and their light is black or white.
@@ -215,10 +213,10 @@ def add_noise(sample: StereoSample, rng: np.random.Generator, strength: float = 
     """
     if not 0 <= strength < math.inf:
         raise ValueError(f"strength must be at least 0 and finite, got {strength}")
-    share, read = rng.random(), strength * float(rng.uniform(*_READ))
-    shot = strength**2 * float(_SHOT[0] * (_SHOT[1] / _SHOT[0]) ** share)
+    drawn = draw_noise(rng, strength)
     if strength == 0:
         return sample
+    shot, read = drawn.shot, drawn.read
 
     def noisy(light: Tensor) -> Tensor:
         return light + (shot * light.clamp(min=0) + read**2).sqrt() * _normal(rng, light.shape)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from crosspol.model.encoders import ResidualBlock, instance_norm
 from crosspol.model.parts import StereoFeatures, Upsampler
-from crosspol.model.update import ConvexUpsampler, ConvGRU, resize_to
+from crosspol.model.update import ConvexUpsampler, ConvGRU, resize_to, with_term
 
 LEVELS = 3
 
@@ -107,9 +107,7 @@ class CompactUpdate(nn.Module):
     ) -> tuple[list[Tensor], Tensor]:
         """Refine once; see `parts.Update`."""
         hidden = list(hidden)
-        motion = self.motion(correlation, disparity)
-        if motion_term is not None:
-            motion = motion + motion_term
+        motion = with_term(self.motion(correlation, disparity), motion_term)
         for level in range(self.levels - 1, -1, -1):
             finer = motion if level == 0 else F.avg_pool2d(hidden[level - 1], 3, stride=2, padding=1)
             inputs = [finer]

@@ -68,7 +68,8 @@ class ConvexUpsampler:
         return F.pixel_shuffle((self.mixture * neighbours).sum(dim=1), self.factor)
 
 
-def _with_term(motion: Tensor, term: Tensor | None) -> Tensor:
+def with_term(motion: Tensor, term: Tensor | None) -> Tensor:
+    """Add a motion term (B, C, h, w) to motion features of that shape; None adds nothing."""
     return motion if term is None else motion + term
 
 
@@ -109,7 +110,7 @@ class SingleLevelUpdate(nn.Module):
         motion_term: Tensor | None = None,
     ) -> tuple[list[Tensor], Tensor]:
         """Refine once; see `parts.Update`."""
-        motion = _with_term(self.motion(torch.cat([correlation, disparity], dim=1)), motion_term)
+        motion = with_term(self.motion(torch.cat([correlation, disparity], dim=1)), motion_term)
         state = self.gru(hidden[0], terms[0], motion)
         return [state], self.head(state)
 
@@ -189,7 +190,7 @@ class MultiLevelUpdate(nn.Module):
                 hidden = update_coarser(self.grus, hidden, terms, finest=2)
             hidden = update_coarser(self.grus, hidden, terms, finest=1)
         hidden = update_coarser(self.grus, hidden, terms, finest=1)
-        motion = _with_term(self.motion(correlation, -disparity), motion_term)
+        motion = with_term(self.motion(correlation, -disparity), motion_term)
         finest = self.grus[0](hidden[0], terms[0], motion, resize_to(hidden[1], hidden[0]))
         step = torch.relu(self.flow_head1(finest))
         # The second output of the head is the y flow, which stereo discards.

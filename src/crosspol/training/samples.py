@@ -293,4 +293,11 @@ def _light_only(config: AugmentConfig) -> AugmentConfig:
 
 
 def _glazed(sample: StereoSample, rng: np.random.Generator, data: DataConfig) -> StereoSample:
-    return glaze(sample, rng, rig=data.rig, pol_channels=data.pol_channels, probability=data.glass_probability)
+    return glaze(
+        sample,
+        rng,
+        rig=data.rig,
+        pol_channels=data.pol_channels,
+        probability=data.glass_probability,
+        noise=data.noise,
+    )
