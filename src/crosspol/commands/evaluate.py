@@ -48,7 +48,7 @@ class EvaluateOptions:
     Your own data: a folder with scenes.jsonl, a manifest, a folder of pairs, Middlebury, ETH3D, KITTI, Booster:
         crosspol evaluate --data rooms --split test --output results/rooms
         crosspol evaluate --data pairs.csv --output results/mine
-        crosspol evaluate --data ../shared/data/real --output results/real
+        crosspol evaluate --data pairs --output results/pairs
 
     Compare with an earlier evaluation on the same scenes, without running its networks again:
         crosspol evaluate --weights runs/b/weights --rows results/a/results.json --output results/b

@@ -195,14 +195,15 @@ def train_preset(name: TrainPreset = "blueprint", **changes: Any) -> TrainConfig
 
 def _crosspol_cpu() -> TrainConfig:
     network = preset("crosspol")
+    # With the turns of "none" a quarter of the samples is without polarization.
     data = DataConfig(
-        size=(256, 320), rigs=("quad", "quad-left", "crossed", "none"),
-        pol_channels=network.polarization.channels, replay=8, buffer=256, polarization_dropout=0.25,
+        size=(256, 320), rigs=("quad", "crossed", "quad", "quad-left", "none"),
+        pol_channels=network.polarization.channels, replay=6, buffer=250, polarization_dropout=0.1,
     )  # fmt: skip
     return TrainConfig(
         network=network, data=data, machine=MachineConfig(workers=0), pretrained="none",
-        num_steps=40_000, batch_size=2, stages=(Stage(0.6, (96, 128), 4), Stage(0.9, (160, 224), 3)),
-        iters=4, valid_iters=4, lr=5e-4, pol_lr_mult=2.0, glass_head_weight=2.0, lr_warmup=0.03, ema_decay=0.999,
+        num_steps=40_000, batch_size=2, stages=(Stage(0.4, (96, 128), 8), Stage(0.8, (160, 224), 4)),
+        iters=4, valid_iters=4, lr=4e-4, pol_lr_mult=2.0, glass_head_weight=2.0, lr_warmup=0.01, ema_decay=0.999,
         alpha_cap_warmup=2000,
         validate_every=1000, validate_samples=24, checkpoint_every=250,
     )  # fmt: skip
