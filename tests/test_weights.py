@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from crosspol.errors import MissingFileError, RequestError
-from crosspol.model import CrossPol, CrossPolConfig, FusionConfig, PolarizationConfig
+from crosspol.model import CrossPol, CrossPolConfig, FusionConfig, PolarizationConfig, preset
 from crosspol.weights import LoadReport, WeightsError, load_network, load_raft_stereo, read_checkpoint
 from tests.model.materials import fusion_config, perturbed, rand
 from tests.model.raft_stereo_reference import official_state
@@ -651,3 +651,13 @@ def test_report_counts() -> None:
         "  kept        b.weight",
         "  no role     c.weight (in the file)",
     ]
+
+
+def test_weights_that_ship_have_the_name_of_their_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_network("blueprint").config == preset("blueprint")
+    with pytest.raises(MissingFileError, match="raft-stereo: wanted a folder"):
+        load_network("raft-stereo")  # a preset, but its weights are their authors'
+    # A folder of that name comes first: it is what is there to be seen.
+    CrossPol.from_preset("blueprint", fusion=FusionConfig(kind="none")).save_pretrained(tmp_path / "blueprint")
+    assert load_network("blueprint").config.fusion.kind == "none"

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from crosspol.errors import MissingFileError, RequestError
 from crosspol.model import CrossPol, CrossPolConfig
+from crosspol.model.config import PRESETS
 from crosspol.model.official import OfficialNames, Role
 
 RAFT_STEREO_ORIGIN = "https://github.com/princeton-vl/RAFT-Stereo (download_models.sh)"
@@ -214,14 +216,25 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     return dict(content)
 
 
+def packaged_weights(name: str = "blueprint") -> Path:
+    """Return the folder where the weights of a preset are, if they ship with the package."""
+    return Path(str(files("crosspol"))) / "pretrained" / name
+
+
 def load_network(path_or_id: str | Path) -> CrossPol:
-    """Load a network saved by `CrossPol.save_pretrained`: a folder, or a model id of the Hugging Face hub.
+    """Load a network saved by `CrossPol.save_pretrained`.
+
+    Args:
+        path_or_id: a folder; else the name of a preset whose weights ship with the package, or a model id of the
+            Hugging Face hub.
 
     Raises:
         WeightsError: config.json or model.safetensors is corrupt, or they do not belong together.
         MissingFileError: there is no such folder, or a file is missing in it.
     """
     folder = Path(path_or_id)
+    if not folder.is_dir() and path_or_id in PRESETS and packaged_weights(str(path_or_id)).is_dir():
+        folder = packaged_weights(str(path_or_id))
     if not folder.is_dir():
         looks_like_id = isinstance(path_or_id, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", path_or_id)
         # "runs/first" where runs/ exists is a folder misspelt; asking the hub for it could take long, and confuse.

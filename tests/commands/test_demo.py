@@ -16,7 +16,7 @@ from crosspol.data.images import read_picture
 from crosspol.data.sample_rooms import sample_rooms
 from crosspol.data.scene_format import read_index, read_scene, scene_frames, write_index, write_scene
 from crosspol.errors import RequestError
-from crosspol.inference.predictor import packaged_weights
+from crosspol.weights import packaged_weights
 
 
 @pytest.fixture(scope="module")

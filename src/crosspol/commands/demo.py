@@ -50,7 +50,7 @@ class DemoOptions:
     scene: Annotated[str | None, arg(metavar="ID", help_behavior_hint="(default: the first)")] = None
     """Which of them; of a rig whose left camera measures Stokes parameters."""
     weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: those that ship)")] = None
-    """Folder with config.json and model.safetensors, or a model id on the Hugging Face hub."""
+    """Folder with config.json and model.safetensors, a preset whose weights ship, or a model id on the hub."""
     iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the network's)")] = None
     """Refinements of the disparity."""
     precision: Precision = "float32"

@@ -24,7 +24,8 @@ from crosspol.evaluation.results import Results, describe_data, earlier_rows, re
 from crosspol.evaluation.rows import counterfactuals, measure_rows, try_out
 from crosspol.evaluation.scenes import open_scenes, survey
 from crosspol.evaluation.tables import markdown
-from crosspol.inference.predictor import StereoPredictor, packaged_weights
+from crosspol.inference.predictor import StereoPredictor
+from crosspol.weights import packaged_weights
 
 # The names of `SUBSTITUTIONS` and `BASELINES`: help lists them.
 CounterfactualName = Literal[

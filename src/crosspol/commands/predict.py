@@ -62,7 +62,7 @@ class PredictOptions:
     rig: Annotated[Path | None, arg(metavar="RIG", help_behavior_hint="(optional)")] = None
     """Description of the rig; LEFT and RIGHT are then what its cameras wrote, or paths with {angle} or {map} in."""
     weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: those that ship)")] = None
-    """Folder with config.json and model.safetensors, or a model id on the Hugging Face hub."""
+    """Folder with config.json and model.safetensors, a preset whose weights ship, or a model id on the hub."""
     iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the network's)")] = None
     """Refinements of the disparity: fewer are faster, more are finer."""
     precision: Precision = "float32"

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -24,7 +23,7 @@ from crosspol.data.sample import Rig
 from crosspol.errors import RequestError
 from crosspol.inference.pictures import disparity_picture, polarization_use_picture
 from crosspol.model import CrossPol, CrossPolConfig
-from crosspol.weights import load_network
+from crosspol.weights import load_network, packaged_weights
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Picture: TypeAlias = "NDArray[Any] | str | os.PathLike[str]"
@@ -123,8 +122,8 @@ class StereoPredictor:
         """Load weights and make a predictor of them.
 
         Args:
-            weights: a folder with ``config.json`` and ``model.safetensors``, an id ``owner/name`` on the Hugging Face
-                hub, or None for the weights that ship with the package.
+            weights: a folder with ``config.json`` and ``model.safetensors``, the name of a preset whose weights ship
+                with the package, an id ``owner/name`` on the Hugging Face hub, or None for `blueprint`'s that ship.
             device: see the class.
             precision: see the class.
             iters: see the class.
@@ -282,11 +281,6 @@ class StereoPredictor:
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
-
-
-def packaged_weights() -> Path:
-    """Return the folder of the weights that ship with the package."""
-    return Path(str(files("crosspol"))) / "pretrained" / "blueprint"
 
 
 @dataclass(frozen=True)
