@@ -3,6 +3,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from test_samples import SMALL, mixed, same, scene_folder
@@ -12,6 +14,7 @@ from tiny_runs import assert_same_weights, records, tiny_config
 from crosspol.data.procedural import ProceduralStereo
 from crosspol.data.sample import RIGS, stack
 from crosspol.errors import RequestError
+from crosspol.training import feeding
 from crosspol.training.config import Stage
 from crosspol.training.data_config import SourceConfig
 from crosspol.training.loop import train
@@ -119,7 +122,9 @@ def test_settings_of_replay_and_rigs_that_cannot_be_are_named(changes, says):
 
 def test_a_run_of_rigs_stages_and_replay_resumes_exactly_whatever_its_workers(tmp_path, capsys, monkeypatch):
     (tmp_path / "shared").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "shared"))
+    # Not tempfile's own: workers hand batches over through sockets in it, and this path may be too long for one.
+    shared = SimpleNamespace(mkdtemp=partial(tempfile.mkdtemp, dir=tmp_path / "shared"))
+    monkeypatch.setattr(feeding, "tempfile", shared)
     data = replace(SMALL, size=(48, 64), rigs=RIGS, replay=2, buffer=8, polarization_dropout=0.5)
     config = tiny_config(
         data=data, stages=(Stage(0.5, (32, 48), 3),), num_steps=8, checkpoint_every=3, keep_checkpoints=9

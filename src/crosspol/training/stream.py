@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.util
 import os
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -16,6 +17,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from crosspol.data.sample import StereoBatch, StereoSample, stack
 from crosspol.errors import RequestError
 from crosspol.training.errors import TrainingError
+
+# The least that systems allow (macOS: 104 with the closing zero).
+_LONGEST_SOCKET_PATH = 103
 
 
 class Share(NamedTuple):
@@ -92,6 +96,8 @@ def batches(
         TrainingError: a sample cannot be made, or a worker died.
     """
     share = share or Share()
+    if workers:
+        _check_temporary_folder()
     loader = DataLoader(
         _Guarded(samples),
         batch_sampler=_Keys(keys, steps, share),
@@ -182,6 +188,21 @@ def _single_threaded_opencv() -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(threads)
+
+
+def _check_temporary_folder() -> None:
+    """Refuse a TMPDIR that batches cannot be handed over through.
+
+    Workers hand tensors over by sockets in the temporary folder. Where the socket's path is too long, the batch is lost
+    without a word, and whoever waits for it waits for ever.
+    """
+    folder = multiprocessing.util.get_temp_dir()
+    length = len(os.fsencode(os.path.join(folder, "listener-12345678")))
+    if length > _LONGEST_SOCKET_PATH:
+        raise RequestError(
+            f"TMPDIR: got {os.path.dirname(folder)}, wanted a path {length - _LONGEST_SOCKET_PATH} bytes shorter, for "
+            "sockets in it (or --workers 0)"
+        )
 
 
 def _next(loaded: Iterator[StereoBatch | SampleFailure]) -> StereoBatch:
