@@ -91,7 +91,6 @@ def parameters_by_part(network: CrossPol) -> dict[str, int]:
         "fusion": network.fusion,
         "fusion at the context": network.context_fusion,
         "fusion at the motion input": network.hidden_fusion,
-        "start": network.start,
         "update block": network.update,
         "glass head": network.glass_head,
     }

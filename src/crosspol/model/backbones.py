@@ -18,7 +18,6 @@ from crosspol.model.encoders import (
     affine_instance_norm,
     instance_norm,
 )
-from crosspol.model.mobile import MobileEncoder, VolumeStart
 from crosspol.model.official import BLUEPRINT_NAMES, RAFT_STEREO_NAMES, REALTIME_NAMES, OfficialNames
 from crosspol.model.update import MultiLevelUpdate, SingleLevelUpdate
 
@@ -44,7 +43,6 @@ class Backbone:
     """Builds what `parts.Encoders` describes."""
     update: Callable[[CrossPolConfig], nn.Module]
     """Builds what `parts.Update` describes."""
-    start: Callable[[CrossPolConfig], nn.Module] | None = None
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the configuration that cannot be otherwise, and their values."""
     fixed_because: str = "has the sizes of its official weights"
@@ -86,16 +84,6 @@ BACKBONES: dict[str, Backbone] = {
         padding=32,
         encoders=lambda config: CompactEncoder(config.feature_dim, **_sizes(config)),
         update=lambda config: CompactUpdate(_correlation_dim(config), factor=8, levels=LEVELS, **_sizes(config)),
-        fixed={"stem_stride": 1},
-        fixed_because="has strides of its own",
-    ),
-    "mobile": Backbone(
-        description="candidate b",
-        stride=4,
-        padding=32,
-        encoders=lambda config: MobileEncoder(config.feature_dim, **_sizes(config)),
-        update=lambda config: CompactUpdate(_correlation_dim(config), factor=4, levels=2, **_sizes(config)),
-        start=lambda config: VolumeStart(config.context_dim),
         fixed={"stem_stride": 1},
         fixed_because="has strides of its own",
     ),

@@ -43,15 +43,18 @@ class StereoOutput:
 class Conditioned(NamedTuple):
     """The stereo network's features under what is known of polarization.
 
-    left, right: features that are correlated, (B, C, h, w).
-    context: after relu, finest level first.
+    left: features of the left view, (B, C, h, w).
+    context: its context after relu, finest level first.
+    pyramid: both views' features, correlated.
+    terms: the context as the update takes it.
     motion_term: added to the motion features of every refinement; None adds nothing.
     use: |injected| / |stereo|, (B, 1, h, w).
     """
 
     left: Tensor
-    right: Tensor
     context: list[Tensor]
+    pyramid: CorrelationPyramid
+    terms: list[Tensor]
     motion_term: Tensor | None
     use: Tensor
 
@@ -102,7 +105,6 @@ class CrossPol(
         self.fusion = self._fusion_at("features", fusion)
         self.context_fusion = self._fusion_at("context", context_fusion)
         self.hidden_fusion = self._fusion_at("hidden", hidden_fusion)
-        self.start = None if record.start is None else record.start(config)
         # Any: nn.Module does not tell what is called on it; `parts.Update` does.
         self.update: Any = record.update(config) if update is None else update
         glass_channels = config.hidden_dim + config.context_dim + config.feature_dim
@@ -187,17 +189,14 @@ class CrossPol(
 
         features = self.encoders(2 * inputs.left - 1, 2 * inputs.right - 1)
         conditioned = self._condition(features, inputs.views, cap)
-        pyramid, terms = self._correlate(conditioned), self.update.context_terms(conditioned.context)
 
         hidden = [torch.tanh(level) for level in features.hidden]
-        disparity = self._first(conditioned)
+        disparity = features.left.new_zeros(len(left), 1, *features.left.shape[2:], dtype=torch.float32)
         predictions = []
-        if self.start is not None and self.training:
-            predictions.append(inputs.crop(self.update.upsampler(hidden)(stride * disparity)))
         for iteration in range(1, iters + 1):
             disparity = disparity.detach()
-            lookup = pyramid.lookup(disparity)
-            hidden, step = self.update(hidden, terms, lookup, disparity, conditioned.motion_term)
+            correlation = conditioned.pyramid.lookup(disparity)
+            hidden, step = self.update(hidden, conditioned.terms, correlation, disparity, conditioned.motion_term)
             disparity = disparity + step.float()
             refresh = inputs.crossed and iteration in self.config.refresh_after and iteration < iters
             if self.training or iteration == iters or refresh:
@@ -207,7 +206,6 @@ class CrossPol(
                 predictions.append(inputs.crop(full))
             if refresh:
                 conditioned = self._condition(features, inputs.contrast(full.detach()), cap)
-                pyramid, terms = self._correlate(conditioned), self.update.context_terms(conditioned.context)
         glass = None
         if self.glass_head is not None:
             logits = self.glass_head(hidden[0], conditioned.context[0], conditioned.left)
@@ -232,9 +230,10 @@ class CrossPol(
         if self.hidden_fusion is not None and pol_left is not None:
             motion_term = self.hidden_fusion.injection(features.context[0], *pol_left, cap)
             uses.append(_share(motion_term, features.context[0]))
-        return Conditioned(
-            left, right, [torch.relu(level) for level in context], motion_term, torch.stack(uses).amax(dim=0)
-        )
+        context = [torch.relu(level) for level in context]
+        pyramid = CorrelationPyramid(left, right, self.config.correlation_levels, self.config.correlation_radius)
+        use = torch.stack(uses).amax(dim=0)
+        return Conditioned(left, context, pyramid, self.update.context_terms(context), motion_term, use)
 
     def _encode(self, view: View | None) -> tuple[Tensor, Tensor] | None:
         """Return polarization features (B, P, h, w) and where they are valid (B, 1, h, w); None of an unknown view."""
@@ -250,17 +249,6 @@ class CrossPol(
             nothing = stereo.new_zeros(batch, self.config.polarization.pol_dim, height, width)
             pol = (nothing, nothing[:, :1])
         return fusion(stereo, *pol, cap)
-
-    def _correlate(self, conditioned: Conditioned) -> CorrelationPyramid:
-        levels, radius = self.config.correlation_levels, self.config.correlation_radius
-        return CorrelationPyramid(conditioned.left, conditioned.right, levels, radius)
-
-    def _first(self, conditioned: Conditioned) -> Tensor:
-        """Return the disparity before the first refinement, (B, 1, h, w) float32, feature pixels."""
-        if self.start is not None:
-            return self.start(conditioned.left, conditioned.right, conditioned.context)
-        left = conditioned.left
-        return left.new_zeros(left.shape[0], 1, *left.shape[2:], dtype=torch.float32)
 
 
 @torch.no_grad()
