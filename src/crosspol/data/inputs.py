@@ -5,7 +5,6 @@ In: linear light, as a scene has it or as cameras record it. Out: the keyword ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,15 +14,12 @@ from torch import Tensor
 
 from crosspol.data.frames import Frame
 from crosspol.data.sample import Rig
+from crosspol.light import exposure
 
 __all__ = ["Seen", "display_picture", "frame_inputs", "network_inputs", "polarization_map"]
 
 Array = NDArray[np.float32]
 
-# The picture's 95th percentile of brightness is shown at 0.7 of white, which is 0.85 after the display curve: in the
-# middle of what `ProceduralStereo` draws, so that the network has seen such exposures.
-_BRIGHT_SHARE = 0.95
-_BRIGHT_LEVEL = 0.7
 # S0 below which light counts as this much, in units of white: noise over no light would be any polarization.
 _LEAST_S0 = 1e-4
 
@@ -76,8 +72,8 @@ def network_inputs(rig: Rig, left: Seen, right: Seen, pol_channels: int = 1) -> 
 def frame_inputs(left: Frame, right: Frame, rig: Rig, pol_channels: int = 1) -> dict[str, Tensor]:
     """Turn two cameras' frames into the network's arguments.
 
-    Pictures are exposed so that their 95th percentile lies at 0.7 of white, both views by one factor, and get the sRGB
-    curve and 8 bits, as the pictures of training have. The plain camera beside a polarization camera ("quad-left") has
+    Pictures are exposed by `crosspol.light.exposure`, both views by one factor, and get the sRGB curve and 8 bits, as
+    the pictures of training have. The plain camera beside a polarization camera ("quad-left") has
     a factor of its own: a polarizer takes half the light, and no two sensors agree.
 
     Args:
@@ -94,12 +90,12 @@ def frame_inputs(left: Frame, right: Frame, rig: Rig, pol_channels: int = 1) -> 
     _check(left, right, rig)
     pictures = [_finite(frame.picture.numpy()) for frame in (left, right)]
     if (left.stokes is None) == (right.stokes is None):
-        exposures = [_exposure(pictures)] * 2
+        factors = [exposure(pictures)] * 2
     else:
-        exposures = [_exposure([picture]) for picture in pictures]
+        factors = [exposure([picture]) for picture in pictures]
     views = []
-    for frame, picture, exposure in zip((left, right), pictures, exposures, strict=True):
-        shown = display_picture(np.broadcast_to(exposure * picture, (3, *frame.size)))
+    for frame, picture, factor in zip((left, right), pictures, factors, strict=True):
+        shown = display_picture(np.broadcast_to(factor * picture, (3, *frame.size)))
         light = picture if frame.stokes is None else frame.stokes.numpy()
         views.append(Seen(shown, light.mean(axis=0, keepdims=frame.stokes is None), frame.valid.numpy()))
     inputs = network_inputs(rig, views[0], views[1], pol_channels)
@@ -139,13 +135,6 @@ def polarization_map(stokes: Array, channels: int = 1) -> Array:
     if channels == 1:
         return dolp[None]
     return np.stack([np.clip(s1 / safe, -1, 1), np.clip(s2 / safe, -1, 1), dolp])
-
-
-def _exposure(pictures: Sequence[Array]) -> np.float32:
-    """The factor that brings the pictures (C, H, W) to their place between black and white."""
-    brightness = np.concatenate([picture.mean(axis=0).ravel() for picture in pictures])
-    bright = float(np.quantile(brightness, _BRIGHT_SHARE))
-    return np.float32(_BRIGHT_LEVEL / bright if bright > 0 else 1)
 
 
 def _check(left: Frame, right: Frame, rig: Rig) -> None:

@@ -40,6 +40,7 @@ from crosspol.data.recordings import read_exr_channels
 from crosspol.data.sample import RIGS, Rig, StereoSample
 from crosspol.data.truth import Truth, make_sample
 from crosspol.errors import MissingFileError, RequestError
+from crosspol.light import exposure
 from crosspol.polarimetry import validity
 
 __all__ = [
@@ -74,8 +75,6 @@ _HOLDS: dict[Rig, tuple[Holds, Holds]] = {
     "crossed": ("intensity", "intensity"),
     "none": ("intensity", "intensity"),
 }
-# Exposure as `frame_inputs` shows pictures, so that what a camera would clip is white in the picture, no more.
-_BRIGHT_SHARE, _BRIGHT_LEVEL = 0.95, 0.7
 # Rigs whose record contains what another rig would have recorded.
 _CONTAINS: dict[Rig, tuple[Rig, ...]] = {
     "quad": ("quad", "quad-left", "none"),
@@ -280,8 +279,8 @@ def read_scene(root: str | os.PathLike[str], record: SceneRecord) -> StoredScene
 def scene_frames(scene: StoredScene, rig: Rig | None = None) -> tuple[Frame, Frame]:
     """What two perfect cameras, exposed for the scene, make of its light.
 
-    Both have one exposure, which puts the 95th percentile of brightness at 0.7 of white. Light is not clipped yet,
-    noisy or in steps; where a camera would clip it or see nothing, it is not valid.
+    Both have one exposure, that of `crosspol.light.exposure`. Light is not clipped yet, noisy or in steps; where a
+    camera would clip it or see nothing, it is not valid.
 
     Args:
         scene: as `read_scene` returns it.
@@ -297,10 +296,9 @@ def scene_frames(scene: StoredScene, rig: Rig | None = None) -> tuple[Frame, Fra
     stored = zip((scene.left, scene.right), _HOLDS[scene.rig], _HOLDS[rig], strict=True)
     views = [light[:, 0] if has != wanted else light for light, has, wanted in stored]
     seen = [view[:, 0] if holds == "stokes" else view for view, holds in zip(views, _HOLDS[rig], strict=True)]
-    brightness = np.concatenate([picture.mean(axis=0).ravel() for picture in seen])
-    bright = float(np.quantile(brightness, _BRIGHT_SHARE))
-    exposure = np.float32(_BRIGHT_LEVEL / bright if bright > 0 else 1)
-    left, right = (_frame(exposure * view, holds) for view, holds in zip(views, _HOLDS[rig], strict=True))
+    # As `frame_inputs` shows pictures, so that what a camera would clip is white in the picture, no more.
+    factor = exposure(seen)
+    left, right = (_frame(factor * view, holds) for view, holds in zip(views, _HOLDS[rig], strict=True))
     return left, right
 
 

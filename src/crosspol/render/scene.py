@@ -24,6 +24,14 @@ Generator = np.random.Generator
 Kind = Literal["coated", "matt", "metal", "pane", "solid", "light", "outside"]
 
 _TEXTURE_SIZE = 512
+_OBLIQUE = 0.75
+"""Share of standing panes seen at 40 to 70 degrees of incidence, where what they mirror is polarized most."""
+_MIRRORS_WINDOW = 0.65
+"""Share of these that mirror a window into the camera: what polarizes is light, and a dim room has little to mirror."""
+_COATED = 0.65
+"""Share of painted, varnished and papered surfaces that polarize. Never below one half: were polarization the mask of
+glass, a network would find that out."""
+_WATER_ETA = 1.33
 
 
 @dataclass(frozen=True)
@@ -221,14 +229,16 @@ _UP = -math.pi / 2
 """Pitch that turns a shape's z axis upward."""
 
 
-def _opaque(rng: Generator, plain: float = 0.1, scale: float = 1.0) -> Surface:
+def _opaque(
+    rng: Generator, plain: float = 0.1, scale: float = 1.0, level: tuple[float, float] = (0.12, 0.6)
+) -> Surface:
     """A painted, varnished, tiled or papered surface; some are matt, most polarize."""
     return Surface(
-        kind="matt" if rng.random() < 0.2 else "coated",
+        kind="coated" if rng.random() < _COATED else "matt",
         texture=None if rng.random() < plain else int(rng.integers(2**31)),
         scale=float(scale * rng.uniform(0.5, 1.6)),
-        level=float(rng.uniform(0.12, 0.6)),
-        roughness=float(np.exp(rng.uniform(math.log(0.12), math.log(0.6)))),
+        level=float(rng.uniform(*level)),
+        roughness=float(np.exp(rng.uniform(math.log(0.15), math.log(0.6)))),
         eta=float(rng.uniform(1.4, 1.6)),
     )
 
@@ -253,8 +263,16 @@ def _room(rng: Generator, width: float, height: float, depth: float) -> list[Par
         "wall_left": _placed((half, height / 2, middle), (long, height / 2, 1), yaw=-math.pi / 2),
         "wall_right": _placed((-half, height / 2, middle), (long, height / 2, 1), yaw=math.pi / 2),
     }
-    # Large walls need finer pictures than furniture.
-    parts = [Part(name, "rectangle", matrix, _opaque(rng, scale=0.5)) for name, matrix in walls.items()]
+    # Large walls need finer pictures than furniture. What panes mirror is brighter than what is seen through them.
+    levels = dict.fromkeys(walls, (0.12, 0.6)) | {
+        "wall_end": (0.08, 0.45),
+        "wall_back": (0.4, 0.75),
+        "wall_left": (0.2, 0.7),
+        "wall_right": (0.2, 0.7),
+    }
+    parts = [
+        Part(name, "rectangle", matrix, _opaque(rng, scale=0.5, level=levels[name])) for name, matrix in walls.items()
+    ]
     for number in range(int(rng.integers(1, 4))):
         size = rng.uniform(0.2, 0.8, 2)
         place = (rng.uniform(-0.3, 0.3) * width, height - 0.02, rng.uniform(0.1, 0.85) * depth)
@@ -317,25 +335,58 @@ def _frame(
     return parts
 
 
+def _turned(rng: Generator, camera: Camera, x: float, z: float) -> tuple[float, bool]:
+    """Yaw of a pane that stands at (x, z), and whether it is seen obliquely."""
+    bearing = math.atan2(x - camera.position[0], z - camera.position[2])
+    if rng.random() < _OBLIQUE:
+        incidence = math.radians(rng.uniform(40, 70))
+        return float(bearing + rng.choice([-1.0, 1.0]) * incidence), True
+    return float(rng.normal(bearing, 0.35)), False
+
+
+def _mirrored_window(
+    rng: Generator, name: str, camera: Camera, room: tuple[float, float, float], place: tuple[float, float], yaw: float
+) -> list[Part]:
+    """A window where the camera sees a wall mirrored in a pane at `place` (x, z)."""
+    width, height, depth = room
+    toward = np.array(place) - np.array([camera.position[0], camera.position[2]])
+    normal = np.array([math.sin(yaw), math.cos(yaw)])
+    mirrored = toward - 2 * (toward @ normal) * normal
+    # Wall that the mirrored ray meets first: how far, in lengths of the ray, where, and which way the wall faces.
+    walls = []
+    for axis, limits in ((0, (-width / 2, width / 2)), (1, (-1.0, depth))):
+        limit = limits[int(mirrored[axis] > 0)]
+        if abs(mirrored[axis]) > 1e-9:
+            walls.append(((limit - place[axis]) / mirrored[axis], axis, math.copysign(1.0, mirrored[axis])))
+    far, axis, sign = min(wall for wall in walls if wall[0] > 0)
+    met = np.array(place) + far * mirrored
+    facing = -sign * math.pi / 2 if axis == 0 else (math.pi if sign > 0 else 0.0)
+    half = (float(rng.uniform(0.5, 1.1)), float(rng.uniform(0.5, max(0.55, height / 2 - 0.3))))
+    return _window_at(rng, name, (float(met[0]), height / 2, float(met[1])), facing, half)
+
+
 def _partition(rng: Generator, camera: Camera, room: tuple[float, float, float]) -> list[Part]:
     """A frameless pane that stands in the room, or two at an angle."""
     parts: list[Part] = []
     for number in range(int(rng.integers(1, 3))):
         # Not nearer, so that seldom does a pane fill the picture.
-        x, z = _in_view(rng, camera, 1.5, max(room[2] - 1.0, 2.0), 0.6)
-        half = (float(rng.uniform(0.35, 0.9)), float(rng.uniform(0.7, room[1] / 2)))
-        yaw = float(rng.normal(0, 0.8))
+        x, z = _in_view(rng, camera, 1.7, max(room[2] - 1.0, 2.2), 0.6)
+        yaw, oblique = _turned(rng, camera, x, z)
+        # Foreshortened, a pane needs more width to be seen as much.
+        half = (float(rng.uniform(0.35, 0.9) * (1.2 if oblique else 1)), float(rng.uniform(0.7, room[1] / 2)))
         parts.append(Part(f"pane_{number}", "rectangle", _placed((x, half[1], z), (*half, 1), yaw), _glass(rng)))
         if rng.random() < 0.5:
             foot = _placed((x, 0.03, z), (half[0], 0.03, 0.03), yaw)
             parts.append(Part(f"pane_{number}_foot", "cube", foot, _metal(rng)))
+        if oblique and rng.random() < _MIRRORS_WINDOW:
+            parts += _mirrored_window(rng, f"daylight_{number}", camera, room, (x, z), yaw)
     return parts
 
 
 def _door(rng: Generator, camera: Camera, room: tuple[float, float, float]) -> list[Part]:
     """A framed glass door with a handle, ajar or shut."""
     x, z = _in_view(rng, camera, 1.6, max(room[2] - 0.8, 2.0), 0.5)
-    half, yaw = (float(rng.uniform(0.38, 0.5)), 1.0), float(rng.normal(0, 0.5))
+    half, (yaw, oblique) = (float(rng.uniform(0.38, 0.5)), 1.0), _turned(rng, camera, x, z)
     surface = _metal(rng) if rng.random() < 0.4 else _opaque(rng, plain=0.6)
     parts = [Part("door_pane", "rectangle", _placed((x, half[1] + 0.03, z), (*half, 1), yaw), _glass(rng))]
     parts += _frame(rng, "door", (x, half[1] + 0.03, z), half, yaw, float(rng.uniform(0.03, 0.07)), surface)
@@ -344,38 +395,49 @@ def _door(rng: Generator, camera: Camera, room: tuple[float, float, float]) -> l
     away = np.array([-math.sin(yaw), 0, -math.cos(yaw)]) * 0.06
     place = np.array([x, 0.85, z]) + side + away
     parts.append(Part("door_handle", "cylinder", _placed(tuple(place), (0.015, 0.015, 0.4), pitch=_UP), _metal(rng)))
+    if oblique and rng.random() < _MIRRORS_WINDOW:
+        parts += _mirrored_window(rng, "daylight_door", camera, room, (x, z), yaw)
     return parts
 
 
 def _window(rng: Generator, camera: Camera, room: tuple[float, float, float]) -> list[Part]:
-    """A framed window in the end wall or a side wall, with light and a view behind it."""
+    """A framed window in the end wall or a side wall."""
     width, height, depth = room
     half = (float(rng.uniform(0.4, 0.9)), float(rng.uniform(0.4, min(0.75, height / 2 - 0.35))))
-    behind = float(rng.uniform(0.06, 0.25))
-    wall = rng.choice(["end", "left", "right"], p=[0.6, 0.2, 0.2])
+    wall = rng.choice(["end", "left", "right"], p=[0.4, 0.3, 0.3])
     if wall == "end":
-        place, yaw = np.array([rng.uniform(-0.25, 0.25) * width, 1.5, depth - behind]), math.pi
-    else:
-        sign = 1.0 if wall == "left" else -1.0
-        place, yaw = np.array([sign * (width / 2 - behind), 1.5, rng.uniform(0.5, 0.8) * depth]), -sign * math.pi / 2
+        return _window_at(rng, "window", (float(rng.uniform(-0.25, 0.25) * width), 1.5, depth), math.pi, half)
+    sign = 1.0 if wall == "left" else -1.0
+    place = (sign * width / 2, 1.5, float(rng.uniform(0.5, 0.8) * depth))
+    return _window_at(rng, "window", place, -sign * math.pi / 2, half)
+
+
+def _window_at(
+    rng: Generator, name: str, on_wall: tuple[float, float, float], yaw: float, half: tuple[float, float]
+) -> list[Part]:
+    """A framed window before a point of a wall that faces `yaw`, with light and a view behind it."""
+    behind = float(rng.uniform(0.06, 0.25))
     outward = -np.array([math.sin(yaw), 0, math.cos(yaw)])
+    place = np.array(on_wall) - behind * outward
     view = Surface("outside", int(rng.integers(2**31)), level=float(rng.uniform(1.0, 4.0)))
+    view_place = tuple(place + (behind - 0.01) * outward)
     parts = [
-        Part("window_pane", "rectangle", _placed(tuple(place), (*half, 1), yaw), _glass(rng)),
-        Part("window_view", "rectangle", _placed(tuple(place + (behind - 0.01) * outward), (*half, 1), yaw), view),
+        Part(f"{name}_pane", "rectangle", _placed(tuple(place), (*half, 1), yaw), _glass(rng)),
+        Part(f"{name}_view", "rectangle", _placed(view_place, (*half, 1), yaw), view),
     ]
     surface = _opaque(rng, plain=0.7)
-    parts += _frame(rng, "window", tuple(place), half, yaw, float(rng.uniform(0.025, 0.06)), surface)
+    parts += _frame(rng, name, tuple(place), half, yaw, float(rng.uniform(0.025, 0.06)), surface)
     if rng.random() < 0.6:
         bar = _placed(tuple(place), (0.018, half[1], 0.02), yaw)
-        parts.append(Part("window_bar", "cube", bar, surface))
+        parts.append(Part(f"{name}_bar", "cube", bar, surface))
     return parts
 
 
 def _case(rng: Generator, camera: Camera, room: tuple[float, float, float]) -> list[Part]:
     """A display case of five panes on a pedestal, with something in it."""
     x, z = _in_view(rng, camera, 1.3, max(room[2] - 1.0, 2.0), 0.6)
-    yaw, base = float(rng.uniform(-0.7, 0.7)), float(rng.uniform(0.5, 0.9))
+    # A corner toward the camera: two sides are seen obliquely, and the lid from above.
+    yaw, base = float(rng.choice([-1.0, 1.0]) * rng.uniform(0.5, 1.05)), float(rng.uniform(0.5, 0.9))
     half = rng.uniform(0.15, 0.4, 3)
     centre = np.array([x, base + half[1], z])
     parts = [Part("case_base", "cube", _placed((x, base / 2, z), (half[0], base / 2, half[2]), yaw), _opaque(rng))]
@@ -408,9 +470,15 @@ def _table_with_glass(rng: Generator, camera: Camera, room: tuple[float, float, 
     for number, (a, b) in enumerate(((1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0))):
         place = (x + 0.92 * a * half[0], top / 2 - 0.02, z + 0.92 * b * half[1])
         parts.append(Part(f"table_leg_{number}", "cube", _placed(place, (0.025, top / 2 - 0.02, 0.025)), surface))
+    if rng.random() < 0.45:
+        # Glass shows by its edges before what is darker or lighter than they are, and textured.
+        board = (float(rng.uniform(0.5, 1.0) * half[0]), float(rng.uniform(0.12, 0.22)), 0.012)
+        place = (x, top + board[1] + 0.001, z + 0.93 * half[1])
+        level = (0.05, 0.15) if rng.random() < 0.7 else (0.55, 0.75)
+        parts.append(Part("table_board", "cube", _placed(place, board), _opaque(rng, 0.3, 0.6, level)))
     taken: list[tuple[float, float]] = []
     for number in range(int(rng.integers(3, 8))):
-        a, b = float(rng.uniform(-0.85, 0.85) * half[0]), float(rng.uniform(-0.8, 0.8) * half[1])
+        a, b = float(rng.uniform(-0.85, 0.85) * half[0]), float(rng.uniform(-0.8, 0.65) * half[1])
         if any(math.hypot(a - other_a, b - other_b) < 0.17 for other_a, other_b in taken):
             continue
         taken.append((a, b))
@@ -460,13 +528,44 @@ def _bottle(rng: Generator, name: str, place: tuple[float, float, float]) -> lis
 
 
 def _drinking_glass(rng: Generator, name: str, place: tuple[float, float, float]) -> list[Part]:
-    """A thin wall and a solid bottom."""
+    """A thin wall with a rim on a thick bottom; empty, or filled with water or with a drink that hides what is behind.
+
+    A thin wall alone is nearly invisible, in life as well. Lead crystal has an index of up to 1.7.
+    """
     x, y, z = place
-    radius, tall = float(rng.uniform(0.03, 0.05)), float(rng.uniform(0.08, 0.16))
-    surface = _glass(rng)
+    radius, tall = float(rng.uniform(0.032, 0.055)), float(rng.uniform(0.09, 0.18))
+    eta = float(rng.uniform(1.5, 1.7))
+    wall, solid_glass = Surface("pane", eta=eta), Surface("solid", eta=eta)
+    bottom, rim = float(rng.uniform(0.008, 0.02)), 0.006
+    # A tumbler's wall, and more than ground truth takes for one surface.
+    inner = radius - 0.004
+    parts = [
+        Part(f"{name}_wall", "cylinder", _placed(place, (radius, radius, tall), pitch=_UP), wall),
+        # Rounded edges send light back more than once: a rim is seen as a second sheet inside the first.
+        Part(f"{name}_rim", "cylinder", _placed((x, y + tall - rim, z), (inner, inner, rim), pitch=_UP), wall),
+        *_closed_cylinder(f"{name}_bottom", (x, y + 0.001, z), inner, bottom, solid_glass),
+    ]
+    filled = rng.random()
+    level = float(rng.uniform(0.4, 0.8) * (tall - bottom))
+    surface = None
+    if filled < 0.4:
+        surface = Surface("solid", eta=_WATER_ETA)
+    elif filled < 0.75:
+        surface = Surface("coated", level=float(rng.choice([0.03, 0.2, 0.7])), roughness=0.12, eta=_WATER_ETA)
+    if surface is not None:
+        parts += _closed_cylinder(f"{name}_filling", (x, y + bottom + 0.002, z), inner, level, surface)
+    return parts
+
+
+def _closed_cylinder(
+    name: str, place: tuple[float, float, float], radius: float, tall: float, surface: Surface
+) -> list[Part]:
+    """A standing cylinder with both of its ends, all normals outward."""
+    x, y, z = place
     return [
-        Part(f"{name}_wall", "cylinder", _placed(place, (radius, radius, tall), pitch=_UP), surface),
-        Part(f"{name}_bottom", "disk", _placed((x, y + 0.006, z), (radius, radius, 1), pitch=_UP), surface),
+        Part(f"{name}_side", "cylinder", _placed(place, (radius, radius, tall), pitch=_UP), surface),
+        Part(f"{name}_top", "disk", _placed((x, y + tall, z), (radius, radius, 1), pitch=_UP), surface),
+        Part(f"{name}_under", "disk", _placed(place, (radius, radius, 1), pitch=-_UP), surface),
     ]
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from crosspol.data.images import write_bytes, write_picture
 from crosspol.data.scene_format import SceneRecord, StoredScene, read_scene, write_scene
 from crosspol.errors import RequestError
+from crosspol.light import exposure
 from crosspol.render.scene import Scene, describe
 from crosspol.render.truth import calibration_of
 from crosspol.render.views import RenderedPair
@@ -162,7 +163,7 @@ def contact_sheet(root: Path, records: Sequence[SceneRecord], path: Path, most: 
 def _row(scene: StoredScene) -> NDArray[np.uint8]:
     stokes = scene.left.ndim == 4
     left, right = ((light[:, 0] if stokes else light) for light in (scene.left, scene.right))
-    exposure = 0.7 / max(float(np.quantile(left, 0.95)), 1e-6)
+    factor = exposure([left])
     if stokes:
         s0, s1, s2 = scene.left.mean(axis=0)
         polarization = 2 * np.hypot(s1, s2) / np.maximum(s0, 1e-6)
@@ -171,7 +172,7 @@ def _row(scene: StoredScene) -> NDArray[np.uint8]:
         polarization = np.abs(a - b) / np.maximum(a + b, 1e-6)
     masks = np.stack([scene.glass, scene.glass, scene.occluded], axis=-1).astype(np.float32)
     grey = np.repeat(polarization[..., None], 3, axis=-1)
-    pictures = [_shown(left * exposure), _shown(right * exposure), _coloured(scene.disparity)]
+    pictures = [_shown(left * factor), _shown(right * factor), _coloured(scene.disparity)]
     pictures += [_bytes(masks), _bytes(grey)]
     return np.concatenate(pictures, axis=1)
 
