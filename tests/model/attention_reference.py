@@ -22,8 +22,8 @@ def attention(module: PooledCrossAttention, query: Any, key_value: Any, mask: An
         k, v = np.split(_linear(module.to_key_value, cells), 2, axis=1)
         attended, weights = _heads(module, q, k, v, valid, (height, width), shape)
         all_weights.append(weights)
-        if valid.any():
-            out[sample] = _linear(module.to_out, attended).T.reshape(dim, height, width)
+        reached = weights.any(axis=(0, 2))
+        out[sample] = (reached[:, None] * _linear(module.to_out, attended)).T.reshape(dim, height, width)
     return out, np.stack(all_weights)
 
 
@@ -87,7 +87,8 @@ def _heads(
             k_head = _turned(k_head, cells, 1.0)
         weight = np.zeros((len(q), len(k) + module.null_key))
         for n in range(len(q)):
-            scores = {m: q_head[n] @ k_head[m] / np.sqrt(depth) for m in range(len(k)) if valid[m]}
+            near = [m for m in range(len(k)) if valid[m] and _in_window(module, n, m, pixels, cells)]
+            scores = {m: q_head[n] @ k_head[m] / np.sqrt(depth) for m in near}
             if module.null_key and scores:
                 scores[len(k)] = 0.0
             highest = max(scores.values(), default=0.0)
@@ -97,6 +98,17 @@ def _heads(
             attended[n, channels] = weight[n, : len(k)] @ v_head
         weights.append(weight)
     return attended, np.stack(weights)
+
+
+def _in_window(
+    module: PooledCrossAttention, pixel: int, cell: int, pixels: tuple[int, int], cells: tuple[int, int]
+) -> bool:
+    """Whether a cell is at most `window` cells away, across and down, from the one that the pixel lies in."""
+    if module.window is None:
+        return True
+    (y, x), (row, column) = divmod(pixel, pixels[1]), divmod(cell, cells[1])
+    away = abs(y // module.pool_size - row), abs(x // module.pool_size - column)
+    return max(away) <= module.window
 
 
 def _turned(tokens: Array, shape: tuple[int, int], pixel: float) -> Array:

@@ -16,6 +16,7 @@ ATTENTION = st.builds(
     null_key=st.booleans(),
     num_heads=st.sampled_from([1, 2, 4, 8]),
     pool_size=st.integers(1, 16),
+    window=st.none() | st.integers(1, 9),
     pool=st.sampled_from(["average", "max"]),
     dropout=st.floats(0, 0.9),
 )
@@ -106,6 +107,7 @@ def test_fusion_refuses(changes: dict[str, Any], message: str) -> None:
         ({"pool_size": True}, "pool_size: got True"),
         ({"dropout": 1.0}, "dropout: got 1.0"),
         ({"dropout": -0.1}, "dropout: got -0.1"),
+        ({"window": 0}, "window: got 0, wanted a positive integer"),
         ({"locality": 1.0}, "locality: got 1.0 with position none"),
         ({"locality": -1.0, "position": "rotary"}, "locality: got -1.0"),
     ],

@@ -94,6 +94,7 @@ def test_mean_and_projection_commute() -> None:
         {
             "position": st.sampled_from(POSITIONS),
             "null_key": st.booleans(),
+            "window": st.sampled_from([None, 1, 2]),
             "pool": st.sampled_from(["average", "max"]),
         }
     ),
@@ -128,11 +129,12 @@ def test_matches_numpy(
     np.testing.assert_allclose(weights.numpy(), expected_weights, atol=2e-5)
 
 
+@pytest.mark.parametrize("window", [None, 1])
 @pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("null_key", [False, True])
 @pytest.mark.parametrize("masked", ["none", "some", "first empty"])
-def test_fused_and_plain_agree_backward(position: Any, null_key: bool, masked: str) -> None:
-    attention = perturbed(PooledCrossAttention(32, 12, 4, 4, position=position, null_key=null_key))
+def test_fused_and_plain_agree_backward(position: Any, null_key: bool, masked: str, window: int | None) -> None:
+    attention = perturbed(PooledCrossAttention(32, 12, 4, 4, position=position, null_key=null_key, window=window))
     query, key_value = randn(2, 32, 13, 10).requires_grad_(), randn(2, 12, 13, 10, seed=1).requires_grad_()
     mask = masks(2, 13, 10, masked)
     fused, plain = attention(query, key_value, mask), attention.reference(query, key_value, mask)
@@ -142,22 +144,24 @@ def test_fused_and_plain_agree_backward(position: Any, null_key: bool, masked: s
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("window", [None, 1])
 @pytest.mark.parametrize("pool", ["average", "max"])
 @pytest.mark.parametrize("masked", ["none", "some", "first empty"])
-def test_gradient_against_finite_differences(pool: Any, masked: str) -> None:
-    attention = PooledCrossAttention(4, 3, 1, 2, position="rotary", null_key=True, pool=pool).double()
+def test_gradient_against_finite_differences(pool: Any, masked: str, window: int | None) -> None:
+    attention = PooledCrossAttention(4, 3, 1, 2, position="rotary", null_key=True, pool=pool, window=window).double()
     query, key_value = randn(2, 4, 3, 2).double().requires_grad_(), randn(2, 3, 3, 2, seed=1).double().requires_grad_()
     mask = masks(2, 3, 2, masked)
     assert torch.autograd.gradcheck(lambda q, kv: attention(q, kv, mask), (query, key_value), fast_mode=True)
 
 
+@pytest.mark.parametrize("window", [None, 1])
 @pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("null_key", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("training", [False, True])
-def test_the_fused_kernel_runs(position: Any, null_key: bool, masked: bool, training: bool) -> None:
+def test_the_fused_kernel_runs(position: Any, null_key: bool, masked: bool, training: bool, window: int | None) -> None:
     """Else the scores are stored after all, silently (FACTS 7)."""
-    attention = PooledCrossAttention(32, 24, 4, 4, position=position, null_key=null_key).train(training)
+    attention = PooledCrossAttention(32, 24, 4, 4, position=position, null_key=null_key, window=window).train(training)
     query = randn(2, 32, 12, 16).requires_grad_(training)
     with profile(activities=[ProfilerActivity.CPU]) as recorded:
         attention(query, randn(2, 24, 12, 16), masks(2, 12, 16, "first empty" if masked else "none"))
@@ -188,9 +192,10 @@ def test_dropout_acts_in_training_only(dropout: float) -> None:
     assert same == (dropout == 0.0)
 
 
+@pytest.mark.parametrize("window", [None, 1])
 @pytest.mark.parametrize("pool", ["average", "max"])
-def test_untrusted_pixels_may_hold_anything(pool: Any) -> None:
-    attention = PooledCrossAttention(16, num_heads=2, pool_size=4, pool=pool)
+def test_untrusted_pixels_may_hold_anything(pool: Any, window: int | None) -> None:
+    attention = PooledCrossAttention(16, num_heads=2, pool_size=4, pool=pool, window=window)
     query, key_value, mask = randn(2, 16, 9, 10), randn(2, 16, 9, 10, seed=1), masks(2, 9, 10, "some")
     assert mask is not None
     expected = attention(query, key_value, mask)
@@ -202,10 +207,13 @@ def test_untrusted_pixels_may_hold_anything(pool: Any) -> None:
         assert grad.isfinite().all()
 
 
+@pytest.mark.parametrize("window", [None, 1])
 @pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("null_key", [False, True])
-def test_fully_masked_samples_are_exactly_zero(position: Any, null_key: bool) -> None:
-    attention = perturbed(PooledCrossAttention(16, 8, 2, 4, position=position, null_key=null_key), scale=1.0)
+def test_fully_masked_samples_are_exactly_zero(position: Any, null_key: bool, window: int | None) -> None:
+    attention = perturbed(
+        PooledCrossAttention(16, 8, 2, 4, position=position, null_key=null_key, window=window), scale=1.0
+    )
     query, key_value = randn(2, 16, 9, 10).requires_grad_(), randn(2, 8, 9, 10, seed=1).requires_grad_()
     mask = masks(2, 9, 10, "first empty")
     for attend in (attention, attention.reference):
@@ -219,10 +227,11 @@ def test_fully_masked_samples_are_exactly_zero(position: Any, null_key: bool) ->
     assert (attention.weights(query, key_value, mask)[0] == 0).all()
 
 
+@pytest.mark.parametrize("window", [None, 1])
 @pytest.mark.parametrize("position", POSITIONS)
-def test_a_sample_does_not_depend_on_its_batchmates(position: Any) -> None:
+def test_a_sample_does_not_depend_on_its_batchmates(position: Any, window: int | None) -> None:
     """Masks per sample, not `valid_count.min() > 0` over the batch (FACTS 2.6)."""
-    attention = PooledCrossAttention(16, num_heads=2, pool_size=4, position=position)
+    attention = PooledCrossAttention(16, num_heads=2, pool_size=4, position=position, window=window)
     query, key_value = randn(3, 16, 9, 10), randn(3, 16, 9, 10, seed=1)
     mask = masks(3, 9, 10, "first empty")
     assert mask is not None
@@ -251,6 +260,29 @@ def test_weights(null_key: bool, masked: str) -> None:
         assert (weights[..., :cells][untrusted] == 0).all()
     on_polarization = weights[1, ..., :cells].sum(-1)
     assert (on_polarization.min() < 0.8).item() == null_key
+
+
+def test_a_window_sees_the_same_whatever_the_size_of_the_image() -> None:
+    """A crop whose border is further away than the window reaches; rotary positions count from another corner there."""
+    attention = perturbed(
+        PooledCrossAttention(16, num_heads=2, pool_size=2, position="rotary", null_key=True, window=2), scale=0.3
+    )
+    query, key_value, mask = randn(1, 16, 40, 60), randn(1, 16, 40, 60, seed=1), masks(1, 40, 60, "some")
+    assert mask is not None
+    whole = attention(query, key_value, mask)
+    part = (..., slice(8, 32), slice(20, 56))
+    cropped = attention(query[part], key_value[part], mask[part])
+    inner = (..., slice(6, -6), slice(6, -6))
+    torch.testing.assert_close(cropped[inner], whole[part][inner], atol=1e-5, rtol=1e-4)
+
+
+def test_a_window_without_a_valid_cell_gives_zero_there_alone() -> None:
+    attention = perturbed(PooledCrossAttention(8, num_heads=2, pool_size=2, null_key=True, window=1), scale=0.5)
+    query, mask = randn(1, 8, 12, 20), torch.zeros(1, 1, 12, 20)
+    mask[..., :6] = 1
+    out = attention(query, query, mask)
+    assert (out[..., :8] != 0).any(dim=1).all()
+    assert (out[..., 8:] == 0).all()
 
 
 def test_a_query_can_attend_to_nothing() -> None:

@@ -87,7 +87,7 @@ class PooledCrossAttention(nn.Module):
 
     K and V are pooled *before* they are projected, which is the same for an average and cheaper (FACTS 7). The whole
     computation is the fused kernel's: for N = H * W queries and M = N / pool_size**2 keys the N x M scores are never
-    stored. `reference` is the same in plain steps.
+    stored; with a window, N x (2 * window + 1)**2 products are all there are. `reference` is the same in plain steps.
 
     Args:
         dim: channels of the query and of the result.
@@ -97,6 +97,8 @@ class PooledCrossAttention(nn.Module):
         position: "rotary" tells queries and keys where they are; with "none" the result does not change when the
             cells are shuffled.
         null_key: adds a key of logit 0 and value 0, so that weights on polarization may sum to less than 1.
+        window: cells that a query looks in each direction from its own; None: all cells of the image. What is learned
+            within a window holds at any image size, where rotary positions beyond those of training do not.
         locality: logit by which a query prefers its own cell to the next one at initialization, >= 0; its own cell
             and the null key then start equal. Training may unlearn it. Needs rotary positions.
         pool: "average" or "max" over the trusted pixels of a cell.
@@ -115,6 +117,7 @@ class PooledCrossAttention(nn.Module):
         *,
         position: Literal["none", "rotary"] = "none",
         null_key: bool = False,
+        window: int | None = None,
         locality: float = 0.0,
         pool: Literal["average", "max"] = "average",
         dropout: float = 0.0,
@@ -126,7 +129,7 @@ class PooledCrossAttention(nn.Module):
                 f"PooledCrossAttention: got dim={dim}, wanted a multiple of {multiple} for {num_heads} heads"
             )
         self.num_heads, self.pool_size, self.pool = num_heads, pool_size, pool
-        self.position, self.null_key, self.dropout = position, null_key, dropout
+        self.position, self.null_key, self.window, self.dropout = position, null_key, window, dropout
         self.to_query = nn.Linear(dim, dim)
         self.to_key_value = nn.Linear(dim if kv_dim is None else kv_dim, 2 * dim)
         self.to_out = nn.Linear(dim, dim)
@@ -142,28 +145,65 @@ class PooledCrossAttention(nn.Module):
             mask: (B, 1, H, W), 1 = trusted; None trusts every pixel.
 
         Returns:
-            (B, dim, H, W); exactly 0 for a sample without a valid cell.
+            (B, dim, H, W); exactly 0 for a sample, or a window, without a valid cell.
 
         Raises:
             ValueError: the shapes do not fit.
         """
         q, k, v, valid = self._project(query, key_value, mask)
         dropout = self.dropout if self.training else 0.0
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(valid, mask), dropout_p=dropout)
-        return self._merge_heads(attended, valid, query.shape)
+        if self.window is not None:
+            return self._attend_near(q, k, v, valid, query.shape, dropout)
+        allowed, reached = self._reach(valid.flatten(1)[:, None], mask is None)
+        k, v = self._with_null_key(k, v)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout)
+        return self._merge_heads(attended, reached, query.shape)
 
     def reference(self, query: Tensor, key_value: Tensor, mask: Tensor | None = None) -> Tensor:
         """`forward` with an explicit softmax and without dropout: slow, plain, for parity tests and for reading."""
-        weights, v, valid = self._explicit(query, key_value, mask)
-        return self._merge_heads(weights @ v, valid, query.shape)
+        weights, v, reached = self._explicit(query, key_value, mask)
+        return self._merge_heads(weights @ v, reached, query.shape)
 
     def weights(self, query: Tensor, key_value: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the attention weights (B, heads, H * W, keys) for looking; the null key, if any, comes last.
 
-        Rows sum to 1, or are 0 for a sample without a valid cell. Stores all scores: small pictures only.
+        Rows sum to 1, or are 0 without a valid cell to attend to. Stores all scores: small images only.
         """
-        weights, _, valid = self._explicit(query, key_value, mask)
-        return torch.where(valid.any(dim=1)[:, None, None, None], weights, weights.new_zeros(()))
+        weights, _, reached = self._explicit(query, key_value, mask)
+        return torch.where(reached[:, None, :, None], weights, weights.new_zeros(()))
+
+    def _attend_near(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor, shape: torch.Size, dropout: float) -> Tensor:
+        """Attend within the window: the queries of a cell together, to the cells around it."""
+        batch, _, height, width = shape
+        rows, columns = valid.shape[-2:]
+        size, heads, depth = self.pool_size, self.num_heads, q.shape[-1]
+        queries = F.pad(
+            q.transpose(-1, -2).reshape(batch, heads * depth, height, width),
+            (0, columns * size - width, 0, rows * size - height),
+        )
+        queries = queries.reshape(batch, heads, depth, rows, size, columns, size)
+        queries = queries.permute(0, 3, 5, 1, 4, 6, 2).reshape(-1, heads, size * size, depth)
+        keys, values = (
+            self._around(x.transpose(-1, -2).reshape(batch, heads * depth, rows, columns)).unflatten(-1, (heads, depth))
+            for x in (k, v)
+        )
+        allowed, reached = self._reach(self._around(valid[:, None].to(q.dtype)).transpose(-1, -2) > 0, False)
+        near = [x.transpose(-2, -3) for x in (keys, values)]
+        attended = F.scaled_dot_product_attention(
+            queries, *self._with_null_key(*near), attn_mask=allowed, dropout_p=dropout
+        )
+        attended = attended.reshape(batch, rows, columns, heads, size, size, depth)
+        attended = attended.permute(0, 3, 1, 4, 2, 5, 6).reshape(batch, heads, rows * size, columns * size, depth)
+        reached = reached.reshape(batch, rows, columns).repeat_interleave(size, 1).repeat_interleave(size, 2)
+        attended = attended[:, :, :height, :width].flatten(2, 3)
+        return self._merge_heads(attended, reached[:, :height, :width].flatten(1), shape)
+
+    def _around(self, x: Tensor) -> Tensor:
+        """Return what lies around each cell of (B, C, rows, columns), 0 outside: (B * cells, window cells, C)."""
+        reach = self.window or 0
+        side = 2 * reach + 1
+        near = F.pad(x, (reach, reach, reach, reach)).unfold(2, side, 1).unfold(3, side, 1)
+        return near.permute(0, 2, 3, 4, 5, 1).reshape(-1, side * side, x.shape[1])
 
     @torch.no_grad()
     def _prefer_near_cells(self, locality: float) -> None:
@@ -186,7 +226,7 @@ class PooledCrossAttention(nn.Module):
         self.to_key_value.bias[: len(keys)].copy_(keys)
 
     def _project(self, query: Tensor, key_value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return q (B, heads, N, d), k and v (B, heads, M, d), and the validity of the cells (B, M)."""
+        """Return q (B, heads, N, d), k and v (B, heads, M, d), and the validity of the cells (B, rows, columns)."""
         self._check(query, key_value, mask)
         height, width = query.shape[-2:]
         cells, valid = masked_pool(key_value, mask, self.pool_size, self.pool)
@@ -196,39 +236,62 @@ class PooledCrossAttention(nn.Module):
             q = rotate(q, rotary_angles(height, width, self.pool_size, q.shape[-1], q))
             rows, columns = cells.shape[-2:]
             k = rotate(k, rotary_angles(rows, columns, 1, k.shape[-1], k))
-        if self.null_key:
-            k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))
-        return q, k, v, valid.flatten(1)
+        return q, k, v, valid[:, 0]
+
+    def _with_null_key(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the key of logit 0 and value 0, last."""
+        return (F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))) if self.null_key else (k, v)
 
     def _heads(self, tokens: Tensor) -> Tensor:
         """Split (B, N, dim) into (B, heads, N, d), d contiguous: else the fused kernel is silently not used."""
         return tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
-    def _bias(self, valid: Tensor, mask: Tensor | None) -> Tensor | None:
-        """Say which keys may be attended to, (B, 1, 1, M).
+    def _reach(self, valid: Tensor, everything: bool) -> tuple[Tensor | None, Tensor]:
+        """Say which keys may be attended to, and which queries have any.
 
-        First line of defence (blueprint 3.4): a sample without a valid cell is left unmasked here, so that no row is
-        -inf, forward or backward; its result is set to 0 in `_merge_heads`. The rule is per sample: nobody's output
+        First line of defence (blueprint 3.4): where there is no valid cell nothing is masked here, so that no row is
+        -inf, forward or backward; the result is set to 0 in `_merge_heads`. The rule is per sample: nobody's output
         depends on their batchmates.
+
+        Args:
+            valid: (B, N or 1, M), what each query could attend to.
+            everything: it is all valid.
+
+        Returns:
+            (B, 1, N or 1, keys), None for all of them; and (B, N or 1).
         """
-        if mask is None:
-            return None
-        allowed = valid | ~valid.any(dim=1, keepdim=True)
+        reached = valid.any(dim=-1)
+        if everything:
+            return None, reached
+        allowed = valid | ~reached[..., None]
         if self.null_key:
             allowed = F.pad(allowed, (0, 1), value=True)
-        return allowed[:, None, None, :]
+        return allowed[:, None], reached
 
     def _explicit(self, query: Tensor, key_value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return weights (B, heads, N, keys), values (B, heads, keys, d) and which queries have a valid cell (B, N)."""
         q, k, v, valid = self._project(query, key_value, mask)
+        k, v = self._with_null_key(k, v)
+        reachable = valid.flatten(1)[:, None] & self._near(query.shape[-2:], valid.shape[-2:], valid.device)
+        allowed, reached = self._reach(reachable, False)
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-        allowed = self._bias(valid, mask)
         if allowed is not None:
             scores = scores.masked_fill(~allowed, -math.inf)
-        return torch.softmax(scores, dim=-1), v, valid
+        return torch.softmax(scores, dim=-1), v, reached
 
-    def _merge_heads(self, attended: Tensor, valid: Tensor, shape: torch.Size) -> Tensor:
+    def _near(self, pixels: torch.Size, cells: torch.Size, device: torch.device) -> Tensor:
+        """Say which cells lie in the window of which pixel, (N, M)."""
+        near = []
+        for side, count in zip(pixels, cells, strict=True):
+            own = torch.arange(side, device=device) // self.pool_size
+            away = (own[:, None] - torch.arange(count, device=device)).abs()
+            near.append(away <= (max(cells) if self.window is None else self.window))
+        rows, columns = near
+        return (rows[:, None, :, None] & columns[None, :, None, :]).flatten(2).flatten(0, 1)
+
+    def _merge_heads(self, attended: Tensor, reached: Tensor, shape: torch.Size) -> Tensor:
         out = self.to_out(attended.transpose(1, 2).flatten(2))
-        out = torch.where(valid.any(dim=1)[:, None, None], out, out.new_zeros(()))
+        out = torch.where(reached[..., None], out, out.new_zeros(()))
         return out.transpose(1, 2).reshape(shape)
 
     def _check(self, query: Tensor, key_value: Tensor, mask: Tensor | None) -> None:

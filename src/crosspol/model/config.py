@@ -44,6 +44,8 @@ class AttentionConfig:
     """rotary: queries and keys know where they are (2-D, in units of pooled cells; no parameters)."""
     null_key: bool = False
     """Adds a key of logit 0 and value 0, so that a query can attend to nothing (no parameters)."""
+    window: int | None = None
+    """Cells that a query looks in each direction from its own; None: all cells of the image."""
     locality: float = 0.0
     """Logit by which a query prefers its own cell to the next one at initialization; needs rotary positions."""
     pool: Literal["average", "max"] = "average"
@@ -54,6 +56,8 @@ class AttentionConfig:
         """Refuse values that no network can be built from."""
         _check_choices(self)
         _check_positive(self, "num_heads", "pool_size")
+        if self.window is not None:
+            _check_positive(self, "window")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"AttentionConfig.dropout: got {self.dropout!r}, wanted 0 <= dropout < 1")
         if not 0.0 <= self.locality < math.inf or (self.locality and self.position == "none"):
@@ -236,7 +240,7 @@ _COMPACT = CrossPolConfig(
         site="context",
         merge="none",
         gate="projection",
-        attention=AttentionConfig(pool_size=2, position="rotary", null_key=True, locality=2.0),
+        attention=AttentionConfig(pool_size=2, position="rotary", null_key=True, window=3, locality=2.0),
     ),
     polarization=PolarizationConfig(channels=3, pol_dim=64, encoder="averaged", pol_threshold=0.03),
     feature_dim=96,

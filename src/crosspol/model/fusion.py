@@ -52,6 +52,7 @@ class SafeCrossAttentionFusion(nn.Module):
             the same kind; the updated ones are then K and V.
         position: see `PooledCrossAttention`, as for the arguments after it.
         null_key: see there.
+        window: see there.
         locality: see there.
         pool: see there.
         dropout: see there.
@@ -71,6 +72,7 @@ class SafeCrossAttentionFusion(nn.Module):
         enable_stereo_to_pol: bool = False,
         position: Literal["none", "rotary"] = "none",
         null_key: bool = False,
+        window: int | None = None,
         locality: float = 0.0,
         pool: Literal["average", "max"] = "average",
         dropout: float = 0.0,
@@ -79,7 +81,7 @@ class SafeCrossAttentionFusion(nn.Module):
         pol_dim = dim if pol_dim is None else pol_dim
         attention: dict[str, Any] = {
             "num_heads": num_heads, "pool_size": pool_size, "position": position, "null_key": null_key,
-            "locality": locality, "pool": pool, "dropout": dropout,
+            "window": window, "locality": locality, "pool": pool, "dropout": dropout,
         }  # fmt: skip
         self.pool_size = pool_size
         self.attention = PooledCrossAttention(dim, pol_dim, **attention)
