@@ -8,7 +8,9 @@ from tests.evaluation.tiny_plans import PLAN, write_plan
 from crosspol.data.substitution import SUBSTITUTIONS
 from crosspol.errors import MissingFileError, RequestError
 from crosspol.evaluation.plan import read_plan
+from crosspol.model import preset
 from crosspol.training.config import TrainConfig, train_preset
+from crosspol.training.config_file import read_config
 
 PLANS = Path(__file__).parents[2] / "plans"
 
@@ -104,3 +106,9 @@ def test_the_plans_of_this_repository_can_be_read(path):
 
 def test_the_tiny_plan_is_the_one_that_is_tested():
     assert set(PLAN["base"]) - {"network", "data", "machine"} <= set(vars(TrainConfig()))
+
+
+@pytest.mark.parametrize("path", sorted(PLANS.glob("training/*.yaml")), ids=lambda path: path.stem)
+def test_the_single_runs_of_this_repository_can_be_read(path):
+    config = read_config(path, train_preset("crosspol-cpu"))
+    assert config.network == preset("crosspol")
