@@ -1,0 +1,54 @@
+"""The weights that ship, as they are in use."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
+from crosspol.data.sample import stack
+from crosspol.model.config import PRESETS
+from crosspol.weights import load_network, packaged_weights
+
+SHIPPED = [name for name in PRESETS if packaged_weights(name).is_dir()]
+SCENES = 16
+
+
+def test_these_ship() -> None:
+    assert SHIPPED == ["blueprint", "crosspol"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_they_are_of_their_preset_and_small_enough(name: str) -> None:
+    net = load_network(name)
+    assert net.config == PRESETS[name]
+    assert all(tensor.isfinite().all() for tensor in net.state_dict().values())
+    assert (packaged_weights(name) / "model.safetensors").stat().st_size <= 25e6
+    assert (packaged_weights(name) / "README.md").read_text(encoding="utf-8").startswith("---\n")
+
+
+def test_hardly_a_channel_of_the_polarization_encoder_is_dead() -> None:
+    """Fewer than one in twenty channels, of any layer, that say the same everywhere in every scene."""
+    net = load_network("crosspol")
+    deviation: dict[str, list[Tensor]] = {}
+
+    def watch(name: str) -> object:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+            deviation.setdefault(name, []).append(nn.functional.leaky_relu(out[0], 0.1).flatten(1).std(dim=1))
+
+        return hook
+
+    assert net.polarization_encoder is not None
+    for name, module in net.polarization_encoder.named_modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(watch(name))  # type: ignore[arg-type]
+    scenes = ProceduralStereo(ProceduralConfig(size=(96, 128), length=SCENES, seed=4, pol_channels=3))
+    with torch.no_grad():
+        for index in range(SCENES):
+            net(**stack([scenes[index]]).inputs(), iters=1)
+    assert set(deviation) == {"stem", "conv", "mix", "head"}
+    for name, values in deviation.items():
+        most = torch.stack(values).amax(dim=0)
+        dead = most < 1e-3 * most.median()
+        assert dead.float().mean() < 0.05, f"{name}: {int(dead.sum())} of {len(dead)} channels"
