@@ -69,6 +69,14 @@ def test_three_scenes_from_end_to_end_and_again_from_the_file(tmp_path, networks
     assert main(["evaluate", "--output", str(second), "--weights", f"b={networks['a']}", "--rows",
                  str(first / "results.json"), "--counterfactuals", "none", *TINY]) == 0  # fmt: skip
     rows = {row["name"]: row for row in json.loads((second / "results.json").read_text())["rows"]}
+    # Where an earlier evaluation is replaced, its pictures go with it; what else lies there stays.
+    (first / "mine_best.png").write_bytes(b"mine")
+    assert main(["evaluate", "--output", str(first), "--weights", networks["twin"], "--counterfactuals", "none",
+                 *TINY]) == 0  # fmt: skip
+    left = {path.name for path in first.glob("*.png")} - {"mine_best.png"}
+    assert left
+    assert all(name.startswith("twin_") for name in left)
+    assert (first / "mine_best.png").read_bytes() == b"mine"
     # The same network on the same scenes, once measured and once read.
     assert rows["b"]["values"] == rows["a"]["values"]
     assert rows["a"]["about"]["from"] == str(first / "results.json")
@@ -104,6 +112,7 @@ def test_a_pair_with_its_truth_is_reported_scene_by_scene(tmp_path, networks, ca
         (["--weights", "sgbm={a}", "--baselines", "sgbm"], "found sgbm more than once"),
         (["--weights", "{a}", "--oracle", "{a}"], "among the other weights"),
         (["--weights", "{a}", "--oracle", "{twin}"], "has no use for polarization"),
+        (["--weights", "{a}", "--twin", "{oracle}"], "--twin: found"),
         (["--weights", "{a}", "--counterfactuals", "all", "zero"], "wanted all, none, or some kinds"),
         (["--weights", "{a}", "--counterfactuals", "mirrored"], "mirrored"),
         (["--weights", "{a}", "--scenes", "0"], "--scenes: found 0, wanted at least 1"),

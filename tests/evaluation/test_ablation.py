@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -137,6 +138,21 @@ def test_a_changed_plan_is_refused_where_the_old_one_ran(done, tmp_path):
     changed = read_plan(write_plan(tmp_path, base=PLAN["base"] | {"lr": 0.5}))
     with pytest.raises(RequestError, match=r"seed-0: the run there was started otherwise \(lr: 0.001 before, 0.5 now"):
         jobs_of(changed, output)
+
+
+def test_what_the_evaluation_is_asked_for_is_done_anew_where_it_changed(done, tmp_path):
+    """Else one table would hold rows of two versions of a plan, without a word."""
+    _, output = done
+    runs = tmp_path / "runs"
+    shutil.copytree(output, runs)
+    for changes in ({"counterfactuals": ["zero"]}, {"iters": 1}):
+        plan = read_plan(write_plan(tmp_path, evaluation=PLAN["evaluation"] | changes))
+        assert [job.standing() for job in jobs_of(plan, runs)] == ["trained, not evaluated"] * 2
+        carry_out(plan, runs, say=quietly, progress=False)
+        assert [job.standing() for job in jobs_of(plan, runs)] == ["done"] * 2
+        results = read_results(runs / "results.json")
+        assert results.row("own").about["iters"] == changes.get("iters", 2)
+    assert "own: zero, trusted" not in [row.name for row in results.rows]
 
 
 def test_other_scenes_than_at_the_beginning_are_refused(done, tmp_path):

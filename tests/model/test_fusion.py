@@ -372,6 +372,20 @@ def test_attention_refuses_shapes(query: Any, key_value: Any, mask: Any, message
         attention(torch.zeros(query), torch.zeros(key_value), None if mask is None else torch.ones(mask))
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window": 0}, "got window=0, wanted None or a whole number from 1 up"),
+        ({"window": -1}, "got window=-1"),
+        ({"window": 2.5}, "got window=2.5"),
+        ({"locality": 1.0}, "got locality=1.0, wanted 0 without rotary positions"),
+    ],
+)
+def test_attention_refuses_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^PooledCrossAttention: {message}"):
+        PooledCrossAttention(16, **options)
+
+
 def test_attention_refuses_heads_that_do_not_divide() -> None:
     with pytest.raises(ValueError, match="got dim=10, wanted a multiple of 4 for 4 heads"):
         PooledCrossAttention(10)

@@ -133,6 +133,7 @@ def evaluate(options: EvaluateOptions) -> None:
     rows = measure_rows(every, scenes, surveyed, device=device, watch=_watch("measuring"))
     results = Results(data, (*rows, *earlier), twin, oracle, provenance(device))
     text = markdown(results)
+    _remove_pictures(options.output)
     written = [write_results(results, options.output / "results.json")]
     written.append(write_bytes(options.output / "results.md", text.encode()))
     plot = difference_plot(results)
@@ -140,11 +141,29 @@ def evaluate(options: EvaluateOptions) -> None:
         written.append(write_bytes(options.output / "differences.png", plot))
     for method in networks:
         pictures = scene_pictures(method, results.row(method.name), scenes)
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", method.name)
-        written += [write_picture(options.output / f"{stem}_{name}.png", drawn) for name, drawn in pictures.items()]
+        written += [
+            write_picture(options.output / _picture(method.name, name), drawn) for name, drawn in pictures.items()
+        ]
     print(f"{text}\nwrote")
     for path in written:
         print(f"  {path}")
+
+
+def _picture(row: str, scene: str) -> str:
+    """Return the file name of a row's picture of its best, median or worst scene."""
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', row)}_{scene}.png"
+
+
+def _remove_pictures(output: Path) -> None:
+    """Remove the pictures of the evaluation whose results are in a folder: they would stand beside other numbers."""
+    try:
+        earlier = read_results(output / "results.json")
+    except RequestError:
+        return  # none, or not ours
+    names = ["differences.png"]
+    names += [_picture(row.name, scene) for row in earlier.rows for scene in ("best", "median", "worst")]
+    for name in names:
+        (output / name).unlink(missing_ok=True)
 
 
 def _networks(options: EvaluateOptions) -> tuple[list[NetworkMethod], str | None, str | None]:
@@ -167,6 +186,10 @@ def _networks(options: EvaluateOptions) -> tuple[list[NetworkMethod], str | None
         about = describe_network(net, Path(path), iters)
         substitution = ORACLE if entry == options.oracle else None
         method = NetworkMethod(name, net, iters, about, substitution)
+        if entry == options.twin and method.polarized:
+            raise RequestError(
+                f"--twin: found {path}, which has polarization; wanted one trained without (fusion: none)"
+            )
         if substitution is not None and not method.polarized:
             raise RequestError(f"--oracle: found {path}, which has no use for polarization; wanted one trained on it")
         networks.append(method)

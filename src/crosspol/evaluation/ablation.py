@@ -62,6 +62,8 @@ class Job:
     seed: int
     config: TrainConfig
     folder: Path
+    asked: dict[str, Any]
+    """What its evaluation is asked for: refinements and counterfactuals."""
 
     @property
     def name(self) -> str:
@@ -75,8 +77,9 @@ class Job:
 
     @property
     def evaluated(self) -> bool:
-        """Whether it is done."""
-        return (self.folder / EVALUATION).is_file()
+        """Whether it is done: evaluated as the plan asks today."""
+        path = self.folder / EVALUATION
+        return path.is_file() and read_results(path).made.get("asked") == self.asked
 
     @property
     def step(self) -> int:
@@ -108,11 +111,13 @@ def jobs_of(plan: Plan, output: Path) -> list[Job]:
     Raises:
         RequestError: a run in `output` was started with other settings.
     """
-    jobs = [
-        Job(variant, seed, plan.run_config(variant, seed), output / variant / f"seed-{seed}")
-        for seed in plan.seeds
-        for variant in plan.variants
-    ]
+    jobs = []
+    for seed in plan.seeds:
+        for variant in plan.variants:
+            config = plan.run_config(variant, seed)
+            iters = plan.evaluation.iters or config.valid_iters
+            asked = {"iters": iters, "counterfactuals": list(plan.evaluation.counterfactuals)}
+            jobs.append(Job(variant, seed, config, output / variant / f"seed-{seed}", asked))
     for job in jobs:
         path = job.folder / "config.json"
         if path.is_file():
@@ -245,7 +250,7 @@ def _trained(plan: Plan, job: Job, progress: bool) -> CrossPol:
 
 
 def _evaluate(plan: Plan, job: Job, net: CrossPol, scenes: SceneSet, surveyed: Survey, progress: bool) -> None:
-    iters = plan.evaluation.iters or job.config.valid_iters
+    iters = job.asked["iters"]
     shown = job.config.data.polarization
     about = {**describe_network(net, job.folder / FINAL, iters), "trained_on": shown}
     main = NetworkMethod(job.variant, net.eval(), iters, about, _SHOWN[shown])
@@ -260,7 +265,8 @@ def _evaluate(plan: Plan, job: Job, net: CrossPol, scenes: SceneSet, surveyed: S
     watch = partial(tqdm, desc="evaluating", unit="scene", file=sys.stderr, disable=None if progress else True)
     rows = measure_rows(methods, scenes, surveyed, device=device, watch=watch)
     data = describe_data(scenes.description, surveyed)
-    write_results(Results(data, tuple(rows), made=provenance(device)), job.folder / EVALUATION)
+    made = {**provenance(device), "asked": job.asked}
+    write_results(Results(data, tuple(rows), made=made), job.folder / EVALUATION)
 
 
 def _combined(plan: Plan, compared: dict[str, list[Results]], seeds: tuple[int, ...]) -> Results:

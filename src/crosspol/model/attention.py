@@ -105,7 +105,7 @@ class PooledCrossAttention(nn.Module):
         dropout: dropout of the weights, in training.
 
     Raises:
-        ValueError: `dim` is not divisible as the heads (and rotary positions) need it.
+        ValueError: `dim` is not divisible as the heads (and rotary positions) need it, or a value is out of its range.
     """
 
     def __init__(
@@ -128,6 +128,10 @@ class PooledCrossAttention(nn.Module):
             raise ValueError(
                 f"PooledCrossAttention: got dim={dim}, wanted a multiple of {multiple} for {num_heads} heads"
             )
+        if window is not None and (not isinstance(window, int) or window < 1):
+            raise ValueError(f"PooledCrossAttention: got window={window!r}, wanted None or a whole number from 1 up")
+        if locality and position == "none":
+            raise ValueError(f"PooledCrossAttention: got locality={locality}, wanted 0 without rotary positions")
         self.num_heads, self.pool_size, self.pool = num_heads, pool_size, pool
         self.position, self.null_key, self.window, self.dropout = position, null_key, window, dropout
         self.to_query = nn.Linear(dim, dim)
