@@ -25,10 +25,10 @@ from typing import Any
 import torch
 from measuring import machine
 
+from crosspol.datasets.config import DataConfig
 from crosspol.model import CrossPolConfig
 from crosspol.training.building import build_run
 from crosspol.training.config import MachineConfig, TrainConfig
-from crosspol.training.data_config import DataConfig
 from crosspol.training.launch import launch
 from crosspol.training.precision import choose_precision
 from crosspol.training.run_samples import run_samples

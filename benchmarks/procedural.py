@@ -25,10 +25,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
 from crosspol.data.sample import StereoSample
 from crosspol.data.warping import warp_to_left
 from crosspol.render.card import area_under_roc
+from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 
 SIZES = ((96, 128), (128, 256), (240, 320), (480, 640))
 CELL = 8

@@ -23,18 +23,18 @@ import numpy as np
 import torch
 from measuring import interleaved, machine
 
-from crosspol.data.disparity import write_disparity
-from crosspol.data.folders import eth3d, kitti, middlebury, sceneflow
-from crosspol.data.images import write_picture
-from crosspol.data.manifest import Manifest
-from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
 from crosspol.data.sample import StereoSample
-from crosspol.data.scene_format import SceneFolder, StoredScene, write_index, write_scene
-from crosspol.data.sensor import SensorConfig, sense
 from crosspol.data.transforms import AugmentConfig, augment
-from crosspol.data.virtual_glass import glaze
-from crosspol.training.data_config import DataConfig, SourceConfig
-from crosspol.training.samples import training_samples
+from crosspol.datasets.benchmarks import eth3d, kitti, middlebury, sceneflow
+from crosspol.datasets.config import DataConfig, SourceConfig
+from crosspol.datasets.manifest import Manifest
+from crosspol.datasets.samples import training_samples
+from crosspol.datasets.scene_format import SceneFolder, StoredScene, write_index, write_scene
+from crosspol.io.disparity import write_disparity
+from crosspol.io.images import write_picture
+from crosspol.rigs.sensor import SensorConfig, sense
+from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
+from crosspol.synthesis.virtual_glass import glaze
 
 DISPARITY = 12
 

@@ -29,17 +29,18 @@ import torch
 from measuring import interleaved, machine, peak_bytes, ratio
 
 from crosspol import CrossPol, sequence_loss
-from crosspol.data.procedural import ProceduralStereo
+from crosspol.data.order import endless
 from crosspol.data.sample import StereoBatch
+from crosspol.datasets.config import DataConfig
+from crosspol.synthesis.procedural import ProceduralStereo
 from crosspol.training.building import build_run
 from crosspol.training.config import MachineConfig, TrainConfig
-from crosspol.training.data_config import DataConfig
 from crosspol.training.launch import launch
 from crosspol.training.memory import checkpoint_refinement
 from crosspol.training.optimization import one_cycle, parameter_groups
 from crosspol.training.precision import choose_precision
 from crosspol.training.step import train_step
-from crosspol.training.stream import batches, endless, in_order
+from crosspol.training.stream import batches, in_order
 
 
 def one_batch(config: TrainConfig, device: str) -> StereoBatch:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 import crosspol
-from crosspol.data.sample_rooms import sample_rooms
-from crosspol.data.scene_format import SceneFolder
+from crosspol.datasets.sample_rooms import sample_rooms
+from crosspol.datasets.scene_format import SceneFolder
 
 # Yours: a rectified pair, and a map of the degree of polarization for each view. Here: a rendered room.
 room = SceneFolder(sample_rooms(), rig="quad")[0]

@@ -1,6 +1,7 @@
 """What every test relies on: one thread, one seed, examples that repeat."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,3 +27,15 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights") / "open"
     open_network().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def mitsuba() -> Any:
+    """Mitsuba under the fastest variant of this machine, on one thread, with our surfaces registered."""
+    pytest.importorskip("mitsuba", reason="rendering needs the extra `render`")
+    from crosspol.render.bsdfs import register_bsdfs
+    from crosspol.render.variants import activate, choose_variant
+
+    module = activate(choose_variant(), threads=1)
+    register_bsdfs(module)
+    return module

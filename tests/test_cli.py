@@ -18,9 +18,9 @@ from crosspol.cli import main
 from crosspol.commands import predict as predict_module
 from crosspol.commands.info import parameters_by_part
 from crosspol.commands.pairs import find_pairs
-from crosspol.data.disparity import read_disparity
-from crosspol.data.images import write_picture
 from crosspol.errors import RequestError
+from crosspol.io.disparity import read_disparity
+from crosspol.io.images import write_picture
 from crosspol.model import CrossPol, FusionConfig
 
 HEIGHT, WIDTH = 40, 52

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
 from crosspol.data.sample import stack
 from crosspol.model.config import PRESETS
+from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 from crosspol.weights import load_network, packaged_weights
 
 SHIPPED = [name for name in PRESETS if packaged_weights(name).is_dir()]

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.evaluation.tiny_plans import write_plan
 
 from crosspol.cli import main
+from tests.evaluation.tiny_plans import write_plan
 
 
 def test_a_plan_from_the_command_line(tmp_path, capsys):

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.data.stored_scenes import stored_scene
 
 from crosspol.cli import main
 from crosspol.commands.demo import DemoOptions, demo, score, shown, table
-from crosspol.data.data_check import check_data
-from crosspol.data.images import read_picture
-from crosspol.data.sample_rooms import sample_rooms
-from crosspol.data.scene_format import read_index, read_scene, scene_frames, write_index, write_scene
+from crosspol.datasets.check import check_data
+from crosspol.datasets.sample_rooms import sample_rooms
+from crosspol.datasets.scene_format import read_index, read_scene, scene_frames, write_index, write_scene
 from crosspol.errors import RequestError
+from crosspol.io.images import read_picture
 from crosspol.weights import packaged_weights
+from tests.datasets.stored_scenes import stored_scene
 
 
 @pytest.fixture(scope="module")

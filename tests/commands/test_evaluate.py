@@ -6,15 +6,15 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from tests.open_network import open_network
 
 from crosspol.cli import main
 from crosspol.commands.evaluate import BaselineName, CounterfactualName
-from crosspol.data.disparity import write_disparity
-from crosspol.data.images import read_picture, write_picture
 from crosspol.data.substitution import SUBSTITUTIONS
 from crosspol.evaluation.methods import BASELINES
+from crosspol.io.disparity import write_disparity
+from crosspol.io.images import read_picture, write_picture
 from crosspol.model import CrossPol, FusionConfig
+from tests.open_network import open_network
 
 SMALL = {"feature_dim": 16, "hidden_dim": 16, "context_dim": 16, "stem_stride": 2}
 TINY = ["--scenes", "3", "--size", "32", "64", "--iters", "1", "--device", "cpu"]

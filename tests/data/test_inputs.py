@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from torch import Tensor
 
-from crosspol.data.compositing import render_view
-from crosspol.data.frames import Frame
 from crosspol.data.inputs import Seen, display_picture, frame_inputs, network_inputs, polarization_map
-from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
-from crosspol.data.sample import RIGS, Rig
 from crosspol.model import CrossPol
 from crosspol.polarimetry import contrast, dolp, normalized_stokes
+from crosspol.rigs.frames import Frame
+from crosspol.rigs.kinds import RIG_KINDS, RigKind
+from crosspol.synthesis.compositing import render_view
+from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 
 HEIGHT, WIDTH = 40, 48
 
@@ -38,7 +38,7 @@ def plain_frame(generator: torch.Generator, colours: int = 1, brightness: float 
     return Frame(None, frame.stokes[:, 0], frame.valid)
 
 
-def pair(rig: Rig, generator: torch.Generator, colours: int = 1) -> tuple[Frame, Frame]:
+def pair(rig: RigKind, generator: torch.Generator, colours: int = 1) -> tuple[Frame, Frame]:
     left = stokes_frame if rig in ("quad", "quad-left") else plain_frame
     right = stokes_frame if rig == "quad" else plain_frame
     return left(generator, colours), right(generator, colours)
@@ -52,10 +52,10 @@ def srgb(linear: float) -> float:
 # what reaches the network
 
 
-@pytest.mark.parametrize("rig", RIGS)
+@pytest.mark.parametrize("rig", RIG_KINDS)
 @pytest.mark.parametrize("pol_channels", [1, 3])
 @pytest.mark.parametrize("colours", [1, 3])
-def test_names_and_shapes(rig: Rig, pol_channels: int, colours: int, generator: torch.Generator) -> None:
+def test_names_and_shapes(rig: RigKind, pol_channels: int, colours: int, generator: torch.Generator) -> None:
     inputs = frame_inputs(*pair(rig, generator, colours), rig, pol_channels)
     recorded = {
         "quad": {"pol": pol_channels, "valid": 1},
@@ -71,8 +71,8 @@ def test_names_and_shapes(rig: Rig, pol_channels: int, colours: int, generator: 
     assert all(tensor.dtype == torch.float32 for tensor in inputs.values())
 
 
-@pytest.mark.parametrize("rig", RIGS)
-def test_the_network_takes_them(rig: Rig, generator: torch.Generator) -> None:
+@pytest.mark.parametrize("rig", RIG_KINDS)
+def test_the_network_takes_them(rig: RigKind, generator: torch.Generator) -> None:
     inputs = frame_inputs(*pair(rig, generator), rig)
     network = CrossPol.from_preset("blueprint").eval()
     with torch.inference_mode():
@@ -135,7 +135,7 @@ def test_what_is_not_a_number_reaches_no_picture(generator: torch.Generator) -> 
 
 @pytest.mark.parametrize(("rig", "same"), [("quad", True), ("crossed", True), ("none", True), ("quad-left", False)])
 def test_both_views_have_one_exposure_unless_their_cameras_differ(
-    rig: Rig, same: bool, generator: torch.Generator
+    rig: RigKind, same: bool, generator: torch.Generator
 ) -> None:
     left, right = pair(rig, generator)
     for frame in (left, right):
@@ -232,8 +232,8 @@ def test_a_scene_reaches_the_network_alike_from_the_data_set_and_from_a_rig(pol_
     assert compared >= 4
 
 
-@pytest.mark.parametrize("rig", RIGS)
-def test_the_data_set_gives_what_network_inputs_makes(rig: Rig) -> None:
+@pytest.mark.parametrize("rig", RIG_KINDS)
+def test_the_data_set_gives_what_network_inputs_makes(rig: RigKind) -> None:
     sample = ProceduralStereo(ProceduralConfig(size=(48, 64), rig=rig, seed=1))[0].inputs()
     light = {"quad": 3, "quad-left": 3, "crossed": 1, "none": 0}[rig]
     seen = Seen(

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from crosspol.data.mixture import Interleaved, Mixture
-from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
+from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 
 PARTS = [ProceduralStereo(ProceduralConfig(size=(32, 48), length=5, seed=seed, layers=(1, 2))) for seed in (1, 2, 3)]
 

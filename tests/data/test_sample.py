@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosspol.data.sample import RIGS, StereoBatch, StereoSample, stack
+from crosspol.data.sample import StereoBatch, StereoSample, stack
+from crosspol.rigs.kinds import RIG_KINDS
 
 RECORDED = {
     "quad": ("pol_left", "pol_right", "valid_left", "valid_right"),
@@ -26,7 +27,7 @@ def fields(rig: str = "quad", size: tuple[int, int] = (4, 6), channels: int = 1,
     return values | {"rig": rig, "identity": f"{rig}-{fill}"}
 
 
-@pytest.mark.parametrize("rig", RIGS)
+@pytest.mark.parametrize("rig", RIG_KINDS)
 def test_inputs_are_what_the_network_takes_and_no_truth(rig: str) -> None:
     sample = StereoSample(**fields(rig))
     assert set(sample.inputs()) == {"left", "right", *RECORDED[rig]}
@@ -37,7 +38,7 @@ def test_inputs_are_what_the_network_takes_and_no_truth(rig: str) -> None:
 
 @settings(deadline=None, max_examples=20)
 @given(
-    rig=st.sampled_from(RIGS),
+    rig=st.sampled_from(RIG_KINDS),
     count=st.integers(1, 4),
     height=st.integers(1, 9),
     width=st.integers(1, 9),

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
-from crosspol.data.sample import RIGS, StereoBatch, stack
+from crosspol.data.sample import StereoBatch, stack
 from crosspol.data.substitution import BLOCK, ORACLE, SUBSTITUTIONS, substitute, why_not
 from crosspol.model.crossed import crossed_contrast
+from crosspol.rigs.kinds import RIG_KINDS
+from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 
 POLARIZATION = ("pol_left", "pol_right", "valid_left", "valid_right", "intensity_left", "intensity_right")
 # Not a multiple of the blocks' side, and with two of them a row at least.
@@ -23,7 +24,7 @@ def scenes(rig, channels=1, first=0, count=2):
     return stack([samples[index] for index in range(first, first + count)])
 
 
-BATCHES = {(rig, channels): scenes(rig, channels) for rig in RIGS for channels in (1, 3)}
+BATCHES = {(rig, channels): scenes(rig, channels) for rig in RIG_KINDS for channels in (1, 3)}
 DONORS = {case: scenes(*case, first=5) for case in BATCHES}
 CASES = [
     (name, *case)

@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from crosspol.data import transforms
-from crosspol.data.noise import Noise
-from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
 from crosspol.data.sample import StereoSample, stack
 from crosspol.data.transforms import (
     AugmentConfig,
@@ -30,6 +28,8 @@ from crosspol.data.transforms import (
     scale,
 )
 from crosspol.data.warping import seen_from_right, warp_to_left
+from crosspol.synthesis.noise import Noise
+from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 
 SIZE = (96, 128)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
 from crosspol.data.truth import Truth, make_sample, occlusion_of
+from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 
 
 def test_occlusion_of_a_step():

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from tests.evaluation.tiny_plans import PLAN, write_plan
-from tests.training.tiny_runs import finish, start
 
 from crosspol.errors import RequestError
 from crosspol.evaluation import ablation
@@ -19,6 +17,8 @@ from crosspol.evaluation.ablation import carry_out, jobs_of, write_tables
 from crosspol.evaluation.plan import read_plan
 from crosspol.evaluation.results import read_results
 from crosspol.training.errors import Interrupted, TrainingError
+from tests.evaluation.tiny_plans import PLAN, write_plan
+from tests.training.tiny_runs import finish, start
 
 
 def quietly(_: str) -> None:

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.open_network import open_network
 
-from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
 from crosspol.data.sample import stack
 from crosspol.evaluation.attention import attention_figures
 from crosspol.model import PooledCrossAttention
+from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
+from tests.open_network import open_network
 
 SIZE = (64, 96)
 

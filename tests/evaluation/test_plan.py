@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.evaluation.tiny_plans import PLAN, write_plan
 
 from crosspol.data.substitution import SUBSTITUTIONS
 from crosspol.errors import MissingFileError, RequestError
@@ -11,6 +10,7 @@ from crosspol.evaluation.plan import read_plan
 from crosspol.model import preset
 from crosspol.training.config import TrainConfig, train_preset
 from crosspol.training.config_file import read_config
+from tests.evaluation.tiny_plans import PLAN, write_plan
 
 PLANS = Path(__file__).parents[2] / "plans"
 

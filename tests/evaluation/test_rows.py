@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tests.open_network import open_network
 
 from crosspol.data.sample import stack
 from crosspol.data.substitution import ORACLE, SUBSTITUTIONS, substitute
@@ -18,6 +17,7 @@ from crosspol.evaluation.pictures import chosen_scenes
 from crosspol.evaluation.rows import Row, averaged, counterfactuals, measure_rows, try_out
 from crosspol.evaluation.scenes import open_scenes, survey
 from crosspol.model import CrossPol, FusionConfig, PolarizationConfig
+from tests.open_network import open_network
 
 SMALL = {"feature_dim": 16, "hidden_dim": 16, "context_dim": 16, "stem_stride": 2}
 SCENES = open_scenes("procedural", count=3, size=(64, 96))

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from crosspol.data.disparity import write_disparity
-from crosspol.data.images import write_picture
-from crosspol.data.sample_rooms import sample_rooms
+from crosspol.datasets.sample_rooms import sample_rooms
 from crosspol.errors import MissingFileError, RequestError
 from crosspol.evaluation.scenes import TEST_SEED, open_scenes, survey
-from crosspol.training.validation import VALIDATION_SEED_OFFSET
+from crosspol.io.disparity import write_disparity
+from crosspol.io.images import write_picture
+from crosspol.synthesis.procedural import VALIDATION_SEED_OFFSET
 
 SMALL = {"count": 3, "size": (32, 48)}
 

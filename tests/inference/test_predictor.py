@@ -5,13 +5,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.open_network import open_network
 
-from crosspol.data.disparity import read_disparity
-from crosspol.data.images import read_picture, write_picture
 from crosspol.errors import MissingFileError, RequestError
 from crosspol.inference.predictor import StereoPredictor, StereoResult, _without_tf32
+from crosspol.io.disparity import read_disparity
+from crosspol.io.images import read_picture, write_picture
 from crosspol.model import CrossPol, FusionConfig, PolarizationConfig
+from tests.open_network import open_network
 
 HEIGHT, WIDTH = 40, 52
 

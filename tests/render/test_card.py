@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from crosspol.data.scene_format import write_index, write_scene
+from crosspol.datasets.scene_format import write_index, write_scene
 from crosspol.render.card import CARD, area_under_roc, data_card, polarization_score, write_card
-from tests.data.stored_scenes import light, stored_scene
+from tests.datasets.stored_scenes import light, stored_scene
 
 MADE = {"series": 1, "size": [40, 32], "samples": 4, "color": "mono", "variant": "a", "versions": {"mitsuba": "3"}}
 

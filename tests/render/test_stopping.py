@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from crosspol.data.scene_format import INDEX, read_index, write_scene
-from tests.data.stored_scenes import stored_scene
+from crosspol.datasets.scene_format import INDEX, read_index, write_scene
+from tests.datasets.stored_scenes import stored_scene
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 

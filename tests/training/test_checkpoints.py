@@ -9,8 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_runs import tiny_network
 
+from crosspol.io.atomic import write_bytes
 from crosspol.model import CrossPol
 from crosspol.training.checkpoints import (
     list_checkpoints,
@@ -18,11 +18,11 @@ from crosspol.training.checkpoints import (
     read_checkpoint_file,
     read_latest,
     set_random_states,
-    write_atomically,
     write_checkpoint,
     write_weights,
 )
 from crosspol.weights import load_network
+from tests.training.tiny_runs import tiny_network
 
 STATE = {
     "weights": torch.arange(4000.0),
@@ -79,7 +79,7 @@ def test_nothing_to_read(tmp_path):
 def test_a_full_disk_leaves_the_checkpoint_before_and_names_the_cause(tmp_path):
     write_checkpoint(tmp_path, 1, STATE, keep=1)
     # What is written next to the name goes to a device that is always full.
-    (tmp_path / "step-00000002.pt.part").symlink_to("/dev/full")
+    (tmp_path / f".step-00000002.pt.{os.getpid()}.part").symlink_to("/dev/full")
     with pytest.raises(OSError, match=r"No space left on device: .*step-00000002.pt'"):
         write_checkpoint(tmp_path, 2, STATE, keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001.pt"]
@@ -88,8 +88,8 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_names_the_cause(tmp_path):
 
 def test_a_file_is_replaced_whole(tmp_path):
     path = tmp_path / "a.txt"
-    write_atomically(path, b"old")
-    write_atomically(path, b"new")
+    write_bytes(path, b"old")
+    write_bytes(path, b"new")
     assert path.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [path]
 

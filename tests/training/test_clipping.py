@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from tiny_runs import tiny_network
 
 from crosspol.model import CrossPol
 from crosspol.training.clipping import clip_by_part, step_sizes
 from crosspol.training.optimization import parameter_groups
+from tests.training.tiny_runs import tiny_network
 
 
 def with_gradients(polarization: float, backbone: float) -> CrossPol:

@@ -6,11 +6,11 @@ from dataclasses import asdict, replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_runs import tiny_config
 
 from crosspol.errors import MissingFileError, RequestError
 from crosspol.training.config import PRETRAINED, TrainConfig, train_preset
 from crosspol.training.config_file import differences, flat, merge, read_config, write_config
+from tests.training.tiny_runs import tiny_config
 
 BLUEPRINT = {
     "pretrained": "raftstereo-sceneflow.pth", "network.polarization.pol_dim": 128,

@@ -6,7 +6,16 @@ import random
 import time
 
 import pytest
-from tiny_runs import assert_same_weights, finish, records, start, tiny_config, tiny_network, train_quietly
+
+from tests.training.tiny_runs import (
+    assert_same_weights,
+    finish,
+    records,
+    start,
+    tiny_config,
+    tiny_network,
+    train_quietly,
+)
 
 # Dropout draws from the global random state; validation, average, best weights and workers are part of what is killed.
 CONFIG = tiny_config(

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_runs import Broken, assert_same_weights, records, tiny_config, tiny_network, tiny_samples, weights
 
 from crosspol.errors import RequestError
 from crosspol.model import CrossPol
@@ -17,6 +16,15 @@ from crosspol.training.errors import Interrupted, TrainingError
 from crosspol.training.loop import train
 from crosspol.training.provenance import read_provenance
 from crosspol.weights import load_network
+from tests.training.tiny_runs import (
+    Broken,
+    assert_same_weights,
+    records,
+    tiny_config,
+    tiny_network,
+    tiny_samples,
+    weights,
+)
 
 CONFIG = tiny_config(
     ema_decay=0.9, validate_every=2, validate_samples=2, network=tiny_network(dropout=0.2), data=tiny_samples().config
@@ -222,7 +230,7 @@ def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(whole, tmp_
 
     def fills_up(folder, step, *rest):
         if step == 4:
-            (folder / "step-00000004.pt.part").symlink_to("/dev/full")
+            (folder / f".step-00000004.pt.{os.getpid()}.part").symlink_to("/dev/full")
         return original(folder, step, *rest)
 
     monkeypatch.setattr(loop.checkpoints, "write_checkpoint", fills_up)

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from tiny_runs import tiny_network
 
 from crosspol.errors import RequestError
 from crosspol.model import CrossPol, FusionConfig, preset
 from crosspol.training.config import TrainConfig
 from crosspol.training.optimization import freeze, gradient_norms, one_cycle, parameter_groups, set_rates
+from tests.training.tiny_runs import tiny_network
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_runs import tiny_network
 
 from crosspol.errors import MissingFileError
 from crosspol.model import CrossPol, FusionConfig
 from crosspol.training.pretrained import load_pretrained
 from crosspol.weights import WeightsError, load_matching
+from tests.training.tiny_runs import tiny_network
 
 
 def saved(folder, **changes) -> CrossPol:

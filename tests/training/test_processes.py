@@ -11,13 +11,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_samples import scene_folder
-from tiny_runs import Broken, finish, records, start_ranks, tiny_config, tiny_samples, train_quietly, weights
 
+from crosspol.data.order import endless
 from crosspol.training.building import build_run
 from crosspol.training.launch import launch
 from crosspol.training.step import train_step
-from crosspol.training.stream import Share, batches, endless, in_order
+from crosspol.training.stream import Share, batches, in_order
+from tests.datasets.test_samples import scene_folder
+from tests.training.tiny_runs import (
+    Broken,
+    finish,
+    records,
+    start_ranks,
+    tiny_config,
+    tiny_samples,
+    train_quietly,
+    weights,
+)
 
 CONFIG = tiny_config(freeze_batch_norm=True, gradient_clip=1e9, num_steps=3, checkpoint_every=1, tensorboard=True)
 

@@ -8,11 +8,11 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from tiny_runs import tiny_samples
 
 from crosspol.data.sample import StereoSample
 from crosspol.data.transforms import add_noise
 from crosspol.training.replay import PACKED_BYTES, FolderShelf, Replayed, pack, unpack
+from tests.training.tiny_runs import tiny_samples
 
 
 class Drawing:

@@ -7,20 +7,21 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
-from test_samples import SMALL, mixed, same, scene_folder
-from tests.data.test_folders import make_kitti
-from tiny_runs import assert_same_weights, records, tiny_config
 
-from crosspol.data.procedural import ProceduralStereo
-from crosspol.data.sample import RIGS, stack
+from crosspol.data.sample import stack
+from crosspol.datasets.config import SourceConfig
+from crosspol.datasets.samples import held_out_samples, larger, training_samples
 from crosspol.errors import RequestError
+from crosspol.rigs.kinds import RIG_KINDS
+from crosspol.synthesis.procedural import ProceduralStereo
 from crosspol.training import feeding
 from crosspol.training.config import Stage
-from crosspol.training.data_config import SourceConfig
 from crosspol.training.loop import train
 from crosspol.training.run_samples import run_samples
-from crosspol.training.samples import held_out_samples, larger, training_samples
 from crosspol.training.schedule import Place, Schedule
+from tests.datasets.test_benchmarks import make_kitti
+from tests.datasets.test_samples import SMALL, mixed, same, scene_folder
+from tests.training.tiny_runs import assert_same_weights, records, tiny_config
 
 
 def place(number: int, rig: str = "quad", size: tuple[int, int] = (32, 48)) -> Place:
@@ -28,8 +29,8 @@ def place(number: int, rig: str = "quad", size: tuple[int, int] = (32, 48)) -> P
 
 
 def test_rigs_take_turns_and_none_records_another_ones_scenes():
-    stream = run_samples(replace(SMALL, rigs=RIGS), [(32, 48), (48, 64)])
-    batches_ = {rig: [stream[place(number, rig)] for number in range(3)] for rig in RIGS}
+    stream = run_samples(replace(SMALL, rigs=RIG_KINDS), [(32, 48), (48, 64)])
+    batches_ = {rig: [stream[place(number, rig)] for number in range(3)] for rig in RIG_KINDS}
     assert all(sample.rig == rig for rig, samples in batches_.items() for sample in samples)
     names = [sample.identity for samples in batches_.values() for sample in samples]
     assert sorted(names) == sorted(f"procedural-0-{index}" for index in range(12))
@@ -125,7 +126,7 @@ def test_a_run_of_rigs_stages_and_replay_resumes_exactly_whatever_its_workers(tm
     # Not tempfile's own: workers hand batches over through sockets in it, and this path may be too long for one.
     shared = SimpleNamespace(mkdtemp=partial(tempfile.mkdtemp, dir=tmp_path / "shared"))
     monkeypatch.setattr(feeding, "tempfile", shared)
-    data = replace(SMALL, size=(48, 64), rigs=RIGS, replay=2, buffer=8, polarization_dropout=0.5)
+    data = replace(SMALL, size=(48, 64), rigs=RIG_KINDS, replay=2, buffer=8, polarization_dropout=0.5)
     config = tiny_config(
         data=data, stages=(Stage(0.5, (32, 48), 3),), num_steps=8, checkpoint_every=3, keep_checkpoints=9
     )
@@ -133,7 +134,7 @@ def test_a_run_of_rigs_stages_and_replay_resumes_exactly_whatever_its_workers(tm
     train(config, tmp_path / "whole")
     assert "rigs quad, quad-left, crossed, none in turns; each scene 2 times, 8 in turns" in capsys.readouterr().err
     means = [record["means"] for record in records(tmp_path / "whole")]
-    assert [list(mean) for mean in means] == [[rig] for rig in RIGS * 2]
+    assert [list(mean) for mean in means] == [[rig] for rig in RIG_KINDS * 2]
     for workers in (0, 2):
         again = tmp_path / f"again{workers}"
         shutil.copytree(tmp_path / "whole", again)

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_runs import tiny_config
 
-from crosspol.data.sample import RIGS
+from crosspol.rigs.kinds import RIG_KINDS
 from crosspol.training.config import Stage
 from crosspol.training.schedule import Schedule
+from tests.training.tiny_runs import tiny_config
 
 
 def config(rigs=(), stages=(), num_steps=20, batch_size=3):
@@ -19,7 +19,7 @@ def config(rigs=(), stages=(), num_steps=20, batch_size=3):
 
 @settings(deadline=None, max_examples=40)
 @given(
-    rigs=st.lists(st.sampled_from(RIGS), max_size=5).map(tuple),
+    rigs=st.lists(st.sampled_from(RIG_KINDS), max_size=5).map(tuple),
     ends=st.lists(st.sampled_from([0.1, 0.25, 0.33, 0.5, 0.9]), unique=True, max_size=3).map(sorted),
     sizes=st.lists(st.integers(1, 5), min_size=4, max_size=4),
     num_steps=st.integers(1, 40),

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_runs import tiny_config, tiny_samples
 
 from crosspol.data.sample import StereoBatch, stack
 from crosspol.data.warping import warp_to_left
 from crosspol.training.schedule import Place
 from crosspol.training.shown import drop, show, substitute
+from tests.training.tiny_runs import tiny_config, tiny_samples
 
 
 def batch(count: int = 4, **changes) -> StereoBatch:

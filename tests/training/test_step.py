@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_runs import Broken, tiny_config, tiny_network, tiny_samples
 
+from crosspol.data.order import endless
 from crosspol.model import CrossPol, alpha_cap
 from crosspol.training import building
 from crosspol.training.average import update_average
@@ -16,7 +16,8 @@ from crosspol.training.launch import launch
 from crosspol.training.loss import glass_loss
 from crosspol.training.memory import checkpoint_refinement
 from crosspol.training.step import Run, train_step
-from crosspol.training.stream import Share, batches, endless, in_order
+from crosspol.training.stream import Share, batches, in_order
+from tests.training.tiny_runs import Broken, tiny_config, tiny_network, tiny_samples
 
 
 def build(**changes) -> Run:

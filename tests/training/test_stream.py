@@ -9,11 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_runs import Broken, tiny_samples
 
+from crosspol.data.order import endless, shuffled
 from crosspol.errors import RequestError
 from crosspol.training.errors import TrainingError
-from crosspol.training.stream import Share, _next, batches, default_workers, endless, in_order, shuffled
+from crosspol.training.stream import Share, _next, batches, default_workers, in_order
+from tests.training.tiny_runs import Broken, tiny_samples
 
 
 @settings(deadline=None, max_examples=25)

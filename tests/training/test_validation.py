@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_runs import tiny_config, tiny_network, tiny_samples
 
 from crosspol.model import CrossPol, StereoOutput
+from crosspol.synthesis.procedural import held_out
 from crosspol.training.panel import panel, scene_with_glass
-from crosspol.training.validation import held_out, score, validate
+from crosspol.training.validation import score, validate
+from tests.training.tiny_runs import tiny_config, tiny_network, tiny_samples
 
 
 class Constant(torch.nn.Module):

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tests.model.materials import fusion_config
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from crosspol.data.procedural import ProceduralStereo
 from crosspol.data.sample import StereoSample
+from crosspol.datasets.config import DataConfig
 from crosspol.model import CrossPolConfig, PolarizationConfig
+from crosspol.synthesis.procedural import ProceduralStereo
 from crosspol.training.config import MachineConfig, TrainConfig
-from crosspol.training.data_config import DataConfig
+from tests.model.materials import fusion_config
 
 # A clean process that has imported everything once, and forks in no time.
 PROCESSES = multiprocessing.get_context("forkserver")

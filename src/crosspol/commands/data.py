@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 import numpy as np
 from tyro.conf import Positional, arg
 
-from crosspol.data.data_check import DataReport, check_data
-from crosspol.data.scene_format import SceneRecord
+from crosspol.datasets.check import DataReport, check_data
+from crosspol.datasets.scene_format import SceneRecord
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,16 @@ from tyro.conf import arg
 
 from crosspol import metrics
 from crosspol.commands.folders import check_output_folder, make_output_folder
-from crosspol.data.frames import Frame
-from crosspol.data.images import write_picture
 from crosspol.data.inputs import frame_inputs
-from crosspol.data.sample import Rig
-from crosspol.data.sample_rooms import sample_rooms
-from crosspol.data.scene_format import INDEX, SceneRecord, read_index, read_scene, scene_frames
-from crosspol.data.sensor import SensorConfig, sense
+from crosspol.datasets.sample_rooms import sample_rooms
+from crosspol.datasets.scene_format import INDEX, SceneRecord, read_index, read_scene, scene_frames
 from crosspol.errors import RequestError
-from crosspol.inference.pictures import error_picture, story
 from crosspol.inference.predictor import Precision, StereoPredictor
+from crosspol.io.images import write_picture
+from crosspol.rigs.frames import Frame
+from crosspol.rigs.kinds import RigKind
+from crosspol.rigs.sensor import SensorConfig, sense
+from crosspol.visualization.maps import error_picture, story
 
 Scores = dict[str, dict[str, float]]
 """Region to metric to number; NaN where the scene has no such region."""
@@ -113,7 +113,9 @@ def choose(records: list[SceneRecord], identity: str | None, folder: Path) -> Sc
     raise RequestError(f"--scene: found {identity}, wanted one of {some} ({' or '.join(_RIGS)} in {folder / INDEX})")
 
 
-def shown(left: Frame, right: Frame, rig: Rig) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+def shown(
+    left: Frame, right: Frame, rig: RigKind
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Return both pictures (H, W, 3) and the left view's DoLP (H, W), NaN where not valid, as the network sees them."""
     inputs = frame_inputs(left, right, rig)
     pictures = [inputs[side].permute(1, 2, 0).numpy() for side in ("left", "right")]

@@ -13,8 +13,6 @@ from tqdm import tqdm
 from tyro.conf import arg
 
 from crosspol.commands.folders import check_output_folder, make_output_folder
-from crosspol.data.images import write_bytes, write_picture
-from crosspol.data.sample import Rig
 from crosspol.data.substitution import ORACLE, SUBSTITUTIONS
 from crosspol.errors import RequestError
 from crosspol.evaluation.methods import BASELINES, Method, NetworkMethod, describe_network, row_names, split_name
@@ -25,6 +23,9 @@ from crosspol.evaluation.rows import counterfactuals, measure_rows, try_out
 from crosspol.evaluation.scenes import open_scenes, survey
 from crosspol.evaluation.tables import markdown
 from crosspol.inference.predictor import StereoPredictor
+from crosspol.io.atomic import write_bytes
+from crosspol.io.images import write_picture
+from crosspol.rigs.kinds import RigKind
 from crosspol.weights import packaged_weights
 
 # The names of `SUBSTITUTIONS` and `BASELINES`: help lists them.
@@ -65,7 +66,9 @@ class EvaluateOptions:
     """Networks: folders with config.json and model.safetensors, or ids of the Hugging Face hub; NAME names the row."""
     data: Annotated[str, arg(metavar="procedural|DIR|FILE")] = "procedural"
     """Scenes: procedural, a folder of scenes or of pairs, or a manifest (.csv, .jsonl)."""
-    rig: Annotated[Rig | None, arg(metavar="KIND", help_behavior_hint="(default: quad, or what the data have)")] = None
+    rig: Annotated[RigKind | None, arg(metavar="KIND", help_behavior_hint="(default: quad, or what the data have)")] = (
+        None
+    )
     """What is recorded of the scenes: quad, quad-left, crossed or none."""
     scenes: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 64 procedural, else all)")] = None
     """How many scenes, the first ones."""

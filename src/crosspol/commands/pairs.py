@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crosspol.data.images import PICTURE_SUFFIXES
 from crosspol.errors import MissingFileError, RequestError
+from crosspol.io.images import PICTURE_SUFFIXES
 
 # Words by which the names of a pair differ: left_007.png and right_007.png, 007_L.png and 007_R.png, 007_dolp.png.
 _SIDE = re.compile(r"(?<![a-z])(left|right|l|r|dolp|pol|polarization|contrast)(?![a-z])", re.IGNORECASE)

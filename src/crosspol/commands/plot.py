@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.errors import RequestError
-from crosspol.training.checkpoints import write_atomically
+from crosspol.io.atomic import write_bytes
 from crosspol.training.curves import draw_curves, read_runs
 
 
@@ -42,5 +42,5 @@ def plot(options: PlotOptions) -> None:
     check_output_folder(options.output.parent)
     picture = draw_curves(read_runs(options.runs))
     make_output_folder(options.output.parent)
-    write_atomically(options.output, picture)
+    write_bytes(options.output, picture)
     print(options.output)

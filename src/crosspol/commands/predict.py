@@ -17,13 +17,13 @@ from tyro.conf import Positional, arg
 
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.pairs import Pair, find_pairs
-from crosspol.data.frames import Frame
-from crosspol.data.images import write_picture
 from crosspol.data.inputs import frame_inputs
-from crosspol.data.rectification import read_rectified_pair
-from crosspol.data.rig import Rig, read_rig
 from crosspol.errors import RequestError
 from crosspol.inference.predictor import Precision, StereoPredictor, StereoResult
+from crosspol.io.images import write_picture
+from crosspol.rigs.frames import Frame
+from crosspol.rigs.rectification import read_rectified_pair
+from crosspol.rigs.rig import Rig, read_rig
 
 # {angle} and {map} in a path, with what separates them from the rest of the name.
 _SEVERAL_FILES = re.compile(r"[\W_]*\{(angle|map)[^}]*\}[\W_]*")

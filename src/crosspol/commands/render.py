@@ -27,7 +27,7 @@ from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.errors import RequestError
 
 if TYPE_CHECKING:
-    from crosspol.data.scene_format import SceneRecord
+    from crosspol.datasets.scene_format import SceneRecord
 
 RenderRig = Literal["quad", "crossed"]
 Task = tuple[int, RenderRig]
@@ -100,7 +100,7 @@ def render(options: RenderOptions) -> None:
 
 def _fill(options: RenderOptions, variant: Any, tasks: list[Task]) -> None:
     """Render what is missing, then write what describes the set."""
-    from crosspol.data.scene_format import write_index
+    from crosspol.datasets.scene_format import write_index
     from crosspol.render.card import CARD, write_card
     from crosspol.render.store import contact_sheet
 

@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from crosspol.commands.folders import check_output_folder, make_output_folder
-from crosspol.data.rig import default_rig, read_rig
-from crosspol.data.rig_check import RigReport, check_rig
 from crosspol.errors import RequestError
-from crosspol.report.rig_sheet import write_rig_sheet
+from crosspol.rigs.check_rig import RigReport, check_rig
+from crosspol.rigs.rig import default_rig, read_rig
+from crosspol.visualization.rig_sheet import write_rig_sheet
 
 _SHEET = "contact_sheet.png"
 _MARKS = {"right": "ok", "wrong": "WRONG", "unsure": "?"}

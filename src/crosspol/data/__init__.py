@@ -1,1 +1,1 @@
-"""What is on disk and how it becomes samples: pictures, scenes, rigs, data sets."""
+"""Samples: what the network gets, the ground truth, and changes that know polarization."""

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crosspol.data.frames import Frame
-from crosspol.data.sample import Rig
 from crosspol.light import exposure
+from crosspol.rigs.frames import Frame
+from crosspol.rigs.kinds import RigKind
 
 __all__ = ["Seen", "display_picture", "frame_inputs", "network_inputs", "polarization_map"]
 
@@ -38,7 +38,7 @@ class Seen(NamedTuple):
     valid: Array | None = None
 
 
-def network_inputs(rig: Rig, left: Seen, right: Seen, pol_channels: int = 1) -> dict[str, Array]:
+def network_inputs(rig: RigKind, left: Seen, right: Seen, pol_channels: int = 1) -> dict[str, Array]:
     """Arrange what both cameras of a rig recorded as the network's arguments.
 
     Args:
@@ -69,7 +69,7 @@ def network_inputs(rig: Rig, left: Seen, right: Seen, pol_channels: int = 1) -> 
     return inputs
 
 
-def frame_inputs(left: Frame, right: Frame, rig: Rig, pol_channels: int = 1) -> dict[str, Tensor]:
+def frame_inputs(left: Frame, right: Frame, rig: RigKind, pol_channels: int = 1) -> dict[str, Tensor]:
     """Turn two cameras' frames into the network's arguments.
 
     Pictures are exposed by `crosspol.light.exposure`, both views by one factor, and get the sRGB curve and 8 bits, as
@@ -137,7 +137,7 @@ def polarization_map(stokes: Array, channels: int = 1) -> Array:
     return np.stack([np.clip(s1 / safe, -1, 1), np.clip(s2 / safe, -1, 1), dolp])
 
 
-def _check(left: Frame, right: Frame, rig: Rig) -> None:
+def _check(left: Frame, right: Frame, rig: RigKind) -> None:
     if left.size != right.size:
         raise ValueError(f"the right frame is {right.size} and the left frame {left.size}; wanted one size")
     for side, frame in (("left", left), ("right", right)):

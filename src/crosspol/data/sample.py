@@ -8,24 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["RIGS", "Rig", "StereoBatch", "StereoSample", "stack"]
+from crosspol.rigs.kinds import RIG_KINDS, RigKind
 
-Rig = Literal["quad", "quad-left", "crossed", "none"]
-RIGS: tuple[Rig, ...] = ("quad", "quad-left", "crossed", "none")
+__all__ = ["StereoBatch", "StereoSample", "stack"]
+
 
 # What a rig records besides the two pictures; the rest of these fields stays None, but for what it may record.
-_RECORDED: dict[Rig, tuple[str, ...]] = {
+_RECORDED: dict[RigKind, tuple[str, ...]] = {
     "quad": ("pol_left", "pol_right", "valid_left", "valid_right"),
     "quad-left": ("pol_left", "pol_right", "valid_left", "valid_right"),
     "crossed": ("intensity_left", "intensity_right"),
     "none": (),
 }
-_OPTIONAL: dict[Rig, tuple[str, ...]] = {"crossed": ("valid_left", "valid_right")}
+_OPTIONAL: dict[RigKind, tuple[str, ...]] = {"crossed": ("valid_left", "valid_right")}
 _RIG_FIELDS = ("pol_left", "pol_right", "valid_left", "valid_right", "intensity_left", "intensity_right")
 _POLARIZATION_CHANNELS = (1, 3)
 
@@ -56,7 +56,7 @@ class _StereoTensors:
     valid: Tensor
     glass: Tensor
     occluded: Tensor
-    rig: Rig
+    rig: RigKind
     pol_left: Tensor | None = None
     pol_right: Tensor | None = None
     valid_left: Tensor | None = None
@@ -69,8 +69,8 @@ class _StereoTensors:
     _batch_dims: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        if self.rig not in RIGS:
-            raise ValueError(f"rig must be one of {', '.join(RIGS)}, got {self.rig!r}")
+        if self.rig not in RIG_KINDS:
+            raise ValueError(f"rig must be one of {', '.join(RIG_KINDS)}, got {self.rig!r}")
         dims = self._batch_dims
         if self.left.ndim != dims + 3 or self.left.shape[dims] != 3:
             raise ValueError(f"left must be {self._wanted('3')}, got {tuple(self.left.shape)}")

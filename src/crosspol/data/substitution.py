@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crosspol.data.sample import Rig, StereoBatch
+from crosspol.data.sample import StereoBatch
 from crosspol.data.warping import seen_from_right
+from crosspol.rigs.kinds import RigKind
 
 __all__ = ["ORACLE", "SUBSTITUTIONS", "Substitution", "substitute", "why_not"]
 
@@ -77,7 +78,7 @@ class Substitution:
     needs_angle: bool = False
 
 
-def why_not(name: str, rig: Rig, pol_channels: int) -> str | None:
+def why_not(name: str, rig: RigKind, pol_channels: int) -> str | None:
     """Say why a substitution has no meaning for a rig; None: it has one.
 
     Args:

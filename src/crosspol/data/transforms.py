@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from crosspol.data.noise import draw_noise
 from crosspol.data.sample import StereoSample
 from crosspol.data.warping import seen_from_right
+from crosspol.synthesis.noise import draw_noise
 
 __all__ = [
     "AugmentConfig",

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crosspol.data.sample import Rig, StereoSample
+from crosspol.data.sample import StereoSample
+from crosspol.rigs.kinds import RigKind
 
 __all__ = ["Truth", "make_sample", "occlusion_of"]
 
@@ -38,7 +39,7 @@ class Truth:
     disparity_background: Array | None = None
 
 
-def make_sample(seen: Mapping[str, Tensor], rig: Rig, truth: Truth, identity: str) -> StereoSample:
+def make_sample(seen: Mapping[str, Tensor], rig: RigKind, truth: Truth, identity: str) -> StereoSample:
     """Put what the network sees and what is true together.
 
     Args:

@@ -19,8 +19,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from crosspol.data.images import write_bytes
 from crosspol.data.substitution import ORACLE
+from crosspol.datasets.samples import held_out_samples
 from crosspol.errors import RequestError
 from crosspol.evaluation.measures import key
 from crosspol.evaluation.methods import NetworkMethod, describe_network
@@ -31,6 +31,7 @@ from crosspol.evaluation.results import Results, describe_data, read_results, wr
 from crosspol.evaluation.rows import Row, averaged, counterfactuals, measure_rows, try_out
 from crosspol.evaluation.scenes import SceneSet, Survey, survey
 from crosspol.evaluation.tables import interval, markdown, signed, table
+from crosspol.io.atomic import write_bytes
 from crosspol.model import CrossPol
 from crosspol.training.config import TrainConfig
 from crosspol.training.config_file import differences, read_config
@@ -38,7 +39,6 @@ from crosspol.training.curves import Curve, series
 from crosspol.training.errors import TrainingError
 from crosspol.training.journal import JOURNAL, read_journal
 from crosspol.training.loop import FINAL, train
-from crosspol.training.samples import held_out_samples
 from crosspol.weights import load_network
 
 EVALUATION = "evaluation.json"

@@ -10,12 +10,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from crosspol.data.images import write_bytes
 from crosspol.errors import MissingFileError, RequestError
 from crosspol.evaluation.measures import MEASURES, REGIONS, key
 from crosspol.evaluation.rows import Row
 from crosspol.evaluation.scenes import Survey
 from crosspol.evaluation.statistics import Bootstrap, Estimate
+from crosspol.io.atomic import write_bytes
 
 FORMAT = 1
 """Of the file; another number is another format."""

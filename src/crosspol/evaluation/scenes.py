@@ -12,17 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import Dataset
 
-from crosspol.data.disparity import DISPARITY_SUFFIXES, read_disparity
-from crosspol.data.folders import PlainPair, PlainPairs, booster, kitti, middlebury
-from crosspol.data.images import PICTURE_SUFFIXES
-from crosspol.data.manifest import Manifest
 from crosspol.data.mixture import Interleaved
-from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
-from crosspol.data.sample import Rig, StereoSample
-from crosspol.data.scene_format import INDEX, SceneFolder
-from crosspol.data.sensor import SensorConfig, sense
+from crosspol.data.sample import StereoSample
 from crosspol.data.truth import Truth
+from crosspol.datasets.benchmarks import PlainPair, PlainPairs, booster, kitti, middlebury
+from crosspol.datasets.manifest import Manifest
+from crosspol.datasets.scene_format import INDEX, SceneFolder
 from crosspol.errors import MissingFileError, RequestError
+from crosspol.io.disparity import DISPARITY_SUFFIXES, read_disparity
+from crosspol.io.images import PICTURE_SUFFIXES
+from crosspol.rigs.kinds import RigKind
+from crosspol.rigs.sensor import SensorConfig, sense
+from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 
 TEST_SEED = 2_000_003
 """Data seed of procedural scenes for testing: neither trained on nor validated on by runs with a seed below."""
@@ -58,7 +59,7 @@ class Scene(NamedTuple):
     identity: str
     sha256: str
     size: tuple[int, int]
-    rig: Rig
+    rig: RigKind
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def survey(scenes: Dataset[StereoSample], watch: Callable[[range], Iterable[int]
 def open_scenes(
     data: str,
     *,
-    rig: Rig | None = None,
+    rig: RigKind | None = None,
     count: int | None = None,
     seed: int | None = None,
     size: tuple[int, int] | None = None,
@@ -161,7 +162,7 @@ def open_scenes(
     return _pairs(path, count)
 
 
-def _procedural(rig: Rig, count: int, seed: int, size: tuple[int, int] | None) -> SceneSet:
+def _procedural(rig: RigKind, count: int, seed: int, size: tuple[int, int] | None) -> SceneSet:
     try:
         config = ProceduralConfig(size=size or _PROCEDURAL_SIZE, length=count, seed=seed, rig=rig)
     except ValueError as error:
@@ -171,7 +172,7 @@ def _procedural(rig: Rig, count: int, seed: int, size: tuple[int, int] | None) -
 
 
 def _scene_folder(
-    path: Path, rig: Rig | None, count: int | None, split: str | None, seed: int, sensor: bool
+    path: Path, rig: RigKind | None, count: int | None, split: str | None, seed: int, sensor: bool
 ) -> SceneSet:
     camera = partial(sense, config=_SENSOR) if sensor else None
     first = SceneFolder(path, split=split, rig=rig)
@@ -184,7 +185,7 @@ def _scene_folder(
     return SceneSet(description, opened)
 
 
-def _manifest(path: Path, rig: Rig | None, count: int | None, split: str | None, rig_file: Path | None) -> SceneSet:
+def _manifest(path: Path, rig: RigKind | None, count: int | None, split: str | None, rig_file: Path | None) -> SceneSet:
     first = Manifest(path, split=split, rig=rig_file)
     if rig not in (None, first.rig):
         raise RequestError(f"--rig: found {rig} for {path}, which holds pairs of rig {first.rig}; wanted that")

@@ -15,14 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crosspol.data.disparity import write_disparity
-from crosspol.data.frames import Frame
-from crosspol.data.images import as_intensity, as_mask, as_polarization, as_view, read_picture, write_picture
+from crosspol.data.arguments import as_intensity, as_mask, as_polarization, as_view
 from crosspol.data.inputs import frame_inputs
-from crosspol.data.sample import Rig
 from crosspol.errors import RequestError
-from crosspol.inference.pictures import disparity_picture, polarization_use_picture
+from crosspol.io.disparity import write_disparity
+from crosspol.io.images import read_picture, write_picture
 from crosspol.model import CrossPol, CrossPolConfig
+from crosspol.rigs.frames import Frame
+from crosspol.rigs.kinds import RigKind
+from crosspol.visualization.maps import disparity_picture, polarization_use_picture
 from crosspol.weights import load_network, packaged_weights
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -187,11 +188,11 @@ class StereoPredictor:
         result = self._run(tensors)
         return result if batched else _single(result)
 
-    def predict_frames(self, left: Frame, right: Frame, rig: Rig) -> StereoResult:
+    def predict_frames(self, left: Frame, right: Frame, rig: RigKind) -> StereoResult:
         """Estimate the disparity of a pair of frames in linear light, as cameras record them.
 
         Args:
-            left: rectified, as `crosspol.data.rectification.read_rectified_pair` reads it.
+            left: rectified, as `crosspol.rigs.rectification.read_rectified_pair` reads it.
             right: likewise, same size.
             rig: kind of the rig: quad, quad-left, crossed or none.
 
@@ -207,7 +208,7 @@ class StereoPredictor:
         inputs = frame_inputs(left, right, rig, self.network.config.polarization.channels)
         return _single(self._run({name: tensor[None].to(self.device) for name, tensor in inputs.items()}))
 
-    def check_rig(self, rig: Rig) -> None:
+    def check_rig(self, rig: RigKind) -> None:
         """Check that the network has a use for what a rig of this kind measures.
 
         Raises:

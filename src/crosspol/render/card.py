@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.data.images import write_bytes
-from crosspol.data.scene_format import INDEX, SceneRecord, StoredScene, read_scene
+from crosspol.datasets.scene_format import INDEX, SceneRecord, StoredScene, read_scene
+from crosspol.io.atomic import write_bytes
 
 __all__ = ["CARD", "SETTINGS", "area_under_roc", "data_card", "polarization_score", "write_card"]
 

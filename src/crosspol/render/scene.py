@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.data.textures import SHEET_SCALE, Sheet, environment, paint, room_light, sheet
 from crosspol.render.bsdfs import pane, plastic, solid
+from crosspol.synthesis.textures import SHEET_SCALE, Sheet, environment, paint, room_light, sheet
 
 __all__ = ["Camera", "Part", "Scene", "Surface", "describe", "draw_scene", "mitsuba_scene"]
 

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.data.images import write_bytes, write_picture
-from crosspol.data.scene_format import SceneRecord, StoredScene, read_scene, write_scene
+from crosspol.datasets.scene_format import SceneRecord, StoredScene, read_scene, write_scene
 from crosspol.errors import RequestError
+from crosspol.io.atomic import write_bytes
+from crosspol.io.images import write_picture
 from crosspol.light import exposure
 from crosspol.render.scene import Scene, describe
 from crosspol.render.truth import calibration_of

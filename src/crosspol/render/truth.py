@@ -1,7 +1,7 @@
 """Ground truth of a rendered pair, by rays through pixel centres: nothing is guessed from pictures.
 
 Pixel centres are integer coordinates; the cameras look along z with x to the right and y down, as in
-`crosspol.data.calibration`. Distances are metres along the optical axis, never along the ray.
+`crosspol.rigs.calibration`. Distances are metres along the optical axis, never along the ray.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.data.calibration import StereoCalibration
 from crosspol.render.scene import Camera
+from crosspol.rigs.calibration import StereoCalibration
 
 __all__ = ["GroundTruth", "calibration_of", "camera_frame", "trace_truth"]
 

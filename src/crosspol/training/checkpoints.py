@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import pickle
@@ -16,28 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from crosspol.io.atomic import write_bytes
 from crosspol.model import CrossPol
 
 _NAME = re.compile(r"step-(\d{8})\.pt")
-
-
-def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Write a file so that whoever looks, whenever, finds the old content or the new one.
-
-    Raises:
-        OSError: the disk is full or the folder cannot be written; the old content is still there.
-    """
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
@@ -56,7 +37,7 @@ def write_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) 
     # Through memory: torch's own writer reports a full disk as an internal error without a cause.
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomically(path, buffer.getbuffer())
+    write_bytes(path, buffer.getbuffer())
     for old in list_checkpoints(folder)[:-keep]:
         old.unlink()
     return path

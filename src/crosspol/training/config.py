@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
+from crosspol.datasets.config import DataConfig
 from crosspol.model import CrossPolConfig, preset
-from crosspol.training.data_config import DataConfig
 
 # The network takes no smaller pictures.
 SMALLEST_SIDE = 32

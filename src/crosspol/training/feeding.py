@@ -13,16 +13,17 @@ from lightning_fabric import Fabric
 from torch.utils.data import Dataset
 
 from crosspol.data.mixture import Interleaved
+from crosspol.data.order import endless, shuffled
 from crosspol.data.sample import StereoBatch, StereoSample
+from crosspol.datasets.samples import Samples, held_out_samples
 from crosspol.errors import RequestError
 from crosspol.training.config import TrainConfig
 from crosspol.training.launch import layout
 from crosspol.training.run_samples import OwnSamples, RunSamples, run_samples
-from crosspol.training.samples import Samples, held_out_samples
 from crosspol.training.schedule import Schedule
 from crosspol.training.shown import show
 from crosspol.training.step import Run
-from crosspol.training.stream import Share, batches, default_workers, endless, shuffled
+from crosspol.training.stream import Share, batches, default_workers
 
 
 def open_samples(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosspol.errors import RequestError
-from crosspol.training.checkpoints import write_atomically
+from crosspol.io.atomic import write_bytes
 
 JOURNAL = "log.jsonl"
 
@@ -40,7 +40,7 @@ class Journal:
         self.path = folder / JOURNAL
         if self.path.exists():
             kept = [record for record in read_journal(self.path) if record["step"] <= step]
-            write_atomically(self.path, "".join(_line(record) for record in kept).encode())
+            write_bytes(self.path, "".join(_line(record) for record in kept).encode())
         self._on_log = on_log
         self._file = self.path.open("a", encoding="utf-8", buffering=1)
         self._board = _board(folder / "tensorboard", step) if tensorboard else None

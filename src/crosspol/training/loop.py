@@ -16,8 +16,8 @@ from lightning_fabric import Fabric
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from crosspol.data.images import write_picture
 from crosspol.data.sample import StereoSample
+from crosspol.io.images import write_picture
 from crosspol.model import CrossPol, alpha_cap
 from crosspol.training import checkpoints
 from crosspol.training.building import COUNTERS, build_run
@@ -225,7 +225,7 @@ def _validate(run: Run, samples: Dataset[StereoSample], output: Path) -> dict[st
         if run.fabric.is_global_zero:
             checkpoints.write_weights(net, output / BEST)
             chosen = {"step": run.step, **errors}
-            checkpoints.write_atomically(output / BEST / "validation.json", (json.dumps(chosen) + "\n").encode())
+            checkpoints.write_bytes(output / BEST / "validation.json", (json.dumps(chosen) + "\n").encode())
     return errors
 
 
@@ -264,7 +264,7 @@ def _open_output(run: Run, output: Path, on_log: OnLog | None) -> Journal:
         for leftover in folder.glob("*.part"):
             if leftover.is_file():
                 leftover.unlink()
-    checkpoints.write_atomically(output / "config.json", write_config(run.config))
+    checkpoints.write_bytes(output / "config.json", write_config(run.config))
     return Journal(output, run.step, run.config.tensorboard, on_log)
 
 

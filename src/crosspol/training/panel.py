@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from crosspol.data.sample import StereoSample, stack
+from crosspol.datasets.config import Polarization
 from crosspol.model import CrossPol
-from crosspol.training.data_config import Polarization
 from crosspol.training.shown import substitute
 
 _LARGEST_ERROR = 10.0

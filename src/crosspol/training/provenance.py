@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 import crosspol
-from crosspol.training.checkpoints import write_atomically
+from crosspol.io.atomic import write_bytes
 
 RUN = "run.json"
 
@@ -65,7 +65,7 @@ def write_provenance(folder: Path, session: Mapping[str, Any]) -> None:
     """
     path = folder / RUN
     kept = [entry for entry in read_provenance(folder) if entry["from_step"] <= session["from_step"]]
-    write_atomically(path, (json.dumps({"sessions": [*kept, session]}, indent=2) + "\n").encode())
+    write_bytes(path, (json.dumps({"sessions": [*kept, session]}, indent=2) + "\n").encode())
 
 
 def read_provenance(folder: Path) -> list[dict[str, Any]]:

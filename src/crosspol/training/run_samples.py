@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset
 
-from crosspol.data.sample import Rig, StereoSample
+from crosspol.data.order import endless
+from crosspol.data.sample import StereoSample
 from crosspol.data.transforms import AugmentConfig, add_noise, augment
-from crosspol.training.data_config import DataConfig
+from crosspol.datasets.config import DataConfig
+from crosspol.datasets.samples import Samples, larger, scene_samples, training_samples
+from crosspol.datasets.sources import REPLAYING, seed_for
+from crosspol.rigs.kinds import RigKind
 from crosspol.training.replay import PACKED_BYTES, FolderShelf, Replayed
-from crosspol.training.samples import Samples, larger, scene_samples, training_samples
 from crosspol.training.schedule import Place
-from crosspol.training.sources import REPLAYING, seed_for
-from crosspol.training.stream import endless
 
 
 class RunSamples(Dataset[StereoSample]):
@@ -28,7 +29,7 @@ class RunSamples(Dataset[StereoSample]):
         contents: what each finite data set holds, by the setting that names it; the same only if its samples are.
     """
 
-    def __init__(self, streams: Mapping[tuple[Rig, tuple[int, int]], Samples], about: str) -> None:
+    def __init__(self, streams: Mapping[tuple[RigKind, tuple[int, int]], Samples], about: str) -> None:
         self.streams, self.about = dict(streams), about
         self.contents: dict[str, str] = {}
         several = len({rig for rig, _ in streams}) > 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from crosspol.data.sample import Rig
+from crosspol.rigs.kinds import RigKind
 from crosspol.training.config import Stage, TrainConfig
 
 
@@ -13,7 +13,7 @@ class Place(NamedTuple):
 
     number: int
     """Of the sample among those of its rig, over the whole run."""
-    rig: Rig
+    rig: RigKind
     size: tuple[int, int]
     """Height and width, px."""
     position: int
@@ -59,7 +59,7 @@ class Schedule:
                 break
         return [Place(number + index, rig, stage.size, position + index) for index in range(stage.batch_size)]
 
-    def _turns(self, rig: Rig, step: int) -> int:
+    def _turns(self, rig: RigKind, step: int) -> int:
         """How many of the first `step` batches have that rig."""
         rounds, rest = divmod(step, len(self.rigs))
         return rounds * self.rigs.count(rig) + self.rigs[:rest].count(rig)

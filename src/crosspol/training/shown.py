@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crosspol.data import substitution
 from crosspol.data.sample import StereoBatch
-from crosspol.training.data_config import DataConfig, Polarization
+from crosspol.datasets.config import DataConfig, Polarization
 from crosspol.training.schedule import Place
 
 _DROPPING = 4

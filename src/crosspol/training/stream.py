@@ -7,10 +7,9 @@ import os
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -43,26 +42,6 @@ class SampleFailure(NamedTuple):
     """Takes a sample's place when it could not be made: a worker's exception would arrive as a page of traceback."""
 
     cause: str
-
-
-def endless(position: int) -> int:
-    """Return the index of the sample at `position` of a stream that never repeats."""
-    return position
-
-
-def shuffled(length: int, seed: int) -> Callable[[int], int]:
-    """Return the order of a finite data set: every epoch its own permutation, drawn from the seed alone."""
-
-    return partial(_shuffled, length=length, seed=seed)
-
-
-def _shuffled(position: int, length: int, seed: int) -> int:
-    return int(_permutation(length, seed, position // length)[position % length])
-
-
-@lru_cache(maxsize=16)
-def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(length)
 
 
 def in_order(order: Callable[[int], int], batch_size: int) -> Callable[[int], list[int]]:

@@ -7,31 +7,22 @@ time, so that the figures depend on neither batch size, devices nor precision of
 from __future__ import annotations
 
 import math
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from crosspol.data.procedural import ProceduralConfig, ProceduralStereo
 from crosspol.data.sample import StereoBatch, StereoSample, stack
+from crosspol.datasets.config import Polarization
 from crosspol.metrics import epe
 from crosspol.model import CrossPol, StereoOutput
-from crosspol.training.data_config import Polarization
 from crosspol.training.shown import drop, substitute
 from crosspol.training.step import glass_logits
 
-VALIDATION_SEED_OFFSET = 1_000_003
-"""Added to the data seed for the held-out part: no training run with a smaller seed ever sees those scenes."""
-
 _REGIONS = ("epe", "epe_glass", "epe_background")
 _COLUMNS = (*_REGIONS, "glass found", "glass found and true", "glass true")
-
-
-def held_out(data: ProceduralConfig, samples: int) -> ProceduralStereo:
-    """Return the part of the procedural set that belongs to validation."""
-    return ProceduralStereo(replace(data, seed=data.seed + VALIDATION_SEED_OFFSET, length=samples))
 
 
 @torch.no_grad()

@@ -1,0 +1,55 @@
+"""Data sets that stand in for samples that cannot be read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch.utils.data import Dataset
+
+from crosspol.data.sample import StereoSample
+from crosspol.errors import RequestError
+
+
+class Resilient(Dataset[StereoSample]):
+    """A data set in which a sample that cannot be read is refused or skipped by name, never silently."""
+
+    def __init__(self, samples: Dataset[StereoSample], *, skip: bool = False, attempts: int = 10) -> None:
+        """Wrap a data set.
+
+        Args:
+            samples: with a length.
+            skip: take the next sample that can be read instead, whose `skipped` says why; else refuse.
+            attempts: how many samples in a row may be unreadable before that is refused as well.
+
+        Raises:
+            ValueError: attempts below 1.
+        """
+        if attempts < 1:
+            raise ValueError(f"attempts must be at least 1, got {attempts}")
+        self.samples, self.skip, self.attempts = samples, skip, attempts
+        self.length: int = len(samples)  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> StereoSample:
+        """Read sample `index`, or where it cannot be read and skipping is allowed, the next one that can.
+
+        Raises:
+            IndexError: `index` is not in [0, length).
+            RequestError: the sample cannot be read, and is not skipped; the message names it.
+        """
+        if not 0 <= index < self.length:
+            raise IndexError(f"index must be in [0, {self.length}), got {index}")
+        problems: tuple[str, ...] = ()
+        for attempt in range(self.attempts if self.skip else 1):
+            try:
+                sample = self.samples[(index + attempt) % self.length]
+                return replace(sample, skipped=(*problems, *sample.skipped))
+            except (RequestError, OSError) as error:
+                # No number: a data set that goes through many times has many for one file, and the file is named.
+                problem = " ".join(str(error).split())
+                if not self.skip:
+                    raise RequestError(problem) from error
+                problems += (problem,)
+        raise RequestError(f"{self.attempts} samples in a row cannot be read; the last: {problem}")

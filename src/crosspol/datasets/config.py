@@ -1,0 +1,171 @@
+"""What a run is trained on: procedural scenes, one's own data sets, or a mixture of several."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
+
+from crosspol.data.transforms import AugmentConfig
+from crosspol.rigs.kinds import RIG_KINDS, RigKind
+from crosspol.rigs.sensor import SensorConfig
+from crosspol.synthesis.procedural import ProceduralConfig
+
+SourceKind = Literal["procedural", "scenes", "manifest", "sceneflow", "kitti", "middlebury", "eth3d", "booster"]
+OnBad = Literal["refuse", "skip"]
+Polarization = Literal["own", "foreign", "oracle"]
+
+# The parts of scenes and manifests where a source names no others.
+TRAINING = "train"
+VALIDATION = ("validation", "val")
+# Recorded without polarization.
+PLAIN: tuple[SourceKind, ...] = ("sceneflow", "kitti", "middlebury", "eth3d", "booster")
+# With parts that can be told apart.
+_WITH_SPLITS: tuple[SourceKind, ...] = ("scenes", "manifest", "sceneflow")
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """One of the data sets of a run."""
+
+    kind: SourceKind = "procedural"
+    """scenes: a folder with scenes.jsonl; manifest: a table of plain files; the others as their authors pack them."""
+    path: str | None = None
+    """Its folder or, of a manifest, its file."""
+    weight: float = 1.0
+    """How often samples come from it, relative to the others."""
+    split: str | None = None
+    """Part to train on. None: scenes "train"; a manifest "train", all of it where it names no parts; others all."""
+    validation_split: str | None = None
+    """Part to validate on. None: "validation" or "val", where scenes or a manifest have it."""
+    rig_file: str | None = None
+    """rig.yaml of the cameras, where a manifest lists their frames."""
+    virtual_glass: bool = False
+    """Put panes into pairs without polarization; they are then recorded by data.rig."""
+    sensor: bool = True
+    """Scenes pass data.sensor; false: a camera without noise that does not clip."""
+
+
+@dataclass(frozen=True)
+class DataConfig(ProceduralConfig):
+    """Training samples: the procedural set, an endless stream (`length` is not read), unless other data are named.
+
+    size, seed, rig and pol_channels are those of the run, whatever its data; glass_probability is that of virtual
+    glass as well; the rest is of procedural scenes. `rig` is what the run is validated on, and what it is trained on
+    where `rigs` names no others.
+
+    Raises:
+        ValueError: a value is out of its range, or settings contradict each other.
+    """
+
+    scenes: str | None = None
+    """Train on this folder with scenes.jsonl (rendered or your own) instead of procedural scenes."""
+    manifest: str | None = None
+    """Train on the files that this table (.csv, .jsonl) lists, likewise; with data.scenes, on both."""
+    split: str | None = None
+    """Part of them to train on; None: "train", or all of a manifest that names no parts."""
+    validation_split: str | None = None
+    """Part of them to validate on; None: "validation" or "val" where there is one, else procedural scenes."""
+    sources: tuple[SourceConfig, ...] = ()
+    """A mixture of data sets; in a file given with --config (docs/data.md)."""
+    rigs: tuple[RigKind, ...] = ()
+    """Rigs that take turns in training, one a batch; one named twice has twice the turns. None: rig alone."""
+    replay: int = 1
+    """How often a drawn or read scene is used, cropped, flipped, lit and noisy otherwise each time."""
+    buffer: int = 256
+    """Scenes, over all rigs, that are used in turns before others are drawn; kept in memory where replay is above 1."""
+    margin: float = 0.25
+    """How much larger than the crop scenes are drawn that are used several times, as a share of each side."""
+    polarization_dropout: float = 0.0
+    """Share of samples whose polarization is taken away (not valid in both views), in [0, 1]."""
+    polarization: Polarization = "own"
+    """What the network is shown as polarization: each sample's own; that of another sample of its batch (foreign: a
+    control); the true glass mask (oracle: the most that any such cue can bring)."""
+    on_bad: OnBad = "refuse"
+    """A sample that cannot be read ends the run (refuse), or the next one stands in and the log names it (skip)."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Changes of samples that are not procedural, or used several times."""
+    sensor: SensorConfig = field(default_factory=SensorConfig)
+    """What records the light of scenes; the other data were recorded already."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        short = self.scenes is not None or self.manifest is not None
+        if short and self.sources:
+            name = "scenes" if self.scenes is not None else "manifest"
+            raise ValueError(f"data.{name}: found it beside data.sources, wanted one of them")
+        for name in ("split", "validation_split"):
+            if getattr(self, name) is not None and not short:
+                raise ValueError(f"data.{name}: found it without data.scenes or data.manifest, wanted one of them")
+        if self.on_bad not in get_args(OnBad):
+            raise ValueError(f"data.on_bad: got {self.on_bad!r}, wanted one of {', '.join(get_args(OnBad))}")
+        if self.polarization not in get_args(Polarization):
+            raise ValueError(
+                f"data.polarization: got {self.polarization!r}, wanted one of {', '.join(get_args(Polarization))}"
+            )
+        for rig in self.rigs:
+            if rig not in RIG_KINDS:
+                raise ValueError(f"data.rigs: got {rig!r}, wanted some of {', '.join(RIG_KINDS)}")
+        for name in ("replay", "buffer"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"data.{name}: got {getattr(self, name)}, wanted at least 1")
+        if not 0 <= self.margin <= 1:
+            raise ValueError(f"data.margin: got {self.margin}, wanted a share in [0, 1]")
+        if not 0 <= self.polarization_dropout <= 1:
+            raise ValueError(f"data.polarization_dropout: got {self.polarization_dropout}, wanted a share in [0, 1]")
+        if self.polarization != "own" and "crossed" in (self.rig, *self.rigs):
+            raise ValueError(
+                f"data.polarization: got {self.polarization} with rig crossed, which has no map; wanted own"
+            )
+        for key, source in self.named_sources():
+            _check(key, source, self.turns)
+
+    @property
+    def turns(self) -> tuple[RigKind, ...]:
+        """The rigs in the order of their batches; it repeats."""
+        return self.rigs or (self.rig,)
+
+    def named_sources(self) -> Iterator[tuple[str, SourceConfig]]:
+        """Yield the data sets of the run, each with the setting that names it."""
+        for number, source in enumerate(self.sources):
+            yield f"data.sources.{number}", source
+        own = SourceConfig(split=self.split, validation_split=self.validation_split)
+        if self.scenes is not None:
+            yield "data.scenes", replace(own, kind="scenes", path=self.scenes)
+        if self.manifest is not None:
+            yield "data.manifest", replace(own, kind="manifest", path=self.manifest)
+        if not self.sources and self.scenes is None and self.manifest is None:
+            yield "data", SourceConfig()
+
+
+def _check(key: str, source: SourceConfig, rigs: tuple[RigKind, ...]) -> None:
+    kind = source.kind
+    if kind not in get_args(SourceKind):
+        raise ValueError(f"{key}.kind: got {kind!r}, wanted one of {', '.join(get_args(SourceKind))}")
+    if not 0 < source.weight < math.inf:
+        raise ValueError(f"{key}.weight: got {source.weight}, wanted more than 0")
+    if (source.path is None) != (kind == "procedural"):
+        wanted = "none: procedural scenes are on no disk" if kind == "procedural" else "a folder"
+        wanted = "a file" if kind == "manifest" else wanted
+        raise ValueError(f"{key}.path: got {source.path!r} for kind {kind}, wanted {wanted}")
+    for name in ("split", "validation_split"):
+        if getattr(source, name) is not None and kind not in _WITH_SPLITS:
+            raise ValueError(f"{key}.{name}: got {getattr(source, name)!r}, wanted none: {kind} has no parts")
+    trained = source.split or (None if kind == "sceneflow" else TRAINING)
+    if source.validation_split is not None and trained in (None, source.validation_split):
+        raise ValueError(
+            f"{key}.validation_split: got {source.validation_split!r} where {trained or 'all'} is trained on, wanted "
+            "another part"
+        )
+    if source.rig_file is not None and kind != "manifest":
+        raise ValueError(f"{key}.rig_file: got {source.rig_file!r} for kind {kind}, wanted it of a manifest only")
+    if not source.sensor and kind != "scenes":
+        raise ValueError(f"{key}.sensor: got false for kind {kind}, wanted it of scenes only")
+    if source.virtual_glass and (kind == "procedural" or source.rig_file is not None):
+        raise ValueError(f"{key}.virtual_glass: got true for {kind}, wanted it for pairs without polarization only")
+    if kind in PLAIN and "none" not in rigs and not source.virtual_glass:
+        raise ValueError(
+            f"{key}.virtual_glass: got false for {kind}, which has no polarization, and data.rig {', '.join(rigs)}; "
+            "wanted true, or data.rig none"
+        )

@@ -1,0 +1,366 @@
+"""One's own files as a data set: a table, CSV or JSONL, that says which files belong together.
+
+Columns are paths relative to the table's folder; a cell may be empty where the column is optional.
+
+- `left`, `right`: pictures. With a rig (`rig.yaml`) the cameras' frames instead, as `crosspol predict --rig` takes
+  them.
+- `disparity`: of the left view: PFM, 16-bit PNG (px * 256, 0 = unknown), NPY or NPZ; x_left - x_right, never negative,
+  and known somewhere.
+- `glass`, `occluded`: masks of the left view, optional; without `occluded`, it follows from the disparity.
+- `disparity_background`: optional, the disparity with all glass removed.
+- `pol_left`, `pol_right`: ready maps, DoLP or, in a NumPy file, S1/S0, S2/S0, DoLP; the left one alone is rig
+  "quad-left".
+- `intensity_left`, `intensity_right`: linear, of a crossed pair.
+- `valid_left`, `valid_right`: optional, where maps or intensities are trusted.
+- `id`, `split`: a name (else that of the left file) and a part.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from crosspol.data.arguments import as_intensity, as_mask, as_polarization, read_view
+from crosspol.data.inputs import frame_inputs
+from crosspol.data.sample import StereoSample
+from crosspol.data.truth import Truth, make_sample
+from crosspol.errors import MissingFileError, RequestError
+from crosspol.io.atomic import read_bytes
+from crosspol.io.disparity import read_disparity
+from crosspol.io.images import read_picture
+from crosspol.rigs.calibration import StereoCalibration
+from crosspol.rigs.calibration_files import read_calibration
+from crosspol.rigs.frames import read_pair
+from crosspol.rigs.kinds import RigKind
+from crosspol.rigs.rectification import rectify
+from crosspol.rigs.rig import Rig, read_rig
+
+__all__ = ["COLUMNS", "Manifest", "ManifestRow", "read_manifest"]
+
+_FILES = ("left", "right", "disparity", "glass", "occluded", "disparity_background")
+_POLARIZATION = ("pol_left", "pol_right", "valid_left", "valid_right", "intensity_left", "intensity_right")
+_NEEDED = ("left", "right", "disparity")
+_TEXTS = ("id", "split")
+
+COLUMNS = (*_FILES, *_POLARIZATION, *_TEXTS)
+"""Every column that a manifest can have."""
+
+_Read = TypeVar("_Read")
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """One pair of a manifest.
+
+    identity: its name.
+    cells: what the row says, by column, without empty cells.
+    line: where in the file, from 1.
+    """
+
+    identity: str
+    cells: Mapping[str, str]
+    line: int
+
+    @property
+    def split(self) -> str | None:
+        """The part of the data set, where the manifest says so."""
+        return self.cells.get("split")
+
+    @property
+    def rig(self) -> RigKind:
+        """What was recorded, by the columns that are filled."""
+        if "intensity_left" in self.cells:
+            return "crossed"
+        if "pol_left" in self.cells:
+            return "quad" if "pol_right" in self.cells else "quad-left"
+        return "none"
+
+
+def read_manifest(path: str | os.PathLike[str]) -> list[ManifestRow]:
+    """Read a manifest, `.csv` or `.jsonl`; whether its files exist is not looked at.
+
+    Raises:
+        MissingFileError: there is no such file.
+        RequestError: a column that does not exist or is missing, or a row that contradicts itself; the message names
+            the file, the line and the column.
+    """
+    path = Path(path)
+    readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise RequestError(f"{path}: found the suffix {path.suffix!r}, wanted {' or '.join(readers)}")
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path}: found bytes that are no UTF-8 (at {error.start}), wanted a text file") from error
+    rows: list[ManifestRow] = []
+    names: dict[str, int] = {}
+    for line, values in reader(path, text):
+        row = _row(path, line, values)
+        if row.identity in names:
+            raise RequestError(
+                f"{path}: line {line}: column id: found {row.identity!r} again, it is in line {names[row.identity]}"
+            )
+        names[row.identity] = line
+        rows.append(row)
+    if not rows:
+        raise RequestError(f"{path}: found no row in it")
+    return rows
+
+
+class Manifest(Dataset[StereoSample]):
+    """The pairs of a manifest as samples."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        split: str | None = None,
+        rig: str | os.PathLike[str] | Rig | None = None,
+        pol_channels: int = 1,
+    ) -> None:
+        """Read the manifest and see that its files exist; they are read when they are asked for.
+
+        Args:
+            path: `.csv` or `.jsonl`.
+            split: only rows of this part; None: all.
+            rig: the description of a rig (`rig.yaml`), where `left` and `right` are its cameras' frames; they are
+                rectified where it has a calibration, and the ground truth belongs to the rectified left view.
+            pol_channels: of the network, 1 or 3.
+
+        Raises:
+            MissingFileError: the manifest or a file that it names does not exist.
+            RequestError: the manifest is damaged, no row is left, or rows are of several rigs.
+        """
+        self.path, self.pol_channels = Path(path), pol_channels
+        self.description = rig if isinstance(rig, Rig) or rig is None else read_rig(rig)
+        self.calibration: StereoCalibration | None = None
+        if self.description is not None and self.description.calibration_path is not None:
+            self.calibration = read_calibration(self.description.calibration_path)
+        found = read_manifest(self.path)
+        self.rows = [row for row in found if split is None or row.split == split]
+        if not self.rows:
+            splits = ", ".join(sorted({row.split or "(empty)" for row in found}))
+            raise RequestError(f"{self.path}: found no row of split {split!r}, wanted one of {splits}")
+        self.rig: RigKind = self.rows[0].rig if self.description is None else self.description.kind
+        for row in self.rows:
+            self._check(row)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> StereoSample:
+        """Read pair `index`.
+
+        Raises:
+            IndexError: `index` is not in [0, length).
+            MissingFileError: a file does not exist any more.
+            RequestError: a file cannot be used; the message names the manifest's line and column.
+        """
+        if not 0 <= index < len(self.rows):
+            raise IndexError(f"index must be in [0, {len(self.rows)}), got {index}")
+        row = self.rows[index]
+        seen = self._maps(row) if self.description is None else self._frames(row, self.description)
+        size = seen["left"].shape[-2:]
+        for name, tensor in seen.items():
+            self._fits(row, name, tensor.shape[-2:], size)
+        disparity, background = (
+            self._read(row, column, _disparity) for column in ("disparity", "disparity_background")
+        )
+        glass, occluded = (self._read(row, column, _mask) for column in ("glass", "occluded"))
+        maps = {"disparity": disparity, "disparity_background": background, "glass": glass, "occluded": occluded}
+        for name, plane in maps.items():
+            if plane is not None:
+                self._fits(row, name, plane.shape, size)
+        assert disparity is not None  # `read_manifest` refuses rows without it
+        if not np.isfinite(disparity).any():
+            file = self.path.parent / row.cells["disparity"]
+            raise RequestError(f"{self._place(row, 'disparity')}: {file}: found no disparity that is known")
+        truth = Truth(disparity, glass, occluded, background)
+        return make_sample(seen, self.rig, truth, row.identity)
+
+    def _check(self, row: ManifestRow) -> None:
+        rig: RigKind = self.rig
+        if self.description is not None:
+            for column in _POLARIZATION:
+                if column in row.cells:
+                    raise RequestError(f"{self._place(row, column)}: found a map, wanted none beside a rig's frames")
+        elif row.rig != rig:
+            first = self.rows[0].line
+            raise RequestError(
+                f"{self.path}: line {row.line}: found the columns of rig {row.rig!r}, wanted those of {rig!r} as in "
+                f"line {first}"
+            )
+        for column, cell in row.cells.items():
+            if column in _TEXTS or (self.description is not None and "{" in cell):
+                continue
+            file = self.path.parent / cell
+            if not file.is_file():
+                problem = f"{file}: found a folder, wanted a file" if file.exists() else f"{file}: no such file"
+                kind = RequestError if file.exists() else MissingFileError
+                raise kind(f"{self._place(row, column)}: {problem}")
+
+    def _maps(self, row: ManifestRow) -> dict[str, Tensor]:
+        """Pictures and ready maps, as the network takes them."""
+
+        def polarization(path: Path) -> NDArray[np.float32]:
+            return as_polarization(read_picture(path), str(path), self.pol_channels).transpose(2, 0, 1)
+
+        def intensity(path: Path) -> NDArray[np.float32]:
+            return as_intensity(read_picture(path), str(path)).transpose(2, 0, 1)
+
+        arrays: dict[str, NDArray[Any]] = {}
+        for side in ("left", "right"):
+            arrays[side] = self._needed(row, side, read_view)
+            if row.rig == "crossed":
+                arrays[f"intensity_{side}"] = self._needed(row, f"intensity_{side}", intensity)
+                mask = self._read(row, f"valid_{side}", _mask)
+                size = arrays[side].shape[-2:]
+                arrays[f"valid_{side}"] = (np.ones(size, np.bool_) if mask is None else mask)[None]
+            elif row.rig != "none":
+                pol = self._read(row, f"pol_{side}", polarization)
+                if pol is None:
+                    pol = np.full((self.pol_channels, *arrays[side].shape[-2:]), np.nan, np.float32)
+                mask = self._read(row, f"valid_{side}", _mask)
+                known = ~np.isnan(pol[:1])
+                if mask is not None:
+                    self._fits(row, f"valid_{side}", mask.shape, pol.shape[-2:])
+                    known &= mask
+                arrays[f"pol_{side}"] = np.nan_to_num(pol, nan=0)
+                arrays[f"valid_{side}"] = known
+        return {name: torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)) for name, array in arrays.items()}
+
+    def _frames(self, row: ManifestRow, rig: Rig) -> dict[str, Tensor]:
+        """The cameras' frames, as the predictor reads them."""
+        left, right = (str(self.path.parent / row.cells[side]) for side in ("left", "right"))
+        with self._named(row, "left, right"):
+            frames = read_pair(rig, left, right)
+            if self.calibration is not None:
+                frames = rectify(*frames, self.calibration, crossed=rig.kind == "crossed")[:2]
+        return frame_inputs(*frames, rig.kind, self.pol_channels)
+
+    def _read(self, row: ManifestRow, column: str, read: Callable[[Path], _Read]) -> _Read | None:
+        if column not in row.cells:
+            return None
+        with self._named(row, column):
+            return read(self.path.parent / row.cells[column])
+
+    def _needed(self, row: ManifestRow, column: str, read: Callable[[Path], _Read]) -> _Read:
+        with self._named(row, column):
+            return read(self.path.parent / row.cells[column])
+
+    def _fits(self, row: ManifestRow, column: str, found: tuple[int, ...], size: tuple[int, ...]) -> None:
+        if tuple(found) != tuple(size):
+            wanted = f"{size[1]}x{size[0]} px as the left view"
+            raise RequestError(f"{self._place(row, column)}: found {found[1]}x{found[0]} px, wanted {wanted}")
+
+    @contextmanager
+    def _named(self, row: ManifestRow, column: str) -> Iterator[None]:
+        """Say where in the manifest a file that cannot be used was named."""
+        try:
+            yield
+        except RequestError as error:
+            raise type(error)(f"{self._place(row, column)}: {error}") from error
+
+    def _place(self, row: ManifestRow, column: str) -> str:
+        return f"{self.path}: line {row.line}: column {column}"
+
+
+def _disparity(path: Path) -> NDArray[np.float32]:
+    """A disparity file; what is negative would train silently, and always by mistake."""
+    disparity = read_disparity(path)
+    # Unknown ones are NaN, and compare as false.
+    below = disparity < 0
+    if below.any():
+        raise RequestError(
+            f"{path}: found down to {disparity[below].min():g} px ({int(below.sum())} below 0), wanted "
+            "x_left - x_right, which is positive, and NaN where it is unknown"
+        )
+    return disparity
+
+
+def _check_columns(path: Path, line: int, columns: Iterable[str]) -> None:
+    for column in columns:
+        if column not in COLUMNS:
+            near = difflib.get_close_matches(column, COLUMNS, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise RequestError(f"{path}: line {line}: column {column}: wanted one of {', '.join(COLUMNS)}{hint}")
+
+
+def _row(path: Path, line: int, values: Mapping[str, Any]) -> ManifestRow:
+    _check_columns(path, line, values)
+    for column, value in values.items():
+        if value is not None and not isinstance(value, str):
+            raise RequestError(f"{path}: line {line}: column {column}: found {value!r:.80}, wanted a string")
+    cells = {column: value.strip() for column, value in values.items() if value is not None and value.strip()}
+    for column in _NEEDED:
+        if column not in cells:
+            raise RequestError(f"{path}: line {line}: column {column}: found nothing, wanted a file")
+    maps = "intensity" if "intensity_left" in cells else "pol"
+    for column, wanted in (
+        ("valid_left", f"{maps}_left"),
+        ("valid_right", f"{maps}_right"),
+        ("pol_right", "pol_left"),
+        ("intensity_left", "intensity_right"),
+        ("intensity_right", "intensity_left"),
+    ):
+        if column in cells and wanted not in cells:
+            raise RequestError(f"{path}: line {line}: column {column}: found it without {wanted}, wanted both")
+    if "pol_left" in cells and "intensity_left" in cells:
+        raise RequestError(f"{path}: line {line}: column pol_left: found it beside intensity_left, wanted one of them")
+    return ManifestRow(cells.get("id", cells["left"]), cells, line)
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        for column in _NEEDED:
+            if column not in header:
+                found = ", ".join(header) or "nothing"
+                raise RequestError(f"{path}: line 1: found the columns {found}, wanted {', '.join(_NEEDED)} among them")
+        twice = next((name for name in header if header.count(name) > 1), None)
+        if twice is not None:
+            raise RequestError(f"{path}: line 1: column {twice}: found it twice")
+        _check_columns(path, 1, header)
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(header):
+                raise RequestError(
+                    f"{path}: line {reader.line_num}: found {len(cells)} cells, wanted {len(header)} as in the header"
+                )
+            yield reader.line_num, dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise RequestError(f"{path}: line {reader.line_num}: not a row of a CSV file ({error})") from error
+
+
+def _jsonl_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for line, content in enumerate(text.splitlines(), 1):
+        if not content.strip():
+            continue
+        try:
+            values = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise RequestError(f"{path}: line {line}: not a complete JSON object ({error})") from error
+        if not isinstance(values, dict):
+            raise RequestError(f"{path}: line {line}: found {type(values).__name__}, wanted a JSON object")
+        yield line, values
+
+
+def _mask(path: Path) -> NDArray[np.bool_]:
+    return as_mask(read_picture(path), str(path))[..., 0]

@@ -1,0 +1,517 @@
+"""The native scene format: a folder with `scenes.jsonl` and one folder a scene.
+
+A line of `scenes.jsonl` is a JSON object: `id`, `split`, `rig`, `files` (paths relative to the data set, by what they
+hold), `seed`, `parameters` (whatever made the scene). A scene's folder has
+
+- `left.exr`, `right.exr`: linear light as half floats. A view with polarization has the channels S0, S1, S2, or in
+  colour S0.R, S0.G, S0.B, ...; a view without, and both views of a crossed pair, which is stored as the two intensities
+  that its cameras saw, have Y, or R, G, B. The header's `holds` says "stokes" or "intensity".
+- `disparity.png` (16-bit, px * 256, 0 = unknown) or `disparity.pfm`; where glass hides something, the same of
+  `disparity_background`: with all glass removed.
+- `glass.png`, `occluded.png`: of the left view, 255 where the first surface is glass, where the right view misses it.
+- `calibration.json`, where the cameras are known; `scene.json`, the line of `scenes.jsonl`.
+
+A scene appears under its name complete or not at all, so that a writer that was stopped can go on, and several can
+write into one data set. `write_index` makes `scenes.jsonl` of the scenes that are there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from crosspol.data.inputs import frame_inputs
+from crosspol.data.sample import StereoSample
+from crosspol.data.truth import Truth, make_sample
+from crosspol.errors import MissingFileError, RequestError
+from crosspol.io.atomic import read_bytes, write_bytes
+from crosspol.io.disparity import KITTI_LIMIT, KITTI_SCALE, read_disparity, write_disparity
+from crosspol.io.exr import read_exr_channels
+from crosspol.io.images import MINIMUM_SIDE, read_picture, write_picture
+from crosspol.light import exposure
+from crosspol.polarimetry import validity
+from crosspol.rigs.calibration import StereoCalibration
+from crosspol.rigs.calibration_files import read_calibration, write_calibration
+from crosspol.rigs.frames import Frame
+from crosspol.rigs.kinds import RIG_KINDS, RigKind
+
+__all__ = [
+    "SceneFolder",
+    "SceneRecord",
+    "StoredScene",
+    "read_index",
+    "read_scene",
+    "scene_frames",
+    "write_index",
+    "write_scene",
+]
+
+Array = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Holds = Literal["stokes", "intensity"]
+
+CameraModel = Callable[[Frame, Frame, np.random.Generator], tuple[Frame, Frame]]
+"""What stands between the light of a scene and what is recorded of it: both views' frames, to what the cameras make of
+them."""
+
+INDEX = "scenes.jsonl"
+_RECORD = "scene.json"
+_IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_LARGEST_HALF = 65504.0
+_JSON_NAMES: dict[type, str] = {str: "a string", dict: "an object", int: "a whole number", type(None): "null"}
+_NEEDED = ("left", "right", "disparity", "glass", "occluded")
+# What each view of a rig holds.
+_HOLDS: dict[RigKind, tuple[Holds, Holds]] = {
+    "quad": ("stokes", "stokes"),
+    "quad-left": ("stokes", "intensity"),
+    "crossed": ("intensity", "intensity"),
+    "none": ("intensity", "intensity"),
+}
+# Rigs whose record contains what another rig would have recorded.
+_CONTAINS: dict[RigKind, tuple[RigKind, ...]] = {
+    "quad": ("quad", "quad-left", "none"),
+    "quad-left": ("quad-left", "none"),
+    "crossed": ("crossed",),
+    "none": ("none",),
+}
+
+
+@dataclass(frozen=True)
+class SceneRecord:
+    """A line of `scenes.jsonl`.
+
+    identity: name of the scene and of its folder.
+    files: paths relative to the data set's folder, by what they hold.
+    parameters: what made the scene, for whoever wants to repeat or to select it.
+    """
+
+    identity: str
+    rig: RigKind
+    files: Mapping[str, str]
+    split: str = "train"
+    seed: int | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoredScene:
+    """A scene as the format holds it: light and ground truth.
+
+    left, right: linear light in any unit that both share, float32. With polarization Stokes parameters (C, 3, H, W),
+        C = 1 or 3 (RGB): both views of "quad", the left one of "quad-left". Else an intensity (C, H, W).
+    disparity: (H, W), px, first surface of the left view; NaN = unknown.
+    glass, occluded: (H, W), bool, left view.
+    disparity_background: (H, W), px, with all glass removed; NaN = unknown.
+    calibration: of a rectified pair.
+
+    Raises:
+        ValueError: a shape, a value or a name that the format cannot hold.
+    """
+
+    identity: str
+    rig: RigKind
+    left: Array
+    right: Array
+    disparity: Array
+    glass: Mask
+    occluded: Mask
+    disparity_background: Array | None = None
+    calibration: StereoCalibration | None = None
+    split: str = "train"
+    seed: int | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not _IDENTITY.fullmatch(self.identity):
+            raise ValueError(f"identity must be a name of letters, digits, '.', '_' and '-', got {self.identity!r}")
+        if self.rig not in RIG_KINDS:
+            raise ValueError(f"rig must be one of {', '.join(RIG_KINDS)}, got {self.rig!r}")
+        height, width = self.disparity.shape if self.disparity.ndim == 2 else (0, 0)
+        if min(height, width) < MINIMUM_SIDE:
+            raise ValueError(
+                f"disparity must be (H, W), both at least {MINIMUM_SIDE}, got {tuple(self.disparity.shape)}"
+            )
+        for name, holds in zip(("left", "right"), _HOLDS[self.rig], strict=True):
+            light = getattr(self, name)
+            middle = (3,) if holds == "stokes" else ()
+            if light.shape not in [(colours, *middle, height, width) for colours in (1, 3)]:
+                inner = "3, " if middle else ""
+                raise ValueError(
+                    f"{name} of rig {self.rig!r} must be {holds} (1 or 3, {inner}{height}, {width}), got {light.shape}"
+                )
+            if not np.isfinite(light).all() or np.abs(light).max() > _LARGEST_HALF:
+                raise ValueError(f"{name} must be finite and at most {_LARGEST_HALF:g}, got {_extremes(light)}")
+        for name in ("glass", "occluded", "disparity_background"):
+            plane = getattr(self, name)
+            if plane is not None and plane.shape != (height, width):
+                raise ValueError(f"{name} must be ({height}, {width}), got {tuple(plane.shape)}")
+
+
+def write_scene(root: str | os.PathLike[str], scene: StoredScene, exact: bool = False) -> SceneRecord:
+    """Write a scene's folder, completely or not at all. `write_index` makes it part of the data set.
+
+    Light is rounded to half floats. Disparities are rounded to 1/256 px in a PNG where it can hold them, and are kept
+    in a PFM where it cannot.
+
+    Args:
+        root: folder of the data set; made if needed.
+        scene: what to write.
+        exact: keep disparities exactly, always in PFM.
+
+    Raises:
+        FileExistsError: the data set has a scene of this name already; it is left as it was.
+        OSError: the folder cannot be written; nothing remains.
+    """
+    root = Path(root)
+    folder = root / scene.identity
+    if folder.exists():
+        raise FileExistsError(f"{folder}: exists already, wanted a new scene")
+    root.mkdir(parents=True, exist_ok=True)
+    unfinished = root / f".{scene.identity}.{os.getpid()}.part"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir()
+        record = _write_files(unfinished, scene, exact)
+        try:
+            os.rename(unfinished, folder)
+        except OSError as error:
+            if folder.exists():
+                raise FileExistsError(f"{folder}: another process wrote it meanwhile") from error
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return record
+
+
+def write_index(root: str | os.PathLike[str]) -> list[SceneRecord]:
+    """Make `scenes.jsonl` of all scenes in a data set's folder, in the order of their names, in one step.
+
+    Raises:
+        RequestError: a scene's `scene.json` is damaged.
+        OSError: the folder cannot be written.
+    """
+    root = Path(root)
+    found = sorted(root.glob(f"*/{_RECORD}"))
+    records = [_parse_record(read_bytes(path).decode("utf-8", errors="replace"), str(path)) for path in found]
+    write_bytes(root / INDEX, "".join(_record_line(record) + "\n" for record in records).encode())
+    return records
+
+
+def read_index(root: str | os.PathLike[str]) -> list[SceneRecord]:
+    """Read a data set's `scenes.jsonl`. Scenes themselves are not looked at.
+
+    Raises:
+        MissingFileError: there is no such folder or no `scenes.jsonl` in it.
+        RequestError: a line is no scene; the message names the line and the key.
+    """
+    path = Path(root) / INDEX
+    if not path.exists():
+        raise MissingFileError(f"{path}: no such file, wanted a data set (a folder with {INDEX})")
+    records: list[SceneRecord] = []
+    lines = read_bytes(path).decode("utf-8", errors="replace").splitlines()
+    names: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            record = _parse_record(line, f"{path}: line {number}")
+            if record.identity in names:
+                raise RequestError(
+                    f"{path}: line {number}: id: found {record.identity!r} again, it is in line "
+                    f"{names[record.identity]} already"
+                )
+            names[record.identity] = number
+            records.append(record)
+    if not records:
+        raise RequestError(f"{path}: found no scene in it")
+    return records
+
+
+def read_scene(root: str | os.PathLike[str], record: SceneRecord) -> StoredScene:
+    """Read a scene.
+
+    Args:
+        root: folder of the data set.
+        record: which scene.
+
+    Raises:
+        MissingFileError: one of its files does not exist.
+        RequestError: a file is damaged, or does not hold what the format or the record says; the message names it.
+    """
+    paths = {name: Path(root) / file for name, file in record.files.items()}
+    left, right = (
+        _read_light(paths[name], holds) for name, holds in zip(("left", "right"), _HOLDS[record.rig], strict=True)
+    )
+    size = left.shape[-2:]
+    disparity = _sized(read_disparity(paths["disparity"]), paths["disparity"], size)
+    background = None
+    if "disparity_background" in paths:
+        path = paths["disparity_background"]
+        background = _sized(read_disparity(path), path, size)
+    masks = {name: _sized(_read_mask(paths[name]), paths[name], size) for name in ("glass", "occluded")}
+    _sized(right, paths["right"], size)
+    try:
+        return StoredScene(
+            identity=record.identity,
+            rig=record.rig,
+            left=left,
+            right=right,
+            disparity=disparity,
+            **masks,
+            disparity_background=background,
+            calibration=read_calibration(paths["calibration"]) if "calibration" in paths else None,
+            split=record.split,
+            seed=record.seed,
+            parameters=record.parameters,
+        )
+    except RequestError:
+        raise
+    except ValueError as error:
+        raise RequestError(f"{paths['left'].parent}: {error}") from error
+
+
+def scene_frames(scene: StoredScene, rig: RigKind | None = None) -> tuple[Frame, Frame]:
+    """What two perfect cameras, exposed for the scene, make of its light.
+
+    Both have one exposure, that of `crosspol.light.exposure`. Light is not clipped yet, noisy or in steps; where a
+    camera would clip it or see nothing, it is not valid.
+
+    Args:
+        scene: as `read_scene` returns it.
+        rig: what to record; None: what the scene has. "quad" can be recorded as "quad-left" and "none", "quad-left" as
+            "none".
+
+    Raises:
+        ValueError: the scene does not have what the rig records.
+    """
+    rig = rig or scene.rig
+    if rig not in _CONTAINS[scene.rig]:
+        raise ValueError(f"rig must be one of {', '.join(_CONTAINS[scene.rig])} for a {scene.rig} scene, got {rig!r}")
+    stored = zip((scene.left, scene.right), _HOLDS[scene.rig], _HOLDS[rig], strict=True)
+    views = [light[:, 0] if has != wanted else light for light, has, wanted in stored]
+    seen = [view[:, 0] if holds == "stokes" else view for view, holds in zip(views, _HOLDS[rig], strict=True)]
+    # As `frame_inputs` shows pictures, so that what a camera would clip is white in the picture, no more.
+    factor = exposure(seen)
+    left, right = (_frame(factor * view, holds) for view, holds in zip(views, _HOLDS[rig], strict=True))
+    return left, right
+
+
+class SceneFolder(Dataset[StereoSample]):
+    """A data set in the native format; samples pass through `frame_inputs`, as do a camera's frames in use.
+
+    Sample `index` depends on the scene, `seed` and `index` only.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        split: str | None = None,
+        rig: RigKind | None = None,
+        pol_channels: int = 1,
+        camera: CameraModel | None = None,
+        seed: int = 0,
+        repeats: int = 1,
+    ) -> None:
+        """Read the index; scenes are read when they are asked for.
+
+        Args:
+            root: folder of the data set.
+            split: only scenes of this part, such as "train"; None: all.
+            rig: only scenes that have what this rig records (a "quad" scene also has what "quad-left" and "none"
+                record); None: all, which must be of one rig.
+            pol_channels: of the network, 1 or 3.
+            camera: what the cameras do to the light, with a generator of its own for every sample; None: nothing.
+            seed: of these generators.
+            repeats: how often the data set goes through, seen by the camera otherwise each time.
+
+        Raises:
+            ValueError: repeats below 1.
+            MissingFileError: there is no data set.
+            RequestError: its index is damaged, or no scene is left, or scenes of several rigs.
+        """
+        if repeats < 1:
+            raise ValueError(f"repeats must be at least 1, got {repeats}")
+        self.root, self.pol_channels, self.camera, self.seed = Path(root), pol_channels, camera, seed
+        self.repeats = repeats
+        found = read_index(self.root)
+        records = [record for record in found if split is None or record.split == split]
+        if not records:
+            splits = ", ".join(sorted({record.split for record in found}))
+            raise RequestError(f"{self.root / INDEX}: found no scene of split {split!r}, wanted one of {splits}")
+        rigs = sorted({record.rig for record in records})
+        if rig is None and len(rigs) > 1:
+            raise RequestError(f"{self.root / INDEX}: found scenes of {', '.join(rigs)}, wanted one rig, or rig=")
+        self.rig: RigKind = rig or records[0].rig
+        self.records = [record for record in records if self.rig in _CONTAINS[record.rig]]
+        if not self.records:
+            raise RequestError(f"{self.root / INDEX}: found scenes of {', '.join(rigs)}, wanted some of {self.rig}")
+
+    def __len__(self) -> int:
+        return self.repeats * len(self.records)
+
+    def __getitem__(self, index: int) -> StereoSample:
+        """Read scene `index` modulo the number of scenes.
+
+        Raises:
+            IndexError: `index` is not in [0, length).
+            MissingFileError: one of the scene's files does not exist.
+            RequestError: a file of the scene is damaged.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"index must be in [0, {len(self)}), got {index}")
+        scene = read_scene(self.root, self.records[index % len(self.records)])
+        frames = scene_frames(scene, self.rig)
+        if self.camera is not None:
+            frames = self.camera(*frames, np.random.default_rng([self.seed, index]))
+        truth = Truth(scene.disparity, scene.glass, scene.occluded, scene.disparity_background)
+        return make_sample(frame_inputs(*frames, self.rig, self.pol_channels), self.rig, truth, scene.identity)
+
+
+def _write_files(folder: Path, scene: StoredScene, exact: bool) -> SceneRecord:
+    files: dict[str, str] = {}
+
+    def placed(name: str, suffix: str) -> Path:
+        files[name] = f"{scene.identity}/{name}{suffix}"
+        return folder / f"{name}{suffix}"
+
+    for name, holds in zip(("left", "right"), _HOLDS[scene.rig], strict=True):
+        _write_light(placed(name, ".exr"), getattr(scene, name), holds)
+    for name in ("disparity", "disparity_background"):
+        disparity = getattr(scene, name)
+        if disparity is not None:
+            suffix = ".pfm" if exact or not _fits_png(disparity) else ".png"
+            write_disparity(placed(name, suffix), disparity.astype(np.float32))
+    for name in ("glass", "occluded"):
+        write_picture(placed(name, ".png"), np.where(getattr(scene, name), 255, 0).astype(np.uint8))
+    if scene.calibration is not None:
+        write_calibration(placed("calibration", ".json"), scene.calibration)
+    record = SceneRecord(scene.identity, scene.rig, files, scene.split, scene.seed, scene.parameters)
+    write_bytes(folder / _RECORD, (_record_line(record) + "\n").encode())
+    return record
+
+
+def _fits_png(disparity: Array) -> bool:
+    known = disparity[np.isfinite(disparity)]
+    return not known.size or bool(known.min() >= 0.5 / KITTI_SCALE and known.max() <= KITTI_LIMIT)
+
+
+def _write_light(path: Path, light: Array, holds: Holds) -> None:
+    import OpenEXR
+
+    colours = "RGB" if len(light) == 3 else ""
+    channels: dict[str, NDArray[np.float16]] = {}
+    for index, plane in enumerate(light.astype(np.float16)):
+        if holds == "stokes":
+            suffix = f".{colours[index]}" if colours else ""
+            channels |= {f"S{order}{suffix}": np.ascontiguousarray(plane[order]) for order in range(3)}
+        else:
+            channels[colours[index] if colours else "Y"] = np.ascontiguousarray(plane)
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, "holds": holds}
+    OpenEXR.File(header, channels).write(str(path))
+
+
+def _read_light(path: Path, holds: Holds) -> Array:
+    channels = read_exr_channels(path)
+    sets = [["S0", "S1", "S2"], [f"S{order}.{colour}" for colour in "RGB" for order in range(3)]]
+    if holds == "intensity":
+        sets = [["Y"], ["R", "G", "B"]]
+    for names in sets:
+        if all(name in channels for name in names):
+            light = np.stack([channels[name] for name in names])
+            light = light.reshape(-1, 3, *light.shape[1:]) if holds == "stokes" else light
+            if not np.isfinite(light).all():
+                raise RequestError(f"{path}: found {int((~np.isfinite(light)).sum())} values that are not finite")
+            return light
+    wanted = " or ".join(", ".join(names) for names in sets)
+    raise RequestError(f"{path}: found the channels {', '.join(channels)}, wanted {wanted} ({holds})")
+
+
+def _read_mask(path: Path) -> Mask:
+    picture = read_picture(path)
+    if picture.ndim != 2 or picture.dtype != np.uint8:
+        raise RequestError(f"{path}: found {picture.dtype} {picture.shape}, wanted a mask, 8 bits, one channel")
+    return picture > 127
+
+
+def _sized(plane: NDArray[Any], path: Path, size: tuple[int, ...]) -> Any:
+    if plane.shape[-2:] != size:
+        (height, width), (rows, columns) = plane.shape[-2:], size
+        raise RequestError(f"{path}: found {width}x{height} px, wanted {columns}x{rows} px as the left view")
+    return plane
+
+
+def _frame(light: Array, holds: Holds) -> Frame:
+    tensor = torch.from_numpy(np.ascontiguousarray(light))
+    if holds == "stokes":
+        s0, s1, s2 = tensor.unbind(1)
+        trusted = validity(s0 + s1, s0 + s2, s0 - s1, s0 - s2).all(0)
+        return Frame(tensor, None, trusted[None].float())
+    # As `frame_of` judges a camera's picture: neither dark in every colour nor saturated in one.
+    trusted = (tensor > 0.01).any(0) & (tensor < 0.99).all(0)
+    return Frame(None, tensor, trusted[None].float())
+
+
+def _record_line(record: SceneRecord) -> str:
+    values = {
+        "id": record.identity,
+        "split": record.split,
+        "rig": record.rig,
+        "files": dict(record.files),
+        "seed": record.seed,
+        "parameters": dict(record.parameters),
+    }
+    return json.dumps(values, allow_nan=False)
+
+
+def _parse_record(line: str, where: str) -> SceneRecord:
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"{where}: not a complete JSON object ({error})") from error
+    if not isinstance(values, dict):
+        raise RequestError(f"{where}: found {type(values).__name__}, wanted a JSON object with id, rig and files")
+    kinds: dict[str, tuple[type, ...]] = {
+        "id": (str,),
+        "rig": (str,),
+        "files": (dict,),
+        "split": (str,),
+        "seed": (int, type(None)),
+        "parameters": (dict,),
+    }
+    defaults: dict[str, Any] = {"split": "train", "seed": None, "parameters": {}}
+    for key, types in kinds.items():
+        if key not in values and key in defaults:
+            values[key] = defaults[key]
+        if key not in values:
+            raise RequestError(f"{where}: found no {key}, wanted one")
+        if not isinstance(values[key], types) or isinstance(values[key], bool):
+            wanted = " or ".join(_JSON_NAMES[kind] for kind in types)
+            raise RequestError(f"{where}: {key}: found {values[key]!r:.80}, wanted {wanted}")
+    if values["rig"] not in RIG_KINDS:
+        raise RequestError(f"{where}: rig: found {values['rig']!r}, wanted one of {', '.join(RIG_KINDS)}")
+    if not _IDENTITY.fullmatch(values["id"]):
+        raise RequestError(f"{where}: id: found {values['id']!r:.80}, wanted letters, digits, '.', '_' and '-'")
+    files = values["files"]
+    for name in _NEEDED:
+        if name not in files:
+            raise RequestError(f"{where}: files: found no {name}, wanted {', '.join(_NEEDED)}")
+    for name, file in files.items():
+        if not isinstance(file, str) or PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
+            raise RequestError(f"{where}: files: {name}: found {file!r:.80}, wanted a path within the data set")
+    return SceneRecord(values["id"], values["rig"], files, values["split"], values["seed"], values["parameters"])
+
+
+def _extremes(light: Array) -> str:
+    if not np.isfinite(light).all():
+        return f"{int((~np.isfinite(light)).sum())} values that are not"
+    return f"{light.min():g} to {light.max():g}"

@@ -1,0 +1,1 @@
+"""Numbers in files: images, disparity, EXR, whole writes."""

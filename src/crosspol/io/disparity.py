@@ -1,0 +1,145 @@
+"""Disparity files: PFM, KITTI's 16-bit PNG, ``.npy`` and ``.npz``.
+
+In memory a disparity is (H, W) float32 in px, positive (x_right = x_left - disparity), and NaN where it is unknown.
+Files say "unknown" in their own ways: infinity in PFM, 0 in KITTI's PNG, NaN or infinity in NumPy files; all of them
+read as NaN.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crosspol.errors import RequestError
+from crosspol.io.atomic import read_bytes, write_bytes
+from crosspol.io.images import read_array, read_picture, write_picture
+
+DISPARITY_SUFFIXES = (".pfm", ".png", ".npy", ".npz")
+
+KITTI_SCALE = 256.0
+"""Steps per pixel in KITTI's PNG."""
+
+KITTI_LIMIT = 65535 / KITTI_SCALE
+"""Largest disparity that KITTI's PNG can hold, px."""
+
+
+def read_disparity(path: str | os.PathLike[str]) -> NDArray[np.float32]:
+    """Read a disparity file; the suffix says which kind.
+
+    Args:
+        path: ``.pfm`` (one channel, either byte order), ``.png`` (16-bit, value / 256, 0 = unknown), ``.npy``, or
+            ``.npz`` with one array or one named ``disparity``.
+
+    Returns:
+        (H, W), float32, px; NaN = unknown.
+
+    Raises:
+        MissingFileError: there is no such file.
+        RequestError: another suffix, or not a complete file of its kind.
+    """
+    path = Path(path)
+    readers = {".pfm": _read_pfm, ".png": _read_kitti, ".npy": read_array, ".npz": _read_npz}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise RequestError(f"{path}: found the suffix {path.suffix!r}, wanted one of {', '.join(DISPARITY_SUFFIXES)}")
+    array = reader(path)
+    if array.ndim == 3 and 1 in (array.shape[0], array.shape[2]):
+        array = array[0] if array.shape[0] == 1 else array[..., 0]
+    if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "fiu":
+        raise RequestError(f"{path}: found {array.dtype} of shape {array.shape}, wanted numbers of shape (H, W)")
+    disparity = array.astype(np.float32)
+    disparity[~np.isfinite(disparity)] = np.nan
+    return disparity
+
+
+def write_disparity(path: str | os.PathLike[str], disparity: NDArray[np.floating]) -> Path:
+    """Write a disparity file, completely or not at all; the suffix says which kind.
+
+    KITTI's PNG holds 1/256 px to 255.99 px in steps of 1/256 px. What lies above, or is negative, becomes unknown
+    there; a known disparity of 0 becomes 1/256 px, as in KITTI's own tools. The other kinds hold float32 exactly.
+
+    Args:
+        path: ends in ``.pfm``, ``.png``, ``.npy`` or ``.npz``; its folder must exist.
+        disparity: (H, W), px; NaN or infinite = unknown.
+
+    Raises:
+        ValueError: another suffix or shape.
+        OSError: the folder cannot be written.
+    """
+    path = Path(path)
+    disparity = np.asarray(disparity)
+    if disparity.ndim != 2 or disparity.size == 0 or disparity.dtype.kind != "f":
+        raise ValueError(f"{path}: got {disparity.dtype} of shape {disparity.shape}, wanted floats of shape (H, W)")
+    disparity = np.ascontiguousarray(disparity, dtype=np.float32)
+    suffix = path.suffix.lower()
+    if suffix == ".png":
+        return write_picture(path, _to_kitti(disparity))
+    if suffix == ".pfm":
+        return write_bytes(path, _to_pfm(disparity))
+    buffer = io.BytesIO()
+    unknown_as_nan = np.where(np.isfinite(disparity), disparity, np.float32(np.nan))
+    if suffix == ".npy":
+        np.save(buffer, unknown_as_nan)
+    elif suffix == ".npz":
+        np.savez_compressed(buffer, disparity=unknown_as_nan)
+    else:
+        raise ValueError(f"{path}: got the suffix {path.suffix!r}, wanted one of {', '.join(DISPARITY_SUFFIXES)}")
+    return write_bytes(path, buffer.getvalue())
+
+
+def _to_kitti(disparity: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Return KITTI's 16-bit steps, 0 = unknown."""
+    steps = np.rint(np.where(np.isfinite(disparity), disparity, -1).astype(np.float64) * KITTI_SCALE)
+    representable = (steps >= 0) & (steps <= 65535)
+    return np.where(representable, np.maximum(steps, 1), 0).astype(np.uint16)
+
+
+def _read_kitti(path: Path) -> NDArray[np.float32]:
+    picture = read_picture(path)
+    if picture.dtype != np.uint16 or picture.ndim != 2:
+        raise RequestError(
+            f"{path}: found {picture.dtype} of shape {picture.shape}, wanted a 16-bit picture of one channel (px * 256)"
+        )
+    return np.where(picture > 0, picture / np.float32(KITTI_SCALE), np.float32(np.nan))
+
+
+def _to_pfm(disparity: NDArray[np.float32]) -> bytes:
+    """Return a little-endian PFM: rows from bottom to top, infinity = unknown (Middlebury's convention)."""
+    height, width = disparity.shape
+    stored = np.where(np.isfinite(disparity), disparity, np.float32(np.inf))[::-1]
+    return f"Pf\n{width} {height}\n-1.0\n".encode() + stored.astype("<f4").tobytes()
+
+
+def _read_pfm(path: Path) -> NDArray[np.float32]:
+    data = read_bytes(path)
+    # A comment line is no part of the format, but some writers put one after the magic number.
+    header = re.match(rb"(Pf|PF)\s+(?:#[^\n]*\n\s*)*(\d+)\s+(\d+)\s+([-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s", data)
+    if header is None:
+        raise RequestError(f"{path}: found no PFM header, wanted 'Pf', width, height and scale")
+    if header[1] == b"PF":
+        raise RequestError(f"{path}: found a colour PFM (three channels), wanted one channel ('Pf')")
+    width, height, scale = int(header[2]), int(header[3]), float(header[4])
+    found, wanted = len(data) - header.end(), 4 * width * height
+    if found != wanted or wanted == 0:
+        raise RequestError(f"{path}: found {found} bytes of pixels, wanted {wanted} for {width}x{height}")
+    values = np.frombuffer(data, "<f4" if scale < 0 else ">f4", offset=header.end()).reshape(height, width)
+    return values[::-1].astype(np.float32)
+
+
+def _read_npz(path: Path) -> NDArray[np.generic]:
+    try:
+        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as arrays:
+            names = list(arrays.files)
+            if "disparity" not in names and len(names) != 1:
+                raise RequestError(f"{path}: found the arrays {', '.join(names)}, wanted one, or one named disparity")
+            return arrays["disparity" if "disparity" in names else names[0]]
+    except RequestError:
+        raise
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, AttributeError, KeyError) as error:
+        raise RequestError(f"{path}: not a complete .npz file of numbers") from error

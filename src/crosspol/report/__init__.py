@@ -1,1 +1,0 @@
-"""Pictures and pages for people: the contact sheet of a rig."""

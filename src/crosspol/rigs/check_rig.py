@@ -1,0 +1,83 @@
+"""What is wrong with a rig's frames, in words.
+
+A finding says what was measured, what it means and, where it can, what to change. "unsure" is an answer too: a scene
+without polarization says nothing about the layout.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from crosspol.errors import RequestError
+from crosspol.rigs.calibration_files import read_calibration
+from crosspol.rigs.check_frame import Finding, check_recording
+from crosspol.rigs.check_pair import check_pair
+from crosspol.rigs.frames import Frame, frame_of, read_recording, read_recordings
+from crosspol.rigs.recordings import FrameFiles
+from crosspol.rigs.rectification import rectify
+from crosspol.rigs.rig import Rig
+
+__all__ = ["Finding", "RigReport", "check_rig"]
+
+
+@dataclass(frozen=True, eq=False)
+class RigReport:
+    """What `check_rig` found.
+
+    names: of the views, "left" and "right": their first file.
+    frames: of the views; rectified where the rig has a calibration and there are two.
+    findings: of the views and of the "pair".
+    """
+
+    names: dict[str, str]
+    frames: dict[str, Frame]
+    findings: dict[str, list[Finding]]
+
+    @property
+    def wrong(self) -> list[Finding]:
+        """The findings that say something is wrong."""
+        return [finding for found in self.findings.values() for finding in found if finding.verdict == "wrong"]
+
+
+def check_rig(rig: Rig, frames: Sequence[FrameFiles]) -> RigReport:
+    """Look for what is commonly wrong with a rig.
+
+    Args:
+        rig: the description to hold against the frames.
+        frames: files of the left view, or of the left and of the right view.
+
+    Raises:
+        MissingFileError: a file does not exist.
+        RequestError: a file does not hold what the rig says, or neither one nor two frames are given.
+    """
+    if len(frames) == 1:
+        recordings = {"left": read_recording(frames[0], rig.camera_of("left"))}
+    elif len(frames) == 2:
+        recordings = dict(zip(("left", "right"), read_recordings(rig, frames[0], frames[1]), strict=True))
+    else:
+        raise RequestError(f"found {len(frames)} frames, wanted one, or the left and the right one of a pair")
+    pictures = {view: frame_of(recording) for view, recording in recordings.items()}
+    findings = {
+        view: check_recording(recording, pictures[view], rig.kind == "crossed")
+        for view, recording in recordings.items()
+    }
+    if len(pictures) == 2:
+        pictures, rectified = _rectified(rig, pictures)
+        calibration = None if rig.calibration_path is None else rig.calibration_path.name
+        pair = check_pair(pictures["left"], pictures["right"], calibration, rig.swap_views)
+        findings["pair"] = rectified + pair
+    return RigReport({view: recording.name for view, recording in recordings.items()}, pictures, findings)
+
+
+def _rectified(rig: Rig, frames: dict[str, Frame]) -> tuple[dict[str, Frame], list[Finding]]:
+    """Rectify as the predictor does; a warning on the way is a finding."""
+    if rig.calibration_path is None:
+        return frames, []
+    calibration = read_calibration(rig.calibration_path)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        left, right, _ = rectify(frames["left"], frames["right"], calibration, crossed=rig.kind == "crossed")
+    found = [Finding("rectification", "wrong", str(warning.message)) for warning in warned]
+    return {"left": left, "right": right}, found

@@ -1,0 +1,231 @@
+"""Rectification: raw views to views whose rows correspond, with polarization and validity carried along.
+
+Stokes parameters are resampled, linearly, never DoLP or AoLP: a mixture of lights has the mixture of their Stokes
+parameters, and a linear mixture of physical ones is physical, which a sharper (cubic, Lanczos) kernel does not grant.
+
+S1 and S2 are measured against the picture's own axes. Where rectification turns the picture's content, those axes turn
+against the scene, and the polarization has to be turned along. How far differs from pixel to pixel (distortion, and
+toed-in cameras near the corners), so that it is taken from the map itself: the rotation nearest to its Jacobian.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crosspol.errors import RequestError
+from crosspol.polarimetry import rotate_frame
+from crosspol.rigs.calibration import StereoCalibration
+from crosspol.rigs.calibration_files import read_calibration
+from crosspol.rigs.frames import Frame, read_pair
+from crosspol.rigs.recordings import FrameFiles
+from crosspol.rigs.rig import Rig
+
+__all__ = ["Rectification", "ViewMap", "read_rectified_pair", "rectification", "rectify", "resample"]
+
+_ON_A_PIXEL = 1e-3
+"""px. Maps are float32: a sample that is meant to lie on the border pixel lies beyond it by a rounding."""
+
+_CROSSED_TURN_DEG = 3.0
+"""Turned by this, a polarizer at 0 degrees passes 10 % of S2 beside S1."""
+
+
+@dataclass(frozen=True, eq=False)
+class ViewMap:
+    """Where the pixels of a rectified view come from.
+
+    x, y: (H, W) float32, px in the raw view; may lie outside of it.
+    turn_rad: (H, W) float32, by how much the content turns counter-clockwise on its way to the rectified view.
+    """
+
+    x: Tensor
+    y: Tensor
+    turn_rad: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Rectification:
+    """The maps of both views, and the calibration of what they make."""
+
+    left: ViewMap
+    right: ViewMap
+    calibration: StereoCalibration
+
+
+def rectification(calibration: StereoCalibration, size: tuple[int, int], outside: float = 0.0) -> Rectification:
+    """Compute the maps that rectify a rig's raw views, for use with many frames.
+
+    Args:
+        calibration: of the raw views.
+        size: (H, W) of the rectified views, px: that of the left raw view.
+        outside: how much of what lies outside of the raw views is shown, in [0, 1]: 0 enlarges until nothing is, 1
+            shows every raw pixel (`alpha` of OpenCV).
+
+    Source: cv2.stereoRectify (Bouguet's method), zero disparity at infinity, and cv2.initUndistortRectifyMap.
+    """
+    import cv2
+
+    height, width = size
+    left, right = calibration.left, calibration.right
+    turns_and_projections = cv2.stereoRectify(
+        left.matrix,
+        _coefficients(left.distortion),
+        right.matrix,
+        _coefficients(right.distortion),
+        (width, height),
+        calibration.rotation,
+        calibration.translation_m[:, None],
+        flags=cv2.CALIB_ZERO_DISPARITY,
+        alpha=outside,
+    )
+    turn_left, turn_right, projection_left, projection_right = turns_and_projections[:4]
+    maps = []
+    for camera, turn, projection in ((left, turn_left, projection_left), (right, turn_right, projection_right)):
+        x, y = cv2.initUndistortRectifyMap(
+            camera.matrix, _coefficients(camera.distortion), turn, projection[:, :3], (width, height), cv2.CV_32FC1
+        )
+        maps.append(_view_map(*(torch.from_numpy(np.asarray(at, np.float32)) for at in (x, y))))
+    rectified = StereoCalibration.of_rectified(
+        fx=projection_left[0, 0],
+        fy=projection_left[1, 1],
+        cx_left=projection_left[0, 2],
+        cx_right=projection_right[0, 2],
+        cy=projection_left[1, 2],
+        baseline_m=calibration.baseline_m,
+        size=(width, height),
+    )
+    return Rectification(maps[0], maps[1], rectified)
+
+
+def resample(frame: Frame, view: ViewMap) -> Frame:
+    """Take a frame to the rectified view.
+
+    A pixel is valid where every raw pixel that has a share in it exists and is valid. Outside of the raw view the
+    picture is black.
+
+    Args:
+        frame: as the camera took it.
+        view: the map.
+
+    Returns:
+        The frame at the map's size; S1 and S2 are of the rectified picture's axes.
+    """
+    sampler = _Bilinear(view, frame.size)
+    untrusted = sampler.sample(1 - frame.valid) > 0
+    valid = (sampler.inside & ~untrusted).to(frame.valid)
+    if frame.stokes is None:
+        return Frame(None, None if frame.intensity is None else sampler.sample(frame.intensity), valid)
+    # The content turns counter-clockwise, so its axes turn clockwise relative to it.
+    return Frame(rotate_frame(sampler.sample(frame.stokes), -view.turn_rad).contiguous(), None, valid)
+
+
+def rectify(
+    left: Frame, right: Frame, calibration: StereoCalibration, crossed: bool = False
+) -> tuple[Frame, Frame, StereoCalibration]:
+    """Rectify a pair; one that is rectified already passes as it is.
+
+    Args:
+        left, right: raw views.
+        calibration: of them.
+        crossed: the views are a crossed pair. A polarizer cannot be turned after the fact; warns where its picture is
+            turned by more than 3 degrees.
+
+    Returns:
+        Both views at the size of the left one, and the calibration that holds for them.
+
+    Raises:
+        RequestError: a view has another size than it was calibrated with.
+    """
+    for name, frame, camera in (("left", left, calibration.left), ("right", right, calibration.right)):
+        height, width = frame.size
+        if camera.size is not None and camera.size != (width, height):
+            raise RequestError(
+                f"{name} view: found {width}x{height} px, wanted {camera.size[0]}x{camera.size[1]} px as calibrated"
+            )
+    if calibration.rectified and left.size == right.size:
+        return left, right, calibration
+    maps = rectification(calibration, left.size)
+    if crossed:
+        for name, view in (("left", maps.left), ("right", maps.right)):
+            turn = abs(math.degrees(view.turn_rad.median()))
+            if turn > _CROSSED_TURN_DEG:
+                warnings.warn(
+                    f"rectification turns the {name} picture by {turn:.1f} degrees, and its polarizer with it, so that "
+                    f"the pair is no longer crossed at 0 and 90 degrees; wanted at most {_CROSSED_TURN_DEG:g}: mount "
+                    "the camera level",
+                    stacklevel=2,
+                )
+    return resample(left, maps.left), resample(right, maps.right), maps.calibration
+
+
+def read_rectified_pair(rig: Rig, left: FrameFiles, right: FrameFiles) -> tuple[Frame, Frame, StereoCalibration | None]:
+    """Read both views of a rig and rectify them if it has a calibration.
+
+    Args:
+        rig: the rig.
+        left, right: files, as for `read_pair`.
+
+    Returns:
+        Both views, and the calibration that holds for them; None where the rig has none.
+
+    Raises:
+        MissingFileError: a file does not exist.
+        RequestError: a file does not hold what the rig says, the calibration cannot be read, or sizes do not fit.
+    """
+    path = rig.calibration_path
+    # First, because it is read faster than it takes to demosaic two frames.
+    calibration = None if path is None else read_calibration(path)
+    frames = read_pair(rig, left, right)
+    if calibration is None:
+        return *frames, None
+    try:
+        return rectify(*frames, calibration, crossed=rig.kind == "crossed")
+    except RequestError as error:
+        raise RequestError(f"{path}: {error}") from error
+
+
+def _coefficients(distortion: NDArray[np.float64]) -> NDArray[np.float64]:
+    return distortion if len(distortion) else np.zeros(4)
+
+
+def _view_map(x: Tensor, y: Tensor) -> ViewMap:
+    x, y = (torch.where((at - at.round()).abs() < _ON_A_PIXEL, at.round(), at) for at in (x, y))
+    (x_down, x_along), (y_down, y_along) = torch.gradient(x), torch.gradient(y)
+    # The rotation nearest to the Jacobian [[x_along, x_down], [y_along, y_down]], by its polar decomposition. y points
+    # down, so that a positive angle is the rectified row's direction clockwise from the raw one: content turns back.
+    return ViewMap(x, y, torch.atan2(y_along - x_down, x_along + y_down))
+
+
+class _Bilinear:
+    """Linear interpolation in pictures (..., H, W) of one size, at the places of a map.
+
+    cv2.remap rounds places to 1/32 px, which is a disparity error, and torch's grid_sample cannot say which pixels have
+    a share in a result.
+    """
+
+    def __init__(self, view: ViewMap, size: tuple[int, int]) -> None:
+        height, width = size
+        self.inside = (view.x >= 0) & (view.x <= width - 1) & (view.y >= 0) & (view.y <= height - 1)
+        x, y = view.x.clamp(0, width - 1), view.y.clamp(0, height - 1)
+        x0, y0 = x.floor(), y.floor()
+        self._x_share, self._y_share = x - x0, y - y0
+        # At the last column and row the share of the next one is 0, whichever pixel stands for it.
+        next_x, next_y = (x0 + 1).clamp_max(width - 1), (y0 + 1).clamp_max(height - 1)
+        self._corners = [(row * width + column).long() for row in (y0, next_y) for column in (x0, next_x)]
+
+    def sample(self, pictures: Tensor) -> Tensor:
+        planes = pictures.reshape(-1, pictures.shape[-2] * pictures.shape[-1])
+        sampled = torch.stack([self._plane(plane) for plane in planes])
+        return sampled.reshape(*pictures.shape[:-2], *self.inside.shape)
+
+    def _plane(self, plane: Tensor) -> Tensor:
+        top_left, top_right, bottom_left, bottom_right = (plane[corner] for corner in self._corners)
+        top = torch.lerp(top_left, top_right, self._x_share)
+        bottom = torch.lerp(bottom_left, bottom_right, self._x_share)
+        return torch.where(self.inside, torch.lerp(top, bottom, self._y_share), top.new_zeros(()))

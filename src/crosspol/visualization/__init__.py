@@ -1,0 +1,1 @@
+"""The one place that draws: colored maps, panels, contact sheets."""

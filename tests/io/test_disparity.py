@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from PIL import Image
+
+from crosspol.errors import MissingFileError, RequestError
+from crosspol.io.disparity import KITTI_LIMIT, read_disparity, write_disparity
+
+VALUES = st.floats(-1000, 1000, width=32) | st.sampled_from([np.nan, np.inf, -np.inf])
+MAPS = npst.arrays(np.float32, npst.array_shapes(min_dims=2, max_dims=2, max_side=7), elements=VALUES)
+
+
+@settings(deadline=None, max_examples=25)
+@given(disparity=MAPS, suffix=st.sampled_from([".pfm", ".npy", ".npz"]))
+def test_exact_formats_return_what_was_written(tmp_path_factory, disparity, suffix):
+    path = write_disparity(tmp_path_factory.mktemp("exact") / f"a{suffix}", disparity)
+    known = np.isfinite(disparity)
+    found = read_disparity(path)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found[known], disparity[known])
+    assert np.isnan(found[~known]).all()
+
+
+@settings(deadline=None, max_examples=25)
+@given(disparity=npst.arrays(np.float32, (3, 4), elements=st.floats(0, 255, width=32)))
+def test_kitti_is_right_to_a_step(tmp_path_factory, disparity):
+    path = write_disparity(tmp_path_factory.mktemp("kitti") / "a.png", disparity)
+    np.testing.assert_allclose(read_disparity(path), disparity, atol=1 / 256)
+    stored = np.asarray(Image.open(path))
+    assert stored.dtype == np.uint16
+    np.testing.assert_array_equal(stored, np.maximum(np.rint(disparity.astype(np.float64) * 256), 1))
+
+
+def test_kitti_marks_what_it_cannot_hold_as_unknown(tmp_path):
+    disparity = np.array([[np.nan, np.inf, -3.0, 256.0, 300.0], [0.0, 1e-6, 1.5, KITTI_LIMIT, 100.25]], np.float32)
+    found = read_disparity(write_disparity(tmp_path / "a.png", disparity))
+    assert np.isnan(found[0]).all()
+    np.testing.assert_array_equal(found[1], np.float32([1 / 256, 1 / 256, 1.5, KITTI_LIMIT, 100.25]))
+
+
+def test_pfm_as_the_format_says(tmp_path):
+    disparity = np.arange(6, dtype=np.float32).reshape(2, 3)
+    disparity[0, 1] = np.nan
+    data = write_disparity(tmp_path / "a.pfm", disparity).read_bytes()
+    # Little-endian, bottom row first, infinity for unknown.
+    assert data == b"Pf\n3 2\n-1.0\n" + struct.pack("<6f", 3, 4, 5, 0, float("inf"), 2)
+
+
+@pytest.mark.parametrize("header", [b"Pf\n3 2\n1.0\n", b"Pf 3 2 1\n", b"Pf\n# a comment\n3 2\n+1.0e0\n"])
+def test_pfm_of_other_writers(tmp_path, header):
+    (tmp_path / "a.pfm").write_bytes(header + struct.pack(">6f", 3, 4, 5, 0, 1, 2))
+    np.testing.assert_array_equal(read_disparity(tmp_path / "a.pfm"), np.arange(6).reshape(2, 3))
+
+
+def test_pfm_whose_first_pixel_looks_like_text(tmp_path):
+    # 0x0a0a0a0a is four line feeds: the header ends at one white space, not at the last.
+    disparity = np.frombuffer(b"\n\n\n\n1234", "<f4").reshape(1, 2)
+    np.testing.assert_array_equal(read_disparity(write_disparity(tmp_path / "a.pfm", disparity)), disparity)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 5), (4, 5, 1)])
+def test_arrays_may_have_an_axis_of_one(tmp_path, shape):
+    np.save(tmp_path / "a.npy", np.arange(20.0).reshape(shape))
+    np.testing.assert_array_equal(read_disparity(tmp_path / "a.npy"), np.arange(20).reshape(4, 5))
+
+
+def test_npz_with_several_arrays_needs_a_name(tmp_path):
+    disparity = np.ones((4, 5))
+    np.savez(tmp_path / "one.npz", anything=disparity)
+    np.savez(tmp_path / "named.npz", valid=disparity > 0, disparity=disparity)
+    np.savez(tmp_path / "two.npz", a=disparity, b=disparity)
+    for name in ("one", "named"):
+        np.testing.assert_array_equal(read_disparity(tmp_path / f"{name}.npz"), disparity)
+    with pytest.raises(RequestError, match=r"two\.npz: found the arrays a, b, wanted one, or one named disparity"):
+        read_disparity(tmp_path / "two.npz")
+
+
+def content(kind: str) -> bytes:
+    return {
+        "cut": b"Pf\n3 2\n-1.0\n" + bytes(20),
+        "long": b"Pf\n3 2\n-1.0\n" + bytes(28),
+        "colour": b"PF\n3 2\n-1.0\n" + bytes(72),
+        "none": b"Pf\n0 2\n-1.0\n",
+        "text": b"hello there",
+        "empty": b"",
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("cut", "found 20 bytes of pixels, wanted 24 for 3x2"),
+        ("long", "found 28 bytes"),
+        ("colour", "found a colour PFM"),
+        ("none", "0x2"),
+        ("text", "found no PFM header"),
+        ("empty", "empty file"),
+    ],
+)
+def test_pfm_that_is_refused(tmp_path, kind, says):
+    (tmp_path / "a.pfm").write_bytes(content(kind))
+    with pytest.raises(RequestError, match=rf"a\.pfm: .*{says}"):
+        read_disparity(tmp_path / "a.pfm")
+
+
+def test_other_files_that_are_refused(tmp_path):
+    Image.new("L", (5, 4)).save(tmp_path / "eight_bits.png")
+    Image.new("RGB", (5, 4)).save(tmp_path / "colour.png")
+    (tmp_path / "text.npz").write_text("hello")
+    (tmp_path / "a.txt").write_text("hello")
+    np.save(tmp_path / "batch.npy", np.zeros((2, 4, 5)))
+    np.save(tmp_path / "words.npy", np.full((4, 5), "a"))
+    for name, says in (
+        ("eight_bits.png", "found uint8"),
+        ("colour.png", "wanted a 16-bit picture of one channel"),
+        ("text.npz", "not a complete .npz file"),
+        ("a.txt", "found the suffix '.txt', wanted one of .pfm, .png, .npy, .npz"),
+        ("batch.npy", r"shape \(2, 4, 5\)"),
+        ("words.npy", "found <U1"),
+    ):
+        with pytest.raises(RequestError, match=f"{name}: .*{says}"):
+            read_disparity(tmp_path / name)
+    with pytest.raises(MissingFileError):
+        read_disparity(tmp_path / "missing.pfm")
+
+
+def test_what_is_no_disparity_is_not_written(tmp_path):
+    for disparity in (np.zeros((1, 4, 5)), np.zeros((4, 5), np.int64), np.zeros((0, 5))):
+        with pytest.raises(ValueError, match=r"wanted floats of shape \(H, W\)"):
+            write_disparity(tmp_path / "a.pfm", disparity)
+    with pytest.raises(ValueError, match=r"got the suffix '\.exr'"):
+        write_disparity(tmp_path / "a.exr", np.zeros((4, 5)))
+    assert not list(tmp_path.iterdir())

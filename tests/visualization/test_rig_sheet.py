@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import colorsys
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from crosspol.rigs.frames import Frame
+from crosspol.visualization.rig_sheet import aolp_colours, write_rig_sheet
+
+
+def polarized(height: int = 60, width: int = 90, channels: int = 1, valid: float = 1.0) -> Frame:
+    s0 = torch.rand(channels, height, width)
+    return Frame(torch.stack([s0, 0.3 * s0, -0.1 * s0], dim=1), None, torch.full((1, height, width), valid))
+
+
+def plain(height: int = 60, width: int = 90, channels: int = 3) -> Frame:
+    return Frame(None, torch.rand(channels, height, width), torch.ones(1, height, width))
+
+
+def height_and_width(path: Path) -> tuple[int, int]:
+    picture = cv2.imread(str(path))
+    assert picture is not None
+    # It shows something: neither one colour nor mostly white.
+    assert picture.std() > 10
+    return picture.shape[0], picture.shape[1]
+
+
+@pytest.mark.parametrize("degrees", [-90, -30, 0, 17, 45, 90, 120, 180])
+def test_hue_is_twice_the_angle(degrees: float) -> None:
+    angle = torch.full((2, 3), math.radians(degrees), dtype=torch.float64)
+    colours = aolp_colours(angle, torch.ones_like(angle))
+    expected = colorsys.hsv_to_rgb(degrees % 180 / 180, 0.9, 1)
+    np.testing.assert_allclose(colours, np.broadcast_to(expected, (2, 3, 3)), atol=1e-9)
+    assert aolp_colours(angle, torch.zeros_like(angle)).max() == 0
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        {"left": polarized()},
+        {"left": polarized(channels=3), "right": plain()},
+        {"left": plain(channels=1), "right": plain(channels=1)},
+        {"left": polarized(32, 400), "right": polarized(32, 400)},
+        {"left": polarized(valid=0.0)},
+        {"left": polarized(40, 40, 1), "right": polarized(60, 50, 1)},
+    ],
+)
+def test_there_is_a_row_for_each_view(tmp_path: Path, frames: dict[str, Frame]) -> None:
+    one = write_rig_sheet(tmp_path / "one.png", {"left": frames["left"]}, {"left": "a.png"})
+    sheet = write_rig_sheet(tmp_path / "sheet.png", frames, dict.fromkeys(frames, "some/where/b.png"))
+    assert sheet == tmp_path / "sheet.png"
+    height, width = height_and_width(sheet)
+    assert width > 300
+    if len(frames) == 2:
+        assert height > 1.5 * height_and_width(one)[0]
+
+
+def test_polarization_has_panels_of_its_own(tmp_path: Path) -> None:
+    names = {"left": "a.png"}
+    _, without = height_and_width(write_rig_sheet(tmp_path / "a.png", {"left": plain()}, names))
+    _, width = height_and_width(write_rig_sheet(tmp_path / "b.png", {"left": polarized()}, names))
+    assert width > 1.8 * without
+
+
+def test_colours_of_the_sheet_say_what_is_wrong(tmp_path: Path) -> None:
+    bright = plain()
+    assert bright.intensity is not None
+    bright.intensity[:, :30] = 1.0
+    bright.intensity[:, 30:] = 0.001
+    burnt = Frame(None, bright.intensity, torch.zeros(1, 60, 90))
+    sheet = cv2.imread(str(write_rig_sheet(tmp_path / "a.png", {"left": burnt}, {"left": "a.png"})))
+    assert sheet is not None
+    blue, green, red = (sheet[..., channel].astype(int) for channel in range(3))
+    saturated = (red > 180) & (green < 60) & (blue < 60)
+    dark = (blue > 90) & (red < 60) & (green < 60)
+    assert saturated.mean() > 0.1
+    assert dark.mean() > 0.1
+
+
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        write_rig_sheet(tmp_path / "none" / "a.png", {"left": plain()}, {"left": "a.png"})
