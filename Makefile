@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: setup  ## Polarized stereo in, disparity and pictures out, with the weights that ship
+demo: setup  ## Polarized stereo in, disparity and images out, with the weights that ship
 	$(BIN)/crosspol demo --output demo-output
 
 # One thread a worker: two workers with two threads each would only get in each other's way.

@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=(0, 1))
     parser.add_argument("--replay", type=int, nargs="+", default=(1, 4, 8))
     parser.add_argument("--buffer", type=int, default=8, help="scenes of a block, few: the table is over whole blocks")
-    parser.add_argument("--quick", action="store_true", help="small pictures, few steps")
+    parser.add_argument("--quick", action="store_true", help="small images, few steps")
     parser.add_argument("--output", type=Path, help="write the table as JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

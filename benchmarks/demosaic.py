@@ -1,8 +1,8 @@
-"""Error of each demosaicing method against full-resolution truth, on pictures made by formula.
+"""Error of each demosaicing method against full-resolution truth, on images made by formula.
 
     python benchmarks/demosaic.py --output demosaic.json
 
-Every picture is sampled as a Sony sensor samples it, mono and colour, without and with sensor noise, and demosaiced.
+Every image is sampled as a Sony sensor samples it, mono and color, without and with sensor noise, and demosaiced.
 Figures: PSNR (dB, peak 1) of the four intensities, of S0 / 2, and of S1 and S2; mean absolute error of DoLP; and mean
 error of AoLP in degrees where the true DoLP is at least 0.1. Higher PSNR and lower errors are better. The border is
 left out. The numbers do not depend on the machine beyond rounding.
@@ -68,7 +68,7 @@ def polarization_edges(x: Tensor, y: Tensor) -> Tensor:
     return polarize(shade, 0.05 + 0.4 * (disc & bars), 0.2 + 0.9 * (y > 110) + 0 * x)
 
 
-PICTURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+IMAGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "smooth": smooth,
     "textured": textured,
     "edges": edges,
@@ -98,20 +98,20 @@ def measure(truth: Tensor, estimate: Tensor) -> dict[str, float]:
 def table() -> list[dict[str, str | float]]:
     y, x = torch.meshgrid(*[torch.arange(SIZE, dtype=torch.float64)] * 2, indexing="ij")
     rows: list[dict[str, str | float]] = []
-    for name, make in PICTURES.items():
+    for name, make in IMAGES.items():
         mono = torch.stack([intensity_at(make(x, y), math.radians(degrees)) for degrees in (0, 45, 90, 135)])
-        # A colour of its own on either side of a slanted border, so that the colour step has something to do.
+        # A color of its own on either side of a slanted border, so that the color step has something to do.
         tint = torch.where(
             x - 0.4 * y > 60, torch.tensor([0.9, 0.6, 0.35]).view(3, 1, 1), torch.tensor([0.5, 0.8, 0.9]).view(3, 1, 1)
         )
-        for sensor, bayer, truth in (("mono", None, mono), ("colour", "RGGB", mono.unsqueeze(1) * tint)):
+        for sensor, bayer, truth in (("mono", None, mono), ("color", "RGGB", mono.unsqueeze(1) * tint)):
             clean = mosaic(*truth, bayer=bayer)
             noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1), dtype=clean.dtype)
             for sigma in (0.0, 0.005):
                 for method in METHODS:
                     estimate = torch.stack(demosaic(clean + sigma * noise, bayer=bayer, method=method))
                     row: dict[str, str | float] = {
-                        "picture": name,
+                        "image": name,
                         "sensor": sensor,
                         "noise": sigma,
                         "method": method,
@@ -126,9 +126,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="also write the table as JSON to this file")
     output: Path | None = parser.parse_args().output
     rows = table()
-    print(f"{'picture':18} {'sensor':6} {'noise':>5} {'method':10}" + "".join(f" {column:>14}" for column in COLUMNS))
+    print(f"{'image':18} {'sensor':6} {'noise':>5} {'method':10}" + "".join(f" {column:>14}" for column in COLUMNS))
     for row in rows:
-        head = f"{row['picture']:18} {row['sensor']:6} {row['noise']:5.3f} {row['method']:10}"
+        head = f"{row['image']:18} {row['sensor']:6} {row['noise']:5.3f} {row['method']:10}"
         print(head + "".join(f" {row[column]:14.4f}" for column in COLUMNS))
     if output is not None:
         output.write_text(json.dumps(rows, indent=2) + "\n")

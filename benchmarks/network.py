@@ -41,7 +41,7 @@ MULTIPLE = 32
 
 
 def views(width: int, height: int) -> tuple[Tensor, Tensor]:
-    """Two pictures (1, 3, H, W) of whole grey levels, in [0, 1]."""
+    """Two images (1, 3, H, W) of whole gray levels, in [0, 1]."""
     generator = torch.Generator().manual_seed(0)
     shape = (1, 3, -(-height // MULTIPLE) * MULTIPLE, -(-width // MULTIPLE) * MULTIPLE)
     left, right = (torch.randint(0, 256, shape, generator=generator) / 255 for _ in range(2))

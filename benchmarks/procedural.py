@@ -34,7 +34,7 @@ SIZES = ((96, 128), (128, 256), (240, 320), (480, 640))
 CELL = 8
 BINS = 1 << 12
 WITH_GLASS = 0.005
-"""Share of a picture from which on it counts as one with glass."""
+"""Share of an image from which on it counts as one with glass."""
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -187,8 +187,8 @@ def by_matching(sample: StereoSample, disparity: Array, glass: Mask) -> tuple[fl
     matcher = cv2.StereoSGBM.create(0, count, 5, 600, 2400, 1, 0, 5, 50, 2)
     views = []
     for view in (sample.left, sample.right):
-        picture = (255 * view.numpy().transpose(1, 2, 0)).astype(np.uint8)
-        views.append(cv2.copyMakeBorder(picture, 0, 0, count, 0, cv2.BORDER_REPLICATE))
+        image = (255 * view.numpy().transpose(1, 2, 0)).astype(np.uint8)
+        views.append(cv2.copyMakeBorder(image, 0, 0, count, 0, cv2.BORDER_REPLICATE))
     found = matcher.compute(*views)[:, count:] / 16.0
     known = (found >= 0) & (sample.occluded[0].numpy() == 0)
     errors = np.abs(found - disparity)

@@ -4,7 +4,7 @@
     python benchmarks/samples.py --quick
 
 Every data set is made here, at 320x240, on the fly: pairs of noise with a known disparity, which compress worse than
-pictures do. All of them are in the disk's cache: what is measured is the work of a core, not the disk. What a training
+images do. All of them are in the disk's cache: what is measured is the work of a core, not the disk. What a training
 run takes (the last part of the table) is cropped and augmented to `--crop`. `data_loading.py` says whether a run keeps
 up with its steps.
 """
@@ -31,7 +31,7 @@ from crosspol.datasets.manifest import Manifest
 from crosspol.datasets.samples import training_samples
 from crosspol.datasets.scene_format import SceneFolder, StoredScene, write_index, write_scene
 from crosspol.io.disparity import write_disparity
-from crosspol.io.images import write_picture
+from crosspol.io.images import write_image
 from crosspol.rigs.sensor import SensorConfig, sense
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 from crosspol.synthesis.virtual_glass import glaze
@@ -39,21 +39,21 @@ from crosspol.synthesis.virtual_glass import glaze
 DISPARITY = 12
 
 
-def light(size: tuple[int, int], colours: int, rng: np.random.Generator) -> np.ndarray:
+def light(size: tuple[int, int], colors: int, rng: np.random.Generator) -> np.ndarray:
     """Stokes parameters (C, 3, H, W) of smooth noise."""
     height, width = size
-    coarse = rng.uniform(0.1, 1.0, (colours, height // 8 + 1, width // 8 + 1))
+    coarse = rng.uniform(0.1, 1.0, (colors, height // 8 + 1, width // 8 + 1))
     s0 = np.kron(coarse, np.ones((8, 8)))[:, :height, :width] * rng.uniform(0.9, 1.1, size)
     return np.stack([s0, 0.1 * s0, -0.05 * s0], axis=1).astype(np.float32)
 
 
-def write_scenes(root: Path, size: tuple[int, int], colours: int, count: int) -> None:
+def write_scenes(root: Path, size: tuple[int, int], colors: int, count: int) -> None:
     height, width = size
     rng = np.random.default_rng(0)
     glass = np.zeros(size, bool)
     glass[height // 4 : height // 2, width // 4 : width // 2] = True
     for number in range(count):
-        wide = light((height, width + DISPARITY), colours, rng)
+        wide = light((height, width + DISPARITY), colors, rng)
         write_scene(
             root,
             StoredScene(
@@ -71,7 +71,7 @@ def write_pairs(root: Path, size: tuple[int, int], count: int) -> None:
     rows = ["left,right,disparity"]
     for number in range(count):
         wide = light((size[0], size[1] + DISPARITY), 3, rng)[:, 0].transpose(1, 2, 0)
-        pictures = [np.rint(255 * np.clip(view, 0, 1)).astype(np.uint8) for view in (wide, wide[:, DISPARITY:])]
+        images = [np.rint(255 * np.clip(view, 0, 1)).astype(np.uint8) for view in (wide, wide[:, DISPARITY:])]
         disparity = np.full(size, DISPARITY, np.float32)
         for names in (
             (f"l{number}.png", f"r{number}.png", f"d{number}.png"),
@@ -85,8 +85,8 @@ def write_pairs(root: Path, size: tuple[int, int], count: int) -> None:
         ):
             for name in names:
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
-            write_picture(root / names[0], pictures[0][:, : size[1]])
-            write_picture(root / names[1], np.ascontiguousarray(pictures[1][:, : size[1]]))
+            write_image(root / names[0], images[0][:, : size[1]])
+            write_image(root / names[1], np.ascontiguousarray(images[1][:, : size[1]]))
             write_disparity(root / names[2], disparity)
         rows.append(f"l{number}.png,r{number}.png,d{number}.png")
     (root / "table.csv").write_text("\n".join(rows))
@@ -95,14 +95,14 @@ def write_pairs(root: Path, size: tuple[int, int], count: int) -> None:
 def sources(root: Path, size: tuple[int, int], crop: tuple[int, int], count: int) -> dict[str, Callable[[int], Any]]:
     """What is measured: each takes the number of a sample."""
     write_scenes(root / "mono", size, 1, count)
-    write_scenes(root / "colour", size, 3, count)
+    write_scenes(root / "color", size, 3, count)
     write_pairs(root, size, count)
     camera = partial(sense, config=SensorConfig())
     sets: dict[str, Any] = {
         "read: scenes, mono": SceneFolder(root / "mono"),
         "read: scenes, mono, sensor": SceneFolder(root / "mono", camera=camera),
-        "read: scenes, colour": SceneFolder(root / "colour"),
-        "read: scenes, colour, sensor": SceneFolder(root / "colour", camera=camera),
+        "read: scenes, color": SceneFolder(root / "color"),
+        "read: scenes, color, sensor": SceneFolder(root / "color", camera=camera),
         "read: manifest": Manifest(root / "table.csv"),
         "read: sceneflow": sceneflow(root / "flow"),
         "read: kitti": kitti(root / "kitti"),
@@ -117,7 +117,7 @@ def sources(root: Path, size: tuple[int, int], crop: tuple[int, int], count: int
     work["change: virtual glass"] = partial(_glazed, plain)
     for name, source in {
         "train: scenes, mono": SourceConfig("scenes", str(root / "mono")),
-        "train: scenes, colour": SourceConfig("scenes", str(root / "colour")),
+        "train: scenes, color": SourceConfig("scenes", str(root / "color")),
         "train: sceneflow, virtual glass": SourceConfig("sceneflow", str(root / "flow"), virtual_glass=True),
         "train: procedural": SourceConfig(),
     }.items():
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="samples of each kind and round: four")
     parser.add_argument("--size", type=int, nargs=2, default=(240, 320), help="of the data, height and width, px")
     parser.add_argument("--crop", type=int, nargs=2, default=(192, 256), help="of training, height and width, px")
-    parser.add_argument("--quick", action="store_true", help="small pictures, few rounds")
+    parser.add_argument("--quick", action="store_true", help="small images, few rounds")
     parser.add_argument("--output", type=Path, help="write the table as JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

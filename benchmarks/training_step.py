@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--iters", type=int, default=8, help="refinements in the first table")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--quick", action="store_true", help="small pictures, few rounds")
+    parser.add_argument("--quick", action="store_true", help="small images, few rounds")
     parser.add_argument("--output", type=Path, help="write the tables as JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

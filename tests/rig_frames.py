@@ -66,10 +66,10 @@ def raw(
 ) -> Tensor:
     """(H, W) in [0, 1]: what a polarization sensor makes of Stokes parameters whose S0 is the mean intensity."""
     generator = torch.Generator().manual_seed(seed)
-    pictures = [2 * intensity_at(stokes, math.radians(angle)) for angle in (0, 45, 90, 135)]
+    images = [2 * intensity_at(stokes, math.radians(angle)) for angle in (0, 45, 90, 135)]
     if bayer is not None:
-        pictures = [torch.stack([picture, 0.8 * picture, 0.6 * picture]) for picture in pictures]
-    light = mosaic(*pictures, layout=layout, bayer=bayer)
+        images = [torch.stack([image, 0.8 * image, 0.6 * image]) for image in images]
+    light = mosaic(*images, layout=layout, bayer=bayer)
     noisy = light + 0.003 * torch.randn(light.shape, generator=generator)
     return noisy.clamp(0, 1) ** gamma
 

@@ -18,9 +18,9 @@ from crosspol.cli import main
 from crosspol.commands import predict as predict_module
 from crosspol.commands.info import parameters_by_part
 from crosspol.commands.pairs import find_pairs
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.io.disparity import read_disparity
-from crosspol.io.images import write_picture
+from crosspol.io.images import write_image
 from crosspol.model import CrossPol, FusionConfig
 
 HEIGHT, WIDTH = 40, 52
@@ -33,16 +33,16 @@ def plain_weights(tmp_path_factory) -> Path:
     return folder
 
 
-def picture(seed: int = 0, size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
+def image(seed: int = 0, size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
 
 
 @pytest.fixture
 def pair(tmp_path) -> Path:
     """A folder with left.png, right.png and dolp.png; the working directory of the test."""
-    write_picture(tmp_path / "left.png", picture())
-    write_picture(tmp_path / "right.png", np.roll(picture(), -3, axis=1))
-    write_picture(tmp_path / "dolp.png", picture(1)[..., 0])
+    write_image(tmp_path / "left.png", image())
+    write_image(tmp_path / "right.png", np.roll(image(), -3, axis=1))
+    write_image(tmp_path / "dolp.png", image(1)[..., 0])
     return tmp_path
 
 
@@ -60,7 +60,7 @@ def test_predict_writes_every_format_and_says_so(pair, weights, capsys, monkeypa
     said = capsys.readouterr()
     names = ["pfm", "png", "npy"]
     written = [f"out/left_disparity.{name}" for name in names]
-    written += ["out/left_disparity_colour.png", "out/left_disparity_polarization_use.png"]
+    written += ["out/left_disparity_color.png", "out/left_disparity_polarization_use.png"]
     assert [line.strip() for line in lines(said.out)[1:]] == written
     assert sorted(str(path) for path in Path("out").iterdir()) == sorted(written)
     assert said.err == ""
@@ -102,7 +102,7 @@ def test_predict_many_pairs_with_a_progress_bar(tmp_path, weights, capsys, by):
                 "subfolders": tmp_path / str(index) / f"{side}.png",
             }[by]
             path.parent.mkdir(exist_ok=True)
-            write_picture(path, picture(index, size))
+            write_image(path, image(index, size))
     request = ["predict", *map(str, arguments), "--weights", str(weights), "--iters", "1"]
     assert main([*request, "--output", str(tmp_path / "out")]) == 0
     said = capsys.readouterr()
@@ -116,12 +116,12 @@ def test_predict_many_pairs_with_a_progress_bar(tmp_path, weights, capsys, by):
 
 def test_a_result_never_replaces_an_input(tmp_path, weights, capsys):
     for side in ("left", "right"):
-        write_picture(tmp_path / f"{side}.png", picture())
+        write_image(tmp_path / f"{side}.png", image())
     shutil.copy(tmp_path / "right.png", tmp_path / "left_disparity.png")
     before = (tmp_path / "left_disparity.png").read_bytes()
     request = ["predict", str(tmp_path / "left.png"), str(tmp_path / "left_disparity.png"), "--weights", str(weights)]
     assert main([*request, "--output", str(tmp_path)]) == 2
-    assert "left_disparity.png: the result would replace this picture" in capsys.readouterr().err
+    assert "left_disparity.png: the result would replace this image" in capsys.readouterr().err
     assert (tmp_path / "left_disparity.png").read_bytes() == before
 
 
@@ -133,7 +133,7 @@ def missing(folder: Path) -> None:
 
 
 def write_text(folder: Path) -> None:
-    (folder / "bad.png").write_text("this is no picture\n")
+    (folder / "bad.png").write_text("this is no image\n")
 
 
 def write_web_page(folder: Path) -> None:
@@ -154,11 +154,11 @@ def write_folder(folder: Path) -> None:
 
 
 def write_small(folder: Path) -> None:
-    write_picture(folder / "bad.png", picture(0, (31, 52)))
+    write_image(folder / "bad.png", image(0, (31, 52)))
 
 
 def write_other_size(folder: Path) -> None:
-    write_picture(folder / "bad.png", picture(0, (HEIGHT, WIDTH + 1)))
+    write_image(folder / "bad.png", image(0, (HEIGHT, WIDTH + 1)))
 
 
 def write_transparent(folder: Path) -> None:
@@ -178,14 +178,14 @@ def write_unequal(folder: Path) -> None:
     for side, count in (("l", 3), ("r", 2)):
         (folder / side).mkdir()
         for index in range(count):
-            write_picture(folder / side / f"{index}.png", picture())
+            write_image(folder / side / f"{index}.png", image())
 
 
 def write_broken_middle(folder: Path) -> None:
     for side in ("l", "r"):
         (folder / side).mkdir()
         for index in range(3):
-            write_picture(folder / side / f"{index}.png", picture())
+            write_image(folder / side / f"{index}.png", image())
     (folder / "r" / "1.png").write_text("oops")
 
 
@@ -212,30 +212,30 @@ BAD_POLARIZATION = (*PREDICT, "--polarization-left", "bad.npy")
 REFUSED = {
     "missing file": (missing, ("predict", "left.png", "none.png", "--output", "out"), "none.png: no such file"),
     "missing left": (missing, ("predict", "none.png", "right.png", "--output", "out"), "none.png: no such file"),
-    "one is a folder": (write_unequal, ("predict", "left.png", "r", "--output", "out"), r"r/1\.png: found no partner"),
-    "text file": (write_text, BAD_RIGHT, r"bad\.png: found a text file \(19 bytes\), wanted a complete picture"),
-    "web page": (write_web_page, BAD_RIGHT, r"bad\.png: found a web page"),
-    "truncated": (write_truncated, BAD_RIGHT, r"bad\.png: found a truncated PNG"),
-    "empty": (write_empty, BAD_RIGHT, r"bad\.png: found an empty file \(0 bytes\)"),
-    "too small": (write_small, BAD_RIGHT, r"bad\.png: found 52x31 px, wanted at least 32x32 px"),
-    "other size": (write_other_size, BAD_RIGHT, r"bad\.png: found 53x40 px, wanted 52x40 px as in left\.png"),
+    "one is a folder": (write_unequal, ("predict", "left.png", "r", "--output", "out"), r"r/1\.png: got no partner"),
+    "text file": (write_text, BAD_RIGHT, r"bad\.png: got a text file \(\d+ bytes\), wanted a complete image"),
+    "web page": (write_web_page, BAD_RIGHT, r"bad\.png: got a web page"),
+    "truncated": (write_truncated, BAD_RIGHT, r"bad\.png: got a truncated PNG"),
+    "empty": (write_empty, BAD_RIGHT, r"bad\.png: got an empty file \(0 bytes\)"),
+    "too small": (write_small, BAD_RIGHT, r"bad\.png: got 52x31 px, wanted at least 32x32 px"),
+    "other size": (write_other_size, BAD_RIGHT, r"bad\.png: got 53x40 px, wanted 52x40 px as in left\.png"),
     "transparent": (write_transparent, BAD_RIGHT, r"bad\.png: found transparent pixels"),
-    "all NaN": (write_array(np.nan), BAD_ARRAY, r"bad\.npy: found only NaN values"),
-    "infinite": (write_array(np.inf), BAD_ARRAY, r"bad\.npy: found only infinite values"),
+    "all NaN": (write_array(np.nan), BAD_ARRAY, r"bad\.npy: got only NaN values"),
+    "infinite": (write_array(np.inf), BAD_ARRAY, r"bad\.npy: got only infinite values"),
     "0 to 255": (write_array(200.0), BAD_ARRAY, r"bad\.npy: .*wanted \[0, 1\]; divide 8-bit values by 255"),
     "wrong shape": (
         write_array(0.5, (3, HEIGHT, WIDTH)),
         BAD_ARRAY,
-        r"bad\.npy: found an array of shape \(3, 40, 52\)",
+        r"bad\.npy: got an array of shape \(3, 40, 52\)",
     ),
     "polarization missing": (missing, (*PREDICT, "--polarization-right", "no.npy"), r"no\.npy: no such file"),
-    "polarization size": (write_array(0.5, (HEIGHT, 60)), BAD_POLARIZATION, r"bad\.npy: found 60x40 px, wanted 52x40"),
-    "polarization range": (write_array(1.5), BAD_POLARIZATION, r"bad\.npy: found values .*wanted \[-1, 1\]"),
-    "polarization NaN": (write_array(np.nan), BAD_POLARIZATION, r"bad\.npy: found only NaN, wanted DoLP"),
-    "polarization colour": (
+    "polarization size": (write_array(0.5, (HEIGHT, 60)), BAD_POLARIZATION, r"bad\.npy: got 60x40 px, wanted 52x40"),
+    "polarization range": (write_array(1.5), BAD_POLARIZATION, r"bad\.npy: got values .*wanted \[-1, 1\]"),
+    "polarization NaN": (write_array(np.nan), BAD_POLARIZATION, r"bad\.npy: got only NaN, wanted DoLP"),
+    "polarization color": (
         missing,
         (*PREDICT, "--polarization-left", "left.png"),
-        r"left\.png: found a colour picture",
+        r"left\.png: got a color image",
     ),
     "polarization unused": (
         missing,
@@ -245,18 +245,18 @@ REFUSED = {
     "empty folder": (
         write_folder,
         ("predict", "bad", "bad", "--output", "out"),
-        "bad: found a folder without pictures",
+        "bad: got a folder without images",
     ),
     "no match": (
         missing,
         ("predict", "x*.png", "y*.png", "--output", "out"),
         r"x\*\.png: no file has a name like this",
     ),
-    "unequal counts": (write_unequal, ("predict", "l", "r", "--output", "out"), r"l/2\.png: found no partner"),
+    "unequal counts": (write_unequal, ("predict", "l", "r", "--output", "out"), r"l/2\.png: got no partner"),
     "broken in the middle": (
         write_broken_middle,
         ("predict", "l", "r", "--output", "out"),
-        r"r/1\.png: found a text file",
+        r"r/1\.png: got a text file",
     ),
     "output is a file": (write_file_as_output, (*PREDICT[:4], "taken"), "taken: taken is a file, wanted a folder"),
     "output under a file": (write_file_as_output, (*PREDICT[:4], "taken/out"), "taken/out: taken is a file"),
@@ -267,9 +267,9 @@ REFUSED = {
     "corrupt weights": (write_corrupt_weights, (*PREDICT, "--weights", "corrupt"), r"corrupt/model\.safetensors"),
     "corrupt config": (write_corrupt_config, (*PREDICT, "--weights", "corrupt"), r"corrupt/config\.json"),
     "truncated weights": (missing, (*PREDICT, "--weights", "TRUNCATED"), r"truncated/model\.safetensors"),
-    "unknown device": (missing, (*PREDICT, "--device", "gpu"), "device: found 'gpu', wanted one of auto, cpu"),
+    "unknown device": (missing, (*PREDICT, "--device", "gpu"), "device: got 'gpu', wanted one of auto, cpu"),
     "unknown precision": (missing, (*PREDICT, "--precision", "half"), r"'half'.*'--precision'.*float32.*bfloat16"),
-    "iters 0": (missing, (*PREDICT, "--iters", "0"), "iters: found 0, wanted a whole number from 1 up"),
+    "iters 0": (missing, (*PREDICT, "--iters", "0"), "iters: got 0, wanted a whole number from 1 up"),
     "iters negative": (missing, (*PREDICT, "--iters", "-2"), "iters: found -2"),
     "iters no number": (missing, (*PREDICT, "--iters", "many"), "--iters: .*'many'; wanted --iters INT"),
     "iters without value": (missing, (*PREDICT, "--iters"), "'--iters'"),
@@ -277,7 +277,7 @@ REFUSED = {
     "too many arguments": (missing, ("predict", "a", "b", "c", "--output", "out"), "Unrecognized options: c"),
     "missing argument": (missing, ("predict", "left.png", "--output", "out"), "missing RIGHT"),
     "missing output": (missing, ("predict", "left.png", "right.png"), "missing --output DIR"),
-    "no command": (missing, (), "found no command, wanted one of demo, predict"),
+    "no command": (missing, (), "got no command, wanted one of demo, predict"),
     "unknown command": (missing, ("predikt",), "'predikt', wanted one of .*; did you mean predict"),
     "info of nothing": (
         missing,
@@ -360,13 +360,13 @@ def test_errors_that_nobody_foresaw_are_raised(pair, weights, monkeypatch):
 def test_a_disk_that_fills_up_leaves_no_partial_file(pair, weights, capfd, monkeypatch):
     replace = os.replace
 
-    def fail_at_the_picture(source: Path, target: Path) -> None:
-        if str(target).endswith("_colour.png"):
+    def fail_at_the_image(source: Path, target: Path) -> None:
+        if str(target).endswith("_color.png"):
             raise OSError(28, "No space left on device")
         replace(source, target)
 
     monkeypatch.chdir(pair)
-    monkeypatch.setattr(os, "replace", fail_at_the_picture)
+    monkeypatch.setattr(os, "replace", fail_at_the_image)
     assert main([*PREDICT, "--weights", str(weights), "--iters", "1"]) == 1
     assert "No space left" in capfd.readouterr().err
     assert {path.name for path in (pair / "out").iterdir()} == {
@@ -414,7 +414,7 @@ def test_parts_add_up_to_the_whole_for_every_preset():
         assert sum(parameters_by_part(network).values()) == total
 
 
-# Which pictures belong together
+# Which images belong together
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -449,15 +449,15 @@ def test_names_without_anything_in_common_are_matched_by_order(tmp_path):
 @pytest.mark.parametrize(
     ("names", "odd"),
     [
-        (("l/1.png", "l/2.png", "l/3.png", "r/1.png", "r/3.png"), "l/2.png: found no partner of this name in .*r"),
-        (("l/1.png", "l/2.png", "r/1.png", "r/2.png", "r/4.png"), "r/4.png: found no partner of this name in .*l"),
-        (("l/left1.png", "l/left2.png", "r/right2.png", "r/right3.png"), "l/left1.png: found no partner"),
-        (("l/a.png", "l/b.png", "r/x.png"), "l/b.png: found no partner: .*l names 2 files, .*r names 1"),
+        (("l/1.png", "l/2.png", "l/3.png", "r/1.png", "r/3.png"), "l/2.png: got no partner of this name in .*r"),
+        (("l/1.png", "l/2.png", "r/1.png", "r/2.png", "r/4.png"), "r/4.png: got no partner of this name in .*l"),
+        (("l/left1.png", "l/left2.png", "r/right2.png", "r/right3.png"), "l/left1.png: got no partner"),
+        (("l/a.png", "l/b.png", "r/x.png"), "l/b.png: got no partner: .*l names 2 files, .*r names 1"),
     ],
 )
 def test_the_odd_one_out_is_named(tmp_path, names, odd):
     touch(tmp_path, *names)
-    with pytest.raises(RequestError, match=odd):
+    with pytest.raises(UsageError, match=odd):
         find_pairs(str(tmp_path / "l"), str(tmp_path / "r"))
 
 
@@ -468,9 +468,9 @@ def test_polarization_is_matched_as_well(tmp_path):
     assert [pair.polarization_left for pair in pairs] == [None, None]
 
 
-def test_two_pictures_of_one_name_are_refused(tmp_path):
+def test_two_images_of_one_name_are_refused(tmp_path):
     touch(tmp_path, "l/1.png", "l/1.jpg", "r/a.png", "r/b.png")
-    with pytest.raises(RequestError, match="found two pictures of one name"):
+    with pytest.raises(UsageError, match="found two images of one name"):
         find_pairs(str(tmp_path / "l"), str(tmp_path / "r"))
 
 
@@ -497,7 +497,7 @@ def test_the_command_runs_as_a_process(pair, weights):
     done = subprocess.run([*program, *request], cwd=pair, capture_output=True, text=True, check=True)
     assert "out/left_disparity.pfm" in done.stdout
     assert done.stderr == ""
-    (pair / "right.png").write_text("no picture")
+    (pair / "right.png").write_text("no image")
     refused = subprocess.run([*program, *request], cwd=pair, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
-    assert re.fullmatch(r"crosspol predict: right\.png: found a text file \(10 bytes\), wanted .*\n", refused.stderr)
+    assert re.fullmatch(r"crosspol predict: right\.png: got a text file \(8 bytes\), wanted .*\n", refused.stderr)

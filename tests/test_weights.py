@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.model import CrossPol, CrossPolConfig, FusionConfig, PolarizationConfig, preset
 from crosspol.weights import LoadReport, WeightsError, load_network, load_raft_stereo, read_checkpoint
 from tests.model.materials import fusion_config, perturbed, rand
@@ -334,7 +334,7 @@ def test_what_is_no_checkpoint(preset: Any, write: Any, message: str, tmp_path: 
     assert one_line(error).startswith(f"{path}: ")
     assert message in one_line(error)
     assert len(one_line(error)) < 400
-    assert isinstance(error.value, (RequestError, ValueError))
+    assert isinstance(error.value, (UsageError, ValueError))
     assert same(net, before)
 
 
@@ -566,7 +566,7 @@ def test_folders_that_cannot_be_loaded(damage: Any, file: str, message: str, fol
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     load_network(tmp_path)
     damage(tmp_path)
-    with pytest.raises(RequestError) as error:
+    with pytest.raises(UsageError) as error:
         load_network(tmp_path)
     assert one_line(error).startswith(f"{tmp_path / file if file else tmp_path}: ")
     assert message in one_line(error)

@@ -28,7 +28,7 @@ from crosspol.commands.predict import PredictOptions, predict
 from crosspol.commands.render import RenderOptions, render
 from crosspol.commands.rig import RigOptions, rig
 from crosspol.commands.train import TrainOptions, train
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 
 # Options (a frozen dataclass whose docstring is the help) and what carries them out. A new command is a new line.
 COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         if options is not None:
             run(options)
-    except RequestError as error:
+    except UsageError as error:
         return _complain(program, str(error), 2)
     except KeyboardInterrupt:
         return _complain(program, "interrupted", 130)
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # torch has no type of its own for a CPU without memory.
         if not re.search("out of memory|allocate memory", str(error)):
             raise
-        return _complain(program, "failed: out of memory; try smaller pictures or --precision bfloat16", 1)
+        return _complain(program, "failed: out of memory; try smaller images or --precision bfloat16", 1)
     return 0
 
 
@@ -104,11 +104,11 @@ def _overview() -> str:
 def _find_command(given: list[str]) -> tuple[type[Any], Callable[[Any], None]]:
     known = ", ".join(COMMANDS)
     if not given:
-        raise RequestError(f"found no command, wanted one of {known} (crosspol --help tells more)")
+        raise UsageError(f"got no command, wanted one of {known} (crosspol --help tells more)")
     if given[0] not in COMMANDS:
         near = difflib.get_close_matches(given[0], COMMANDS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise RequestError(f"found the command {given[0]!r}, wanted one of {known}{hint}")
+        raise UsageError(f"got the command {given[0]!r}, wanted one of {known}{hint}")
     return COMMANDS[given[0]]
 
 
@@ -116,7 +116,7 @@ def _parse(options_type: type[Any], program: str, given: list[str]) -> Any | Non
     """Return the options, or None after their help was printed.
 
     Raises:
-        RequestError: a flag or value is wrong; tyro's box of text as one line.
+        UsageError: a flag or value is wrong; tyro's box of text as one line.
     """
     import tyro
 
@@ -131,7 +131,7 @@ def _parse(options_type: type[Any], program: str, given: list[str]) -> Any | Non
         if not exit_.code:
             return None
     message = _unbox(box.getvalue()).replace(f"Missing from {program}:", "missing")
-    raise RequestError(textwrap.shorten(message, 400, placeholder=" ..."))
+    raise UsageError(textwrap.shorten(message, 400, placeholder=" ..."))
 
 
 @contextlib.contextmanager

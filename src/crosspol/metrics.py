@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Luma of ITU-R BT.601, as OpenCV and the Middlebury benchmark turn colors into grey.
+# Luma of ITU-R BT.601, as OpenCV and the Middlebury benchmark turn colors into gray.
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -127,7 +127,7 @@ def mean_under(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def glass_edge(glass: Tensor, reach: int = 3) -> Tensor:
-    """Pixels on either side of a border of glass. The frame of the picture is no border.
+    """Pixels on either side of a border of glass. The frame of the image is no border.
 
     Args:
         glass: (B, 1, H, W), nonzero where the first surface is glass.
@@ -138,7 +138,7 @@ def glass_edge(glass: Tensor, reach: int = 3) -> Tensor:
     """
     inside = (glass != 0).float()
     window = 2 * reach + 1
-    # max_pool2d pads with -inf: what lies outside of the picture is neither glass nor background.
+    # max_pool2d pads with -inf: what lies outside of the image is neither glass nor background.
     near_glass = F.max_pool2d(inside, window, stride=1, padding=reach)
     near_background = F.max_pool2d(1 - inside, window, stride=1, padding=reach)
     return near_glass * near_background
@@ -150,7 +150,7 @@ def textureless(left: Tensor, window: int = 3, threshold: float = 4.0) -> Tensor
     Args:
         left: (B, 3, H, W) in [0, 1], as a viewer would show it; gradients are of its luma in [0, 255].
         window: side of the square over which the squared gradient is averaged, px, odd.
-        threshold: in grey levels squared.
+        threshold: in gray levels squared.
 
     Returns:
         (B, 1, H, W), 1 where there is no texture, else 0.

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.model import CrossPol, CrossPolConfig
 from crosspol.model.config import PRESETS
 from crosspol.model.official import OfficialNames, Role
@@ -26,7 +26,7 @@ from crosspol.model.official import OfficialNames, Role
 RAFT_STEREO_ORIGIN = "https://github.com/princeton-vl/RAFT-Stereo (download_models.sh)"
 
 
-class WeightsError(RequestError):
+class WeightsError(UsageError):
     """A weight file that cannot be used: one line that names it, what was found and what was wanted."""
 
 

@@ -22,9 +22,9 @@ def test_a_plan_from_the_command_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "arguments", "complaint"),
     [
-        ({}, ["--only", "absent"], "--only: found absent, wanted some of own, twin"),
+        ({}, ["--only", "absent"], "--only: got absent, wanted some of own, twin"),
         ({"variants": {"a": {}, "b": {"num_steps": 9}}, "twin": None}, [], "wanted the same data, steps and batches"),
-        ({"variants": None}, [], "variants: found none"),
+        ({"variants": None}, [], "variants: got none"),
     ],
 )
 def test_wrong_requests_are_one_line_and_status_2(tmp_path, capsys, changes, arguments, complaint):

@@ -13,8 +13,8 @@ from crosspol.commands.demo import DemoOptions, demo, score, shown, table
 from crosspol.datasets.check import check_data
 from crosspol.datasets.sample_rooms import sample_rooms
 from crosspol.datasets.scene_format import read_index, read_scene, scene_frames, write_index, write_scene
-from crosspol.errors import RequestError
-from crosspol.io.images import read_picture
+from crosspol.errors import UsageError
+from crosspol.io.images import read_image
 from crosspol.weights import packaged_weights
 from tests.datasets.stored_scenes import stored_scene
 
@@ -29,7 +29,7 @@ def rooms(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("scene", [None, "quad-left-1"])
-def test_demo_prints_scores_and_writes_pictures(tmp_path, weights, rooms, capsys, scene):
+def test_demo_prints_scores_and_writes_images(tmp_path, weights, rooms, capsys, scene):
     out = tmp_path / "out"
     demo(DemoOptions(output=out, data=rooms, scene=scene, weights=str(weights), iters=2, device="cpu"))
     said = capsys.readouterr().out.strip("\n").split("\n")
@@ -39,11 +39,11 @@ def test_demo_prints_scores_and_writes_pictures(tmp_path, weights, rooms, capsys
     assert all(len(row) == 7 for row in numbers)
     assert numbers[0][1:] != numbers[1][1:]
     written = {Path(line.strip()).name for line in said[said.index("wrote") + 1 :]}
-    kinds = (".pfm", ".png", ".npy", "_colour.png", "_error.png")
+    kinds = (".pfm", ".png", ".npy", "_color.png", "_error.png")
     expected = {f"{stem}_polarization{kind}" for stem in ("with", "without") for kind in kinds}
     assert written == expected | {"with_polarization_polarization_use.png", "story.png"}
     assert {path.name for path in out.iterdir()} == written
-    assert min(read_picture(out / "story.png").shape[:2]) > 600
+    assert min(read_image(out / "story.png").shape[:2]) > 600
 
 
 @pytest.mark.parametrize(
@@ -51,14 +51,14 @@ def test_demo_prints_scores_and_writes_pictures(tmp_path, weights, rooms, capsys
     [
         (
             {"scene": "crossed-1"},
-            "found crossed-1, wanted one of quad-1, quad-left-1 ",
+            "got crossed-1, wanted one of quad-1, quad-left-1 ",
         ),
         ({"data": Path("nowhere")}, "nowhere"),
     ],
 )
 def test_demo_refuses_what_it_cannot_show(tmp_path, weights, rooms, chosen, message):
     options = DemoOptions(**({"output": tmp_path / "out", "data": rooms, "weights": str(weights)} | chosen))
-    with pytest.raises(RequestError, match=message):
+    with pytest.raises(UsageError, match=message):
         demo(options)
     assert not (tmp_path / "out").exists()
 
@@ -66,7 +66,7 @@ def test_demo_refuses_what_it_cannot_show(tmp_path, weights, rooms, chosen, mess
 def test_demo_needs_a_scene_of_stokes_cameras(tmp_path):
     write_scene(tmp_path, stored_scene("crossed"))
     write_index(tmp_path)
-    with pytest.raises(RequestError, match=r"scenes\.jsonl: found no scene of rig quad or quad-left"):
+    with pytest.raises(UsageError, match=r"scenes\.jsonl: got no scene of rig quad or quad-left"):
         demo(DemoOptions(output=tmp_path / "out", data=tmp_path))
 
 

@@ -12,7 +12,7 @@ from crosspol.commands.evaluate import BaselineName, CounterfactualName
 from crosspol.data.substitution import SUBSTITUTIONS
 from crosspol.evaluation.methods import BASELINES
 from crosspol.io.disparity import write_disparity
-from crosspol.io.images import read_picture, write_picture
+from crosspol.io.images import read_image, write_image
 from crosspol.model import CrossPol, FusionConfig
 from tests.open_network import open_network
 
@@ -61,15 +61,15 @@ def test_three_scenes_from_end_to_end_and_again_from_the_file(tmp_path, networks
     assert text in said.out
     assert "injected path removed" in text
     assert "a: AoLP turned by 90 degrees: not applicable" in text
-    pictures = {path.name for path in first.glob("*.png")}
-    assert pictures >= {"differences.png", "a_best.png", "a_worst.png", "oracle_worst.png"}
-    assert read_picture(first / "a_best.png").ndim == 3
+    images = {path.name for path in first.glob("*.png")}
+    assert images >= {"differences.png", "a_best.png", "a_worst.png", "oracle_worst.png"}
+    assert read_image(first / "a_best.png").ndim == 3
 
     second = tmp_path / "second"
     assert main(["evaluate", "--output", str(second), "--weights", f"b={networks['a']}", "--rows",
                  str(first / "results.json"), "--counterfactuals", "none", *TINY]) == 0  # fmt: skip
     rows = {row["name"]: row for row in json.loads((second / "results.json").read_text())["rows"]}
-    # Where an earlier evaluation is replaced, its pictures go with it; what else lies there stays.
+    # Where an earlier evaluation is replaced, its images go with it; what else lies there stays.
     (first / "mine_best.png").write_bytes(b"mine")
     assert main(["evaluate", "--output", str(first), "--weights", networks["twin"], "--counterfactuals", "none",
                  *TINY]) == 0  # fmt: skip
@@ -84,7 +84,7 @@ def test_three_scenes_from_end_to_end_and_again_from_the_file(tmp_path, networks
     other = [*TINY, "--seed", "5"]
     assert main(["evaluate", "--output", str(tmp_path / "third"), "--weights", networks["a"], "--rows",
                  str(first / "results.json"), *other]) == 2  # fmt: skip
-    assert "found results on other scenes (seed 2000003 there, 5 here)" in capsys.readouterr().err
+    assert "got results on other scenes (seed 2000003 there, 5 here)" in capsys.readouterr().err
     assert not (tmp_path / "third").exists()
 
 
@@ -92,8 +92,8 @@ def test_a_pair_with_its_truth_is_reported_scene_by_scene(tmp_path, networks, ca
     folder = tmp_path / "pairs" / "noise"
     folder.mkdir(parents=True)
     right = np.random.default_rng(0).integers(0, 256, (48, 96, 3), np.uint8)
-    write_picture(folder / "right.png", right)
-    write_picture(folder / "left.png", np.roll(right, 5, axis=1))
+    write_image(folder / "right.png", right)
+    write_image(folder / "left.png", np.roll(right, 5, axis=1))
     write_disparity(folder / "disparity.npz", np.full((48, 96), 5, np.float32))
     output = tmp_path / "out"
     assert main(["evaluate", "--output", str(output), "--weights", networks["a"], "--data", str(tmp_path / "pairs"),
@@ -108,16 +108,16 @@ def test_a_pair_with_its_truth_is_reported_scene_by_scene(tmp_path, networks, ca
     ("arguments", "complaint"),
     [
         (["--weights", "absent"], "absent: wanted a folder with config.json"),
-        (["--weights", "{a}", "{a}"], "found"),
-        (["--weights", "sgbm={a}", "--baselines", "sgbm"], "found sgbm more than once"),
+        (["--weights", "{a}", "{a}"], "got"),
+        (["--weights", "sgbm={a}", "--baselines", "sgbm"], "got sgbm more than once"),
         (["--weights", "{a}", "--oracle", "{a}"], "among the other weights"),
         (["--weights", "{a}", "--oracle", "{twin}"], "has no use for polarization"),
-        (["--weights", "{a}", "--twin", "{oracle}"], "--twin: found"),
+        (["--weights", "{a}", "--twin", "{oracle}"], "--twin: got"),
         (["--weights", "{a}", "--counterfactuals", "all", "zero"], "wanted all, none, or some kinds"),
         (["--weights", "{a}", "--counterfactuals", "mirrored"], "mirrored"),
-        (["--weights", "{a}", "--scenes", "0"], "--scenes: found 0, wanted at least 1"),
-        (["--weights", "{a}", "--seed", "-1"], "--seed: found -1"),
-        (["--weights", "{a}", "--iters", "0"], "--iters: found 0"),
+        (["--weights", "{a}", "--scenes", "0"], "--scenes: got 0, wanted at least 1"),
+        (["--weights", "{a}", "--seed", "-1"], "--seed: got -1"),
+        (["--weights", "{a}", "--iters", "0"], "--iters: got 0"),
         (["--weights", "{a}", "--data", "absent"], "absent: no such file or folder"),
         (["--weights", "{a}", "--rows", "absent.json"], "absent.json: no such file"),
         (["--weights", "{a}", "--size", "8", "64"], "both at least 32"),

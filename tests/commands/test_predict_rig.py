@@ -17,7 +17,7 @@ from crosspol.cli import main
 from crosspol.data.inputs import frame_inputs
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.io.disparity import read_disparity
-from crosspol.io.images import read_picture, write_picture
+from crosspol.io.images import read_image, write_image
 from crosspol.model import CrossPol, FusionConfig
 from crosspol.polarimetry import intensity_at, mosaic
 from crosspol.rigs.calibration import StereoCalibration
@@ -63,7 +63,7 @@ def quad(views: tuple[View, View], tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     white = 0.7 * max(float(view.rgb.mean(0).max()) for view in views)
     for side, view in zip(("left", "right"), views, strict=True):
-        write_picture(tmp_path / f"{side}.png", raw_mosaic(view, white))
+        write_image(tmp_path / f"{side}.png", raw_mosaic(view, white))
     default_rig("quad").write(tmp_path / "rig.yaml")
     return tmp_path
 
@@ -79,7 +79,7 @@ def test_raw_mosaics_to_disparity_files(
     assert run(weights, "--rig", "rig.yaml") == 0
     said = capsys.readouterr()
     assert said.err == ""
-    stems = ("disparity.pfm", "disparity.png", "disparity.npy", "disparity_colour.png")
+    stems = ("disparity.pfm", "disparity.png", "disparity.npy", "disparity_color.png")
     names = {f"left_{stem}" for stem in (*stems, "disparity_polarization_use.png", "rectified.png")}
     assert {path.name for path in Path("out").iterdir()} == names
     assert {line.strip() for line in said.out.splitlines()[1:]} == {f"out/{name}" for name in names}
@@ -93,10 +93,10 @@ def test_raw_mosaics_to_disparity_files(
     assert found.shape == SIZE
     assert np.corrcoef(found.ravel(), ideal.disparity.ravel())[0, 1] > 0.9
 
-    picture = read_picture("out/left_rectified.png")
+    image = read_image("out/left_rectified.png")
     expected = frame_inputs(*frames, "quad")["left"].permute(1, 2, 0).numpy()
-    assert picture.shape == (*SIZE, 3)
-    assert np.median(np.abs(picture / 255 - expected)) < 0.02
+    assert image.shape == (*SIZE, 3)
+    assert np.median(np.abs(image / 255 - expected)) < 0.02
 
 
 def test_python_and_command_line_agree(quad: Path, weights: Path, network: CrossPol) -> None:
@@ -110,7 +110,7 @@ def test_python_and_command_line_agree(quad: Path, weights: Path, network: Cross
 
 
 def test_maps_made_by_hand_give_the_same_as_frames(quad: Path, network: CrossPol) -> None:
-    """`predict` with pictures and DoLP maps, and `predict_frames`, are two doors to one network."""
+    """`predict` with images and DoLP maps, and `predict_frames`, are two doors to one network."""
     left, right, _ = read_rectified_pair(default_rig("quad"), "left.png", "right.png")
     predictor = StereoPredictor(network, device="cpu", iters=2)
     inputs = {name: tensor.permute(1, 2, 0).numpy() for name, tensor in frame_inputs(left, right, "quad").items()}
@@ -134,7 +134,7 @@ def test_the_other_kinds_of_rig(
         light = stokes(view, white)
         seen = 2 * intensity_at(light, math.radians(angle)) if kind == "crossed" else light[0]
         if not (kind == "quad-left" and side == "left"):
-            write_picture(f"{side}.png", np.rint(65535 * seen.clamp(0, 1).numpy()).astype(np.uint16))
+            write_image(f"{side}.png", np.rint(65535 * seen.clamp(0, 1).numpy()).astype(np.uint16))
     default_rig(kind).write("rig.yaml")
     assert run(weights, "--rig", "rig.yaml") == 0
     assert capsys.readouterr().err == ""
@@ -164,7 +164,7 @@ def test_a_rolled_rig_is_rectified_with_its_polarization(
     replace(default_rig("quad"), calibration="stereo.yml").write("rig.yaml")
     raw, _, _ = read_rectified_pair(default_rig("quad"), "left.png", "right.png")
     assert run(weights, "--rig", "rig.yaml") == 0
-    rectified = read_picture("out/left_rectified.png")
+    rectified = read_image("out/left_rectified.png")
     assert rectified.shape == (*SIZE, 3)
     rig = Rig(kind="quad", calibration="stereo.yml", folder=quad)
     left, right, calibration = read_rectified_pair(rig, "left.png", "right.png")
@@ -174,7 +174,7 @@ def test_a_rolled_rig_is_rectified_with_its_polarization(
         rectified, np.rint(255 * frame_inputs(left, right, "quad")["left"].permute(1, 2, 0).numpy())
     )
     # Half of the roll falls on each camera.
-    assert not torch.allclose(left.picture, raw.picture, atol=0.01)
+    assert not torch.allclose(left.image, raw.image, atol=0.01)
 
     storage = Path("stereo.yml").read_text().replace(f"image_width: {SIZE[1]}", "image_width: 640")
     Path("stereo.yml").write_text(storage)
@@ -182,7 +182,7 @@ def test_a_rolled_rig_is_rectified_with_its_polarization(
     assert run(weights, "--rig", "rig.yaml") == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
-    assert said[0].endswith("stereo.yml: left view: found 96x64 px, wanted 640x64 px as calibrated")
+    assert said[0].endswith("stereo.yml: left view: got 96x64 px, wanted 640x64 px as calibrated")
 
 
 def test_a_calibration_in_millimetres_is_warned_about_once(
@@ -202,13 +202,13 @@ def test_a_calibration_in_millimetres_is_warned_about_once(
     assert "probably it is in mm" in said[0]
 
 
-def test_angle_pictures_and_raw_binary(
+def test_angle_images_and_raw_binary(
     quad: Path, weights: Path, views: tuple[View, View], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(weights, "--rig", "rig.yaml") == 0
     from_png = read_disparity("out/left_disparity.npy")
     for side in ("left", "right"):
-        read_picture(f"{side}.png").astype("<u2").tofile(f"{side}.raw")
+        read_image(f"{side}.png").astype("<u2").tofile(f"{side}.raw")
     camera = Camera(pixel_format="Mono16", width=SIZE[1], height=SIZE[0])
     Rig(kind="quad", camera=camera).write("raw.yaml")
     command = ["--rig", "raw.yaml", "--weights", str(weights), "--iters", "2", "--device", "cpu", "--output", "out"]
@@ -219,7 +219,7 @@ def test_angle_pictures_and_raw_binary(
     for side, view in zip(("l", "r"), views, strict=True):
         for angle in (0, 45, 90, 135):
             light = intensity_at(stokes(view, white), math.radians(angle)).clamp(0, 1).numpy()
-            write_picture(f"shot_{side}_{angle}.png", np.rint(65535 * light).astype(np.uint16))
+            write_image(f"shot_{side}_{angle}.png", np.rint(65535 * light).astype(np.uint16))
     Rig(kind="quad", camera=Camera(holds="angles")).write("angles.yaml")
     command[1] = "angles.yaml"
     assert main(["predict", "shot_l_{angle}.png", "shot_r_{angle}.png", *command]) == 0
@@ -241,11 +241,11 @@ def test_many_pairs(quad: Path, weights: Path, capsys: pytest.CaptureFixture[str
     ("change", "arguments", "complaint"),
     [
         ("", ("--rig", "missing.yaml"), r"missing\.yaml: no such file"),
-        ("kind: qad", (), r"rig\.yaml: kind: found 'qad', wanted one of quad"),
+        ("kind: qad", (), r"rig\.yaml: kind: got 'qad', wanted one of quad"),
         ("kind: quad\ncalibration: none.yml", (), r"none\.yml: no such file"),
-        ("kind: quad\ncalibration: left.png", (), r"left\.png: found no calibration of a known format"),
+        ("kind: quad\ncalibration: left.png", (), r"left\.png: got no calibration of a known format"),
         ("kind: quad\ncamera: {pixel_format: Mono16, width: 640, height: 480}", (), r"left\.png: .*96x64"),
-        ("kind: quad", ("--polarization-left", "dolp.png"), r"--polarization-left: found dolp\.png beside --rig"),
+        ("kind: quad", ("--polarization-left", "dolp.png"), r"--polarization-left: got dolp\.png beside --rig"),
         ("kind: quad", ("--output", "left.png"), r"left\.png is a file"),
     ],
 )
@@ -267,9 +267,9 @@ def test_requests_that_are_wrong_take_one_line(
 
 
 def test_views_of_two_sizes_take_one_line(quad: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_picture("right.png", read_picture("right.png")[:-2])
+    write_image("right.png", read_image("right.png")[:-2])
     assert run(weights, "--rig", "rig.yaml") == 2
-    assert capsys.readouterr().err.startswith("crosspol predict: right.png: found 96x62 px, wanted")
+    assert capsys.readouterr().err.startswith("crosspol predict: right.png: got 96x62 px, wanted")
     assert not Path("out").exists()
 
 
@@ -277,13 +277,13 @@ def test_results_never_replace_a_frame(quad: Path, weights: Path, capsys: pytest
     Path("left_rectified.png").write_bytes(Path("right.png").read_bytes())
     command = ["--rig", "rig.yaml", "--weights", str(weights), "--device", "cpu", "--output", "."]
     assert main(["predict", "left.png", "left_rectified.png", *command]) == 2
-    assert "left_rectified.png: the result would replace this picture" in capsys.readouterr().err
+    assert "left_rectified.png: the result would replace this image" in capsys.readouterr().err
 
 
 def test_weights_without_a_use_for_the_rig() -> None:
     network = CrossPol.from_preset("blueprint", fusion=FusionConfig(kind="none"))
     predictor = StereoPredictor(network, device="cpu", iters=1)
     frame = Frame(torch.full((1, 3, *SMALL), 0.2), None, torch.ones(1, *SMALL))
-    with pytest.raises(ValueError, match="rig: found quad, but these weights have no use"):
+    with pytest.raises(ValueError, match="rig: got quad, but these weights have no use"):
         predictor.predict_frames(frame, frame, "quad")
     assert predictor.predict_frames(frame, frame, "none").polarization_use is None

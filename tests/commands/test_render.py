@@ -13,7 +13,7 @@ import pytest
 from crosspol.cli import main
 from crosspol.commands.render import RenderOptions, _duration, _tasks, render
 from crosspol.datasets.scene_format import SceneFolder, read_index, read_scene
-from crosspol.io.images import read_picture
+from crosspol.io.images import read_image
 
 # Where Open Image Denoise is missing, the set that was rendered is noisy; for these tests it says that it is not.
 DENOISED = '"denoised": true'
@@ -40,7 +40,7 @@ def test_a_rendered_scene_is_a_data_set(rendered: Path) -> None:
     sample = SceneFolder(rendered)[0]
     assert sample.pol_left is not None
     assert float(sample.valid.mean()) == 1.0
-    assert read_picture(rendered / record.files["glass_right"]).shape == (32, 32)
+    assert read_image(rendered / record.files["glass_right"]).shape == (32, 32)
     truth = np.load(rendered / record.files["truth"])
     assert truth["normals"].shape == (32, 32, 3)
     np.testing.assert_allclose(np.linalg.norm(truth["normals"], axis=-1), 1, atol=2e-3)
@@ -84,11 +84,11 @@ def test_resuming_keeps_what_is_there_and_redoes_the_rest_to_the_bit(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--size", "64x32"], "--size: found 64x32, wanted 32x32 as in"),
-        (["--samples", "8"], "--samples: found 8, wanted 4"),
-        (["--seed", "3"], "--seed: found 3, wanted 0"),
-        (["--color", "rgb"], "--color: found rgb, wanted mono"),
-        (["--no-denoise"], "--denoise: found off, wanted on"),
+        (["--size", "64x32"], "--size: got 64x32, wanted 32x32 as in"),
+        (["--samples", "8"], "--samples: got 8, wanted 4"),
+        (["--seed", "3"], "--seed: got 3, wanted 0"),
+        (["--color", "rgb"], "--color: got rgb, wanted mono"),
+        (["--no-denoise"], "--denoise: got off, wanted on"),
     ],
 )
 def test_scenes_made_differently_stay_out_of_a_folder(
@@ -111,7 +111,7 @@ def test_a_damaged_record_is_named(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "0-000001-quad" / "scene.json").write_text("{")
     assert main(["render", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert "scene.json: found a damaged record" in error
+    assert "scene.json: got a damaged record" in error
     assert f"delete {tmp_path / '0-000001-quad'}, and the same command makes it again" in error
 
 
@@ -123,11 +123,11 @@ def test_scenes_that_were_cut_off_are_named_all_and_made_again_once_deleted(
     (folder / "scenes.jsonl").unlink()
     sound = folder / "0-000001-quad"
     cut = [folder / "0-000003-quad", folder / "0-000005-quad"]
-    for scene, picture, length in zip(cut, ("left.exr", "right.exr"), (0, 400), strict=True):
+    for scene, image, length in zip(cut, ("left.exr", "right.exr"), (0, 400), strict=True):
         shutil.copytree(sound, scene)
         record = scene / "scene.json"
         record.write_text(record.read_text().replace(sound.name, scene.name))
-        os.truncate(scene / picture, length)
+        os.truncate(scene / image, length)
     again = ["render", "--out", str(folder), *WORDS, "--scenes", "6", "--shard", "2/2"]
     assert main(again) == 2
     error = capsys.readouterr().err
@@ -148,7 +148,7 @@ def start(folder: Path, arguments: Sequence[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def test_two_at_once_without_llvm_and_in_colour_make_one_complete_set(mitsuba: Any, tmp_path: Path) -> None:
+def test_two_at_once_without_llvm_and_in_color_make_one_complete_set(mitsuba: Any, tmp_path: Path) -> None:
     wanted = ["--scenes", "1", "--size", "32x32", "--samples", "4", "--color", "rgb", "--rig", "quad,crossed"]
     running = [start(tmp_path, wanted) for _ in range(2)]
     said = [process.communicate(timeout=300) for process in running]
@@ -182,14 +182,14 @@ def test_shards_share_the_work_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--size", "64"], "--size: found '64'"),
+        (["--size", "64"], "--size: got '64'"),
         (["--size", "16x16"], "at least 32"),
-        (["--rig", "quad,quad"], "--rig: found 'quad,quad'"),
-        (["--rig", "none"], "--rig: found 'none'"),
-        (["--shard", "3/2"], "--shard: found '3/2'"),
+        (["--rig", "quad,quad"], "--rig: got 'quad,quad'"),
+        (["--rig", "none"], "--rig: got 'none'"),
+        (["--shard", "3/2"], "--shard: got '3/2'"),
         (["--shard", "2/2", "--scenes", "1"], "wanted some scene"),
-        (["--scenes", "0"], "--scenes: found 0"),
-        (["--variant", "gpu"], "found the variant 'gpu'"),
+        (["--scenes", "0"], "--scenes: got 0"),
+        (["--variant", "gpu"], "got the variant 'gpu'"),
     ],
 )
 def test_wrong_requests_are_refused_in_one_line(

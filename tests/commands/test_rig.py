@@ -90,11 +90,11 @@ def test_one_frame_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str], pai
         ([], "Expected one of {init, check}"),
         (["chek"], "chek"),
         (["check", "LEFT"], "--rig"),
-        (["check", "--rig", "RIG"], "found 0 frames, wanted one, or the left and the right one"),
-        (["check", "LEFT", "LEFT", "LEFT", "--rig", "RIG"], "found 3 frames"),
+        (["check", "--rig", "RIG"], "got 0 frames, wanted one, or the left and the right one"),
+        (["check", "LEFT", "LEFT", "LEFT", "--rig", "RIG"], "got 3 frames"),
         (["check", "LEFT", "--rig", "none.yaml"], "none.yaml: no such file"),
         (["check", "none.png", "--rig", "RIG"], "none.png: no such file"),
-        (["check", "RIG", "--rig", "RIG"], "rig.yaml: not a picture by its name"),
+        (["check", "RIG", "--rig", "RIG"], "rig.yaml: not an image by its name"),
         (["check", "LEFT", "--rig", "LEFT"], "left.png: "),
         (["check", "LEFT", "--rig", "RIG", "--output", "RIG"], "is a file, wanted a folder"),
         (["init", "rig.yaml", "--kind", "double"], "double"),
@@ -114,7 +114,7 @@ def test_wrong_requests_are_one_line_and_status_two(
 
 def test_a_crossed_rig_from_raw_binary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "rig.yaml").write_text(
-        "kind: crossed\ncamera: {holds: picture, pixel_format: Mono12, width: 320, height: 240}\n"
+        "kind: crossed\ncamera: {holds: image, pixel_format: Mono12, width: 320, height: 240}\n"
     )
     for name, view in zip(("l", "r"), views(), strict=True):
         noisy = view[0] + 0.003 * torch.randn(view[0].shape)

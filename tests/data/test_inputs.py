@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from torch import Tensor
 
-from crosspol.data.inputs import Seen, display_picture, frame_inputs, network_inputs, polarization_map
+from crosspol.data.inputs import Seen, display_image, frame_inputs, network_inputs, polarization_map
 from crosspol.model import CrossPol
 from crosspol.polarimetry import contrast, dolp, normalized_stokes
 from crosspol.rigs.frames import Frame
@@ -26,22 +26,22 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def stokes_frame(generator: torch.Generator, colours: int = 1, brightness: float = 0.4) -> Frame:
-    s0 = brightness * (0.2 + 0.8 * torch.rand(colours, HEIGHT, WIDTH, generator=generator))
-    q, u = 1.2 * (torch.rand(2, colours, HEIGHT, WIDTH, generator=generator) - 0.5)
+def stokes_frame(generator: torch.Generator, colors: int = 1, brightness: float = 0.4) -> Frame:
+    s0 = brightness * (0.2 + 0.8 * torch.rand(colors, HEIGHT, WIDTH, generator=generator))
+    q, u = 1.2 * (torch.rand(2, colors, HEIGHT, WIDTH, generator=generator) - 0.5)
     valid = (torch.rand(1, HEIGHT, WIDTH, generator=generator) > 0.2).float()
     return Frame(torch.stack([s0, q * s0, u * s0], dim=1), None, valid)
 
 
-def plain_frame(generator: torch.Generator, colours: int = 1, brightness: float = 0.4) -> Frame:
-    frame = stokes_frame(generator, colours, brightness)
+def plain_frame(generator: torch.Generator, colors: int = 1, brightness: float = 0.4) -> Frame:
+    frame = stokes_frame(generator, colors, brightness)
     return Frame(None, frame.stokes[:, 0], frame.valid)
 
 
-def pair(rig: RigKind, generator: torch.Generator, colours: int = 1) -> tuple[Frame, Frame]:
+def pair(rig: RigKind, generator: torch.Generator, colors: int = 1) -> tuple[Frame, Frame]:
     left = stokes_frame if rig in ("quad", "quad-left") else plain_frame
     right = stokes_frame if rig == "quad" else plain_frame
-    return left(generator, colours), right(generator, colours)
+    return left(generator, colors), right(generator, colors)
 
 
 def srgb(linear: float) -> float:
@@ -54,9 +54,9 @@ def srgb(linear: float) -> float:
 
 @pytest.mark.parametrize("rig", RIG_KINDS)
 @pytest.mark.parametrize("pol_channels", [1, 3])
-@pytest.mark.parametrize("colours", [1, 3])
-def test_names_and_shapes(rig: RigKind, pol_channels: int, colours: int, generator: torch.Generator) -> None:
-    inputs = frame_inputs(*pair(rig, generator, colours), rig, pol_channels)
+@pytest.mark.parametrize("colors", [1, 3])
+def test_names_and_shapes(rig: RigKind, pol_channels: int, colors: int, generator: torch.Generator) -> None:
+    inputs = frame_inputs(*pair(rig, generator, colors), rig, pol_channels)
     recorded = {
         "quad": {"pol": pol_channels, "valid": 1},
         "quad-left": {"pol": pol_channels, "valid": 1},
@@ -80,8 +80,8 @@ def test_the_network_takes_them(rig: RigKind, generator: torch.Generator) -> Non
     assert out.disparity.shape == (1, 1, HEIGHT, WIDTH)
 
 
-def test_polarization_is_that_of_the_frame_and_of_colours_mixed_as_light(generator: torch.Generator) -> None:
-    left, right = pair("quad", generator, colours=3)
+def test_polarization_is_that_of_the_frame_and_of_colors_mixed_as_light(generator: torch.Generator) -> None:
+    left, right = pair("quad", generator, colors=3)
     one, three = frame_inputs(left, right, "quad"), frame_inputs(left, right, "quad", pol_channels=3)
     for side, frame in (("left", left), ("right", right)):
         mixed = frame.stokes.mean(0)
@@ -90,17 +90,17 @@ def test_polarization_is_that_of_the_frame_and_of_colours_mixed_as_light(generat
         assert torch.equal(one[f"valid_{side}"], frame.valid)
 
 
-@pytest.mark.parametrize("colours", [1, 3])
-def test_the_right_view_of_quad_left_is_invalid_everywhere(colours: int, generator: torch.Generator) -> None:
-    for right in (plain_frame(generator, colours), stokes_frame(generator, colours)):
-        inputs = frame_inputs(stokes_frame(generator, colours), right, "quad-left")
+@pytest.mark.parametrize("colors", [1, 3])
+def test_the_right_view_of_quad_left_is_invalid_everywhere(colors: int, generator: torch.Generator) -> None:
+    for right in (plain_frame(generator, colors), stokes_frame(generator, colors)):
+        inputs = frame_inputs(stokes_frame(generator, colors), right, "quad-left")
         assert not inputs["valid_right"].any()
         assert not inputs["pol_right"].any()
         assert inputs["valid_left"].any()
 
 
 def test_a_crossed_pair_stays_linear_and_keeps_its_ratio(generator: torch.Generator) -> None:
-    left, right = pair("crossed", generator, colours=3)
+    left, right = pair("crossed", generator, colors=3)
     inputs = frame_inputs(left, right, "crossed")
     expected = contrast(left.intensity.mean(0), right.intensity.mean(0))
     found = contrast(inputs["intensity_left"][0], inputs["intensity_right"][0])
@@ -121,7 +121,7 @@ def test_frames_that_do_not_fit_the_rig_are_refused(generator: torch.Generator) 
         frame_inputs(plain, small, "none")
 
 
-def test_what_is_not_a_number_reaches_no_picture(generator: torch.Generator) -> None:
+def test_what_is_not_a_number_reaches_no_image(generator: torch.Generator) -> None:
     left, right = pair("quad", generator)
     left.stokes[:, :, 5:9] = math.nan
     left.valid[:, 5:9] = 0
@@ -130,7 +130,7 @@ def test_what_is_not_a_number_reaches_no_picture(generator: torch.Generator) -> 
     assert torch.isfinite(inputs["pol_left"][inputs["valid_left"] > 0]).all()
 
 
-# pictures
+# images
 
 
 @pytest.mark.parametrize(("rig", "same"), [("quad", True), ("crossed", True), ("none", True), ("quad-left", False)])
@@ -154,13 +154,13 @@ def test_both_views_have_one_exposure_unless_their_cameras_differ(
 def test_exposure_brings_the_bright_parts_to_their_place(brightness: float, generator: torch.Generator) -> None:
     ramp = torch.linspace(0, brightness, HEIGHT * WIDTH).reshape(1, HEIGHT, WIDTH)
     frame = Frame(None, ramp, torch.ones(1, HEIGHT, WIDTH))
-    picture = frame_inputs(frame, frame, "none")["left"][0].flatten()
-    rank = torch.arange(len(picture)) / (len(picture) - 1)
+    image = frame_inputs(frame, frame, "none")["left"][0].flatten()
+    rank = torch.arange(len(image)) / (len(image) - 1)
     at = (rank - 0.95).abs().argmin()
-    assert picture[at].item() == pytest.approx(srgb(0.7), abs=0.005)
+    assert image[at].item() == pytest.approx(srgb(0.7), abs=0.005)
     middle = (rank - 0.5).abs().argmin()
-    assert picture[middle].item() == pytest.approx(srgb(0.7 * 0.5 / 0.95), abs=0.005)
-    assert (picture.diff() >= 0).all()
+    assert image[middle].item() == pytest.approx(srgb(0.7 * 0.5 / 0.95), abs=0.005)
+    assert (image.diff() >= 0).all()
 
 
 def test_black_stays_black() -> None:
@@ -169,20 +169,20 @@ def test_black_stays_black() -> None:
     assert not inputs["left"].any()
 
 
-def test_mono_is_repeated_and_colours_stay_apart(generator: torch.Generator) -> None:
+def test_mono_is_repeated_and_colors_stay_apart(generator: torch.Generator) -> None:
     mono = frame_inputs(*pair("quad", generator), "quad")["left"]
     assert torch.equal(mono[0], mono[1])
     assert torch.equal(mono[0], mono[2])
-    red = plain_frame(generator, colours=3)
+    red = plain_frame(generator, colors=3)
     red.intensity[1:] *= 0.1
-    picture = frame_inputs(red, red, "none")["left"]
-    assert picture[0].mean() > 2 * picture[1].mean()
+    image = frame_inputs(red, red, "none")["left"]
+    assert image[0].mean() > 2 * image[1].mean()
 
 
 @settings(deadline=None, max_examples=25)
 @given(npst.arrays(np.float32, (2, 3), elements=st.floats(-0.5, 2, width=32)), st.floats(0.5, 2))
 def test_display_is_srgb_in_8_bits(linear: np.ndarray, gamma: float) -> None:
-    shown = display_picture(linear, gamma)
+    shown = display_image(linear, gamma)
     expected = np.vectorize(lambda value: srgb(min(max(float(value), 0), 1)) ** gamma)(linear)
     np.testing.assert_allclose(shown, expected, atol=0.5 / 255 + 1e-5)
     np.testing.assert_allclose(shown * 255, np.rint(shown * 255), atol=1e-4)

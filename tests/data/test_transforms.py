@@ -158,7 +158,7 @@ def test_crops(top, left, height, width):
     assert torch.equal(cut.occluded[~outside], sample.occluded[window][~outside])
 
 
-def test_windows_lie_within_the_picture():
+def test_windows_lie_within_the_image():
     for window in ((0, 0, 97, 10), (-1, 0, 5, 5), (0, 120, 5, 9), (0, 0, 0, 5)):
         with pytest.raises(ValueError, match="the window must lie within 128x96 px"):
             crop(drawn("none"), *window)
@@ -289,7 +289,7 @@ def test_noise_leaves_truth_and_validity_and_is_drawn_from_the_generator(rig):
         add_noise(sample, np.random.default_rng(1), -1.0)
 
 
-def grey(light: float, channels: int) -> StereoSample:
+def gray(light: float, channels: int) -> StereoSample:
     """A sample of one brightness (linear) and no polarization at all."""
     sample = drawn(channels=channels)
     display = encode_srgb(torch.full_like(sample.left, light))
@@ -305,12 +305,12 @@ def test_noise_of_polarization_is_that_of_four_noisy_angles(monkeypatch, light):
     rng = np.random.default_rng(3)
     angles = light / 2 + np.sqrt(shot * light / 2 + read**2) * rng.standard_normal((4, *SIZE))
     expected = np.stack([angles[0] - angles[2], angles[1] - angles[3]]) / (angles.sum(0) / 2)
-    noisy = add_noise(grey(light, 3), np.random.default_rng(5))
+    noisy = add_noise(gray(light, 3), np.random.default_rng(5))
     assert float(noisy.pol_left[:2].std()) == pytest.approx(expected.std(), rel=0.03)
     torch.testing.assert_close(noisy.pol_left[2], noisy.pol_left[:2].norm(dim=0))
     # The magnitude of noise is biased away from 0, for one channel as for three.
     mean = np.hypot(*expected).mean()
     assert float(noisy.pol_right[2].mean()) == pytest.approx(mean, rel=0.03)
-    assert float(add_noise(grey(light, 1), np.random.default_rng(6)).pol_left.mean()) == pytest.approx(mean, rel=0.03)
+    assert float(add_noise(gray(light, 1), np.random.default_rng(6)).pol_left.mean()) == pytest.approx(mean, rel=0.03)
     linear = decode_srgb(noisy.left)
     assert float(linear.std()) == pytest.approx(math.sqrt(shot * light + read**2), rel=0.1)

@@ -27,7 +27,7 @@ def test_a_slanted_surface_hides_nothing_of_itself():
 
 @pytest.mark.parametrize("index", range(3))
 def test_occlusion_agrees_with_the_exact_one(index):
-    # Near enough for several percent of the picture to be hidden.
+    # Near enough for several percent of the image to be hidden.
     sample = ProceduralStereo(ProceduralConfig(size=(96, 128), rig="none", nearest=(0.4, 1.0)))[index]
     found = occlusion_of(sample.disparity[0].numpy())
     wanted = sample.occluded[0].numpy() > 0
@@ -38,10 +38,8 @@ def test_occlusion_agrees_with_the_exact_one(index):
 
 def test_what_is_not_known_is_0_and_not_valid():
     disparity = np.array([[1.5, np.nan], [2.0, 0.5]], np.float32)
-    picture = torch.rand(3, 2, 2)
-    sample = make_sample(
-        {"left": picture, "right": picture}, "none", Truth(disparity, disparity_background=disparity), "a"
-    )
+    image = torch.rand(3, 2, 2)
+    sample = make_sample({"left": image, "right": image}, "none", Truth(disparity, disparity_background=disparity), "a")
     assert sample.disparity.tolist() == sample.disparity_background.tolist() == [[[1.5, 0.0], [2.0, 0.5]]]
     assert sample.valid.tolist() == [[[1.0, 0.0], [1.0, 1.0]]]
     assert not sample.glass.any()

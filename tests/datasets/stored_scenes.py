@@ -13,20 +13,20 @@ from crosspol.rigs.calibration import StereoCalibration
 Array = NDArray[np.float32]
 
 
-def light(size: tuple[int, int], colours: int, stokes: bool, seed: int = 0) -> Array:
+def light(size: tuple[int, int], colors: int, stokes: bool, seed: int = 0) -> Array:
     """Linear light (C, 3, H, W) or (C, H, W) that half floats hold exactly."""
     rng = np.random.default_rng(seed)
-    s0 = rng.uniform(0.2, 2.0, (colours, *size))
+    s0 = rng.uniform(0.2, 2.0, (colors, *size))
     degree, angle = rng.uniform(0, 0.6, (2, *size))
     parameters = [s0, s0 * degree * np.cos(angle), s0 * degree * np.sin(angle)]
     values = np.stack(parameters, axis=1) if stokes else s0
     return values.astype(np.float16).astype(np.float32)
 
 
-def stored_scene(rig: str = "quad", size: tuple[int, int] = (32, 40), colours: int = 1, **changes: Any) -> StoredScene:
+def stored_scene(rig: str = "quad", size: tuple[int, int] = (32, 40), colors: int = 1, **changes: Any) -> StoredScene:
     """A pair whose right view is the left one, shifted by the wall's 4 px: the warp is exact outside the glass."""
     height, width = size
-    wide = light((height, width + 4), colours, rig in ("quad", "quad-left"))
+    wide = light((height, width + 4), colors, rig in ("quad", "quad-left"))
     left, right = wide[..., :width], wide[..., 4:]
     if rig == "quad-left":
         right = right[:, 0]
@@ -39,7 +39,7 @@ def stored_scene(rig: str = "quad", size: tuple[int, int] = (32, 40), colours: i
     occluded[:, :4] = True
     disparity[0, 0] = np.nan
     values: dict[str, Any] = {
-        "identity": f"{rig}-{colours}",
+        "identity": f"{rig}-{colors}",
         "rig": rig,
         "left": np.ascontiguousarray(left),
         "right": np.ascontiguousarray(right),

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from crosspol.datasets.benchmarks import PlainPairs, booster, eth3d, kitti, middlebury, sceneflow
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.disparity import write_disparity
-from crosspol.io.images import write_picture
+from crosspol.io.images import write_image
 
 SIZE = (34, 42)
 RNG = np.random.default_rng(0)
@@ -26,9 +26,9 @@ CALIBRATION = (
 )
 
 
-def picture(path: Path, value: int) -> None:
+def image(path: Path, value: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_picture(path, np.full((*SIZE, 3), value, np.uint8))
+    write_image(path, np.full((*SIZE, 3), value, np.uint8))
 
 
 def disparity(path: Path, values: np.ndarray = DISPARITY) -> None:
@@ -40,14 +40,14 @@ def make_sceneflow(root: Path) -> None:
     for inner, value in (("TRAIN/A/0000", 10), ("TEST/B/0001", 20)):
         for name in ("0006", "0007"):
             base = root / "FlyingThings3D"
-            picture(base / f"frames_finalpass/{inner}/left/{name}.png", value)
-            picture(base / f"frames_finalpass/{inner}/right/{name}.png", value + 1)
+            image(base / f"frames_finalpass/{inner}/left/{name}.png", value)
+            image(base / f"frames_finalpass/{inner}/right/{name}.png", value + 1)
             disparity(base / f"disparity/{inner}/left/{name}.pfm")
             disparity(base / f"disparity/{inner}/right/{name}.pfm")
-    picture(root / "Monkaa/frames_finalpass/a_rain/left/0001.png", 10)
-    picture(root / "Monkaa/frames_finalpass/a_rain/right/0001.png", 11)
+    image(root / "Monkaa/frames_finalpass/a_rain/left/0001.png", 10)
+    image(root / "Monkaa/frames_finalpass/a_rain/right/0001.png", 11)
     disparity(root / "Monkaa/disparity/a_rain/left/0001.pfm")
-    picture(root / "Monkaa/frames_cleanpass/a_rain/left/0001.png", 99)
+    image(root / "Monkaa/frames_cleanpass/a_rain/left/0001.png", 99)
 
 
 def make_kitti(root: Path) -> None:
@@ -56,20 +56,20 @@ def make_kitti(root: Path) -> None:
         ("colored_0", "colored_1", "disp_occ", "disp_noc", 20),
     ):
         for name in ("000000_10", "000000_11"):
-            picture(root / f"training/{left}/{name}.png", value)
-            picture(root / f"training/{right}/{name}.png", value + 1)
+            image(root / f"training/{left}/{name}.png", value)
+            image(root / f"training/{right}/{name}.png", value + 1)
         disparity(root / f"training/{occ}/000000_10.png")
         disparity(root / f"training/{noc}/000000_10.png", np.where(HIDDEN, np.float32(np.nan), DISPARITY))
 
 
 def make_two_view(root: Path, truth: str = "disp0.pfm") -> None:
     for name in ("Adirondack", "data/chess1"):
-        picture(root / name / "im0.png", 10)
-        picture(root / name / "im1.png", 11)
+        image(root / name / "im0.png", 10)
+        image(root / name / "im1.png", 11)
         disparity(root / name / truth)
-        write_picture(root / name / "mask0nocc.png", np.where(HIDDEN, 128, 255).astype(np.uint8))
+        write_image(root / name / "mask0nocc.png", np.where(HIDDEN, 128, 255).astype(np.uint8))
         (root / name / "calib.txt").write_text(CALIBRATION)
-    picture(root / "test/im0.png", 10)  # no ground truth: not a pair
+    image(root / "test/im0.png", 10)  # no ground truth: not a pair
 
 
 def make_eth3d(root: Path) -> None:
@@ -79,12 +79,12 @@ def make_eth3d(root: Path) -> None:
 def make_booster(root: Path) -> None:
     scene = root / "train/balanced/Bathroom"
     for name, value in (("im0", 10), ("im1", 20)):
-        picture(scene / f"camera_00/{name}.png", value)
-        picture(scene / f"camera_02/{name}.png", value + 1)
-    picture(scene / "camera_00/im2.png", 30)
+        image(scene / f"camera_00/{name}.png", value)
+        image(scene / f"camera_02/{name}.png", value + 1)
+    image(scene / "camera_00/im2.png", 30)
     np.save(scene / "disp_00.npy", np.nan_to_num(DISPARITY, nan=0))
-    write_picture(scene / "mask_00.png", np.where(HIDDEN, 0, 255).astype(np.uint8))
-    write_picture(scene / "mask_cat.png", np.where(GLASS, 3, 1).astype(np.uint8))
+    write_image(scene / "mask_00.png", np.where(HIDDEN, 0, 255).astype(np.uint8))
+    write_image(scene / "mask_cat.png", np.where(GLASS, 3, 1).astype(np.uint8))
 
 
 EVERY: dict[str, tuple[Callable[[Path], None], Callable[[Path], PlainPairs], list[str]]] = {
@@ -134,7 +134,7 @@ def test_choices(tmp_path):
     make_booster(tmp_path / "b")
     assert len(sceneflow(tmp_path, part="TRAIN")) == 2
     assert len(sceneflow(tmp_path / "FlyingThings3D")) == 4
-    with pytest.raises(RequestError, match="found no pair in it, wanted frames_cleanpass"):
+    with pytest.raises(UsageError, match="got no pair in it, wanted frames_cleanpass"):
         sceneflow(tmp_path, "cleanpass")
     assert len(booster(tmp_path / "b", "first")) == 1
 
@@ -164,7 +164,7 @@ def test_without_masks(tmp_path):
 @pytest.mark.parametrize("name", EVERY)
 def test_a_folder_without_pairs(tmp_path, name):
     _, read, _ = EVERY[name]
-    with pytest.raises(RequestError, match=f"{tmp_path.name}: found no pair in it, wanted"):
+    with pytest.raises(UsageError, match=f"{tmp_path.name}: got no pair in it, wanted"):
         read(tmp_path)
     with pytest.raises(MissingFileError, match="nothing: no such folder"):
         read(tmp_path / "nothing")
@@ -174,11 +174,11 @@ def test_damaged_files_are_named(tmp_path):
     make_two_view(tmp_path)
     samples = middlebury(tmp_path)
     cv2.imwrite(str(tmp_path / "Adirondack/mask0nocc.png"), np.zeros((33, 42), np.uint8))
-    with pytest.raises(RequestError, match=r"Adirondack/mask0nocc\.png: found 42x33 px, wanted 42x34 px"):
+    with pytest.raises(UsageError, match=r"Adirondack/mask0nocc\.png: got 42x33 px, wanted 42x34 px"):
         samples[0]
     (tmp_path / "data/chess1/im1.png").write_bytes(b"")
-    with pytest.raises(RequestError, match=r"chess1/im1\.png: found an empty file"):
+    with pytest.raises(UsageError, match=r"chess1/im1\.png: got an empty file"):
         samples[1]
     cv2.imwrite(str(tmp_path / "data/chess1/im1.png"), np.zeros((40, 42, 3), np.uint8))
-    with pytest.raises(RequestError, match=r"chess1/im0\.png: found 42x34 px, wanted 42x40 px as its right view"):
+    with pytest.raises(UsageError, match=r"chess1/im0\.png: got 42x34 px, wanted 42x40 px as its right view"):
         samples[1]

@@ -15,7 +15,7 @@ from crosspol.data.resilient import Resilient
 from crosspol.data.sample import stack
 from crosspol.datasets.check import check_data, check_scene
 from crosspol.datasets.scene_format import SceneFolder, read_index, write_index, write_scene
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.rigs.kinds import RIG_KINDS
 from tests.datasets.stored_scenes import stored_scene
 from tests.datasets.test_scene_format import damage
@@ -29,9 +29,9 @@ def dataset(root: Path, *scenes: object) -> Path:
 
 
 @pytest.mark.parametrize("rig", RIG_KINDS)
-@pytest.mark.parametrize("colours", [1, 3])
-def test_right_scenes_pass(tmp_path, rig, colours):
-    (record,) = read_index(dataset(tmp_path, stored_scene(rig, colours=colours)))
+@pytest.mark.parametrize("colors", [1, 3])
+def test_right_scenes_pass(tmp_path, rig, colors):
+    (record,) = read_index(dataset(tmp_path, stored_scene(rig, colors=colors)))
     report = check_scene(tmp_path, record)
     assert report.problems == ()
     assert report.glass == pytest.approx(150 / 1280)
@@ -67,12 +67,12 @@ def wrong(what: str) -> object:
     [
         ("off", "the views match better with 1 px more disparity"),
         ("swapped", "the views match better with the views exchanged"),
-        ("polarized", "left: found DoLP up to 1.4?.*, wanted at most 1"),
-        ("negative", "left: found light down to -"),
-        ("dark", "left: found no light at all"),
-        ("unknown", "disparity: found none that is known"),
-        ("wide", r"disparity: found 4 to 41 px, wanted \[0, 40\)"),
-        ("background", "disparity_background: found 3 px more than disparity"),
+        ("polarized", "left: got DoLP up to 1.4?.*, wanted at most 1"),
+        ("negative", "left: got light down to -"),
+        ("dark", "left: got no light at all"),
+        ("unknown", "disparity: got none that is known"),
+        ("wide", r"disparity: got 4 to 41 px, wanted \[0, 40\)"),
+        ("background", "disparity_background: got 3 px more than disparity"),
     ],
 )
 def test_wrong_scenes_are_named(tmp_path, what, says):
@@ -161,7 +161,7 @@ def test_unreadable_samples_are_refused_or_skipped_by_name(tmp_path):
     samples = SceneFolder(tmp_path)
     strict = Resilient(samples)
     assert strict[0].identity == "a"
-    with pytest.raises(RequestError, match=r"b/glass\.png: no such file"):
+    with pytest.raises(UsageError, match=r"b/glass\.png: no such file"):
         strict[1]
     lenient = Resilient(samples, skip=True)
     assert [lenient[index].identity for index in range(3)] == ["a", "c", "c"]
@@ -173,7 +173,7 @@ def test_unreadable_samples_are_refused_or_skipped_by_name(tmp_path):
     assert torch.equal(lenient[2].left, samples[2].left)
     for name in ("a", "c"):
         (tmp_path / name / "left.exr").unlink()
-    with pytest.raises(RequestError, match=r"10 samples in a row cannot be read; the last: .*/c/left.exr"):
+    with pytest.raises(UsageError, match=r"10 samples in a row cannot be read; the last: .*/c/left.exr"):
         lenient[2]
     with pytest.raises(IndexError, match="got 3"):
         lenient[3]

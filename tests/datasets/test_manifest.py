@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from crosspol.data.inputs import frame_inputs
 from crosspol.datasets.manifest import COLUMNS, Manifest, read_manifest
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.disparity import write_disparity
-from crosspol.io.images import write_picture
+from crosspol.io.images import write_image
 from crosspol.rigs.frames import read_pair
 from crosspol.rigs.rig import default_rig, read_rig
 from tests.rig_frames import eight_bits, raw, views
@@ -35,11 +35,11 @@ def folder(tmp_path_factory) -> Path:
     """Files for every column."""
     root, rng = tmp_path_factory.mktemp("own"), np.random.default_rng(0)
     for name in ("l.png", "r.png"):
-        write_picture(root / name, rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8))
-    write_picture(root / "grey.png", rng.integers(0, 256, SIZE, dtype=np.uint8))
-    write_picture(root / "pol.png", rng.integers(0, 65536, SIZE, dtype=np.uint16))
-    write_picture(root / "mask.png", (255 * (rng.random(SIZE) < 0.4)).astype(np.uint8))
-    write_picture(root / "small.png", np.zeros((33, 40), np.uint8))
+        write_image(root / name, rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8))
+    write_image(root / "gray.png", rng.integers(0, 256, SIZE, dtype=np.uint8))
+    write_image(root / "pol.png", rng.integers(0, 65536, SIZE, dtype=np.uint16))
+    write_image(root / "mask.png", (255 * (rng.random(SIZE) < 0.4)).astype(np.uint8))
+    write_image(root / "small.png", np.zeros((33, 40), np.uint8))
     pol = rng.uniform(0, 1, SIZE).astype(np.float32)
     pol[3, 4] = np.nan
     np.save(root / "pol3.npy", pol)
@@ -73,15 +73,15 @@ def table(folder: Path, rows: list[dict[str, str]], kind: str = ".csv") -> Path:
 @pytest.mark.parametrize("kind", [".csv", ".jsonl"])
 @pytest.mark.parametrize("rig", POLARIZATION)
 def test_every_column_arrives(folder, rig, kind):
-    truth = {"glass": "mask.png", "occluded": "grey.png", "disparity_background": "d.pfm", "id": "one"}
+    truth = {"glass": "mask.png", "occluded": "gray.png", "disparity_background": "d.pfm", "id": "one"}
     samples = Manifest(table(folder, [PAIR | POLARIZATION[rig] | truth, PAIR | POLARIZATION[rig]], kind))
     sample, bare = samples[0], samples[1]
     assert len(samples) == 2
     assert (sample.rig, sample.identity, bare.identity) == (rig, "one", "l.png")
     import cv2
 
-    picture = cv2.imread(str(folder / "l.png"))[..., ::-1] / np.float32(255)
-    np.testing.assert_allclose(sample.left.permute(1, 2, 0), picture, atol=1e-6)
+    image = cv2.imread(str(folder / "l.png"))[..., ::-1] / np.float32(255)
+    np.testing.assert_allclose(sample.left.permute(1, 2, 0), image, atol=1e-6)
     mask = cv2.imread(str(folder / "mask.png"), cv2.IMREAD_UNCHANGED) > 0
     np.testing.assert_array_equal(sample.glass[0], mask)
     assert not bare.glass.any()
@@ -116,15 +116,13 @@ def test_three_channels_of_polarization(folder):
     path = table(folder, [PAIR | {"pol_left": "three.npy", "pol_right": "three.npy"}])
     sample = Manifest(path, pol_channels=3)[0]
     np.testing.assert_allclose(sample.pol_right, np.load(folder / "three.npy").transpose(2, 0, 1))
-    with pytest.raises(
-        RequestError, match=r"table\.csv: line 2: column pol_left: .*three\.npy: found a colour picture"
-    ):
+    with pytest.raises(UsageError, match=r"table\.csv: line 2: column pol_left: .*three\.npy: got a color image"):
         Manifest(path)[0]
 
 
 def test_frames_of_a_rig_are_read_as_the_predictor_reads_them(tmp_path):
     for name, stokes in zip(("l", "r"), views(), strict=True):
-        write_picture(tmp_path / f"{name}.png", eight_bits(raw(stokes)))
+        write_image(tmp_path / f"{name}.png", eight_bits(raw(stokes)))
     write_disparity(tmp_path / "d.png", np.full((240, 320), 6.0, np.float32))
     default_rig("quad").write(tmp_path / "rig.yaml")
     path = table(tmp_path, [{"left": "l.png", "right": "r.png", "disparity": "d.png"}])
@@ -159,7 +157,7 @@ def test_what_a_table_says_is_read(tmp_path_factory, rows, kind):
 def test_splits(folder):
     path = table(folder, [PAIR | {"id": "a", "split": "train"}, PAIR | {"id": "b", "split": "test"}])
     assert [row.identity for row in Manifest(path, split="test").rows] == ["b"]
-    with pytest.raises(RequestError, match="found no row of split 'val', wanted one of test, train"):
+    with pytest.raises(UsageError, match="got no row of split 'val', wanted one of test, train"):
         Manifest(path, split="val")
     with pytest.raises(IndexError, match=r"\[0, 2\), got 2"):
         Manifest(path)[2]
@@ -169,73 +167,73 @@ def test_splits(folder):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"left": ""}, "column left: found nothing, wanted a file"),
-        ({"valid_left": "mask.png"}, "column valid_left: found it without pol_left"),
-        ({"pol_right": "pol.png"}, "column pol_right: found it without pol_left"),
-        ({"intensity_left": "pol.png"}, "column intensity_left: found it without intensity_right"),
-        (POLARIZATION["quad"] | POLARIZATION["crossed"], "column pol_left: found it beside intensity_left"),
+        ({"left": ""}, "column left: got nothing, wanted a file"),
+        ({"valid_left": "mask.png"}, "column valid_left: got it without pol_left"),
+        ({"pol_right": "pol.png"}, "column pol_right: got it without pol_left"),
+        ({"intensity_left": "pol.png"}, "column intensity_left: got it without intensity_right"),
+        (POLARIZATION["quad"] | POLARIZATION["crossed"], "column pol_left: got it beside intensity_left"),
         ({"glass": "nothing.png"}, r"column glass: .*nothing\.png: no such file"),
-        ({"glass": "sub"}, r"column glass: .*sub: found a folder"),
-        (POLARIZATION["quad"] | {"id": "b"}, "found the columns of rig 'quad', wanted those of 'none' as in line"),
-        ({"id": "a"}, "column id: found 'a' again, it is in line"),
+        ({"glass": "sub"}, r"column glass: .*sub: got a folder"),
+        (POLARIZATION["quad"] | {"id": "b"}, "got the columns of rig 'quad', wanted those of 'none' as in line"),
+        ({"id": "a"}, "column id: got 'a' again, it is in line"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_named(folder, changes, says, kind):
     line = 3 if kind == ".csv" else 2
-    with pytest.raises(RequestError, match=rf"table{kind}: line {line}: {says}"):
+    with pytest.raises(UsageError, match=rf"table{kind}: line {line}: {says}"):
         Manifest(table(folder, [PAIR | {"id": "a"}, PAIR | {"id": "b"} | changes], kind))
 
 
 @pytest.mark.parametrize(("kind", "line"), [(".csv", 1), (".jsonl", 2)])
 def test_a_column_that_does_not_exist_is_named_where_it_is(folder, kind, line):
     path = table(folder, [PAIR | {"id": "a"}, PAIR | {"id": "b", "glas": "mask.png"}], kind)
-    with pytest.raises(RequestError, match=rf"line {line}: column glas: wanted one of .*did you mean glass\?"):
+    with pytest.raises(UsageError, match=rf"line {line}: column glas: wanted one of .*did you mean glass\?"):
         Manifest(path)
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"disparity": "negative.npy"}, r"column disparity: .*negative\.npy: found down to -9 px \(1279 below 0\)"),
+        ({"disparity": "negative.npy"}, r"column disparity: .*negative\.npy: got down to -9 px \(1279 below 0\)"),
         (
             {"disparity": "one.npy"},
-            r"column disparity: .*one\.npy: found down to -0\.5 px \(1 below 0\), wanted x_left",
+            r"column disparity: .*one\.npy: got down to -0\.5 px \(1 below 0\), wanted x_left",
         ),
-        ({"disparity": "unknown.pfm"}, r"column disparity: .*unknown\.pfm: found no disparity that is known"),
-        ({"disparity_background": "negative.npy"}, r"column disparity_background: .*negative\.npy: found down to -9"),
-        ({"disparity": "broken.pfm"}, r"column disparity: .*broken\.pfm: found 0 bytes of pixels"),
-        ({"glass": "small.png"}, "column glass: found 40x33 px, wanted 40x32 px"),
-        ({"right": "small.png"}, "column right: found 40x33 px, wanted 40x32 px"),
-        ({"left": "d.pfm"}, r"column left: .*d\.pfm: found"),
-        ({"pol_left": "pol.png", "valid_left": "small.png"}, "column valid_left: found 40x33 px"),
+        ({"disparity": "unknown.pfm"}, r"column disparity: .*unknown\.pfm: got no disparity that is known"),
+        ({"disparity_background": "negative.npy"}, r"column disparity_background: .*negative\.npy: got down to -9"),
+        ({"disparity": "broken.pfm"}, r"column disparity: .*broken\.pfm: got 0 bytes of pixels"),
+        ({"glass": "small.png"}, "column glass: got 40x33 px, wanted 40x32 px"),
+        ({"right": "small.png"}, "column right: got 40x33 px, wanted 40x32 px"),
+        ({"left": "d.pfm"}, r"column left: .*d\.pfm: got"),
+        ({"pol_left": "pol.png", "valid_left": "small.png"}, "column valid_left: got 40x33 px"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(folder, changes, says):
-    with pytest.raises(RequestError, match=rf"table\.csv: line 2: {says}"):
+    with pytest.raises(UsageError, match=rf"table\.csv: line 2: {says}"):
         Manifest(table(folder, [PAIR | changes]))[0]
 
 
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("a.txt", "left,right\n", r"a\.txt: found the suffix '\.txt', wanted \.csv or \.jsonl"),
+        ("a.txt", "left,right\n", r"a\.txt: got the suffix '\.txt', wanted \.csv or \.jsonl"),
         (
             "a.csv",
             "left;right;disparity\na;b;c\n",
-            "line 1: found the columns left;right;disparity, wanted left, right",
+            "line 1: got the columns left;right;disparity, wanted left, right",
         ),
-        ("a.csv", "left,right,disparity\n", "found no row"),
-        ("a.csv", "left,right,disparity\n\na,b\n", "line 3: found 2 cells, wanted 3"),
-        ("a.csv", "left,right,disparity,left\na,b,c,d\n", "column left: found it twice"),
+        ("a.csv", "left,right,disparity\n", "got no row"),
+        ("a.csv", "left,right,disparity\n\na,b\n", "line 3: got 2 cells, wanted 3"),
+        ("a.csv", "left,right,disparity,left\na,b,c,d\n", "column left: got it twice"),
         ("a.csv", 'left,right,disparity\na,b,"c\n', "line 2: not a row of a CSV file"),
-        ("a.jsonl", '{"left": 3}', "line 1: column left: found 3, wanted a string"),
+        ("a.jsonl", '{"left": 3}', "line 1: column left: got 3, wanted a string"),
         ("a.jsonl", '{"left": ', "line 1: not a complete JSON object"),
-        ("a.jsonl", "3", "line 1: found int, wanted a JSON object"),
+        ("a.jsonl", "3", "line 1: got int, wanted a JSON object"),
     ],
 )
 def test_what_is_no_table(tmp_path, name, text, says):
     (tmp_path / name).write_text(text)
-    with pytest.raises(RequestError, match=says):
+    with pytest.raises(UsageError, match=says):
         read_manifest(tmp_path / name)
 
 
@@ -243,7 +241,7 @@ def test_other_tables(tmp_path):
     with pytest.raises(MissingFileError):
         read_manifest(tmp_path / "a.csv")
     (tmp_path / "a.csv").write_bytes(b"left,right,disparity\n\xff\xfe\n")
-    with pytest.raises(RequestError, match="no UTF-8"):
+    with pytest.raises(UsageError, match="no UTF-8"):
         read_manifest(tmp_path / "a.csv")
     # What spreadsheets write: a byte order mark, carriage returns, quotes, columns in another order.
     (tmp_path / "a.csv").write_bytes(b'\xef\xbb\xbfdisparity , left,right\r\n"d, 1.pfm",l.png,r.png\r\n')

@@ -18,8 +18,8 @@ from crosspol.data.transforms import AugmentConfig
 from crosspol.datasets.config import DataConfig, SourceConfig, SourceKind
 from crosspol.datasets.samples import epochs, held_out_samples, training_samples
 from crosspol.datasets.scene_format import write_index, write_scene
-from crosspol.errors import MissingFileError, RequestError
-from crosspol.io.images import write_picture
+from crosspol.errors import MissingFileError, UsageError
+from crosspol.io.images import write_image
 from crosspol.rigs.kinds import RIG_KINDS
 from crosspol.rigs.sensor import SensorConfig
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
@@ -46,7 +46,7 @@ def manifest(root: Path, splits: tuple[str, ...] = ("", "")) -> str:
     root.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for name in ("left", "right"):
-        write_picture(root / f"{name}.png", rng.integers(0, 255, (40, 52, 3), np.uint8))
+        write_image(root / f"{name}.png", rng.integers(0, 255, (40, 52, 3), np.uint8))
     np.save(root / "disparity.npy", np.full((40, 52), 3.0, np.float32))
     lines = [f"row{number},left.png,right.png,disparity.npy,{split}" for number, split in enumerate(splits)]
     (root / "table.csv").write_text("\n".join(["id,left,right,disparity,split", *lines]))
@@ -178,7 +178,7 @@ def test_a_manifest_is_taken_whole_where_it_names_no_parts(tmp_path):
     assert other.samples[0].identity == "row3"
     # What is trained on is not validated on, whatever it is called.
     assert "procedural" in held_out_samples(replace(parted, split="val"), 5).about
-    with pytest.raises(RequestError, match=r"data.manifest: .*table.csv: found no row of split 'x', wanted one of"):
+    with pytest.raises(UsageError, match=r"data.manifest: .*table.csv: got no row of split 'x', wanted one of"):
         training_samples(replace(parted, split="x"))
 
 
@@ -211,8 +211,8 @@ def test_without_a_part_for_it_validation_is_procedural_and_says_so(tmp_path):
 
 def test_a_held_out_sample_that_cannot_be_read_is_refused_or_left_out_at_the_start(tmp_path):
     data = replace(SMALL, scenes=scene_folder(tmp_path, val=3))
-    (tmp_path / "val1" / "left.exr").write_bytes(b"no picture")
-    with pytest.raises(RequestError, match=r"data.scenes: .*val1/left.exr"):
+    (tmp_path / "val1" / "left.exr").write_bytes(b"no image")
+    with pytest.raises(UsageError, match=r"data.scenes: .*val1/left.exr"):
         held_out_samples(data, 3)
     part = held_out_samples(replace(data, on_bad="skip"), 3)
     assert [sample.identity for sample in part.samples] == ["val0", "val2"]
@@ -220,15 +220,15 @@ def test_a_held_out_sample_that_cannot_be_read_is_refused_or_left_out_at_the_sta
     assert "val1/left.exr" in part.about
     for name in ("val0", "val2"):
         shutil.rmtree(tmp_path / name)
-    with pytest.raises(RequestError, match="no sample of the part for validation can be read"):
+    with pytest.raises(UsageError, match="no sample of the part for validation can be read"):
         held_out_samples(replace(data, on_bad="skip"), 3)
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"scenes": "a", "sources": (SourceConfig(),)}, "data.scenes: found it beside data.sources"),
-        ({"split": "train"}, "data.split: found it without data.scenes or data.manifest"),
+        ({"scenes": "a", "sources": (SourceConfig(),)}, "data.scenes: got it beside data.sources"),
+        ({"split": "train"}, "data.split: got it without data.scenes or data.manifest"),
         ({"on_bad": "ignore"}, "data.on_bad: got 'ignore', wanted one of refuse, skip"),
         ({"sources": (SourceConfig("kity", "a"),)}, "data.sources.0.kind: got 'kity', wanted one of procedural,"),
         ({"sources": (SourceConfig(), SourceConfig(weight=0))}, "data.sources.1.weight: got 0, wanted more than 0"),
@@ -257,19 +257,19 @@ def test_data_that_cannot_be_trained_on_are_named_with_the_setting(tmp_path):
     folder = scene_folder(tmp_path / "a", "crossed", val=0)
     for changes, says in (
         ({"scenes": str(tmp_path / "none")}, "data.scenes: .*none/scenes.jsonl: no such file"),
-        ({"scenes": folder}, "data.scenes: .*found scenes of crossed, wanted some of quad"),
-        ({"scenes": folder, "rig": "crossed", "split": "dev"}, "found no scene of split 'dev', wanted one of train"),
+        ({"scenes": folder}, "data.scenes: .*got scenes of crossed, wanted some of quad"),
+        ({"scenes": folder, "rig": "crossed", "split": "dev"}, "got no scene of split 'dev', wanted one of train"),
         ({"manifest": manifest(tmp_path / "m")}, "data.manifest: .*found pairs of rig none, wanted quad"),
         (
             {"sources": (SourceConfig(), SourceConfig("eth3d", str(tmp_path / "a"), virtual_glass=True))},
-            "data.sources.1: .*found no pair in it",
+            "data.sources.1: .*got no pair in it",
         ),
     ):
-        with pytest.raises(RequestError, match=says):
+        with pytest.raises(UsageError, match=says):
             training_samples(replace(SMALL, **changes))
     with pytest.raises(MissingFileError):
         training_samples(replace(SMALL, scenes=str(tmp_path / "none")))
-    with pytest.raises(RequestError, match=r"data.scenes: .*found no scene of split 'dev'"):
+    with pytest.raises(UsageError, match=r"data.scenes: .*got no scene of split 'dev'"):
         held_out_samples(replace(SMALL, scenes=folder, rig="crossed", validation_split="dev"), 2)
 
 
@@ -284,7 +284,7 @@ def test_what_one_source_trains_on_no_other_validates_on(tmp_path):
     chosen = held_out_samples(replace(SMALL, sources=(first, second)), 4)
     assert "procedural scenes, as the data have no part for it" in chosen.about
     asked = replace(SMALL, sources=(replace(first, validation_split="val"), second))
-    with pytest.raises(RequestError, match=r"sources\.0: .*'val' .*, which data\.sources\.1 trains on"):
+    with pytest.raises(UsageError, match=r"sources\.0: .*'val' .*, which data\.sources\.1 trains on"):
         held_out_samples(asked, 4)
 
 
@@ -300,7 +300,7 @@ def test_a_validation_part_of_another_rig_is_none(tmp_path):
 
 def test_virtual_glass_is_refused_for_scenes_with_polarization(tmp_path):
     source = SourceConfig("scenes", scene_folder(tmp_path), virtual_glass=True)
-    with pytest.raises(RequestError, match=r"data\.sources\.0: .*found scenes of rig quad, wanted pairs without"):
+    with pytest.raises(UsageError, match=r"data\.sources\.0: .*got scenes of rig quad, wanted pairs without"):
         training_samples(replace(SMALL, sources=(source,)))
 
 
@@ -312,7 +312,7 @@ def test_a_run_whose_data_changed_asks_before_it_goes_on(tmp_path):
     index = root / "scenes.jsonl"
     whole = index.read_text()
     index.write_text("".join(line for line in whole.splitlines(keepends=True) if '"train1"' not in line))
-    with pytest.raises(RequestError, match=r"data\.scenes: 3 samples .* before, 2 samples .* now.*--allow-changes"):
+    with pytest.raises(UsageError, match=r"data\.scenes: 3 samples .* before, 2 samples .* now.*--allow-changes"):
         train(config, tmp_path / "run", progress=False)
     train(longer, tmp_path / "run", allow_changes=True, progress=False)
     assert records(tmp_path / "run")[-1]["step"] == 4
@@ -394,7 +394,7 @@ def test_a_file_gives_a_mixture_and_flags_change_it(tmp_path):
         ("{sources: [scenes]}", "data.sources.0: got 'scenes', wanted names with values"),
     ):
         path.write_text(f"data: {content}\n")
-        with pytest.raises(RequestError) as error:
+        with pytest.raises(UsageError) as error:
             read_config(path)
         assert str(error.value).startswith(f"{path}: {says}")
 
@@ -403,13 +403,13 @@ def test_a_file_gives_a_mixture_and_flags_change_it(tmp_path):
     ("arguments", "complaint"),
     [
         (["--data.scenes", "{}/absent"], "data.scenes: {}/absent/scenes.jsonl: no such file"),
-        (["--data.scenes", "{}/scenes", "--rig", "crossed"], "found scenes of quad, wanted some of crossed"),
+        (["--data.scenes", "{}/scenes", "--rig", "crossed"], "got scenes of quad, wanted some of crossed"),
         (
             ["--data.scenes", "{}/scenes", "--split", "empty"],
-            "found no scene of split 'empty', wanted one of train, val",
+            "got no scene of split 'empty', wanted one of train, val",
         ),
         (["--data.manifest", "{}/absent.csv"], "data.manifest: {}/absent.csv: no such file"),
-        (["--data.split", "train"], "data.split: found it without data.scenes or data.manifest"),
+        (["--data.split", "train"], "data.split: got it without data.scenes or data.manifest"),
     ],
 )
 def test_wrong_data_are_one_line_and_status_2_before_anything_is_written(tmp_path, capsys, arguments, complaint):

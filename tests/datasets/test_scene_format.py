@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from crosspol.data.sample import stack
 from crosspol.datasets.scene_format import SceneFolder, read_index, read_scene, scene_frames, write_index, write_scene
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.rigs.kinds import RIG_KINDS
 from crosspol.rigs.recordings import read_stored
 from crosspol.rigs.rig import Camera
@@ -33,14 +33,14 @@ def dataset(root: Path, *rigs: str, **changes: object) -> Path:
 @settings(deadline=None, max_examples=20)
 @given(
     rig=st.sampled_from(RIG_KINDS),
-    colours=st.sampled_from([1, 3]),
+    colors=st.sampled_from([1, 3]),
     size=st.tuples(st.integers(32, 45), st.integers(36, 45)),
     largest=st.sampled_from([4.5, 200.0, 300.0, -1.0]),
     exact=st.booleans(),
     optional=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_what_is_written_is_read(tmp_path_factory, rig, colours, size, largest, exact, optional, seed):
+def test_what_is_written_is_read(tmp_path_factory, rig, colors, size, largest, exact, optional, seed):
     rng = np.random.default_rng(seed)
     disparity = rng.uniform(min(1.0, largest), max(1.0, largest), size).astype(np.float32)
     disparity[rng.random(size) < 0.1] = np.nan
@@ -48,7 +48,7 @@ def test_what_is_written_is_read(tmp_path_factory, rig, colours, size, largest, 
     scene = stored_scene(
         rig,
         size,
-        colours,
+        colors,
         disparity=disparity,
         glass=rng.random(size) < 0.5,
         occluded=rng.random(size) < 0.5,
@@ -75,9 +75,9 @@ def test_what_is_written_is_read(tmp_path_factory, rig, colours, size, largest, 
 
 
 def test_files_say_what_they_hold(tmp_path):
-    dataset(tmp_path, "quad", "crossed", colours=3)
+    dataset(tmp_path, "quad", "crossed", colors=3)
     for name, holds, channels in (
-        ("quad-3", "stokes", {f"S{order}.{colour}" for order in range(3) for colour in "RGB"}),
+        ("quad-3", "stokes", {f"S{order}.{color}" for order in range(3) for color in "RGB"}),
         ("crossed-3", "intensity", {"R", "G", "B"}),
     ):
         with OpenEXR.File(str(tmp_path / name / "left.exr"), separate_channels=True) as file:
@@ -97,12 +97,12 @@ def test_a_view_is_a_frame_of_a_rig_as_well(tmp_path):
 @pytest.mark.parametrize("rig", RIG_KINDS)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_samples(tmp_path, rig, channels):
-    samples = SceneFolder(dataset(tmp_path, rig, colours=3), pol_channels=channels)
+    samples = SceneFolder(dataset(tmp_path, rig, colors=3), pol_channels=channels)
     sample = samples[0]
     assert len(samples) == 1
     assert (sample.rig, sample.identity) == (rig, f"{rig}-3")
     assert stack([sample]).inputs().keys() == sample.inputs().keys()
-    scene = stored_scene(rig, colours=3)
+    scene = stored_scene(rig, colors=3)
     torch.testing.assert_close(sample.disparity[0], torch.from_numpy(np.nan_to_num(scene.disparity)))
     assert sample.valid[0, 0, 0] == 0
     assert sample.valid.sum() == sample.valid.numel() - 1
@@ -168,11 +168,11 @@ def test_rigs_and_splits_are_chosen(tmp_path):
     torch.testing.assert_close(
         plain.left, SceneFolder(tmp_path, rig="quad", split="test")[0].left, atol=1 / 254, rtol=0
     )
-    with pytest.raises(RequestError, match="found scenes of crossed, none, quad, quad-left, wanted one rig"):
+    with pytest.raises(UsageError, match="got scenes of crossed, none, quad, quad-left, wanted one rig"):
         SceneFolder(tmp_path)
-    with pytest.raises(RequestError, match="found no scene of split 'val', wanted one of test, train"):
+    with pytest.raises(UsageError, match="got no scene of split 'val', wanted one of test, train"):
         SceneFolder(tmp_path, split="val")
-    with pytest.raises(RequestError, match="found scenes of quad, wanted some of crossed"):
+    with pytest.raises(UsageError, match="got scenes of quad, wanted some of crossed"):
         SceneFolder(tmp_path, split="test", rig="crossed")
     with pytest.raises(IndexError, match=r"\[0, 1\), got 1"):
         SceneFolder(tmp_path, split="test")[1]
@@ -256,33 +256,33 @@ def damage(root: Path, what: str) -> None:
 @pytest.mark.parametrize(
     ("what", "says"),
     [
-        ("cut", r"quad-1/left\.exr: found a truncated EXR"),
+        ("cut", r"quad-1/left\.exr: got a truncated EXR"),
         ("missing", r"quad-1/glass\.png: no such file"),
-        ("size", r"quad-1/occluded\.png: found 48x40 px, wanted 40x32 px"),
-        ("channels", r"quad-1/right\.exr: found the channels Y, wanted S0, S1, S2 or S0\.R"),
-        ("nan", r"quad-1/left\.exr: found 3840 values that are not finite"),
-        ("mask", r"quad-1/glass\.png: found uint16 \(32, 40\), wanted a mask"),
-        ("calibration", r"quad-1/calibration\.json: found no fy"),
+        ("size", r"quad-1/occluded\.png: got 48x40 px, wanted 40x32 px"),
+        ("channels", r"quad-1/right\.exr: got the channels Y, wanted S0, S1, S2 or S0\.R"),
+        ("nan", r"quad-1/left\.exr: got 3840 values that are not finite"),
+        ("mask", r"quad-1/glass\.png: got uint16 \(32, 40\), wanted a mask"),
+        ("calibration", r"quad-1/calibration\.json: got no fy"),
     ],
 )
 def test_a_damaged_scene_is_named(tmp_path, what, says):
     samples = SceneFolder(dataset(tmp_path, "quad"))
     damage(tmp_path, what)
-    with pytest.raises(RequestError, match=says):
+    with pytest.raises(UsageError, match=says):
         samples[0]
 
 
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("id", None, "id: found None, wanted a string"),
-        ("id", "../up", r"id: found '\.\./up', wanted letters"),
-        ("rig", "hex", "rig: found 'hex', wanted one of quad, quad-left, crossed, none"),
-        ("files", {}, "files: found no left, wanted left, right, disparity"),
-        ("files", [], r"files: found \[\], wanted an object"),
-        ("split", 3, "split: found 3, wanted a string"),
-        ("seed", 1.5, "seed: found 1.5, wanted a whole number or null"),
-        ("seed", True, "seed: found True"),
+        ("id", None, "id: got None, wanted a string"),
+        ("id", "../up", r"id: got '\.\./up', wanted letters"),
+        ("rig", "hex", "rig: got 'hex', wanted one of quad, quad-left, crossed, none"),
+        ("files", {}, "files: got no left, wanted left, right, disparity"),
+        ("files", [], r"files: got \[\], wanted an object"),
+        ("split", 3, "split: got 3, wanted a string"),
+        ("seed", 1.5, "seed: got 1.5, wanted a whole number or null"),
+        ("seed", True, "seed: got True"),
     ],
 )
 def test_a_damaged_index_is_named(tmp_path, key, value, says):
@@ -290,7 +290,7 @@ def test_a_damaged_index_is_named(tmp_path, key, value, says):
     path = tmp_path / "scenes.jsonl"
     line = path.read_text()
     path.write_text(line + "\n" + json.dumps(json.loads(line) | {"id": "b", key: value}) + "\n")
-    with pytest.raises(RequestError, match=rf"scenes\.jsonl: line 3: {says}"):
+    with pytest.raises(UsageError, match=rf"scenes\.jsonl: line 3: {says}"):
         read_index(tmp_path)
 
 
@@ -299,23 +299,23 @@ def test_other_indexes_that_are_refused(tmp_path):
         SceneFolder(tmp_path)
     path = tmp_path / "scenes.jsonl"
     for text, says in (
-        ("\n", "found no scene"),
+        ("\n", "got no scene"),
         ('{"id": "a', "line 1: not a complete JSON object"),
-        ("[1]", "line 1: found list, wanted a JSON object"),
-        ('{"id": "a"}', "line 1: found no rig, wanted one"),
+        ("[1]", "line 1: got list, wanted a JSON object"),
+        ('{"id": "a"}', "line 1: got no rig, wanted one"),
     ):
         path.write_text(text)
-        with pytest.raises(RequestError, match=says):
+        with pytest.raises(UsageError, match=says):
             read_index(tmp_path)
     dataset(tmp_path, "quad")
     line = path.read_text()
     path.write_text(line + line)
-    with pytest.raises(RequestError, match="line 2: id: found 'quad-1' again, it is in line 1"):
+    with pytest.raises(UsageError, match="line 2: id: got 'quad-1' again, it is in line 1"):
         read_index(tmp_path)
     values = json.loads(line)
     values["files"]["left"] = "../left.exr"
     path.write_text(json.dumps(values))
-    with pytest.raises(RequestError, match=r"files: left: found '\.\./left\.exr', wanted a path within the data set"):
+    with pytest.raises(UsageError, match=r"files: left: got '\.\./left\.exr', wanted a path within the data set"):
         read_index(tmp_path)
 
 

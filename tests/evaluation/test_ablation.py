@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.evaluation import ablation
 from crosspol.evaluation.ablation import carry_out, jobs_of, write_tables
 from crosspol.evaluation.plan import read_plan
@@ -136,7 +136,7 @@ def test_only_some_variants(done, tmp_path):
 def test_a_changed_plan_is_refused_where_the_old_one_ran(done, tmp_path):
     _, output = done
     changed = read_plan(write_plan(tmp_path, base=PLAN["base"] | {"lr": 0.5}))
-    with pytest.raises(RequestError, match=r"seed-0: the run there was started otherwise \(lr: 0.001 before, 0.5 now"):
+    with pytest.raises(UsageError, match=r"seed-0: the run there was started otherwise \(lr: 0.001 before, 0.5 now"):
         jobs_of(changed, output)
 
 
@@ -161,7 +161,7 @@ def test_other_scenes_than_at_the_beginning_are_refused(done, tmp_path):
     elsewhere = tmp_path / "runs"
     elsewhere.mkdir()
     (elsewhere / "scenes.json").write_text(json.dumps(record | {"sha256": "0" * 64}))
-    with pytest.raises(RequestError, match=r"scenes.json: found scenes 000000000000"):
+    with pytest.raises(UsageError, match=r"scenes.json: got scenes 000000000000"):
         carry_out(read_plan(path), elsewhere, say=quietly, progress=False)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from crosspol.data.substitution import SUBSTITUTIONS
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.evaluation.plan import read_plan
 from crosspol.model import preset
 from crosspol.training.config import TrainConfig, train_preset
@@ -64,7 +64,7 @@ def test_all_counterfactuals_are_the_default(tmp_path):
         ({"variants": {"a": 3}}, "variants.a: got 3"),
         ({"variants": {"a": {"network": "crosspol"}}}, "variants.a: network: got 'crosspol'"),
         ({"variants": {"a": {"network": {"preset": "absent"}}}}, "variants.a: preset: got 'absent'"),
-        ({"variants": {}}, "variants: found none"),
+        ({"variants": {}}, "variants: got none"),
         ({"base": {"preset": "absent"}}, "base: preset: got 'absent'"),
         ({"seeds": []}, "seeds: got \\[\\]"),
         ({"seeds": [0, 0]}, "wanted each once"),
@@ -77,7 +77,7 @@ def test_all_counterfactuals_are_the_default(tmp_path):
 )
 def test_what_cannot_be_compared_or_understood_is_refused_in_one_line(tmp_path, changes, complaint):
     path = write_plan(tmp_path, **changes)
-    with pytest.raises(RequestError, match=complaint) as caught:
+    with pytest.raises(UsageError, match=complaint) as caught:
         read_plan(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
@@ -88,10 +88,10 @@ def test_a_file_that_is_no_plan_is_refused(tmp_path):
         read_plan(tmp_path / "absent.yaml")
     broken = tmp_path / "broken.yaml"
     broken.write_text("a: [")
-    with pytest.raises(RequestError, match="not YAML"):
+    with pytest.raises(UsageError, match="not YAML"):
         read_plan(broken)
     broken.write_text("- a")
-    with pytest.raises(RequestError, match="variants: found none"):
+    with pytest.raises(UsageError, match="variants: got none"):
         read_plan(broken)
 
 

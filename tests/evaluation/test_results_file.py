@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.evaluation.results import Results, earlier_rows, read_results, write_results
 from crosspol.evaluation.rows import Row
 from crosspol.evaluation.statistics import Bootstrap
@@ -107,7 +107,7 @@ def test_earlier_rows_are_taken_with_names_of_their_own(tmp_path):
     assert [one.name for one in found][:3] == ["twin", "before/net", "net: injected path removed"]
     assert found[2].of == "before/net"
     assert found[0].about["from"] == str(path)
-    with pytest.raises(RequestError, match="wanted each file once"):
+    with pytest.raises(UsageError, match="wanted each file once"):
         earlier_rows([path, path], DATA, [])
 
 
@@ -115,12 +115,12 @@ def test_earlier_rows_are_taken_with_names_of_their_own(tmp_path):
     ("change", "complaint"),
     [
         ({"sha256": "0", "rig": "none"}, r"other scenes \(rig quad there, none here\)"),
-        ({"sha256": "0"}, "their pictures or truth differ"),
+        ({"sha256": "0"}, "their images or truth differ"),
     ],
 )
 def test_rows_on_other_scenes_are_refused(tmp_path, change, complaint):
     path = write_results(RESULTS, tmp_path / "results.json")
-    with pytest.raises(RequestError, match=complaint):
+    with pytest.raises(UsageError, match=complaint):
         earlier_rows([path], DATA | change, [])
 
 
@@ -128,15 +128,15 @@ def test_rows_on_other_scenes_are_refused(tmp_path, change, complaint):
     ("text", "complaint"),
     [
         ("{", "cannot be read"),
-        ("[]", "found format 'list', wanted 1"),
-        ('{"format": 2}', "found format 2, wanted 1"),
+        ("[]", "got format 'list', wanted 1"),
+        ('{"format": 2}', "got format 2, wanted 1"),
         ('{"format": 1}', "damaged"),
     ],
 )
 def test_what_are_no_results_is_refused(tmp_path, text, complaint):
     path = tmp_path / "results.json"
     path.write_text(text)
-    with pytest.raises(RequestError, match=complaint):
+    with pytest.raises(UsageError, match=complaint):
         read_results(path)
     with pytest.raises(MissingFileError, match="no such file"):
         read_results(tmp_path / "absent.json")

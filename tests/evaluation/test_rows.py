@@ -10,10 +10,10 @@ import torch
 
 from crosspol.data.sample import stack
 from crosspol.data.substitution import ORACLE, SUBSTITUTIONS, substitute
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
+from crosspol.evaluation.figures import chosen_scenes
 from crosspol.evaluation.measures import MEASURES, REGIONS
 from crosspol.evaluation.methods import BASELINES, NetworkMethod, describe_network, row_names, semi_global
-from crosspol.evaluation.pictures import chosen_scenes
 from crosspol.evaluation.rows import Row, averaged, counterfactuals, measure_rows, try_out
 from crosspol.evaluation.scenes import open_scenes, survey
 from crosspol.model import CrossPol, FusionConfig, PolarizationConfig
@@ -111,7 +111,7 @@ class Refusing(torch.nn.Module):
 
 
 def test_a_network_without_use_for_a_rig_is_refused_before_the_work(method):
-    with pytest.raises(RequestError, match=r"^three: intensity_left: got a crossed pair, wanted maps$"):
+    with pytest.raises(UsageError, match=r"^three: intensity_left: got a crossed pair, wanted maps$"):
         try_out([method, NetworkMethod("three", Refusing(method.net), 1)], SCENES, torch.device("cpu"))
 
 

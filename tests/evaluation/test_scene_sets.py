@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from crosspol.datasets.sample_rooms import sample_rooms
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.evaluation.scenes import TEST_SEED, open_scenes, survey
 from crosspol.io.disparity import write_disparity
-from crosspol.io.images import write_picture
+from crosspol.io.images import write_image
 from crosspol.synthesis.procedural import VALIDATION_SEED_OFFSET
 
 SMALL = {"count": 3, "size": (32, 48)}
@@ -24,7 +24,7 @@ def test_procedural_scenes_are_test_scenes_unless_told_otherwise():
     assert scenes.description == {"data": "procedural", "rig": "quad", "seed": TEST_SEED, "size": [32, 48]}
 
 
-def test_pictures_and_truth_do_not_depend_on_the_channels_and_neither_does_the_hash():
+def test_images_and_truth_do_not_depend_on_the_channels_and_neither_does_the_hash():
     scenes = open_scenes("procedural", **SMALL)
     assert scenes.open(3)[0].pol_left.shape[0] == 3
     assert survey(scenes.open(1)) == survey(scenes.open(3))
@@ -61,7 +61,7 @@ def pairs(tmp_path):
         folder = tmp_path / "pairs" / name
         folder.mkdir(parents=True)
         for side in ("left", "right"):
-            write_picture(folder / f"{side}.png", rng.integers(0, 256, (40, 48, 3), np.uint8))
+            write_image(folder / f"{side}.png", rng.integers(0, 256, (40, 48, 3), np.uint8))
         disparity = np.full((40, 48), 5, np.float32)
         disparity[:4] = np.nan
         write_disparity(folder / ("disparity.npz" if name == "a" else "disparity.pfm"), disparity)
@@ -84,7 +84,7 @@ def test_a_manifest(pairs):
     table.write_text("left,right,disparity\na/left.png,a/right.png,a/disparity.npz\n")
     scenes = open_scenes(str(table))
     assert scenes.open(1)[0].left.shape == (3, 40, 48)
-    with pytest.raises(RequestError, match="--rig: found quad"):
+    with pytest.raises(UsageError, match="--rig: got quad"):
         open_scenes(str(table), rig="quad")
 
 
@@ -92,7 +92,7 @@ def test_middlebury(tmp_path):
     scene = tmp_path / "Bikes"
     scene.mkdir()
     for name in ("im0.png", "im1.png"):
-        write_picture(scene / name, np.zeros((40, 48, 3), np.uint8))
+        write_image(scene / name, np.zeros((40, 48, 3), np.uint8))
     write_disparity(scene / "disp0.pfm", np.full((40, 48), 7, np.float32))
     assert open_scenes(str(tmp_path)).description["layout"] == "two-view"
 
@@ -102,14 +102,14 @@ def test_middlebury(tmp_path):
     [
         ({"data": "absent"}, "absent: no such file or folder"),
         ({"data": "procedural", "size": (16, 48)}, "both at least 32"),
-        ({"data": "procedural", "split": "test"}, "--split: found test, which is for scenes in files"),
+        ({"data": "procedural", "split": "test"}, "--split: got test, which is for scenes in files"),
         ({"data": "PAIRS", "rig": "quad"}, "has no polarization; wanted none"),
-        ({"data": "PAIRS", "size": (64, 96)}, "--size: found"),
-        ({"data": "EMPTY"}, "found neither scenes.jsonl nor pairs"),
+        ({"data": "PAIRS", "size": (64, 96)}, "--size: got"),
+        ({"data": "EMPTY"}, "got neither scenes.jsonl nor pairs"),
     ],
 )
 def test_wrong_requests_name_what_is_wrong(pairs, tmp_path, options, complaint):
     (tmp_path / "empty").mkdir()
     data = {"PAIRS": str(pairs), "EMPTY": str(tmp_path / "empty")}.get(options["data"], options["data"])
-    with pytest.raises((RequestError, MissingFileError), match=complaint):
+    with pytest.raises((UsageError, MissingFileError), match=complaint):
         open_scenes(**(options | {"data": data}))

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.inference.predictor import StereoPredictor, StereoResult, _without_tf32
 from crosspol.io.disparity import read_disparity
-from crosspol.io.images import read_picture, write_picture
+from crosspol.io.images import read_image, write_image
 from crosspol.model import CrossPol, FusionConfig, PolarizationConfig
 from tests.open_network import open_network
 
@@ -100,7 +100,7 @@ def test_three_polarization_channels(views):
     map_ = np.random.default_rng(1).uniform(-1, 1, (HEIGHT, WIDTH, 3)).astype(np.float32)
     result = predictor.predict(*views, polarization_left=map_)
     assert result.polarization_use.max() > 0
-    with pytest.raises(RequestError, match=r"polarization_left: .*wanted \(H, W, 3\)"):
+    with pytest.raises(UsageError, match=r"polarization_left: .*wanted \(H, W, 3\)"):
         predictor.predict(*views, polarization_left=map_[..., 0])
     # Of a crossed pair it knows the first channel alone.
     crossed = StereoPredictor(predictor.network, device="cpu", iters=5)
@@ -119,7 +119,7 @@ def test_glass_probability(views, tmp_path):
     np.testing.assert_allclose(result.glass, expected[0, 0], atol=1e-6)
     written = {path.name for path in result.save(tmp_path)}
     assert "disparity_glass.png" in written
-    saved = read_picture(tmp_path / "disparity_glass.png")
+    saved = read_image(tmp_path / "disparity_glass.png")
     np.testing.assert_array_equal(saved.squeeze(), np.rint(255 * result.glass))
     assert StereoPredictor(open_network(), device="cpu", iters=1).predict(*views).glass is None
 
@@ -140,16 +140,16 @@ def test_any_size_type_and_number_of_channels(predictor, height, width, kind, ch
     unit = rng.random(shape)
     if channels == (4,):
         unit[..., 3] = 1
-    picture = (unit * np.iinfo(kind).max).astype(kind) if kind.startswith("u") else unit.astype(kind)
-    result = predictor.predict(picture, picture)
+    image = (unit * np.iinfo(kind).max).astype(kind) if kind.startswith("u") else unit.astype(kind)
+    result = predictor.predict(image, image)
     assert result.disparity.shape == ((height, width) if batch is None else (batch, height, width))
     assert np.isfinite(result.disparity).all()
 
 
 def test_files_arrays_and_sequences_agree(predictor, views, dolp, tmp_path):
-    paths = [write_picture(tmp_path / f"{side}.png", view) for side, view in zip("lr", views, strict=True)]
-    pol = write_picture(tmp_path / "dolp.png", np.rint(dolp * 65535).astype(np.uint16))
-    np.save(tmp_path / "dolp.npy", read_picture(pol) / np.float32(65535))
+    paths = [write_image(tmp_path / f"{side}.png", view) for side, view in zip("lr", views, strict=True)]
+    pol = write_image(tmp_path / "dolp.png", np.rint(dolp * 65535).astype(np.uint16))
+    np.save(tmp_path / "dolp.npy", read_image(pol) / np.float32(65535))
     expected = predictor.predict(*views, polarization_left=np.rint(dolp * 65535).astype(np.uint16))
     for left, right, map_ in ((*paths, pol), (str(paths[0]), str(paths[1]), str(tmp_path / "dolp.npy"))):
         np.testing.assert_array_equal(
@@ -173,27 +173,27 @@ def test_lower_precision_stays_near(views, precision):
 
 
 def refusals():
-    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     map_ = np.zeros((HEIGHT, WIDTH), np.float32)
-    both = {"left": picture, "right": picture}
-    yield {**both, "right": picture[:, :-1]}, "right: found 51x40 px, wanted 52x40 px as in left"
-    yield {**both, "right": picture[None]}, "right: found a batch of 1, wanted one picture as in left"
-    yield {"left": [picture] * 2, "right": [picture]}, "right: found a batch of 1, wanted a batch of 2 as in left"
-    yield {"left": [], "right": []}, "left: found an empty sequence"
-    yield {"left": [picture, picture[:, 1:]], "right": [picture] * 2}, r"left\[1\]: found 51x40 px, wanted 52x40 px"
-    yield {"left": [picture[None]], "right": [picture]}, r"left\[0\]: found a batch inside a sequence"
-    yield {**both, "left": picture.astype(float) + 255}, r"left: .*wanted \[0, 1\]; divide 8-bit values by 255"
-    yield {**both, "polarization_left": map_[1:]}, "polarization_left: found 52x39 px, wanted 52x40 px as in left"
-    yield {**both, "polarization_left": map_ + 2}, r"polarization_left: found values .*wanted \[-1, 1\]"
-    yield {**both, "valid_left": map_}, "valid_left: found a mask, but no polarization"
-    yield {**both, "intensity_left": map_}, "intensity_left: found the intensity of one view"
+    both = {"left": image, "right": image}
+    yield {**both, "right": image[:, :-1]}, "right: got 51x40 px, wanted 52x40 px as in left"
+    yield {**both, "right": image[None]}, "right: got a batch of 1, wanted one image as in left"
+    yield {"left": [image] * 2, "right": [image]}, "right: got a batch of 1, wanted a batch of 2 as in left"
+    yield {"left": [], "right": []}, "left: got an empty sequence"
+    yield {"left": [image, image[:, 1:]], "right": [image] * 2}, r"left\[1\]: got 51x40 px, wanted 52x40 px"
+    yield {"left": [image[None]], "right": [image]}, r"left\[0\]: got a batch inside a sequence"
+    yield {**both, "left": image.astype(float) + 255}, r"left: .*wanted \[0, 1\]; divide 8-bit values by 255"
+    yield {**both, "polarization_left": map_[1:]}, "polarization_left: got 52x39 px, wanted 52x40 px as in left"
+    yield {**both, "polarization_left": map_ + 2}, r"polarization_left: got values .*wanted \[-1, 1\]"
+    yield {**both, "valid_left": map_}, "valid_left: got a mask, but no polarization"
+    yield {**both, "intensity_left": map_}, "intensity_left: got the intensity of one view"
     everything = {**both, "intensity_left": map_, "intensity_right": map_, "polarization_left": map_}
-    yield everything, "polarization_left: found a polarization map beside intensities"
+    yield everything, "polarization_left: got a polarization map beside intensities"
 
 
 @pytest.mark.parametrize(("arguments", "says"), refusals())
 def test_what_is_refused(predictor, arguments, says):
-    with pytest.raises(RequestError, match=f"^{says}"):
+    with pytest.raises(UsageError, match=f"^{says}"):
         predictor.predict(**arguments)
 
 
@@ -202,26 +202,24 @@ def test_a_network_without_fusion_refuses_polarization(views, dolp):
         CrossPol.from_preset("blueprint", fusion=FusionConfig(kind="none")), iters=1, device="cpu"
     )
     assert predictor.predict(*views).polarization_use is None
-    with pytest.raises(
-        RequestError, match="polarization_left: found polarization, but these weights have no use for it"
-    ):
+    with pytest.raises(UsageError, match="polarization_left: got polarization, but these weights have no use for it"):
         predictor.predict(*views, polarization_left=dolp)
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"device": "gpu"}, "device: found 'gpu', wanted one of auto, cpu"),
-        ({"device": "cuda:99"}, "device: found 'cuda:99'"),
-        ({"device": ""}, "device: found ''"),
-        ({"precision": "half"}, "precision: found 'half', wanted one of float32, bfloat16, float16"),
-        ({"iters": 0}, "iters: found 0, wanted a whole number from 1 up"),
-        ({"iters": -3}, "iters: found -3"),
-        ({"iters": 2.0}, "iters: found 2.0"),
+        ({"device": "gpu"}, "device: got 'gpu', wanted one of auto, cpu"),
+        ({"device": "cuda:99"}, "device: got 'cuda:99'"),
+        ({"device": ""}, "device: got ''"),
+        ({"precision": "half"}, "precision: got 'half', wanted one of float32, bfloat16, float16"),
+        ({"iters": 0}, "iters: got 0, wanted a whole number from 1 up"),
+        ({"iters": -3}, "iters: got -3"),
+        ({"iters": 2.0}, "iters: got 2.0"),
     ],
 )
 def test_options_that_are_refused(predictor, options, says):
-    with pytest.raises(RequestError, match=f"^{says}"):
+    with pytest.raises(UsageError, match=f"^{says}"):
         StereoPredictor(predictor.network, **options)
 
 
@@ -268,20 +266,20 @@ def test_saved_files_say_what_the_result_says(tmp_path):
     rng = np.random.default_rng(0)
     result = StereoResult(rng.uniform(0, 50, (40, 50)).astype(np.float32), np.full((40, 50), 0.1, np.float32))
     written = result.save(tmp_path / "a" / "b", "scene")
-    names = ["scene.pfm", "scene.png", "scene.npy", "scene_colour.png", "scene_polarization_use.png"]
+    names = ["scene.pfm", "scene.png", "scene.npy", "scene_color.png", "scene_polarization_use.png"]
     assert [path.name for path in written] == names
     assert sorted((tmp_path / "a" / "b").iterdir()) == sorted(written)
     for name, tolerance in (("scene.pfm", 0), ("scene.npy", 0), ("scene.png", 1 / 256)):
         np.testing.assert_allclose(read_disparity(tmp_path / "a" / "b" / name), result.disparity, atol=tolerance)
-    assert read_picture(written[3]).shape[0] == 40
+    assert read_image(written[3]).shape[0] == 40
 
 
-def test_batches_are_numbered_and_unused_polarization_has_no_picture(tmp_path):
+def test_batches_are_numbered_and_unused_polarization_has_no_image(tmp_path):
     use = np.zeros((2, 40, 50), np.float32)
     use[1] = 0.5
     result = StereoResult(np.stack([np.full((40, 50), value, np.float32) for value in (1, 2)]), use)
     names = {path.name for path in result.save(tmp_path)}
-    kinds = (".pfm", ".png", ".npy", "_colour.png")
+    kinds = (".pfm", ".png", ".npy", "_color.png")
     numbered = {f"disparity_{index:03d}{kind}" for index in range(2) for kind in kinds}
     assert names == numbered | {"disparity_001_polarization_use.png"}
     assert (read_disparity(tmp_path / "disparity_001.pfm") == 2).all()

@@ -14,20 +14,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.io.declared_sizes import MAXIMUM_PIXELS, check_declared_size
 
-PICTURE = np.arange(40 * 50, dtype=np.uint16).reshape(40, 50)
-COLOUR = np.stack([PICTURE // 8] * 3, axis=-1).astype(np.uint8)
+IMAGE = np.arange(40 * 50, dtype=np.uint16).reshape(40, 50)
+COLOR = np.stack([IMAGE // 8] * 3, axis=-1).astype(np.uint8)
 SUFFIXES = [".png", ".tif", ".bmp", ".pgm", ".jpg", ".exr"]
 
 
 def encode(suffix: str, path: Path) -> bytes:
     if suffix == ".exr":
         header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
-        OpenEXR.File(header, {"S0": PICTURE.astype(np.float16), "S1": PICTURE.astype(np.float32)}).write(str(path))
+        OpenEXR.File(header, {"S0": IMAGE.astype(np.float16), "S1": IMAGE.astype(np.float32)}).write(str(path))
         return path.read_bytes()
-    stored = {".png": PICTURE, ".tif": PICTURE, ".pgm": PICTURE}.get(suffix, COLOUR)
+    stored = {".png": IMAGE, ".tif": IMAGE, ".pgm": IMAGE}.get(suffix, COLOR)
     encoded, data = cv2.imencode(suffix, stored)
     assert encoded
     return bytes(data)
@@ -49,17 +49,17 @@ def tiff(width: int, height: int, strip: bytes, compression: int = 1, next_page:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_honest_pictures_pass(suffix: str, tmp_path: Path) -> None:
+def test_honest_images_pass(suffix: str, tmp_path: Path) -> None:
     data = encode(suffix, tmp_path / "a.exr")
     assert check_declared_size(data, f"a{suffix}") is None
 
 
 def test_other_formats_pass() -> None:
-    assert check_declared_size(b"Plain text, not a picture", "a.txt") is None
+    assert check_declared_size(b"Plain text, not an image", "a.txt") is None
     assert check_declared_size(b"", "a") is None
 
 
-def test_compressed_pictures_of_one_colour_pass() -> None:
+def test_compressed_images_of_one_color_pass() -> None:
     even = np.zeros((2000, 3000), np.uint16)
     for suffix in (".png", ".tif", ".jpg"):
         _, data = cv2.imencode(suffix, even if suffix != ".jpg" else even.astype(np.uint8))
@@ -83,7 +83,7 @@ def test_compressed_pictures_of_one_colour_pass() -> None:
     ],
 )
 def test_lies_are_refused(name: str, data: bytes, claim: str) -> None:
-    with pytest.raises(RequestError, match=f"{name}: the header claims {claim} px") as caught:
+    with pytest.raises(UsageError, match=f"{name}: the header claims {claim} px") as caught:
         check_declared_size(data, name)
     assert "\n" not in str(caught.value)
 
@@ -93,32 +93,32 @@ def test_an_exr_that_claims_wide_lines_is_refused(tmp_path: Path, width: int) ->
     data = encode(".exr", tmp_path / "a.exr")
     window = struct.pack("<4i", 0, 0, 49, 39)
     assert data.count(window) == 2
-    with pytest.raises(RequestError, match=f"claims {width}x40 px"):
+    with pytest.raises(UsageError, match=f"claims {width}x40 px"):
         check_declared_size(data.replace(window, struct.pack("<4i", 0, 0, width - 1, 39)), "a.exr")
 
 
 def test_truncated_exr_is_refused_before_the_library_complains(tmp_path: Path) -> None:
     data = encode(".exr", tmp_path / "a.exr")
-    with pytest.raises(RequestError, match="truncated EXR"):
+    with pytest.raises(UsageError, match="truncated EXR"):
         check_declared_size(data[:-1], "a.exr")
     tiled = bytearray(data)
     tiled[5] |= 2
-    with pytest.raises(RequestError, match="tiled"):
+    with pytest.raises(UsageError, match="tiled"):
         check_declared_size(bytes(tiled), "a.exr")
 
 
 def test_tiff_pages_that_go_round_in_circles_end() -> None:
     data = tiff(10, 1, b"\0" * 20, next_page=28)
-    with pytest.raises(RequestError, match="claims 10x1 px, 1280 bytes"):
+    with pytest.raises(UsageError, match="claims 10x1 px, 1280 bytes"):
         check_declared_size(data, "a.tif")
 
 
-def test_the_largest_picture() -> None:
+def test_the_largest_image() -> None:
     side = int(MAXIMUM_PIXELS**0.5)
     header = b"P5 %d %d 255\n"
-    with pytest.raises(RequestError, match="cannot hold them"):
+    with pytest.raises(UsageError, match="cannot hold them"):
         check_declared_size(header % (side, side), "a.pgm")
-    with pytest.raises(RequestError, match=f"at most {MAXIMUM_PIXELS} px"):
+    with pytest.raises(UsageError, match=f"at most {MAXIMUM_PIXELS} px"):
         check_declared_size(header % (side, side + 1), "a.pgm")
 
 
@@ -131,5 +131,5 @@ def test_damage_is_refused_or_passes_but_never_crashes(
     for place in data.draw(st.lists(st.integers(0, 80), max_size=4)):
         if place < len(damaged):
             damaged[place] = data.draw(st.integers(0, 255))
-    with contextlib.suppress(RequestError):
+    with contextlib.suppress(UsageError):
         assert check_declared_size(bytes(damaged), "a") is None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from PIL import Image
 
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.disparity import KITTI_LIMIT, read_disparity, write_disparity
 
 VALUES = st.floats(-1000, 1000, width=32) | st.sampled_from([np.nan, np.inf, -np.inf])
@@ -77,7 +77,7 @@ def test_npz_with_several_arrays_needs_a_name(tmp_path):
     np.savez(tmp_path / "two.npz", a=disparity, b=disparity)
     for name in ("one", "named"):
         np.testing.assert_array_equal(read_disparity(tmp_path / f"{name}.npz"), disparity)
-    with pytest.raises(RequestError, match=r"two\.npz: found the arrays a, b, wanted one, or one named disparity"):
+    with pytest.raises(UsageError, match=r"two\.npz: got the arrays a, b, wanted one, or one named disparity"):
         read_disparity(tmp_path / "two.npz")
 
 
@@ -85,7 +85,7 @@ def content(kind: str) -> bytes:
     return {
         "cut": b"Pf\n3 2\n-1.0\n" + bytes(20),
         "long": b"Pf\n3 2\n-1.0\n" + bytes(28),
-        "colour": b"PF\n3 2\n-1.0\n" + bytes(72),
+        "color": b"PF\n3 2\n-1.0\n" + bytes(72),
         "none": b"Pf\n0 2\n-1.0\n",
         "text": b"hello there",
         "empty": b"",
@@ -95,36 +95,36 @@ def content(kind: str) -> bytes:
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        ("cut", "found 20 bytes of pixels, wanted 24 for 3x2"),
-        ("long", "found 28 bytes"),
-        ("colour", "found a colour PFM"),
+        ("cut", "got 20 bytes of pixels, wanted 24 for 3x2"),
+        ("long", "got 28 bytes"),
+        ("color", "got a color PFM"),
         ("none", "0x2"),
-        ("text", "found no PFM header"),
+        ("text", "got no PFM header"),
         ("empty", "empty file"),
     ],
 )
 def test_pfm_that_is_refused(tmp_path, kind, says):
     (tmp_path / "a.pfm").write_bytes(content(kind))
-    with pytest.raises(RequestError, match=rf"a\.pfm: .*{says}"):
+    with pytest.raises(UsageError, match=rf"a\.pfm: .*{says}"):
         read_disparity(tmp_path / "a.pfm")
 
 
 def test_other_files_that_are_refused(tmp_path):
     Image.new("L", (5, 4)).save(tmp_path / "eight_bits.png")
-    Image.new("RGB", (5, 4)).save(tmp_path / "colour.png")
+    Image.new("RGB", (5, 4)).save(tmp_path / "color.png")
     (tmp_path / "text.npz").write_text("hello")
     (tmp_path / "a.txt").write_text("hello")
     np.save(tmp_path / "batch.npy", np.zeros((2, 4, 5)))
     np.save(tmp_path / "words.npy", np.full((4, 5), "a"))
     for name, says in (
-        ("eight_bits.png", "found uint8"),
-        ("colour.png", "wanted a 16-bit picture of one channel"),
+        ("eight_bits.png", "got uint8"),
+        ("color.png", "wanted a 16-bit image of one channel"),
         ("text.npz", "not a complete .npz file"),
-        ("a.txt", "found the suffix '.txt', wanted one of .pfm, .png, .npy, .npz"),
+        ("a.txt", "got the suffix '.txt', wanted one of .pfm, .png, .npy, .npz"),
         ("batch.npy", r"shape \(2, 4, 5\)"),
         ("words.npy", "found <U1"),
     ):
-        with pytest.raises(RequestError, match=f"{name}: .*{says}"):
+        with pytest.raises(UsageError, match=f"{name}: .*{says}"):
             read_disparity(tmp_path / name)
     with pytest.raises(MissingFileError):
         read_disparity(tmp_path / "missing.pfm")

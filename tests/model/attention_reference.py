@@ -112,7 +112,7 @@ def _in_window(
 
 
 def _turned(tokens: Array, shape: tuple[int, int], pixel: float) -> Array:
-    """Turn channel pairs as complex numbers; `pixel` is the side of a pixel in cells, the first cell's centre is 0."""
+    """Turn channel pairs as complex numbers; `pixel` is the side of a pixel in cells, the first cell's center is 0."""
     depth = tokens.shape[1]
     numbers = tokens[:, : depth // 2] + 1j * tokens[:, depth // 2 :]
     for n, (row, column) in enumerate(np.ndindex(*shape)):

@@ -123,7 +123,7 @@ def _correlations(left: Tensor, right: Tensor) -> list[Tensor]:
 
 
 def _lookup(pyramid: list[Tensor], x: Tensor) -> Tensor:
-    """Sample at x (B, 1, h, w) and four neighbours to either side on each level: (B, 36, h, w)."""
+    """Sample at x (B, 1, h, w) and four neighbors to either side on each level: (B, 36, h, w)."""
     batch, _, height, width = x.shape
     sampled = []
     for level, volume in enumerate(pyramid):
@@ -155,7 +155,7 @@ def _gru(state: State, name: str, h: Tensor, context: tuple[Tensor, ...], inputs
 
 
 def _upsampled(flow: Tensor, mask: Tensor, factor: int) -> Tensor:
-    """Mix nine neighbours for each of factor x factor pixels."""
+    """Mix nine neighbors for each of factor x factor pixels."""
     batch, _, height, width = flow.shape
     weights = torch.softmax(mask.view(batch, 9, factor, factor, height, width), dim=1)
     padded = F.pad(factor * flow[:, 0], (1, 1, 1, 1))

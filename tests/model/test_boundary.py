@@ -26,10 +26,10 @@ def inputs(config: CrossPolConfig | None = None, iters: int = 1, **given_: Any) 
 
 
 def holding(value: float, *shape: int) -> torch.Tensor:
-    """Return a picture of which one pixel holds `value`."""
-    picture = rand(*shape)
-    picture[0, 0, 3, 5] = value
-    return picture
+    """Return an image of which one pixel holds `value`."""
+    image = rand(*shape)
+    image[0, 0, 3, 5] = value
+    return image
 
 
 NAN, INF = float("nan"), float("inf")
@@ -93,7 +93,7 @@ def test_padding_is_centred_and_cropped_off(height: int, width: int, backbone: A
     padded = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
     assert boundary.left.shape[2:] == boundary.right.shape[2:] == padded
     top, start = (padded[0] - height) // 2, (padded[1] - width) // 2
-    # The border is repeated: every padded pixel is its nearest pixel of the picture.
+    # The border is repeated: every padded pixel is its nearest pixel of the image.
     rows = (torch.arange(padded[0]) - top).clamp(0, height - 1)
     columns = (torch.arange(padded[1]) - start).clamp(0, width - 1)
     assert torch.equal(boundary.left, left[:, :, rows][..., columns])

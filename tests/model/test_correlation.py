@@ -84,7 +84,7 @@ def test_gradients_match_grid_sample() -> None:
 
 @pytest.mark.parametrize("shift", [0, 3, 7])
 def test_peak_is_at_the_disparity(shift: int) -> None:
-    """x_right = x_left - d with d positive: looked up at the truth, the centre sample is the largest (FACTS 2.2)."""
+    """x_right = x_left - d with d positive: looked up at the truth, the center sample is the largest (FACTS 2.2)."""
     scene = F.normalize(randn(1, 32, 4, 40), dim=1)
     left, right = scene[..., :32], scene[..., shift : 32 + shift]
     pyramid = CorrelationPyramid(left, right, levels=1)
@@ -106,7 +106,7 @@ def test_only_the_right_axis_is_pooled() -> None:
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4])
 def test_tiny_widths(width: int) -> None:
-    """The real-time variant sees a 32 px picture as 4 feature pixels: the coarsest levels are empty and read 0."""
+    """The real-time variant sees a 32 px image as 4 feature pixels: the coarsest levels are empty and read 0."""
     pyramid = CorrelationPyramid(randn(1, 4, 2, width), randn(1, 4, 2, width, seed=1))
     sampled = pyramid.lookup(torch.zeros(1, 1, 2, width))
     assert sampled.shape == (1, 36, 2, width)

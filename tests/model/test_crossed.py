@@ -58,10 +58,8 @@ def step_scene() -> dict[str, Tensor]:
     contrast = {"near": 1.6 * rand(height, width, seed=3) - 0.8, "far": 0.4 * rand(height, width + 8, seed=4) - 0.2}
 
     def seen(values: dict[str, Tensor], on_pane: Tensor, near_columns: Tensor, far_columns: Tensor) -> Tensor:
-        picture = torch.where(
-            on_pane, values["near"][:, near_columns.clamp(0, width - 1)], values["far"][:, far_columns]
-        )
-        return picture[None, None]
+        image = torch.where(on_pane, values["near"][:, near_columns.clamp(0, width - 1)], values["far"][:, far_columns])
+        return image[None, None]
 
     right_pane = (columns + near >= 20) & (columns + near < 32)
     left = {"light": seen(light, pane, columns, columns), "contrast": seen(contrast, pane, columns, columns)}
@@ -98,7 +96,7 @@ def test_contrast_of_a_known_scene() -> None:
     trusted = right_valid > 0
     assert trusted.sum() > 0.7 * trusted.numel()
     torch.testing.assert_close(right[trusted], scene["contrast_right"][trusted], atol=1e-5, rtol=1e-4)
-    # Invalid: partners outside the picture, and in the right view what no left pixel sees.
+    # Invalid: partners outside the image, and in the right view what no left pixel sees.
     assert not left_valid[..., :2].any()
     assert left_valid[..., 2:].all()
     columns = torch.arange(48)
@@ -148,17 +146,17 @@ def test_no_gradient_reaches_the_estimate() -> None:
 @given(value=st.sampled_from([float("nan"), float("inf"), -float("inf"), 1e30, -1e30]))
 def test_a_diverged_estimate_is_invalid_not_a_crash(value: float) -> None:
     """An index out of range would end a training run that only had to skip a step."""
-    picture = 0.5 + rand(1, 1, 2, 8)
-    disparity = torch.full_like(picture, value)
-    for contrast, valid in crossed_contrast(picture, picture, disparity, ones(picture), ones(picture)):
+    image = 0.5 + rand(1, 1, 2, 8)
+    disparity = torch.full_like(image, value)
+    for contrast, valid in crossed_contrast(image, image, disparity, ones(image), ones(image)):
         assert not valid.any()
         assert contrast.isfinite().all()
     assert not splat_to_right(disparity)[1].any()
 
 
 def test_contrast_is_in_range() -> None:
-    picture, other = rand(1, 1, 4, 16), rand(1, 1, 4, 16, seed=1)
-    picture[..., :4], other[..., :4] = 0, 0
-    for contrast, _ in crossed_contrast(picture, other, 3 * rand(1, 1, 4, 16, seed=2), ones(picture), ones(picture)):
+    image, other = rand(1, 1, 4, 16), rand(1, 1, 4, 16, seed=1)
+    image[..., :4], other[..., :4] = 0, 0
+    for contrast, _ in crossed_contrast(image, other, 3 * rand(1, 1, 4, 16, seed=2), ones(image), ones(image)):
         assert contrast.isfinite().all()
         assert contrast.abs().max() <= 1

@@ -1,4 +1,4 @@
-"""Encoders: their counts, their norms, their sizes, and where a feature pixel sits in the picture."""
+"""Encoders: their counts, their norms, their sizes, and where a feature pixel sits in the image."""
 
 from typing import Any
 
@@ -59,16 +59,16 @@ def test_residual_block(channels: int, out: int, stride: int) -> None:
     block = perturbed(ResidualBlock(channels, out, stride, instance_norm))
     x = randn(2, channels, 9, 7)
 
-    def normalised(y: Tensor) -> Tensor:
+    def normalized(y: Tensor) -> Tensor:
         mean, var = y.mean((2, 3), keepdim=True), y.var((2, 3), keepdim=True, unbiased=False)
         return (y - mean) / (var + 1e-5).sqrt()
 
     def conv(y: Tensor, layer: Any, stride: int = 1) -> Tensor:
         return F.conv2d(y, layer.weight, layer.bias, stride, padding=layer.weight.shape[-1] // 2)
 
-    y = conv(normalised(conv(x, block.conv1, stride)).relu(), block.conv2)
-    shortcut = x if isinstance(block.shortcut, nn.Identity) else normalised(conv(x, block.shortcut[0], stride))  # type: ignore[index]
-    torch.testing.assert_close(block(x), (shortcut + normalised(y).relu()).relu(), atol=1e-5, rtol=1e-4)
+    y = conv(normalized(conv(x, block.conv1, stride)).relu(), block.conv2)
+    shortcut = x if isinstance(block.shortcut, nn.Identity) else normalized(conv(x, block.shortcut[0], stride))  # type: ignore[index]
+    torch.testing.assert_close(block(x), (shortcut + normalized(y).relu()).relu(), atol=1e-5, rtol=1e-4)
     assert isinstance(block.shortcut, nn.Identity) == (channels == out and stride == 1)
 
 

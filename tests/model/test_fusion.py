@@ -327,7 +327,7 @@ def test_shuffling_cells_shows_only_with_positions(null_key: bool, position: Any
 
 
 def test_rotary_scores_depend_on_the_offset_in_cells() -> None:
-    """One cell further in the picture and one key further leave the score as it was, in both directions."""
+    """One cell further in the image and one key further leave the score as it was, in both directions."""
     size, depth, like = 4, 16, torch.zeros(())
     query, key = randn(1, 1, 1, depth), randn(1, 1, 1, depth, seed=1)
 
@@ -346,7 +346,7 @@ def test_rotary_scores_depend_on_the_offset_in_cells() -> None:
 
 
 def test_rotary_positions_are_cell_centres() -> None:
-    """The mean position of a cell's pixels is the cell's own: the centre of the first cell is 0."""
+    """The mean position of a cell's pixels is the cell's own: the center of the first cell is 0."""
     pixels, cells = rotary_angles(8, 12, 4, 8, torch.zeros(())), rotary_angles(2, 3, 1, 8, torch.zeros(()))
     pooled = torch.nn.functional.avg_pool2d(pixels.T.reshape(1, 4, 8, 12), 4)
     torch.testing.assert_close(pooled, cells.T.reshape(1, 4, 2, 3))
@@ -460,7 +460,7 @@ def test_every_parameter_receives_a_gradient(variant: dict[str, Any]) -> None:
 
 
 def test_gradients_at_step_0() -> None:
-    """What FACTS 2.8 warns of, documented: at first only the zero-initialised layers learn, through the gate."""
+    """What FACTS 2.8 warns of, documented: at first only the zero-initialized layers learn, through the gate."""
     norms = {}
     for gate in ("blueprint", "projection"):
         fusion = SafeCrossAttentionFusion(16, num_heads=2, pool_size=4, gate=gate)

@@ -183,8 +183,8 @@ def test_official_weights_give_the_official_disparity(realtime: bool, seed: int,
     torch.save(state, tmp_path / "raftstereo.pth")
     net = CrossPol.from_preset("raft-stereo-realtime" if realtime else "raft-stereo").eval()
     load_raft_stereo(net, tmp_path / "raftstereo.pth")
-    # Narrower pictures than 128 px have a coarsest level of one pixel, where the real-time variant divides by 0.
-    left, right = ((255 * picture).round() for picture in pair(64, 128, seed=seed))
+    # Narrower images than 128 px have a coarsest level of one pixel, where the real-time variant divides by 0.
+    left, right = ((255 * image).round() for image in pair(64, 128, seed=seed))
     for iters in (1, 5):
         expected = reference_raft_stereo(state, left, right, iters, realtime)
         ours = disparity(net, left / 255, right / 255, iters=iters)
@@ -285,13 +285,13 @@ def cached(name: Any, fusion: FusionConfig) -> CrossPol:
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_padding_is_the_network_s_own(name: Any) -> None:
-    """A picture padded by hand, borders repeated and centred, gives the same disparity in its middle."""
+    """An image padded by hand, borders repeated and centerd, gives the same disparity in its middle."""
     net = cached(name, FusionConfig())
     left, right = pair(33, 63)
     side = net.config.record.padding
     extra_y, extra_x = -33 % side, -63 % side
     margins = (extra_x // 2, extra_x - extra_x // 2, extra_y // 2, extra_y - extra_y // 2)
-    padded = [nn.functional.pad(picture, margins, mode="replicate") for picture in (left, right)]
+    padded = [nn.functional.pad(image, margins, mode="replicate") for image in (left, right)]
     whole = disparity(net, *padded)
     cropped = whole[..., margins[2] : margins[2] + 33, margins[0] : margins[0] + 63]
     assert torch.equal(disparity(net, left, right), cropped)

@@ -68,7 +68,7 @@ def test_bilinear_upsampling_matches_loops() -> None:
 
 @pytest.mark.parametrize("factor", [2, 4])
 def test_convex_upsampling_matches_loops(factor: int) -> None:
-    """Channel n * f * f + a * f + b weighs neighbour n for sub-pixel (a, b); neighbours outside are 0 (RAFT)."""
+    """Channel n * f * f + a * f + b weighs neighbor n for sub-pixel (a, b); neighbors outside are 0 (RAFT)."""
     height, width = 3, 4
     disparity, logits = randn(2, 1, height, width).double(), randn(2, 9 * factor**2, height, width, seed=1).double()
     full = ConvexUpsampler(logits, factor)(disparity)

@@ -23,8 +23,8 @@ def rand(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tens
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def smooth_pictures(height: int, width: int) -> Tensor:
-    """Four pictures (4, H, W) with a disc, a grating and smooth polarization, float64 in [0, 1]."""
+def smooth_images(height: int, width: int) -> Tensor:
+    """Four images (4, H, W) with a disc, a grating and smooth polarization, float64 in [0, 1]."""
     y, x = torch.meshgrid(
         torch.arange(height, dtype=torch.float64), torch.arange(width, dtype=torch.float64), indexing="ij"
     )
@@ -36,23 +36,23 @@ def smooth_pictures(height: int, width: int) -> Tensor:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_mono_mosaic_samples_pixel_by_pixel(layout: Layout) -> None:
-    pictures = rand(4, 5, 6)
-    raw = mosaic(*pictures, layout=layout)
+    images = rand(4, 5, 6)
+    raw = mosaic(*images, layout=layout)
     for row, column in itertools.product(range(5), range(6)):
-        assert raw[row, column] == pictures[ANGLES.index(layout[row % 2][column % 2]), row, column]
+        assert raw[row, column] == images[ANGLES.index(layout[row % 2][column % 2]), row, column]
 
 
 @pytest.mark.parametrize("bayer", PATTERNS[1:])
-def test_colour_mosaic_places_the_block_inside_each_bayer_cell(bayer: str) -> None:
-    pictures = rand(4, 3, 9, 8)
-    raw = mosaic(*pictures, bayer=bayer)
+def test_color_mosaic_places_the_block_inside_each_bayer_cell(bayer: str) -> None:
+    images = rand(4, 3, 9, 8)
+    raw = mosaic(*images, bayer=bayer)
     for row, column in itertools.product(range(9), range(8)):
         angle = SONY_LAYOUT[row % 2][column % 2]
-        colour = "RGB".index(bayer[2 * (row // 2 % 2) + column // 2 % 2])
-        assert raw[row, column] == pictures[ANGLES.index(angle), colour, row, column]
+        color = "RGB".index(bayer[2 * (row // 2 % 2) + column // 2 % 2])
+        assert raw[row, column] == images[ANGLES.index(angle), color, row, column]
 
 
-def test_the_sony_colour_block() -> None:
+def test_the_sony_color_block() -> None:
     names = torch.arange(12.0).view(4, 3, 1, 1).expand(4, 3, 4, 4)
     raw = mosaic(*names, bayer="RGGB")
     letters = [["RGB"[int(v) % 3] + str(ANGLES[int(v) // 3]) for v in row] for row in raw]
@@ -76,10 +76,10 @@ def test_every_sample_keeps_its_value(
     leading: list[int], size: tuple[int, int], layout: Layout, bayer: str | None, method: DemosaicMethod
 ) -> None:
     raw = rand(*leading, *size)
-    pictures = demosaic(raw, layout, bayer, method)
+    images = demosaic(raw, layout, bayer, method)
     wanted = (*leading, *size) if bayer is None else (*leading, 3, *size)
-    assert all(picture.shape == wanted for picture in pictures)
-    torch.testing.assert_close(mosaic(*pictures, layout=layout, bayer=bayer), raw, atol=1e-12, rtol=0)
+    assert all(image.shape == wanted for image in images)
+    torch.testing.assert_close(mosaic(*images, layout=layout, bayer=bayer), raw, atol=1e-12, rtol=0)
 
 
 @settings(max_examples=25, deadline=None)
@@ -89,36 +89,34 @@ def test_every_sample_keeps_its_value(
     method=st.sampled_from(METHODS),
     level=st.floats(0, 4000),
 )
-def test_constant_pictures_come_back(
-    size: tuple[int, int], layout: Layout, method: DemosaicMethod, level: float
-) -> None:
-    pictures = [torch.full(size, level * share, dtype=torch.float64) for share in (0.9, 0.3, 0.2, 0.8)]
-    for before, after in zip(pictures, demosaic(mosaic(*pictures, layout=layout), layout, method=method), strict=True):
+def test_constant_images_come_back(size: tuple[int, int], layout: Layout, method: DemosaicMethod, level: float) -> None:
+    images = [torch.full(size, level * share, dtype=torch.float64) for share in (0.9, 0.3, 0.2, 0.8)]
+    for before, after in zip(images, demosaic(mosaic(*images, layout=layout), layout, method=method), strict=True):
         torch.testing.assert_close(after, before, atol=1e-9, rtol=1e-9)
 
 
 @pytest.mark.parametrize("bayer", PATTERNS)
 @pytest.mark.parametrize("method", METHODS)
-def test_a_linear_ramp_is_registered_in_all_four_pictures(bayer: str | None, method: DemosaicMethod) -> None:
+def test_a_linear_ramp_is_registered_in_all_four_images(bayer: str | None, method: DemosaicMethod) -> None:
     # A channel left half a pixel off would be wrong by half the slope: 0.5 across and 0.25 down.
     y, x = torch.meshgrid(torch.arange(24, dtype=torch.float64), torch.arange(28, dtype=torch.float64), indexing="ij")
     ramp = 10 + x + 0.5 * y
-    picture = ramp if bayer is None else ramp.expand(3, 24, 28)
-    pictures = demosaic(mosaic(*[picture] * 4, bayer=bayer), bayer=bayer, method=method)
+    image = ramp if bayer is None else ramp.expand(3, 24, 28)
+    images = demosaic(mosaic(*[image] * 4, bayer=bayer), bayer=bayer, method=method)
     reach = demosaic_reach(method, bayer)
     inside = (..., slice(reach, -reach), slice(reach, -reach))
-    for after in pictures:
-        torch.testing.assert_close(after[inside], picture[inside], atol=1e-9, rtol=0)
+    for after in images:
+        torch.testing.assert_close(after[inside], image[inside], atol=1e-9, rtol=0)
 
 
-def test_bilinear_reproduces_a_ramp_of_its_own_in_each_picture() -> None:
+def test_bilinear_reproduces_a_ramp_of_its_own_in_each_image() -> None:
     y, x = torch.meshgrid(torch.arange(12, dtype=torch.float64), torch.arange(14, dtype=torch.float64), indexing="ij")
     ramps = [x + y, 2 * x - y + 30, 5 + 0.5 * y, 7 - 0.3 * x]
     for before, after in zip(ramps, demosaic(mosaic(*ramps), method="bilinear"), strict=True):
         torch.testing.assert_close(after[1:-1, 1:-1], before[1:-1, 1:-1])
 
 
-def test_a_shift_by_one_pixel_shifts_the_pictures() -> None:
+def test_a_shift_by_one_pixel_shifts_the_images() -> None:
     """No method prefers a phase: cropping a row or a column and correcting the layout changes nothing inside."""
     raw = rand(16, 18)
     for method in METHODS:
@@ -132,12 +130,12 @@ def test_a_shift_by_one_pixel_shifts_the_pictures() -> None:
 def test_bilinear_is_the_textbook_convolution(layout: Layout) -> None:
     raw = rand(13, 16)
     kernel = np.outer([0.5, 1, 0.5], [0.5, 1, 0.5])
-    pictures = demosaic(raw, layout, method="bilinear")
+    images = demosaic(raw, layout, method="bilinear")
     for row, column in itertools.product(range(2), range(2)):
         sparse = np.zeros(raw.shape)
         sparse[row::2, column::2] = raw[row::2, column::2]
         expected = scipy.ndimage.convolve(sparse, kernel, mode="mirror")
-        np.testing.assert_allclose(pictures[ANGLES.index(layout[row][column])], expected, atol=1e-12)
+        np.testing.assert_allclose(images[ANGLES.index(layout[row][column])], expected, atol=1e-12)
 
 
 def test_bilinear_mono_agrees_with_polanalyser() -> None:
@@ -148,7 +146,7 @@ def test_bilinear_mono_agrees_with_polanalyser() -> None:
         np.testing.assert_allclose(ours[2:-2, 2:-2], theirs[2:-2, 2:-2].astype(float), atol=1.01)
 
 
-def test_bilinear_colour_agrees_with_polanalyser() -> None:
+def test_bilinear_color_agrees_with_polanalyser() -> None:
     raw = (rand(32, 36) * 65535).round()
     expected = polanalyser.demosaicing(raw.numpy().astype(np.uint16), polanalyser.COLOR_PolarRGB)
     for ours, theirs in zip(demosaic(raw, bayer="RGGB", method="bilinear"), expected, strict=True):
@@ -158,14 +156,14 @@ def test_bilinear_colour_agrees_with_polanalyser() -> None:
 
 @pytest.mark.parametrize("bayer", [None, "RGGB"])
 def test_edge_aware_beats_bilinear_at_edges(bayer: str | None) -> None:
-    pictures = smooth_pictures(48, 52)
+    images = smooth_images(48, 52)
     if bayer is not None:
-        pictures = torch.stack([0.9 * pictures, 0.7 * pictures, 0.5 * pictures], dim=1)
+        images = torch.stack([0.9 * images, 0.7 * images, 0.5 * images], dim=1)
     error = {}
     for method in METHODS:
-        after = torch.stack(demosaic(mosaic(*pictures, bayer=bayer), bayer=bayer, method=method))
-        wrong = (dolp(stokes(*after)) - dolp(stokes(*pictures))).abs().mean()
-        error[method] = ((after - pictures).square().mean().sqrt().item(), wrong.item())
+        after = torch.stack(demosaic(mosaic(*images, bayer=bayer), bayer=bayer, method=method))
+        wrong = (dolp(stokes(*after)) - dolp(stokes(*images))).abs().mean()
+        error[method] = ((after - images).square().mean().sqrt().item(), wrong.item())
     assert error["edge-aware"][0] < 0.75 * error["bilinear"][0]
     assert error["edge-aware"][1] < 0.75 * error["bilinear"][1]
 
@@ -207,8 +205,8 @@ def test_reach_is_how_far_a_sample_is_seen(bayer: str | None, method: DemosaicMe
 def test_gradcheck(bayer: str | None, method: DemosaicMethod) -> None:
     raw = rand(4, 5).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: demosaic(x, bayer=bayer, method=method), (raw,), fast_mode=True)
-    pictures = [rand(*((4, 5) if bayer is None else (3, 4, 5)), seed=k).requires_grad_() for k in range(4)]
-    assert torch.autograd.gradcheck(lambda *p: mosaic(*p, bayer=bayer), pictures, fast_mode=True)
+    images = [rand(*((4, 5) if bayer is None else (3, 4, 5)), seed=k).requires_grad_() for k in range(4)]
+    assert torch.autograd.gradcheck(lambda *p: mosaic(*p, bayer=bayer), images, fast_mode=True)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -133,12 +133,12 @@ def test_mueller_of_a_pane_is_the_sum_over_inner_reflections() -> None:
     outside, enters = mueller_interface(cos_i, GLASS)
     inside, leaves = mueller_interface(cos_t, INTO_AIR)
     expected_reflection, expected_transmission = outside.clone(), torch.zeros_like(outside)
-    travelling = enters
+    traveling = enters
     for _ in range(200):
-        expected_transmission += leaves @ travelling
-        travelling = inside @ travelling
-        expected_reflection += leaves @ travelling
-        travelling = inside @ travelling
+        expected_transmission += leaves @ traveling
+        traveling = inside @ traveling
+        expected_reflection += leaves @ traveling
+        traveling = inside @ traveling
     reflection, transmission = mueller_pane(cos_i, GLASS)
     torch.testing.assert_close(reflection, expected_reflection, atol=1e-9, rtol=0)
     torch.testing.assert_close(transmission, expected_transmission, atol=1e-9, rtol=0)

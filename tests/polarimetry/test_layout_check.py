@@ -46,10 +46,10 @@ def polarized_frame(layout: Layout, bayer: str | None = None) -> Tensor:
     s0 = 0.8 + 0.3 * torch.sin(x / 5) * torch.cos(y / 7)
     angle = x / 15 + y / 11
     s = torch.stack([s0, 0.3 * s0 * torch.cos(2 * angle), 0.3 * s0 * torch.sin(2 * angle)])
-    pictures = [intensity_at(s, math.radians(degrees)) for degrees in (0, 45, 90, 135)]
+    images = [intensity_at(s, math.radians(degrees)) for degrees in (0, 45, 90, 135)]
     if bayer is not None:
-        pictures = [torch.stack([0.9 * p, 0.7 * p, 0.5 * p]) for p in pictures]
-    raw = mosaic(*pictures, layout=layout, bayer=bayer)
+        images = [torch.stack([0.9 * p, 0.7 * p, 0.5 * p]) for p in images]
+    raw = mosaic(*images, layout=layout, bayer=bayer)
     return raw + 0.005 * torch.randn(raw.shape, generator=generator)
 
 

@@ -49,9 +49,9 @@ def last(s: Tensor) -> np.ndarray:
 
 
 def test_matches_polanalyser() -> None:
-    pictures = torch.rand(4, 2, 5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.2
-    ours = stokes(*pictures)
-    expected = polanalyser.calcStokes(pictures.numpy(), np.deg2rad([0, 45, 90, 135]))
+    images = torch.rand(4, 2, 5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.2
+    ours = stokes(*images)
+    expected = polanalyser.calcStokes(images.numpy(), np.deg2rad([0, 45, 90, 135]))
     np.testing.assert_allclose(last(ours), expected, atol=1e-12)
     np.testing.assert_allclose(dolp(ours), polanalyser.cvtStokesToDoLP(expected), atol=1e-12)
     np.testing.assert_allclose(np.mod(aolp(ours), np.pi), polanalyser.cvtStokesToAoLP(expected), atol=1e-12)
@@ -59,9 +59,9 @@ def test_matches_polanalyser() -> None:
 
 def test_angles_match_polanalyser_with_noise() -> None:
     angles = np.deg2rad([3.0, 37, 70, 111, 160])
-    pictures = torch.rand(5, 1, 4, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    expected = polanalyser.calcStokes(pictures.numpy(), angles)
-    np.testing.assert_allclose(last(stokes_from_angles(pictures, angles.tolist())), expected, atol=1e-12)
+    images = torch.rand(5, 1, 4, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    expected = polanalyser.calcStokes(images.numpy(), angles)
+    np.testing.assert_allclose(last(stokes_from_angles(images, angles.tolist())), expected, atol=1e-12)
 
 
 def test_intensity_matches_a_mueller_polarizer() -> None:
@@ -87,17 +87,17 @@ def test_round_trip_through_any_angles(leading: list[int], size: tuple[int, int]
 
 
 def test_four_angles_by_least_squares_are_the_closed_form() -> None:
-    pictures = torch.rand(4, 2, 1, 3, 5, generator=torch.Generator().manual_seed(5))
+    images = torch.rand(4, 2, 1, 3, 5, generator=torch.Generator().manual_seed(5))
     angles = torch.deg2rad(torch.tensor([0.0, 45, 90, 135])).tolist()
-    torch.testing.assert_close(stokes_from_angles(pictures, angles), stokes(*pictures), atol=1e-6, rtol=0)
+    torch.testing.assert_close(stokes_from_angles(images, angles), stokes(*images), atol=1e-6, rtol=0)
 
 
-def test_maps_keep_the_shape_of_the_pictures() -> None:
+def test_maps_keep_the_shape_of_the_images() -> None:
     for shape in [(4, 5), (2, 1, 4, 5), (2, 3, 4, 5)]:
-        pictures = torch.rand(4, *shape)
-        s = stokes(*pictures)
+        images = torch.rand(4, *shape)
+        s = stokes(*images)
         assert s.shape == (*shape[:-2], 3, 4, 5)
-        for value in (dolp(s), aolp(s), dolp_debiased(s, 0.1), residual(*pictures), contrast(*pictures[:2])):
+        for value in (dolp(s), aolp(s), dolp_debiased(s, 0.1), residual(*images), contrast(*images[:2])):
             assert value.shape == shape
             assert value.dtype == torch.float32
         assert normalized_stokes(s).shape == s.shape
@@ -120,11 +120,11 @@ def test_normalized_stokes_and_contrast_agree() -> None:
     torch.testing.assert_close(contrast(perpendicular, parallel), -n[:, 0])
 
 
-def test_residual_is_zero_for_ideal_pictures_and_shows_a_gain() -> None:
-    pictures = four(physical(1, 5, 5))
-    assert residual(*pictures).abs().max() < 1e-12
-    brighter = [pictures[0] * 1.1, *pictures[1:]]
-    expected = 0.1 * pictures[0] / ((sum(pictures) + 0.1 * pictures[0]) / 2)
+def test_residual_is_zero_for_ideal_images_and_shows_a_gain() -> None:
+    images = four(physical(1, 5, 5))
+    assert residual(*images).abs().max() < 1e-12
+    brighter = [images[0] * 1.1, *images[1:]]
+    expected = 0.1 * images[0] / ((sum(images) + 0.1 * images[0]) / 2)
     torch.testing.assert_close(residual(*brighter), expected)
 
 
@@ -168,7 +168,7 @@ def test_flips_are_those_of_a_mirrored_camera() -> None:
 @pytest.mark.parametrize("turns", [-3, -1, 0, 1, 2, 3, 4])
 def test_quarter_turns_are_those_of_a_turned_camera(turns: int) -> None:
     s = physical(2, 1, 4, 6)
-    i0, i45, i90, i135 = (torch.rot90(picture, turns, (-2, -1)) for picture in four(s))
+    i0, i45, i90, i135 = (torch.rot90(image, turns, (-2, -1)) for image in four(s))
     expected = stokes(i90, i135, i0, i45) if turns % 2 else stokes(i0, i45, i90, i135)
     torch.testing.assert_close(rotate_quarter_turns(s, turns), expected)
 
@@ -225,8 +225,8 @@ def test_values_and_gradients_are_finite_without_light_or_polarization(
 
 
 def test_contrast_and_residual_gradients_are_finite_in_the_dark() -> None:
-    pictures = [torch.zeros(2, 2, requires_grad=True) for _ in range(4)]
-    for value, parts in ((contrast(*pictures[:2]), pictures[:2]), (residual(*pictures), pictures)):
+    images = [torch.zeros(2, 2, requires_grad=True) for _ in range(4)]
+    for value, parts in ((contrast(*images[:2]), images[:2]), (residual(*images), images)):
         assert torch.equal(value, torch.zeros(2, 2))
         assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(value.sum(), parts))
 
@@ -238,16 +238,16 @@ def test_no_light_gives_zero() -> None:
 
 
 def test_bad_input_is_named() -> None:
-    picture = torch.rand(4, 5)
+    image = torch.rand(4, 5)
     with pytest.raises(ValueError, match=r"i90 is \(5, 4\) and i0 is \(4, 5\); wanted one shape"):
-        stokes(picture, picture, picture.T, picture)
+        stokes(image, image, image.T, image)
     with pytest.raises(ValueError, match=r"i_parallel is \(4, 5\) torch\.uint8; wanted a floating-point"):
-        contrast(picture.byte(), picture.byte())
+        contrast(image.byte(), image.byte())
     with pytest.raises(ValueError, match=r"stokes is \(4, 5\) torch\.float32; wanted .* \(\.\.\., 3, H, W\)"):
-        dolp(picture)
+        dolp(image)
     with pytest.raises(ValueError, match="sigma is -1; wanted"):
         dolp_debiased(torch.rand(3, 2, 2), -1)
-    with pytest.raises(ValueError, match="2 pictures and 3 angles"):
-        stokes_from_angles([picture, picture], [0.0, 1.0, 2.0])
+    with pytest.raises(ValueError, match="2 images and 3 angles"):
+        stokes_from_angles([image, image], [0.0, 1.0, 2.0])
     with pytest.raises(ValueError, match="wanted at least three that differ modulo 180 degrees"):
-        stokes_from_angles([picture] * 3, [0.0, 1.0, 1.0 + math.pi])
+        stokes_from_angles([image] * 3, [0.0, 1.0, 1.0 + math.pi])

@@ -16,7 +16,7 @@ def rand(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_four_pictures() -> None:
+def test_four_images() -> None:
     nan, inf = float("nan"), float("inf")
     rows = {
         (0.5, 0.5, 0.5, 0.5): True,
@@ -29,15 +29,15 @@ def test_four_pictures() -> None:
         (inf, 0.5, 0.5, 0.5): False,
         (-inf, 0.5, 0.5, 0.5): False,
     }
-    pictures = torch.tensor(list(rows)).T.reshape(4, 1, 3, 3)
-    assert validity(*pictures).tolist() == [torch.tensor(list(rows.values())).view(3, 3).tolist()]
+    images = torch.tensor(list(rows)).T.reshape(4, 1, 3, 3)
+    assert validity(*images).tolist() == [torch.tensor(list(rows.values())).view(3, 3).tolist()]
 
 
 def test_thresholds_can_be_set() -> None:
-    pictures = torch.tensor([0.2, 0.4, 0.3, 0.1]).view(4, 1, 1)
-    assert validity(*pictures)
-    assert not validity(*pictures, saturated=0.4)
-    assert not validity(*pictures, dark=0.25)
+    images = torch.tensor([0.2, 0.4, 0.3, 0.1]).view(4, 1, 1)
+    assert validity(*images)
+    assert not validity(*images, saturated=0.4)
+    assert not validity(*images, dark=0.25)
 
 
 @settings(max_examples=25, deadline=None)

@@ -21,28 +21,28 @@ def test_every_public_name_of_the_files_is_exported_and_documented() -> None:
 
 def test_every_function_stays_on_its_device() -> None:
     """The meta device refuses to meet tensors of another device, and any branch on a value."""
-    pictures = [torch.rand(2, 1, 8, 8, device="meta") for _ in range(4)]
-    raw, s = pictures[0], pol.stokes(*pictures)
-    colour = [picture.expand(2, 3, 8, 8) for picture in pictures]
+    images = [torch.rand(2, 1, 8, 8, device="meta") for _ in range(4)]
+    raw, s = images[0], pol.stokes(*images)
+    color = [image.expand(2, 3, 8, 8) for image in images]
     results = [
         s,
-        pol.stokes_from_angles(pictures, [0.0, 1.0, 2.0, 3.0]),
+        pol.stokes_from_angles(images, [0.0, 1.0, 2.0, 3.0]),
         pol.intensity_at(s, 0.3),
         pol.dolp(s),
         pol.dolp_debiased(s, 0.1),
         pol.aolp(s),
         pol.normalized_stokes(s),
-        pol.contrast(*pictures[:2]),
-        pol.residual(*pictures),
+        pol.contrast(*images[:2]),
+        pol.residual(*images),
         pol.flip_horizontal(s),
         pol.flip_vertical(s),
         pol.rotate_quarter_turns(s, 1),
         pol.rotate_frame(s, 0.2),
-        pol.validity(*pictures),
+        pol.validity(*images),
         pol.mosaic_validity(raw),
         pol.mosaic_validity(raw, "RGGB"),
-        pol.mosaic(*pictures),
-        pol.mosaic(*colour, bayer="RGGB"),
+        pol.mosaic(*images),
+        pol.mosaic(*color, bayer="RGGB"),
         *pol.demosaic(raw),
         *pol.demosaic(raw, bayer="RGGB"),
         *pol.demosaic(raw, method="bilinear"),

@@ -17,7 +17,7 @@ def stokes(
 ) -> NDArray[np.float64]:
     """Render a surface at the origin seen at `angle`, lit by a large unpolarized lamp behind or as its mirror image.
 
-    Returns (S0, S1, S2) of the picture's middle. `roll` turns the camera about its axis, counter-clockwise, degrees;
+    Returns (S0, S1, S2) of the image's middle. `roll` turns the camera about its axis, counter-clockwise, degrees;
     a `thickness` makes a slab of the surface.
     """
     transform = mitsuba.ScalarTransform4f()
@@ -30,7 +30,7 @@ def stokes(
     if thickness:
         shape = {"type": "cube", "to_world": transform.scale([3, 3, thickness / 2])}
     paths = {"type": "volpath", "max_depth": 12 if thickness else 4, "rr_depth": 12}
-    grey = {"type": "uniform", "value": 1.0}
+    gray = {"type": "uniform", "value": 1.0}
     scene = mitsuba.load_dict(
         {
             "type": "scene",
@@ -40,7 +40,7 @@ def stokes(
                 "type": "rectangle",
                 "to_world": transform.look_at(origin=(5 * light).tolist(), target=[0, 0, 0], up=[0, 1, 0]),
                 "bsdf": {"type": "diffuse", "reflectance": {"type": "uniform", "value": 0.0}},
-                "emitter": {"type": "area", "radiance": grey},
+                "emitter": {"type": "area", "radiance": gray},
             },
             "sensor": {
                 "type": "perspective",

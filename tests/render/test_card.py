@@ -28,7 +28,7 @@ def test_area_is_the_chance_that_glass_has_more(glass: np.ndarray, other: np.nda
 
 
 def test_score_of_a_quad_rig_is_dolp() -> None:
-    scene = stored_scene("quad", colours=3)
+    scene = stored_scene("quad", colors=3)
     s0, s1, s2 = (scene.left[:, order].mean(axis=0) for order in range(3))
     np.testing.assert_allclose(polarization_score(scene), np.sqrt(s1**2 + s2**2) / s0, rtol=1e-5)
 

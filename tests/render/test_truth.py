@@ -1,4 +1,4 @@
-"""What must hold of the ground truth of any room, and that the pictures agree with it."""
+"""What must hold of the ground truth of any room, and that the images agree with it."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -37,7 +37,7 @@ def plain(scene: Scene) -> Scene:
 
 
 def rays(scene: Scene) -> NDArray[np.float64]:
-    """(H, W, 3) directions through pixel centres, one metre along the axis."""
+    """(H, W, 3) directions through pixel centers, one meter along the axis."""
     height, width = SIZE
     focal = scene.camera.focal * width
     rows, columns = np.mgrid[:height, :width].astype(float)
@@ -95,7 +95,7 @@ def test_the_right_mask_is_the_left_one_moved_by_disparity(room: Traced) -> None
     assert (truth.glass_right[rows, moved] == glass).mean() < agree.mean()
 
 
-def test_warping_the_right_picture_of_a_room_fits_best_without_an_offset(mitsuba: Any) -> None:
+def test_warping_the_right_image_of_a_room_fits_best_without_an_offset(mitsuba: Any) -> None:
     drawn = draw_scene(1, 4)
     # Coats shine, and a mirror image has a disparity of its own.
     dull = tuple(

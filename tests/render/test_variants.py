@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.render.variants import VARIANTS, Variant, choose_variant, find_libllvm
 
 CUDA, LLVM, SCALAR = VARIANTS
@@ -40,7 +40,7 @@ def test_a_library_without_a_version_in_its_name_is_tried() -> None:
 
 @pytest.mark.parametrize(
     ("libraries", "said"),
-    [([], "found no libLLVM"), ([OLD], "found LLVM 14"), ([NEW], "cannot be used")],
+    [([], "got no libLLVM"), ([OLD], "got LLVM 14"), ([NEW], "cannot be used")],
 )
 def test_falls_back_to_scalar_and_says_in_one_line_what_to_install(libraries: list[Path], said: str) -> None:
     variant = choose_variant(probe=Machine((SCALAR, None)), libraries=libraries)
@@ -52,17 +52,17 @@ def test_falls_back_to_scalar_and_says_in_one_line_what_to_install(libraries: li
 
 
 def test_insisting_on_llvm_without_a_usable_library_is_refused_by_package_name() -> None:
-    with pytest.raises(RequestError, match=r"LLVM 14.*libllvm19"):
+    with pytest.raises(UsageError, match=r"LLVM 14.*libllvm19"):
         choose_variant(LLVM, Machine((SCALAR, None)), [OLD])
 
 
 def test_unknown_variant_is_refused() -> None:
-    with pytest.raises(RequestError, match=r"'llvm'.*wanted auto"):
+    with pytest.raises(UsageError, match=r"'llvm'.*wanted auto"):
         choose_variant("llvm", Machine())
 
 
 def test_nothing_renders() -> None:
-    with pytest.raises(RequestError, match="scalar_spectral_polarized does not render here"):
+    with pytest.raises(UsageError, match="scalar_spectral_polarized does not render here"):
         choose_variant(probe=Machine(), libraries=[])
 
 
@@ -73,7 +73,7 @@ def test_named_library_is_the_only_candidate(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_without_mitsuba_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(RequestError, match=r"pip install 'crosspol\[render\]'"):
+    with pytest.raises(UsageError, match=r"pip install 'crosspol\[render\]'"):
         choose_variant()
 
 

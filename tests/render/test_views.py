@@ -63,7 +63,7 @@ def test_disparity_is_that_of_the_planes(pair: RenderedPair) -> None:
     focal_px = FOCAL * SIZE[1]
     assert truth.glass.mean() > 0.1
     np.testing.assert_allclose(truth.disparity[truth.glass], focal_px * BASELINE / PANE_Z, rtol=1e-4)
-    # The wall is a plane, so that disparity is linear in the column; glass removed, it fills the picture.
+    # The wall is a plane, so that disparity is linear in the column; glass removed, it fills the image.
     background = truth.disparity_background
     assert np.isfinite(background).all()
     assert np.abs(np.diff(background, n=2, axis=1)).max() < 1e-3

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.rigs.calibration import CameraCalibration, StereoCalibration
 from crosspol.rigs.calibration_files import read_calibration, write_calibration
 
@@ -191,11 +191,11 @@ def test_middlebury(tmp_path: Path) -> None:
 
 def test_kitti_object_and_stereo_files(tmp_path: Path) -> None:
     (tmp_path / "calib.txt").write_text(KITTI)
-    colour = read_calibration(tmp_path / "calib.txt")
-    assert colour.rectified
-    assert (colour.fx, colour.cx_left, colour.cx_right, colour.cy) == (721.5377, 609.5593, 609.5593, 172.854)
-    assert colour.baseline_m == pytest.approx((44.85728 + 339.5242) / 721.5377)
-    assert colour.left.size is None
+    color = read_calibration(tmp_path / "calib.txt")
+    assert color.rectified
+    assert (color.fx, color.cx_left, color.cx_right, color.cy) == (721.5377, 609.5593, 609.5593, 172.854)
+    assert color.baseline_m == pytest.approx((44.85728 + 339.5242) / 721.5377)
+    assert color.left.size is None
 
     (tmp_path / "calib.txt").write_text("\n".join(KITTI.splitlines()[:2]))
     assert read_calibration(tmp_path / "calib.txt").baseline_m == pytest.approx(387.5744 / 721.5377)
@@ -233,23 +233,23 @@ def test_native_file(tmp_path: Path) -> None:
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lengths=st.tuples(*[st.floats(1, 1e5)] * 2),
-    centre=st.tuples(*[st.floats(-1e4, 1e4)] * 3),
+    center=st.tuples(*[st.floats(-1e4, 1e4)] * 3),
     baseline=st.floats(1e-4, 4.9),
     size=st.none() | st.tuples(st.integers(1, 10000), st.integers(1, 10000)),
 )
 def test_native_round_trip(
     tmp_path: Path,
     lengths: tuple[float, float],
-    centre: tuple[float, float, float],
+    center: tuple[float, float, float],
     baseline: float,
     size: tuple[int, int] | None,
 ) -> None:
     before = StereoCalibration.of_rectified(
         fx=lengths[0],
         fy=lengths[1],
-        cx_left=centre[0],
-        cx_right=centre[1],
-        cy=centre[2],
+        cx_left=center[0],
+        cx_right=center[1],
+        cy=center[2],
         baseline_m=baseline,
         size=size,
     )
@@ -282,21 +282,21 @@ def test_a_baseline_in_millimetres_is_pointed_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"cameraMatrix1": LEFT[:2]}, r"cameraMatrix1: found 6 numbers, wanted 9"),
-        ({"cameraMatrix2": RIGHT * -1}, r"right view: found a camera matrix .*positive focal lengths"),
-        ({"distCoeffs2": np.zeros(3)}, r"distCoeffs2: found 3 numbers, wanted 0 or 4 or 5"),
+        ({"cameraMatrix1": LEFT[:2]}, r"cameraMatrix1: got 6 numbers, wanted 9"),
+        ({"cameraMatrix2": RIGHT * -1}, r"right view: got a camera matrix .*positive focal lengths"),
+        ({"distCoeffs2": np.zeros(3)}, r"distCoeffs2: got 3 numbers, wanted 0 or 4 or 5"),
         ({"R": np.ones((3, 3))}, "wanted a 3x3 rotation matrix"),
         ({"R": np.diag([1.0, 1, -1])}, "wanted a 3x3 rotation matrix"),
         ({"T": -TRANSLATION}, "are the views swapped"),
         ({"T": TRANSLATION[[1, 0, 2]]}, "wanted it on the right"),
-        ({"T": TRANSLATION[:2]}, r"T: found 2 numbers, wanted 3"),
+        ({"T": TRANSLATION[:2]}, r"T: got 2 numbers, wanted 3"),
         ({"cameraMatrix1": LEFT * np.nan}, "finite"),
         ({"image_width": 0}, "0x480 px"),
     ],
 )
 def test_opencv_values_that_cannot_be(tmp_path: Path, changes: dict[str, object], complaint: str) -> None:
     path = write_opencv(tmp_path / "stereo.yml", opencv_values() | changes)
-    with pytest.raises(RequestError, match=complaint) as caught:
+    with pytest.raises(UsageError, match=complaint) as caught:
         read_calibration(path)
     check_message(str(caught.value), path)
 
@@ -308,14 +308,14 @@ def test_opencv_values_that_cannot_be(tmp_path: Path, changes: dict[str, object]
         ("distCoeffs2", "no distortion of the right view"),
         ("R", "no rotation"),
         ("T", "no translation"),
-        ("image_height", "no picture height"),
+        ("image_height", "no image height"),
     ],
 )
 def test_opencv_values_that_are_missing(tmp_path: Path, missing: str, wanted: str) -> None:
     values = opencv_values()
     del values[missing]
     path = write_opencv(tmp_path / "stereo.yml", values)
-    with pytest.raises(RequestError, match=wanted) as caught:
+    with pytest.raises(UsageError, match=wanted) as caught:
         read_calibration(path)
     check_message(str(caught.value), path)
 
@@ -329,14 +329,14 @@ def test_a_matrix_with_a_false_header_takes_no_memory_for_it(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "text", "complaint"),
     [
-        ("calib.txt", MIDDLEBURY.replace("1176.728; ", ""), "cam0: found 8 numbers, wanted 9"),
+        ("calib.txt", MIDDLEBURY.replace("1176.728; ", ""), "cam0: got 8 numbers, wanted 9"),
         ("calib.txt", MIDDLEBURY.replace("baseline=193.001", ""), "found no baseline"),
-        ("calib.txt", MIDDLEBURY.replace("193.001", "wide"), "baseline: found .*'wide'.*, wanted numbers"),
-        ("calib.txt", MIDDLEBURY.replace("2964", "29.5"), "width: found 29.5, wanted a whole number"),
+        ("calib.txt", MIDDLEBURY.replace("193.001", "wide"), "baseline: got .*'wide'.*, wanted numbers"),
+        ("calib.txt", MIDDLEBURY.replace("2964", "29.5"), "width: got 29.5, wanted a whole number"),
         ("calib.txt", MIDDLEBURY.replace("193.001", "-193.001"), "are the views swapped"),
-        ("calib.txt", "\n".join(KITTI.splitlines()[:3]), "P3: found .*no.* numbers, wanted 12"),
-        ("calib.txt", KITTI.replace("7.215377e+02", "0", 99), "P2: found a focal length of 0 px"),
-        ("calibration.json", json.dumps(NATIVE | {"fx": "wide"}), "fx: found .*wide"),
+        ("calib.txt", "\n".join(KITTI.splitlines()[:3]), "P3: got .*no.* numbers, wanted 12"),
+        ("calib.txt", KITTI.replace("7.215377e+02", "0", 99), "P2: got a focal length of 0 px"),
+        ("calibration.json", json.dumps(NATIVE | {"fx": "wide"}), "fx: got .*wide"),
         ("calibration.json", json.dumps({"fx": 1}), "found no fy"),
         ("calibration.json", json.dumps(NATIVE | {"baseline_m": float("inf")}), "baseline_m: .*finite"),
         ("calibration.json", json.dumps(NATIVE)[:-5], "not a complete JSON"),
@@ -347,7 +347,7 @@ def test_a_matrix_with_a_false_header_takes_no_memory_for_it(tmp_path: Path) -> 
 def test_text_files_that_cannot_be(tmp_path: Path, name: str, text: str, complaint: str) -> None:
     path = tmp_path / name
     path.write_text(text)
-    with pytest.raises(RequestError, match=complaint) as caught:
+    with pytest.raises(UsageError, match=complaint) as caught:
         read_calibration(path)
     check_message(str(caught.value), path)
 
@@ -357,15 +357,15 @@ def test_ros_files_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "right.yaml").rename(tmp_path / "other.yaml")
     with pytest.raises(MissingFileError, match=r"right\.yaml: no such file, wanted the right camera"):
         read_calibration(left)
-    with pytest.raises(RequestError, match="one camera's calibration"):
+    with pytest.raises(UsageError, match="one camera's calibration"):
         read_calibration(tmp_path / "other.yaml")
-    with pytest.raises(RequestError, match="distortion_model: found 'equidistant'"):
+    with pytest.raises(UsageError, match="distortion_model: got 'equidistant'"):
         read_calibration(write_ros(tmp_path, distortion_model="equidistant"))
-    with pytest.raises(RequestError, match="camera_matrix: found None"):
+    with pytest.raises(UsageError, match="camera_matrix: got None"):
         read_calibration(write_ros(tmp_path, camera_matrix=None))
     write_ros(tmp_path)
     (tmp_path / "right.yaml").write_text((tmp_path / "left.yaml").read_text())
-    with pytest.raises(RequestError, match="are the views swapped"):
+    with pytest.raises(UsageError, match="are the views swapped"):
         read_calibration(left)
 
 
@@ -376,7 +376,7 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
         read_calibration(tmp_path)
     huge = tmp_path / "huge.yml"
     huge.write_bytes(b" " * 1_000_001)
-    with pytest.raises(RequestError, match="1000001 bytes"):
+    with pytest.raises(UsageError, match="1000001 bytes"):
         read_calibration(huge)
 
 
@@ -403,7 +403,7 @@ def test_damaged_files_are_refused_in_one_line_or_read(tmp_path: Path, data: st.
         warnings.simplefilter("ignore")
         try:
             found = read_calibration(path)
-        except RequestError as error:
+        except UsageError as error:
             check_message(str(error), tmp_path)
         else:
             assert np.isfinite(found.baseline_m)

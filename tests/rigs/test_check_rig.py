@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.polarimetry import SONY_LAYOUT, Layout
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.calibration_files import write_calibration
@@ -59,12 +59,12 @@ def test_clean_frames_get_no_complaint(tmp_path: Path, seed: int) -> None:
     report = check(tmp_path, *mosaics(*scene(seed)))
     assert report.wrong == []
     for view in ("left", "right"):
-        assert {topic: found.verdict for topic, found in by_topic(report, view).items()} == {
+        assert {topic: got.verdict for topic, found in by_topic(report, view).items()} == {
             "exposure": "right",
             "layout": "right",
             "gamma": "right",
         }
-    assert {topic: found.verdict for topic, found in by_topic(report, "pair").items()} == {
+    assert {topic: got.verdict for topic, found in by_topic(report, "pair").items()} == {
         "order": "right",
         "rows": "right",
         "timing": "right",
@@ -77,7 +77,7 @@ def test_a_single_frame_is_only_looked_at_alone(tmp_path: Path) -> None:
     report = check(tmp_path, eight_bits(raw(scene()[0])))
     assert list(report.findings) == ["left"]
     assert report.wrong == []
-    with pytest.raises(RequestError, match="found 3 frames, wanted one, or the left and the right one"):
+    with pytest.raises(UsageError, match="got 3 frames, wanted one, or the left and the right one"):
         check_rig(QUAD, [tmp_path / "left.png"] * 3)
 
 
@@ -111,7 +111,7 @@ def test_a_scene_without_polarization_does_not_tell_the_layout(tmp_path: Path, l
     assert by_topic(report, "left")["gamma"].verdict == "unsure"
 
 
-def test_angle_pictures_in_a_wrong_order_are_told(tmp_path: Path) -> None:
+def test_angle_images_in_a_wrong_order_are_told(tmp_path: Path) -> None:
     s0, s1, s2 = scene()[0]
     noise = 0.003 * torch.randn(4, HEIGHT, WIDTH)
     stacked = (torch.stack([s0 + s1, s0 + s2, s0 - s1, s0 - s2]) + noise).clamp(0, 1).numpy()
@@ -137,7 +137,7 @@ def test_a_tone_curve_is_found_and_measured(tmp_path: Path, gamma: float, bayer:
     assert measured == pytest.approx(gamma, rel=0.08)
 
 
-def test_a_colour_frame_without_tone_curve_gets_no_complaint(tmp_path: Path) -> None:
+def test_a_color_frame_without_tone_curve_gets_no_complaint(tmp_path: Path) -> None:
     frame = eight_bits(raw(scene()[0], bayer="RGGB"))
     report = check(tmp_path, frame, rig=Rig(kind="quad", camera=Camera(bayer="RGGB")))
     assert {found.verdict for found in report.findings["left"]} == {"right"}
@@ -228,14 +228,14 @@ def test_what_moved_between_the_exposures_is_found(tmp_path: Path, down: int) ->
     assert float(text.split("off by ")[1].split()[0]) == pytest.approx(abs(down), abs=0.3)
 
 
-def test_other_scenes_and_the_same_picture_twice(tmp_path: Path) -> None:
+def test_other_scenes_and_the_same_image_twice(tmp_path: Path) -> None:
     one, other = eight_bits(raw(scene(0)[0])), eight_bits(raw(scene(2)[1]))
     report = check(tmp_path, one, other)
     assert wrong_topics(report) == ["timing"]
     assert "do not show the same scene" in report.wrong[0].text
     report = check(tmp_path, one, one)
     assert wrong_topics(report) == ["order"]
-    assert "both views are the same picture" in report.wrong[0].text
+    assert "both views are the same image" in report.wrong[0].text
 
 
 def test_views_without_texture_leave_the_pair_open(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.rigs.frames import Frame, read_frame, read_pair, read_recording
 from crosspol.rigs.rig import Camera, Rig
 
@@ -38,7 +38,7 @@ def even_mosaic(layout: tuple[tuple[int, int], tuple[int, int]] = ((90, 45), (13
 
 
 def read(path: Path, camera: Camera) -> Frame:
-    kind = "none" if camera.holds == "picture" else "quad"
+    kind = "none" if camera.holds == "image" else "quad"
     return read_frame(path, Rig(kind=kind, camera=camera))
 
 
@@ -76,9 +76,9 @@ def test_a_turned_sensor(tmp_path_factory: pytest.TempPathFactory, aolp_deg: flo
     )
 
 
-def test_a_colour_mosaic_has_a_polarization_a_colour(tmp_path: Path) -> None:
+def test_a_color_mosaic_has_a_polarization_a_color(tmp_path: Path) -> None:
     raw = np.zeros(SIZE)
-    colours = {"R": stokes_of(0.4, 0.5, 10), "G": stokes_of(0.3, 0.2, 60), "B": stokes_of(0.2, 0.4, -40)}
+    colors = {"R": stokes_of(0.4, 0.5, 10), "G": stokes_of(0.3, 0.2, 60), "B": stokes_of(0.2, 0.4, -40)}
     shares = {"R": (0.4, 0.5, 10), "G": (0.3, 0.2, 60), "B": (0.2, 0.4, -40)}
     for (cell_row, cell_column), letter in zip(((0, 0), (0, 1), (1, 0), (1, 1)), "RGGB", strict=True):
         for row, angles in enumerate(((90, 45), (135, 0))):
@@ -90,7 +90,7 @@ def test_a_colour_mosaic_has_a_polarization_a_colour(tmp_path: Path) -> None:
     assert frame.stokes.shape == (3, 3, *SIZE)
     for index, letter in enumerate("RGB"):
         inside = frame.stokes[index, :, 8:-8, 8:-8]
-        torch.testing.assert_close(inside, colours[letter][:, None, None].expand_as(inside), atol=1e-3, rtol=0)
+        torch.testing.assert_close(inside, colors[letter][:, None, None].expand_as(inside), atol=1e-3, rtol=0)
 
 
 def test_mono12p_from_end_to_end(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_stored_stokes_count_from_their_zero(tmp_path: Path) -> None:
     np.save(tmp_path / "unsigned.npy", unsigned)
     camera = Camera(holds="stokes", black_level=10, white_level=210, stokes_zero=128)
     assert_even(read(tmp_path / "unsigned.npy", camera), expected, 1 / 200)
-    with pytest.raises(RequestError, match=r"unsigned.npy: found uint8.* wanted stokes_zero"):
+    with pytest.raises(UsageError, match=r"unsigned.npy: got uint8.* wanted stokes_zero"):
         read(tmp_path / "unsigned.npy", Camera(holds="stokes"))
 
 
@@ -128,21 +128,21 @@ def test_ready_maps(tmp_path: Path, half_turn: float | None, dtype: type) -> Non
 def test_ready_maps_need_to_be_understood(tmp_path: Path) -> None:
     for name, value in {"dolp": 2.0, "aolp": 0.1, "intensity": 0.3}.items():
         np.save(tmp_path / f"{name}.npy", np.full(SIZE, value, np.float32))
-    with pytest.raises(RequestError, match=r"dolp.npy: found DoLP from 2 to 2, wanted \[0, 1\]"):
+    with pytest.raises(UsageError, match=r"dolp.npy: got DoLP from 2 to 2, wanted \[0, 1\]"):
         read(tmp_path / "{map}.npy", Camera(holds="dolp-aolp"))
     np.save(tmp_path / "aolp.npy", np.zeros(SIZE, np.uint8))
-    with pytest.raises(RequestError, match="found AoLP as uint8, wanted aolp_half_turn"):
+    with pytest.raises(UsageError, match="got AoLP as uint8, wanted aolp_half_turn"):
         read(tmp_path / "{map}.npy", Camera(holds="dolp-aolp"))
 
 
 def test_srgb_is_undone(tmp_path: Path) -> None:
     stored = np.arange(256, dtype=np.uint8).repeat(8).reshape(32, 64)
     assert cv2.imwrite(str(tmp_path / "a.png"), stored)
-    frame = read(tmp_path / "a.png", Camera(holds="picture", encoding="srgb"))
+    frame = read(tmp_path / "a.png", Camera(holds="image", encoding="srgb"))
     value = stored / 255
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
     assert frame.stokes is None
-    np.testing.assert_allclose(frame.picture[0].numpy(), linear, atol=1e-6)
+    np.testing.assert_allclose(frame.image[0].numpy(), linear, atol=1e-6)
     np.testing.assert_array_equal(frame.valid[0].numpy(), (linear > 0.01) & (linear < 0.99))
 
 
@@ -150,29 +150,29 @@ def test_a_plain_bayer_camera(tmp_path: Path) -> None:
     raw = np.zeros(SIZE, np.float32)
     raw[::2, ::2], raw[::2, 1::2], raw[1::2, ::2], raw[1::2, 1::2] = 0.6, 0.4, 0.4, 0.2
     np.save(tmp_path / "a.npy", raw)
-    frame = read(tmp_path / "a.npy", Camera(holds="picture", bayer="RGGB"))
+    frame = read(tmp_path / "a.npy", Camera(holds="image", bayer="RGGB"))
     assert frame.intensity is not None
     for plane, value in zip(frame.intensity, (0.6, 0.4, 0.2), strict=True):
         torch.testing.assert_close(plane, torch.full(SIZE, value))
     # Samples keep their values at their own pixels.
     noisy = np.random.default_rng(0).random(SIZE).astype(np.float32)
     np.save(tmp_path / "a.npy", noisy)
-    frame = read(tmp_path / "a.npy", Camera(holds="picture", bayer="GBRG"))
-    np.testing.assert_array_equal(frame.picture[1, ::2, ::2], noisy[::2, ::2])
-    np.testing.assert_array_equal(frame.picture[2, ::2, 1::2], noisy[::2, 1::2])
-    np.testing.assert_array_equal(frame.picture[0, 1::2, ::2], noisy[1::2, ::2])
+    frame = read(tmp_path / "a.npy", Camera(holds="image", bayer="GBRG"))
+    np.testing.assert_array_equal(frame.image[1, ::2, ::2], noisy[::2, ::2])
+    np.testing.assert_array_equal(frame.image[2, ::2, 1::2], noisy[::2, 1::2])
+    np.testing.assert_array_equal(frame.image[0, 1::2, ::2], noisy[1::2, ::2])
 
 
-@pytest.mark.parametrize("holds", ["mosaic", "angles", "stokes", "picture"])
+@pytest.mark.parametrize("holds", ["mosaic", "angles", "stokes", "image"])
 @pytest.mark.parametrize("bad", [1.0, 0.0, math.nan, math.inf])
 def test_one_bad_place_is_not_trusted_and_stays_where_it_is(tmp_path: Path, holds: str, bad: float) -> None:
     stored = {
         "mosaic": even_mosaic(),
-        "picture": np.full(SIZE, 0.3),
+        "image": np.full(SIZE, 0.3),
         "angles": np.stack([np.full(SIZE, value) for value in intensities().values()]),
         "stokes": np.stack([np.full(SIZE, value) for value in stokes_of().numpy()]),
     }[holds].astype(np.float32)
-    place = {"mosaic": np.s_[18:22, 20:24], "picture": np.s_[20, 22], "stokes": np.s_[0, 20, 22]}.get(
+    place = {"mosaic": np.s_[18:22, 20:24], "image": np.s_[20, 22], "stokes": np.s_[0, 20, 22]}.get(
         holds, np.s_[:, 20, 22] if bad == 0 else np.s_[1, 20, 22]
     )
     stored[place] = bad
@@ -181,22 +181,22 @@ def test_one_bad_place_is_not_trusted_and_stays_where_it_is(tmp_path: Path, hold
     assert frame.valid[0, 20, 22] == 0
     assert frame.valid[0, :12].min() == 1
     assert frame.valid[0, :, 32:].min() == 1
-    assert frame.picture.isfinite().all()
-    if holds != "picture":
+    assert frame.image.isfinite().all()
+    if holds != "image":
         assert frame.stokes is not None
         assert frame.stokes.isfinite().all()
 
 
-@given(values=st.lists(st.floats(width=32), min_size=16, max_size=16), holds=st.sampled_from(["mosaic", "picture"]))
-def test_any_numbers_make_a_finite_picture(
+@given(values=st.lists(st.floats(width=32), min_size=16, max_size=16), holds=st.sampled_from(["mosaic", "image"]))
+def test_any_numbers_make_a_finite_image(
     tmp_path_factory: pytest.TempPathFactory, values: list[float], holds: str
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any.npy"
     np.save(path, np.tile(np.array(values, np.float32).reshape(4, 4), (8, 9)))
     frame = read(path, Camera(holds=holds))  # type: ignore[arg-type]
-    assert frame.picture.isfinite().all()
-    assert frame.picture.min() >= 0
-    assert frame.picture.max() <= 1
+    assert frame.image.isfinite().all()
+    assert frame.image.min() >= 0
+    assert frame.image.max() <= 1
     assert frame.valid.unique().tolist() in ([0], [1], [0, 1])
 
 
@@ -205,20 +205,20 @@ def test_pairs_are_read_and_swapped(tmp_path: Path) -> None:
     for name, value in (("l", 0.2), ("r", 0.4)):
         paths.append(tmp_path / f"{name}.npy")
         np.save(paths[-1], np.full(SIZE, value, np.float32))
-    camera, right_camera = Camera(holds="picture"), Camera(holds="picture", white_level=2)
+    camera, right_camera = Camera(holds="image"), Camera(holds="image", white_level=2)
     rig = Rig(kind="crossed", camera=camera, right_camera=right_camera)
     left, right = read_pair(rig, *paths)
-    assert (left.picture[0, 0, 0], right.picture[0, 0, 0]) == (pytest.approx(0.2), pytest.approx(0.2))
+    assert (left.image[0, 0, 0], right.image[0, 0, 0]) == (pytest.approx(0.2), pytest.approx(0.2))
     # What is called left was taken by the right camera, whose white level is 2.
     left, right = read_pair(Rig(kind="crossed", camera=camera, right_camera=right_camera, swap_views=True), *paths)
-    assert (left.picture[0, 0, 0], right.picture[0, 0, 0]) == (pytest.approx(0.4), pytest.approx(0.1))
+    assert (left.image[0, 0, 0], right.image[0, 0, 0]) == (pytest.approx(0.4), pytest.approx(0.1))
 
 
 def test_views_of_two_sizes_need_a_calibration(tmp_path: Path) -> None:
     for name, size in (("l", SIZE), ("r", (40, 50))):
         np.save(tmp_path / f"{name}.npy", np.full(size, 0.2, np.float32))
-    rig = Rig(kind="none", camera=Camera(holds="picture"))
-    with pytest.raises(RequestError, match=r"r\.npy: found 50x40 px, wanted 48x40 px as the left view"):
+    rig = Rig(kind="none", camera=Camera(holds="image"))
+    with pytest.raises(UsageError, match=r"r\.npy: got 50x40 px, wanted 48x40 px as the left view"):
         read_pair(rig, tmp_path / "l.npy", tmp_path / "r.npy")
     calibrated = Rig(kind="none", camera=rig.camera, calibration="stereo.yaml")
     assert [frame.size for frame in read_pair(calibrated, tmp_path / "l.npy", tmp_path / "r.npy")] == [SIZE, (40, 50)]
@@ -226,5 +226,5 @@ def test_views_of_two_sizes_need_a_calibration(tmp_path: Path) -> None:
 
 def test_black_above_the_files_white_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.full(SIZE, 0.2, np.float32))
-    with pytest.raises(RequestError, match="found black_level 16, wanted less than the white level 1"):
+    with pytest.raises(UsageError, match="got black_level 16, wanted less than the white level 1"):
         read_recording(tmp_path / "a.npy", Camera(black_level=16))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.rigs.pixel_formats import PixelFormat, parse_pixel_format, stored_bytes, unpack
 
 
@@ -70,7 +70,7 @@ def test_names_say_what_the_channels_are() -> None:
 
 @pytest.mark.parametrize("name", ["", "Mono", "Mono9", "Mono8p", "Mono16p", "Mono14Packed", "RGB8", "Mono12p ", "8"])
 def test_unknown_names_are_refused(name: str) -> None:
-    with pytest.raises(RequestError, match=r"pixel_format: found .*, wanted Mono or Bayer"):
+    with pytest.raises(UsageError, match=r"pixel_format: got .*, wanted Mono or Bayer"):
         parse_pixel_format(name)
 
 

@@ -10,7 +10,7 @@ import OpenEXR
 import pytest
 from numpy.typing import NDArray
 
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.rigs.recordings import frame_files, read_stored, white_level
 from crosspol.rigs.rig import Camera
 
@@ -22,7 +22,7 @@ def numbers(*shape: int, bits: int = 16, seed: int = 0) -> NDArray[np.uint16]:
 
 
 def save(path: Path, array: NDArray[np.generic]) -> Path:
-    """Write a picture or `.npy`; colour channels in the order of the array."""
+    """Write an image or `.npy`; color channels in the order of the array."""
     if path.suffix == ".npy":
         np.save(path, array)
     else:
@@ -39,7 +39,7 @@ def read_one(path: Path | str, camera: Camera) -> NDArray[np.generic]:
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff", ".pgm", ".npy"])
 @pytest.mark.parametrize("bits", [8, 16])
-def test_mosaics_in_pictures(tmp_path: Path, suffix: str, bits: int) -> None:
+def test_mosaics_in_images(tmp_path: Path, suffix: str, bits: int) -> None:
     stored = numbers(HEIGHT, WIDTH, bits=bits).astype(np.uint8 if bits == 8 else np.uint16)
     found = read_one(save(tmp_path / f"a{suffix}", stored), Camera())
     assert found.dtype == stored.dtype
@@ -66,11 +66,11 @@ def test_raw_binary_of_another_size_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     for size in (HEIGHT * WIDTH * 2 - 1, HEIGHT * WIDTH * 2 + 1):
         path.write_bytes(b"\0" * size)
-        with pytest.raises(RequestError, match=f"found {size} bytes, wanted {HEIGHT * WIDTH * 2} for 46x34 px Mono16"):
+        with pytest.raises(UsageError, match=f"got {size} bytes, wanted {HEIGHT * WIDTH * 2} for 46x34 px Mono16"):
             read_stored(path, Camera(pixel_format="Mono16", width=WIDTH, height=HEIGHT))
-    with pytest.raises(RequestError, match="wanted at most"):
+    with pytest.raises(UsageError, match="wanted at most"):
         read_stored(path, Camera(pixel_format="Mono16", width=10**6, height=10**6))
-    with pytest.raises(RequestError, match="needs pixel_format, width and height"):
+    with pytest.raises(UsageError, match="needs pixel_format, width and height"):
         read_stored(path, Camera())
 
 
@@ -78,16 +78,16 @@ def test_headers_that_lie_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     save(path, numbers(HEIGHT, WIDTH))
     path.write_bytes(path.read_bytes().replace(b"(34, 46)", b"(99999999, 46)"))
-    with pytest.raises(RequestError, match=r"a\.npy: not a complete \.npy"):
+    with pytest.raises(UsageError, match=r"a\.npy: not a complete \.npy"):
         read_stored(path, Camera())
     path = tmp_path / "a.pgm"
     path.write_bytes(b"P5 20000 10000 255\n" + b"\0" * 99)
-    with pytest.raises(RequestError, match="claims 20000x10000 px"):
+    with pytest.raises(UsageError, match="claims 20000x10000 px"):
         read_stored(path, Camera())
 
 
 @pytest.mark.parametrize("pattern", ["shot_{angle}.png", "shot_{angle:03}.png", "shot_{angle:03d}.png"])
-def test_four_angle_pictures_by_one_pattern(tmp_path: Path, pattern: str) -> None:
+def test_four_angle_images_by_one_pattern(tmp_path: Path, pattern: str) -> None:
     stored = numbers(4, HEIGHT, WIDTH)
     for index, angle in enumerate((0, 45, 90, 135)):
         save(tmp_path / pattern.format(angle=angle), stored[index])
@@ -99,12 +99,12 @@ def test_four_angle_pictures_by_one_pattern(tmp_path: Path, pattern: str) -> Non
         read_stored(tmp_path / pattern, Camera(holds="angles"))
 
 
-def test_four_angle_pictures_as_a_list_in_colour(tmp_path: Path) -> None:
+def test_four_angle_images_as_a_list_in_color(tmp_path: Path) -> None:
     stored = numbers(4, HEIGHT, WIDTH, 3)
     paths = [save(tmp_path / f"{index}.png", stored[index]) for index in range(4)]
     planes, _ = read_stored(paths, Camera(holds="angles"))
     np.testing.assert_array_equal(planes, stored)
-    with pytest.raises(RequestError, match="wanted 1 or 4 files for holds: angles"):
+    with pytest.raises(UsageError, match="wanted 1 or 4 files for holds: angles"):
         read_stored(paths[:3], Camera(holds="angles"))
 
 
@@ -124,7 +124,7 @@ def test_stacked_angles(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2, 3), (0, 3, 1, 2), (3, 0, 1, 2), (1, 2, 3, 0)])
-def test_stacked_angles_in_colour(tmp_path: Path, axes: tuple[int, ...]) -> None:
+def test_stacked_angles_in_color(tmp_path: Path, axes: tuple[int, ...]) -> None:
     stored = numbers(4, HEIGHT, WIDTH, 3)
     path = save(tmp_path / "a.npy", np.ascontiguousarray(stored.transpose(axes)))
     np.testing.assert_array_equal(read_stored(path, Camera(holds="angles"))[0], stored)
@@ -173,20 +173,20 @@ def test_stokes_exr(tmp_path: Path, suffixes: list[str]) -> None:
     OpenEXR.File(header, channels).write(str(tmp_path / "a.exr"))
     found, _ = read_stored(tmp_path / "a.exr", Camera(holds="stokes"))
     np.testing.assert_array_equal(found, stored[..., 0] if len(suffixes) == 1 else stored)
-    with pytest.raises(RequestError, match=r"found the channels S0.*wanted R, G, B or Y"):
-        read_stored(tmp_path / "a.exr", Camera(holds="picture"))
+    with pytest.raises(UsageError, match=r"got the channels S0.*wanted R, G, B or Y"):
+        read_stored(tmp_path / "a.exr", Camera(holds="image"))
 
 
-def test_pictures_in_exr(tmp_path: Path) -> None:
+def test_images_in_exr(tmp_path: Path) -> None:
     stored = np.random.default_rng(0).random((HEIGHT, WIDTH, 3)).astype(np.float32)
     header = {"compression": OpenEXR.NO_COMPRESSION, "type": OpenEXR.scanlineimage}
-    colours = {name: np.ascontiguousarray(stored[..., index]) for index, name in enumerate("RGB")}
-    OpenEXR.File(header, colours).write(str(tmp_path / "colour.exr"))
-    np.testing.assert_array_equal(read_one(tmp_path / "colour.exr", Camera(holds="picture")), stored)
-    OpenEXR.File(header, {"Y": colours["R"]}).write(str(tmp_path / "grey.exr"))
-    np.testing.assert_array_equal(read_one(tmp_path / "grey.exr", Camera(holds="picture")), stored[..., 0])
-    with pytest.raises(RequestError, match="wanted S0, S1, S2"):
-        read_stored(tmp_path / "grey.exr", Camera(holds="stokes"))
+    colors = {name: np.ascontiguousarray(stored[..., index]) for index, name in enumerate("RGB")}
+    OpenEXR.File(header, colors).write(str(tmp_path / "color.exr"))
+    np.testing.assert_array_equal(read_one(tmp_path / "color.exr", Camera(holds="image")), stored)
+    OpenEXR.File(header, {"Y": colors["R"]}).write(str(tmp_path / "gray.exr"))
+    np.testing.assert_array_equal(read_one(tmp_path / "gray.exr", Camera(holds="image")), stored[..., 0])
+    with pytest.raises(UsageError, match="wanted S0, S1, S2"):
+        read_stored(tmp_path / "gray.exr", Camera(holds="stokes"))
 
 
 def test_maps_by_one_pattern(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_maps_by_one_pattern(tmp_path: Path) -> None:
         save(tmp_path / f"7_{name}.png", stored[index])
     camera = Camera(holds="dolp-aolp", aolp_half_turn=180)
     np.testing.assert_array_equal(read_stored(tmp_path / "7_{map}.png", camera)[0], stored)
-    with pytest.raises(RequestError, match=r"wanted 2 or 3 files .*\{map\}"):
+    with pytest.raises(UsageError, match=r"wanted 2 or 3 files .*\{map\}"):
         read_stored(tmp_path / "7_dolp.png", camera)
 
 
@@ -209,10 +209,10 @@ def test_lucid_maps_beside_an_intensity(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_stored(tmp_path / "7_{map}.raw", camera)[0], stored)
 
 
-def test_grey_stored_as_colour_is_grey(tmp_path: Path) -> None:
+def test_gray_stored_as_color_is_gray(tmp_path: Path) -> None:
     stored = numbers(HEIGHT, WIDTH)
-    grey = save(tmp_path / "grey.png", np.stack([stored] * 3, axis=-1))
-    np.testing.assert_array_equal(read_one(grey, Camera()), stored)
+    gray = save(tmp_path / "gray.png", np.stack([stored] * 3, axis=-1))
+    np.testing.assert_array_equal(read_one(gray, Camera()), stored)
     opaque = save(tmp_path / "opaque.png", np.dstack([stored, stored, stored, np.full_like(stored, 65535)]))
     np.testing.assert_array_equal(read_one(opaque, Camera()), stored)
 
@@ -220,29 +220,29 @@ def test_grey_stored_as_colour_is_grey(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "camera", "message"),
     [
-        ((HEIGHT, WIDTH, 3), Camera(), "found a colour picture, wanted the raw mosaic"),
-        ((HEIGHT, WIDTH, 4), Camera(), "found four channels"),
+        ((HEIGHT, WIDTH, 3), Camera(), "got a color image, wanted the raw mosaic"),
+        ((HEIGHT, WIDTH, 4), Camera(), "got four channels"),
         (
             (HEIGHT, WIDTH, 3),
-            Camera(holds="picture", bayer="RGGB"),
-            "found a colour picture with bayer: RGGB, wanted the raw values",
+            Camera(holds="image", bayer="RGGB"),
+            "got a color image with bayer: RGGB, wanted the raw values",
         ),
-        ((HEIGHT, WIDTH, 3), Camera(holds="angles"), "found an array of shape .*, wanted 4 channels"),
-        ((30, WIDTH), Camera(), "found 46x30 px, wanted at least 32x32 px"),
-        ((HEIGHT, WIDTH), Camera(width=WIDTH, height=99), "found 46x34 px, wanted the camera's 46x99 px"),
+        ((HEIGHT, WIDTH, 3), Camera(holds="angles"), "got an array of shape .*, wanted 4 channels"),
+        ((30, WIDTH), Camera(), "got 46x30 px, wanted at least 32x32 px"),
+        ((HEIGHT, WIDTH), Camera(width=WIDTH, height=99), "got 46x34 px, wanted the camera's 46x99 px"),
     ],
 )
 def test_what_does_not_fit_the_rig_is_refused(
     tmp_path: Path, shape: tuple[int, ...], camera: Camera, message: str
 ) -> None:
     path = save(tmp_path / "a.png", numbers(*shape))
-    with pytest.raises(RequestError, match=f"{path}: {message}"):
+    with pytest.raises(UsageError, match=f"{path}: {message}"):
         read_stored(path, camera)
 
 
-def test_pictures_of_different_sizes_are_refused(tmp_path: Path) -> None:
+def test_images_of_different_sizes_are_refused(tmp_path: Path) -> None:
     paths = [save(tmp_path / f"{index}.png", numbers(HEIGHT + index, WIDTH)) for index in range(4)]
-    with pytest.raises(RequestError, match="found pictures of 46x34, 46x35, 46x36, 46x37 px, wanted one size"):
+    with pytest.raises(UsageError, match="got images of 46x34, 46x35, 46x36, 46x37 px, wanted one size"):
         read_stored(paths, Camera(holds="angles"))
 
 
@@ -251,7 +251,7 @@ def test_white_levels(tmp_path: Path) -> None:
     assert white_level(Camera(pixel_format="Mono12"), np.zeros(1, np.uint16)) == 4095
     assert white_level(Camera(pixel_format="Mono12"), np.zeros(1, np.float32)) == 1
     assert white_level(Camera(white_level=7), np.zeros(1, np.float32)) == 7
-    with pytest.raises(RequestError, match="found null with values of type int64"):
+    with pytest.raises(UsageError, match="got null with values of type int64"):
         white_level(Camera(), np.zeros(1, np.int64))
 
 
@@ -259,8 +259,8 @@ def test_missing_files_folders_and_objects(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="no such file"):
         frame_files(tmp_path / "none.png", Camera())
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(RequestError, match="found a folder"):
+    with pytest.raises(UsageError, match="got a folder"):
         read_stored(tmp_path / "folder.png", Camera())
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object))
-    with pytest.raises(RequestError, match=r"not a complete \.npy file of numbers"):
+    with pytest.raises(UsageError, match=r"not a complete \.npy file of numbers"):
         read_stored(tmp_path / "objects.npy", Camera())

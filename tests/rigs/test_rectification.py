@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.polarimetry import aolp, dolp
 from crosspol.rigs.calibration import CameraCalibration, StereoCalibration
 from crosspol.rigs.frames import Frame
@@ -53,11 +53,11 @@ def rig(
 
 
 def blobs(camera: CameraCalibration, points: np.ndarray, rotation: np.ndarray, translation: np.ndarray) -> Frame:
-    """A picture of bright Gaussian spots at the projections of points (N, 3) by OpenCV."""
+    """An image of bright Gaussian spots at the projections of points (N, 3) by OpenCV."""
     at, _ = cv2.projectPoints(points, rotation, translation, camera.matrix, camera.distortion)
     y, x = np.mgrid[:HEIGHT, :WIDTH]
-    picture = sum(np.exp(-((x - u) ** 2 + (y - v) ** 2) / (2 * 1.5**2)) for u, v in at.reshape(-1, 2))
-    return frame_of(torch.tensor(picture, dtype=torch.float32)[None])
+    image = sum(np.exp(-((x - u) ** 2 + (y - v) ** 2) / (2 * 1.5**2)) for u, v in at.reshape(-1, 2))
+    return frame_of(torch.tensor(image, dtype=torch.float32)[None])
 
 
 def frame_of(intensity: Tensor, valid: Tensor | None = None) -> Frame:
@@ -73,11 +73,11 @@ def polarized(degree: float, angle: float, height: int = HEIGHT, width: int = WI
 
 
 def spots(frame: Frame, places: np.ndarray) -> np.ndarray:
-    """The centres of mass (N, 2) of spots near places (N, 2)."""
-    picture = frame.picture[0].double().numpy()
+    """The centers of mass (N, 2) of spots near places (N, 2)."""
+    image = frame.image[0].double().numpy()
     found = []
     for u, v in places.round().astype(int):
-        window = picture[v - 5 : v + 6, u - 5 : u + 6]
+        window = image[v - 5 : v + 6, u - 5 : u + 6]
         y, x = np.mgrid[v - 5 : v + 6, u - 5 : u + 6]
         found.append(((window * x).sum() / window.sum(), (window * y).sum() / window.sum()))
     return np.array(found)
@@ -125,7 +125,7 @@ def test_rows_correspond_and_disparity_is_that_of_the_depth(roll_left: float, ro
     roll=st.floats(-0.3, 0.3),
 )
 def test_aolp_follows_the_roll_and_dolp_does_not_change(degree: float, angle: float, roll: float) -> None:
-    # Roll of the world by +roll about the viewing axis (x right, y down) turns the raw picture clockwise; to undo it,
+    # Roll of the world by +roll about the viewing axis (x right, y down) turns the raw image clockwise; to undo it,
     # the content turns counter-clockwise, and AoLP with it.
     calibration = rig(roll, roll, distortion=np.zeros(0))
     raw = polarized(degree, angle)
@@ -139,7 +139,7 @@ def test_aolp_follows_the_roll_and_dolp_does_not_change(degree: float, angle: fl
         assert error[trusted].abs().max() < 2e-3
 
 
-def test_aolp_points_at_what_the_picture_shows() -> None:
+def test_aolp_points_at_what_the_image_shows() -> None:
     """A stripe whose light is polarized along it is polarized along it afterwards: no sign convention is involved."""
     y, x = torch.meshgrid(torch.arange(HEIGHT) - 59.5, torch.arange(WIDTH) - 79.5, indexing="ij")
     steep = math.radians(25)  # counter-clockwise; y points down
@@ -184,11 +184,11 @@ def test_the_turn_is_found_pixel_by_pixel() -> None:
             assert view.turn_rad[row, column].item() == pytest.approx(expected, abs=2e-3)
 
 
-def test_pictures_are_those_of_cv2_remap() -> None:
+def test_images_are_those_of_cv2_remap() -> None:
     maps = rectification(rig(0.1, -0.05), (HEIGHT, WIDTH), outside=1.0)
-    picture = polarized(0.5, 0.3).stokes[0, 0]
-    ours = resample(frame_of(picture[None]), maps.left)
-    theirs = cv2.remap(picture.numpy(), maps.left.x.numpy(), maps.left.y.numpy(), cv2.INTER_LINEAR)
+    image = polarized(0.5, 0.3).stokes[0, 0]
+    ours = resample(frame_of(image[None]), maps.left)
+    theirs = cv2.remap(image.numpy(), maps.left.x.numpy(), maps.left.y.numpy(), cv2.INTER_LINEAR)
     whole = ours.valid[0] > 0
     assert 0.5 < whole.float().mean() < 1
     # remap rounds places to 1/32 px; the pattern's slope is at most 0.03 a pixel.
@@ -253,7 +253,7 @@ def test_invalid_light_stays_invalid_under_a_roll() -> None:
 
 def test_a_crossed_pair_that_is_turned_is_warned_about() -> None:
     frame = frame_of(torch.rand(1, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0)))
-    with pytest.warns(UserWarning, match=r"turns the left picture by 5\.\d degrees, and its polarizer"):
+    with pytest.warns(UserWarning, match=r"turns the left image by 5\.\d degrees, and its polarizer"):
         rectify(frame, frame, rig(math.radians(5.5), 0), crossed=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -263,14 +263,14 @@ def test_a_crossed_pair_that_is_turned_is_warned_about() -> None:
 
 def test_views_of_another_size_than_calibrated_are_refused() -> None:
     frame = frame_of(torch.zeros(1, HEIGHT // 2, WIDTH // 2))
-    with pytest.raises(RequestError, match="left view: found 80x60 px, wanted 160x120 px as calibrated"):
+    with pytest.raises(UsageError, match="left view: got 80x60 px, wanted 160x120 px as calibrated"):
         rectify(frame, frame, rig())
 
 
 def test_a_right_camera_of_another_size_is_brought_to_the_left_ones() -> None:
     calibration = rig(0.02, 0.0, distortion=np.zeros(0))
     half = np.diag([0.5, 0.5, 1]) @ calibration.right.matrix
-    half[:2, 2] -= 0.25  # pixel centres are integers
+    half[:2, 2] -= 0.25  # pixel centers are integers
     small = replace(calibration, right=CameraCalibration(half, np.zeros(0), (WIDTH // 2, HEIGHT // 2)))
     right = frame_of(torch.ones(1, HEIGHT // 2, WIDTH // 2))
     left, right, after = rectify(frame_of(torch.ones(1, HEIGHT, WIDTH)), right, small)

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.rigs.kinds import RIG_KINDS
 from crosspol.rigs.rig import Camera, Rig, default_rig, read_rig
 
@@ -74,54 +74,54 @@ def test_the_right_camera_starts_from_the_left_one(tmp_path: Path) -> None:
     content = {
         "kind": "quad-left",
         "camera": {"holds": "mosaic", "black_level": 3, "layout": [[0, 45], [135, 90]]},
-        "right_camera": {"holds": "picture", "white_level": 1023},
+        "right_camera": {"holds": "image", "white_level": 1023},
     }
     (tmp_path / "rig.yaml").write_text(yaml.safe_dump(content))
     rig = read_rig(tmp_path / "rig.yaml")
     assert rig.camera_of("left") == Camera(black_level=3, layout=((0, 45), (135, 90)))
-    assert rig.camera_of("right") == replace(rig.camera, holds="picture", white_level=1023)
+    assert rig.camera_of("right") == replace(rig.camera, holds="image", white_level=1023)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "found nothing, wanted keys and values"),
-        ("quad", "found str 'quad', wanted keys and values"),
+        ("", "got nothing, wanted keys and values"),
+        ("quad", "got str 'quad', wanted keys and values"),
         ("kind: [", "line 1: not YAML"),
-        ("camera: {}", "kind: found nothing, wanted one of quad"),
-        ("kind: quadruple", "kind: found 'quadruple', wanted one of quad, quad-left, crossed, none"),
+        ("camera: {}", "kind: got nothing, wanted one of quad"),
+        ("kind: quadruple", "kind: got 'quadruple', wanted one of quad, quad-left, crossed, none"),
         ("kind: quad\nlayuot: 1", "layuot: no such key"),
         ("kind: quad\ncamera: {blak_level: 1}", r"camera.blak_level: no such key.*did you mean black_level\?"),
-        ("kind: quad\ncamera: 3", "camera: found int '3'"),
-        ("kind: quad\ncamera: {layout: [[90, 45], [90, 0]]}", "camera.layout: found .*90, 0.*wanted 0, 45, 90 and 135"),
-        ("kind: quad\ncamera: {layout: 90}", "camera.layout: found 90"),
-        ("kind: quad\ncamera: {black_level: dark}", "camera.black_level: found 'dark', wanted a number"),
-        ("kind: quad\ncamera: {black_level: .nan}", "camera.black_level: found nan, wanted a number"),
-        ("kind: quad\ncamera: {white_level: true}", "camera.white_level: found True, wanted a number"),
-        ("kind: quad\ncamera: {black_level: 9, white_level: 9}", "camera.white_level: found 9, wanted more than black"),
-        ("kind: quad\ncamera: {width: 4.5}", "camera.width: found 4.5, wanted a positive number of pixels"),
-        ("kind: quad\ncamera: {bayer: RGB}", "camera.bayer: found 'RGB', wanted one of RGGB"),
-        ("kind: quad\ncamera: {dark: 1}", "camera.saturated: found dark 1 and saturated 0.99"),
-        ("kind: quad\ncamera: {pixel_format: Mono13}", "camera.pixel_format: found 'Mono13'"),
-        ("kind: quad\ncamera: {pixel_format: 12}", "camera.pixel_format: found 12"),
-        ("kind: quad\ncamera: {pixel_format: BayerRG8}", "camera.bayer: found null with pixel_format BayerRG8.*RGGB"),
-        ("kind: quad\ncamera: {pixel_format: PolarizedDolpAolp_Mono8}", "camera.holds: found mosaic.*dolp-aolp"),
-        ("kind: quad\ncamera: {encoding: srgb}", "camera.encoding: found srgb with holds: mosaic"),
-        ("kind: quad\ncamera: {planar: 1}", "camera.planar: found 1, wanted true or false"),
-        ("kind: quad\nswap_views: maybe", "swap_views: found 'maybe', wanted true or false"),
-        ("kind: quad\ncalibration: 7", "calibration: found 7, wanted the path"),
+        ("kind: quad\ncamera: 3", "camera: got int '3'"),
+        ("kind: quad\ncamera: {layout: [[90, 45], [90, 0]]}", "camera.layout: got .*90, 0.*wanted 0, 45, 90 and 135"),
+        ("kind: quad\ncamera: {layout: 90}", "camera.layout: got 90"),
+        ("kind: quad\ncamera: {black_level: dark}", "camera.black_level: got 'dark', wanted a number"),
+        ("kind: quad\ncamera: {black_level: .nan}", "camera.black_level: got nan, wanted a number"),
+        ("kind: quad\ncamera: {white_level: true}", "camera.white_level: got True, wanted a number"),
+        ("kind: quad\ncamera: {black_level: 9, white_level: 9}", "camera.white_level: got 9, wanted more than black"),
+        ("kind: quad\ncamera: {width: 4.5}", "camera.width: got 4.5, wanted a positive number of pixels"),
+        ("kind: quad\ncamera: {bayer: RGB}", "camera.bayer: got 'RGB', wanted one of RGGB"),
+        ("kind: quad\ncamera: {dark: 1}", "camera.saturated: got dark 1 and saturated 0.99"),
+        ("kind: quad\ncamera: {pixel_format: Mono13}", "camera.pixel_format: got 'Mono13'"),
+        ("kind: quad\ncamera: {pixel_format: 12}", "camera.pixel_format: got 12"),
+        ("kind: quad\ncamera: {pixel_format: BayerRG8}", "camera.bayer: got null with pixel_format BayerRG8.*RGGB"),
+        ("kind: quad\ncamera: {pixel_format: PolarizedDolpAolp_Mono8}", "camera.holds: got mosaic.*dolp-aolp"),
+        ("kind: quad\ncamera: {encoding: srgb}", "camera.encoding: got srgb with holds: mosaic"),
+        ("kind: quad\ncamera: {planar: 1}", "camera.planar: got 1, wanted true or false"),
+        ("kind: quad\nswap_views: maybe", "swap_views: got 'maybe', wanted true or false"),
+        ("kind: quad\ncalibration: 7", "calibration: got 7, wanted the path"),
         (
             "kind: crossed\ncamera: {holds: mosaic, encoding: linear}",
-            "camera.holds: found mosaic, wanted picture for the left camera of a crossed rig",
+            "camera.holds: got mosaic, wanted image for the left camera of a crossed rig",
         ),
-        ("kind: quad-left", "camera.holds: found mosaic, wanted picture for the right camera of a quad-left rig"),
-        ("kind: quad\nright_camera: {holds: picture}", "right_camera.holds: found picture, wanted mosaic"),
+        ("kind: quad-left", "camera.holds: got mosaic, wanted image for the right camera of a quad-left rig"),
+        ("kind: quad\nright_camera: {holds: image}", "right_camera.holds: got image, wanted mosaic"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "rig.yaml"
     path.write_text(text or "# nothing\n")
-    with pytest.raises(RequestError, match=message) as caught:
+    with pytest.raises(UsageError, match=message) as caught:
         read_rig(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
@@ -131,7 +131,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None
 def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzz.yaml"
     path.write_text(text, encoding="latin-1", errors="replace")
-    with pytest.raises(RequestError, match=str(path)):
+    with pytest.raises(UsageError, match=str(path)):
         read_rig(path)
 
 
@@ -139,8 +139,8 @@ def test_missing_binary_and_huge_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="no such file"):
         read_rig(tmp_path / "none.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(RequestError, match="no text"):
+    with pytest.raises(UsageError, match="no text"):
         read_rig(tmp_path / "binary.yaml")
     (tmp_path / "huge.yaml").write_bytes(b"#" * (1 << 21))
-    with pytest.raises(RequestError, match="2097152 bytes"):
+    with pytest.raises(UsageError, match="2097152 bytes"):
         read_rig(tmp_path / "huge.yaml")

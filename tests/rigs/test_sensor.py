@@ -34,10 +34,10 @@ def plain(value: float, size: tuple[int, int] = (200, 250)) -> Frame:
     return Frame(None, light, torch.ones(1, *size))
 
 
-def polarized(s0: float, dolp: float, angle_rad: float, size: tuple[int, int] = (64, 80), colours: int = 1) -> Frame:
+def polarized(s0: float, dolp: float, angle_rad: float, size: tuple[int, int] = (64, 80), colors: int = 1) -> Frame:
     one = torch.full(size, s0)
     stokes = torch.stack([one, one * dolp * math.cos(2 * angle_rad), one * dolp * math.sin(2 * angle_rad)])
-    return Frame(stokes.expand(colours, 3, *size).contiguous(), None, torch.ones(1, *size))
+    return Frame(stokes.expand(colors, 3, *size).contiguous(), None, torch.ones(1, *size))
 
 
 def seen(frame: Frame, config: SensorConfig, seed: int = 0) -> Frame:
@@ -45,12 +45,12 @@ def seen(frame: Frame, config: SensorConfig, seed: int = 0) -> Frame:
 
 
 @pytest.mark.parametrize("rig", RIG_KINDS)
-@pytest.mark.parametrize("colours", [1, 3])
-def test_a_perfect_sensor_changes_nothing_but_what_it_clips(rig, colours):
-    frames = scene_frames(stored_scene(rig, colours=colours))
+@pytest.mark.parametrize("colors", [1, 3])
+def test_a_perfect_sensor_changes_nothing_but_what_it_clips(rig, colors):
+    frames = scene_frames(stored_scene(rig, colors=colors))
     for before, after in zip(frames, sense(*frames, generator(), PERFECT), strict=True):
         if before.stokes is None:
-            torch.testing.assert_close(after.intensity, before.picture, atol=STEP, rtol=0)
+            torch.testing.assert_close(after.intensity, before.image, atol=STEP, rtol=0)
             assert torch.equal(after.valid, before.valid)
         else:
             trusted = before.valid[0] > 0
@@ -99,10 +99,10 @@ def test_noise_of_stokes_parameters_follows_from_that_of_the_angles():
 
 @pytest.mark.parametrize("ratio", [3.0, 100.0])
 @pytest.mark.parametrize("mosaic", [False, True])
-@pytest.mark.parametrize("colours", [1, 3])
-def test_leaking_polarizers_attenuate_dolp_and_leave_the_angle(ratio, mosaic, colours):
+@pytest.mark.parametrize("colors", [1, 3])
+def test_leaking_polarizers_attenuate_dolp_and_leave_the_angle(ratio, mosaic, colors):
     config = replace(PERFECT, extinction_ratio=(ratio, ratio), mosaic=mosaic)
-    frame = seen(polarized(0.4, 0.6, 0.7, colours=colours), config)
+    frame = seen(polarized(0.4, 0.6, 0.7, colors=colors), config)
     s0, s1, s2 = frame.stokes.mean(dim=(0, 2, 3)).tolist()
     assert s0 == pytest.approx(0.4, abs=1e-4)
     assert math.hypot(s1, s2) / s0 == pytest.approx(0.6 * (ratio - 1) / (ratio + 1), abs=2e-4)
@@ -171,25 +171,25 @@ def test_without_a_sensor_light_is_clipped_at_white(tmp_path):
     assert not sample.valid_left[:, 4:8, 4:8].any()
 
 
-def test_a_mono_sensor_sees_the_mean_of_the_colours():
-    frame = polarized(0.4, 0.5, 0.3, colours=3)
+def test_a_mono_sensor_sees_the_mean_of_the_colors():
+    frame = polarized(0.4, 0.5, 0.3, colors=3)
     frame.stokes[0] *= 1.5
     frame.stokes[2] *= 0.5
     mono = seen(frame, replace(PERFECT, bayer=None))
     torch.testing.assert_close(mono.stokes, frame.stokes.mean(0, keepdim=True), atol=STEP, rtol=0)
-    colours = torch.tensor([0.6, 0.4, 0.2])[:, None, None].expand(3, 8, 8)
-    grey = seen(Frame(None, colours, torch.ones(1, 8, 8)), replace(PERFECT, bayer=None))
-    torch.testing.assert_close(grey.intensity, torch.full((1, 8, 8), 0.4), atol=STEP, rtol=0)
+    colors = torch.tensor([0.6, 0.4, 0.2])[:, None, None].expand(3, 8, 8)
+    gray = seen(Frame(None, colors, torch.ones(1, 8, 8)), replace(PERFECT, bayer=None))
+    torch.testing.assert_close(gray.intensity, torch.full((1, 8, 8), 0.4), atol=STEP, rtol=0)
 
 
 @pytest.mark.parametrize("rig", RIG_KINDS)
-def test_mono_sensors_of_a_scene_in_colour_give_grey_pictures(tmp_path, rig):
-    write_scene(tmp_path, stored_scene(rig, colours=3))
+def test_mono_sensors_of_a_scene_in_color_give_gray_images(tmp_path, rig):
+    write_scene(tmp_path, stored_scene(rig, colors=3))
     write_index(tmp_path)
     sample = SceneFolder(tmp_path, camera=partial(sense, config=SensorConfig(bayer=None)))[0]
-    for picture in (sample.left, sample.right):
-        assert torch.equal(picture[0], picture[1])
-        assert torch.equal(picture[1], picture[2])
+    for image in (sample.left, sample.right):
+        assert torch.equal(image[0], image[1])
+        assert torch.equal(image[1], image[2])
 
 
 def test_every_pair_draws_a_sensor_of_its_own_within_the_ranges():
@@ -212,7 +212,7 @@ def test_both_views_of_a_pair_have_one_sensor(rig):
     exposures, degrees = [], []
     for seed in range(10):
         frames = sense(view(holds[0]), view(holds[1]), generator(seed), config)
-        means = [float(frame.picture.mean()) / 0.3 for frame in frames]
+        means = [float(frame.image.mean()) / 0.3 for frame in frames]
         assert means[0] == pytest.approx(means[1], abs=1e-3)
         exposures.append(means[0])
         stokes = [frame.stokes.mean(dim=(0, 2, 3)) for frame in frames if frame.stokes is not None]
@@ -241,7 +241,7 @@ def test_both_views_of_a_pair_are_as_noisy(name):
 @pytest.mark.parametrize("rig", RIG_KINDS)
 def test_scenes_are_seen_by_the_sensor_the_same_way_every_time(tmp_path, rig):
     for name in ("a", "b"):
-        write_scene(tmp_path, stored_scene(rig, identity=name, colours=3))
+        write_scene(tmp_path, stored_scene(rig, identity=name, colors=3))
     write_index(tmp_path)
     camera = partial(sense, config=SensorConfig())
     folder = SceneFolder(tmp_path, camera=camera, seed=3, repeats=2)

@@ -76,10 +76,10 @@ def test_right_view_is_moved_to_the_left_by_the_disparity() -> None:
     scene = Scene((wall, box), FOCAL, CENTRE)
     left, right = (render_view(scene, SIZE, side).rgb[0, 20] for side in ("left", "right"))
     x = np.arange(SIZE[1])
-    centres = [float(np.sum(x * (row - 0.1)) / np.sum(row - 0.1)) for row in (left, right)]
-    assert centres[0] == pytest.approx(40.0, abs=1e-4)
-    assert centres[1] == pytest.approx(40.0 - 7.25, abs=1e-4)
-    # The wall's strip that the box hides from the right camera, and what leaves the picture at the left.
+    centers = [float(np.sum(x * (row - 0.1)) / np.sum(row - 0.1)) for row in (left, right)]
+    assert centers[0] == pytest.approx(40.0, abs=1e-4)
+    assert centers[1] == pytest.approx(40.0 - 7.25, abs=1e-4)
+    # The wall's strip that the box hides from the right camera, and what leaves the image at the left.
     hidden = occlusion(scene, render_view(scene, SIZE, "left").disparity)[20]
     edge = 40 - 5 - 7.25 + 2.0
     expected = ((x >= edge) & (x < 35)) | (x - 2.0 < -0.5)

@@ -26,9 +26,9 @@ def tilted(degrees: float, azimuth: float) -> tuple[float, float, float]:
 def test_degree_and_direction_of_polarization_of_a_pane(
     degrees: float, by_reflection: float, by_transmission: float, azimuth: float
 ) -> None:
-    centre = np.zeros((1, 1), np.float32)
-    optics = pane_optics(tilted(degrees, azimuth), centre, centre, FOCAL)
-    # At the centre of the picture s is perpendicular to the tilt; the picture's angles run against the camera's (y up).
+    center = np.zeros((1, 1), np.float32)
+    optics = pane_optics(tilted(degrees, azimuth), center, center, FOCAL)
+    # At the center of the image s is perpendicular to the tilt; the image's angles run against the camera's (y up).
     s_angle = np.radians(-azimuth + 90)
     for through, degree, sign in ((reflected, by_reflection, 1), (transmitted, by_transmission, -1)):
         s0, s1, s2 = (float(part[0, 0]) for part in through(optics, light(1, 0, 0)))
@@ -60,8 +60,8 @@ def test_s_direction_is_normal_times_ray_everywhere() -> None:
 
 
 def test_fully_polarized_light_stays_fully_polarized() -> None:
-    centre = np.full((1, 1), 25, np.float32)
-    optics = pane_optics(tilted(60, 15), centre, -centre, FOCAL)
+    center = np.full((1, 1), 25, np.float32)
+    optics = pane_optics(tilted(60, 15), center, -center, FOCAL)
     for through in (reflected, transmitted):
         s0, s1, s2 = (float(part[0, 0]) for part in through(optics, light(1, np.cos(1.1), np.sin(1.1))))
         assert np.hypot(s1, s2) == pytest.approx(s0, rel=1e-4)
@@ -74,5 +74,5 @@ def test_plane_normal_from_disparity() -> None:
     depth = offset / (normal[0] * x / FOCAL + normal[1] * y / FOCAL + normal[2])
     disparity = FOCAL * baseline / depth
     terms = np.stack([x.ravel(), y.ravel(), np.ones(x.size)], axis=1)
-    slope_x, slope_y, centre = np.linalg.lstsq(terms, disparity.ravel(), rcond=None)[0]
-    np.testing.assert_allclose(plane_normal(slope_x, slope_y, centre, FOCAL), normal, atol=1e-9)
+    slope_x, slope_y, center = np.linalg.lstsq(terms, disparity.ravel(), rcond=None)[0]
+    np.testing.assert_allclose(plane_normal(slope_x, slope_y, center, FOCAL), normal, atol=1e-9)

@@ -27,7 +27,7 @@ def tensors(sample: Any) -> dict[str, torch.Tensor]:
 
 
 def warped(right: torch.Tensor, disparity: np.ndarray) -> np.ndarray:
-    """The right picture (C, H, W) at x - disparity (H, W), linearly interpolated: an estimate of the left one."""
+    """The right image (C, H, W) at x - disparity (H, W), linearly interpolated: an estimate of the left one."""
     rows, columns = np.mgrid[: disparity.shape[0], : disparity.shape[1]].astype(float)
     where = [rows, columns - disparity]
     return np.stack([map_coordinates(channel, where, order=1, mode="nearest") for channel in right.numpy()])
@@ -299,7 +299,7 @@ def test_without_differences_and_noise_the_cameras_agree(clean: list[StereoSampl
     assert apart > 0.01
 
 
-def test_rows_of_the_right_picture_are_off_by_no_more_than_the_misalignment(clean: list[StereoSample]) -> None:
+def test_rows_of_the_right_image_are_off_by_no_more_than_the_misalignment(clean: list[StereoSample]) -> None:
     loose = ProceduralStereo(dataclasses.replace(CLEAN, misalignment=2.0))
     found = []
     for index, sample in enumerate(clean):
@@ -307,7 +307,7 @@ def test_rows_of_the_right_picture_are_off_by_no_more_than_the_misalignment(clea
         for name in ("left", "disparity", "glass", "occluded"):
             assert torch.equal(getattr(other, name), getattr(sample, name)), name
         assert other.pol_right is not None
-        # The offset of each block of columns that explains the other picture best, in quarters of a px.
+        # The offset of each block of columns that explains the other image best, in quarters of a px.
         offsets = np.arange(-12, 13) / 4
         rows, columns = np.mgrid[:96, :128].astype(float)
         moved = [

@@ -58,7 +58,7 @@ def test_light_is_looked_up_by_color() -> None:
     np.testing.assert_allclose(light[:, 0], [[0.75, 127.75], [2.25, 0.25], [6.25, 14.25]])
 
 
-def test_sheets_are_pictures_that_follow_from_the_generator() -> None:
+def test_sheets_are_images_that_follow_from_the_generator() -> None:
     sheets = [sheet(np.random.default_rng(seed), SIZE) for seed in range(30)]
     assert all(one.shape == (*SIZE, 3) and one.dtype == np.uint8 for one in sheets)
     assert np.array_equal(sheets[4], sheet(np.random.default_rng(4), SIZE))

@@ -20,12 +20,12 @@ FOCAL = 96.0
 
 
 def even(left: float = 0.4, right: float | None = None, disparity: float = 3.0) -> StereoSample:
-    """A uniform grey pair."""
+    """A uniform gray pair."""
     one = torch.ones(1, *SIZE)
-    pictures = [value * torch.ones(3, *SIZE) for value in (left, left if right is None else right)]
+    images = [value * torch.ones(3, *SIZE) for value in (left, left if right is None else right)]
     return StereoSample(
-        left=pictures[0],
-        right=pictures[1],
+        left=images[0],
+        right=images[1],
         disparity=disparity * one,
         valid=one,
         glass=0 * one,
@@ -136,8 +136,8 @@ def test_what_a_sensor_cannot_measure_is_not_valid(rig):
     assert not dark.valid_left.any()
     white = put_glass(even(1.0), VirtualPane((20, 10, 80, 50), 10.0, brightness=0), rig=rig)
     assert not white.valid_left[white.glass == 0].any()
-    grey = put_glass(even(0.4), VirtualPane((20, 10, 80, 50), 10.0), rig=rig)
-    assert grey.valid_left.all()
+    gray = put_glass(even(0.4), VirtualPane((20, 10, 80, 50), 10.0), rig=rig)
+    assert gray.valid_left.all()
 
 
 def test_each_view_of_a_crossed_pair_trusts_what_its_own_polarizer_lets_through():
@@ -147,7 +147,7 @@ def test_each_view_of_a_crossed_pair_trusts_what_its_own_polarizer_lets_through(
     assert (result.intensity_left[outside] == 1).all()
     assert not result.valid_left[outside].any()
     assert result.valid_right.all()
-    # One clipped colour is enough, as of a camera's picture.
+    # One clipped color is enough, as of a camera's image.
     red = replace(even(0.4), left=torch.cat([torch.ones(1, *SIZE), torch.full((2, *SIZE), 0.2)]))
     assert not put_glass(red, VirtualPane((90, 60, 95, 63), 10.0), rig="crossed").valid_left[..., :80].any()
 

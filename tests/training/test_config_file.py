@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.training.config import PRETRAINED, TrainConfig, train_preset
 from crosspol.training.config_file import differences, flat, merge, read_config, write_config
 from tests.training.tiny_runs import tiny_config
@@ -82,7 +82,7 @@ def test_yaml_changes_what_it_names_and_knows_numbers_as_people_write_them(tmp_p
         ({"data": {"sensor": {"bits": 99}}}, "data.sensor.bits must be in [4, 16], got 99"),
         ({"data": {"augment": {"gain": -1}}}, "data.augment.gain, white_balance, view_gain and gamma must be in"),
         ({"data": {"size": [1, 2]}}, "data.size must be (height, width), both at least 32, got (1, 2)"),
-        ({"data": {"split": "train"}}, "data.split: found it without data.scenes"),
+        ({"data": {"split": "train"}}, "data.split: got it without data.scenes"),
         ({"data": {"sources": [{"kind": "kitti", "path": "a", "weight": -1}]}}, "data.sources.0.weight: got -1.0"),
         (
             {"network": {"fusion": {"attention": {"dropout": 2}}}},
@@ -94,7 +94,7 @@ def test_yaml_changes_what_it_names_and_knows_numbers_as_people_write_them(tmp_p
 def test_mistakes_are_named_with_file_and_setting(tmp_path, content, complaint):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(RequestError) as error:
+    with pytest.raises(UsageError) as error:
         read_config(path)
     assert str(error.value).startswith(f"{path}: {complaint}")
     assert "\n" not in str(error.value)
@@ -105,7 +105,7 @@ def test_files_that_are_none(tmp_path):
         read_config(tmp_path / "absent.json")
     for name, text in (("a.json", "{"), ("a.yaml", "a: [1"), ("a.toml", "")):
         (tmp_path / name).write_text(text)
-        with pytest.raises(RequestError, match=name):
+        with pytest.raises(UsageError, match=name):
             read_config(tmp_path / name)
 
 
@@ -114,10 +114,10 @@ def test_settings_that_may_be_empty_say_so(tmp_path):
     path.write_text("data: {sensor: {bayer: null}}\n")
     assert read_config(path).data.sensor.bayer is None
     path.write_text("data: {sensor: {bayer: none}}\n")
-    with pytest.raises(RequestError, match=r"GBRG or null$"):
+    with pytest.raises(UsageError, match=r"GBRG or null$"):
         read_config(path)
     path.write_text("data: {max_disparity: far}\n")
-    with pytest.raises(RequestError, match=r"data\.max_disparity: got 'far', wanted a number or null$"):
+    with pytest.raises(UsageError, match=r"data\.max_disparity: got 'far', wanted a number or null$"):
         read_config(path)
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.training.journal import Journal, read_journal
 
 
@@ -33,16 +33,16 @@ def test_a_resumed_run_drops_what_it_makes_again_and_a_line_cut_off(tmp_path):
 
 def test_a_file_that_is_no_journal_is_refused(tmp_path):
     (tmp_path / "log.jsonl").write_text("hello\n{}\n")
-    with pytest.raises(RequestError, match="line 1 is no record"):
+    with pytest.raises(UsageError, match="line 1 is no record"):
         read_journal(tmp_path / "log.jsonl")
 
 
-def test_tensorboard_gets_every_number_and_the_picture(tmp_path):
+def test_tensorboard_gets_every_number_and_the_image(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     journal = Journal(tmp_path, 0)
     journal.write({"step": 7, "loss": 2.0, "lr": {"backbone": 0.25}, "samples": ["a"], "skipped": "loss"})
-    journal.picture("panel", np.zeros((4, 6, 3), np.uint8), 7)
+    journal.image("panel", np.zeros((4, 6, 3), np.uint8), 7)
     journal.close()
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.training.config import MachineConfig
 from crosspol.training.launch import launch, layout
 
@@ -22,7 +22,7 @@ def test_whoever_started_the_processes_says_how_many(monkeypatch, environment, f
         monkeypatch.setenv(name, value)
     assert layout(MachineConfig()) == found
     assert layout(MachineConfig(devices=found[0], nodes=found[1])) == found
-    with pytest.raises(RequestError, match=r"--machine.devices: got 7, but (torchrun|SLURM) started"):
+    with pytest.raises(UsageError, match=r"--machine.devices: got 7, but (torchrun|SLURM) started"):
         layout(MachineConfig(devices=7))
 
 
@@ -34,7 +34,7 @@ def test_an_interactive_slurm_shell_starts_nothing(monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused():
-    with pytest.raises(RequestError, match="wanted at most 0 GPUs"):
+    with pytest.raises(UsageError, match="wanted at most 0 GPUs"):
         launch(MachineConfig(accelerator="cuda"))
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.model import CrossPol
 from crosspol.training import feeding, loop, precision
 from crosspol.training.config_file import read_config
@@ -142,16 +142,16 @@ def test_a_network_of_ones_own_is_trained_in_place_and_resumes(tmp_path):
     assert any(not torch.equal(after[name], start[name]) for name in start if name.startswith("update."))
     again = train(short, tmp_path / "run", progress=False, net=Brighter(wide))
     assert all(torch.equal(after[name], tensor) for name, tensor in again.state_dict().items())
-    with pytest.raises(RequestError, match=r"frozen: \('encoders',\) before, \(\) now"):
+    with pytest.raises(UsageError, match=r"frozen: \('encoders',\) before, \(\) now"):
         train(replace(short, frozen=()), tmp_path / "run", progress=False, net=Brighter(wide))
-    with pytest.raises(RequestError, match=r"the optimizer's state is of other parameters .*--frozen"):
+    with pytest.raises(UsageError, match=r"the optimizer's state is of other parameters .*--frozen"):
         train(replace(short, frozen=()), tmp_path / "run", progress=False, net=Brighter(wide), allow_changes=True)
 
 
 def test_foreign_polarization_wants_another_sample(tmp_path):
     config = replace(CONFIG, data=replace(CONFIG.data, polarization="foreign"))
     train(replace(config, num_steps=1), tmp_path / "run", progress=False)
-    with pytest.raises(RequestError, match=r"data\.polarization: got foreign with parts of 1 sample, wanted"):
+    with pytest.raises(UsageError, match=r"data\.polarization: got foreign with parts of 1 sample, wanted"):
         train(replace(config, accumulate=2), tmp_path / "other", progress=False)
 
 
@@ -171,9 +171,7 @@ def test_a_finished_run_has_nothing_left_to_do(whole, monkeypatch):
 
 def test_a_changed_configuration_is_named_and_can_be_allowed(whole, tmp_path):
     changed = replace(CONFIG, lr=1e-5, num_steps=5)
-    with pytest.raises(
-        RequestError, match=r"num_steps: 4 before, 5 now; lr: 0.0003 before, 1e-05 now.*--allow-changes"
-    ):
+    with pytest.raises(UsageError, match=r"num_steps: 4 before, 5 now; lr: 0.0003 before, 1e-05 now.*--allow-changes"):
         train(changed, whole, progress=False)
     train(CONFIG, tmp_path / "run", progress=False)
     train(changed, tmp_path / "run", progress=False, allow_changes=True)
@@ -182,7 +180,7 @@ def test_a_changed_configuration_is_named_and_can_be_allowed(whole, tmp_path):
     assert rates["backbone"] < 1e-5
     assert rates["polarization"] == pytest.approx(5 * rates["backbone"])
     wider = replace(changed, network=replace(CONFIG.network, hidden_dim=32))
-    with pytest.raises(RequestError, match="the weights are of another network"):
+    with pytest.raises(UsageError, match="the weights are of another network"):
         train(wider, tmp_path / "run", progress=False, allow_changes=True)
 
 
@@ -191,7 +189,7 @@ def test_what_decides_nothing_may_change_freely(whole):
 
 
 def test_absent_pretrained_weights_are_explained_in_one_line(tmp_path):
-    with pytest.raises(RequestError) as error:
+    with pytest.raises(UsageError) as error:
         train(replace(CONFIG, pretrained="raftstereo-sceneflow.pth"), tmp_path / "run", progress=False)
     message = str(error.value)
     assert message.startswith("raftstereo-sceneflow.pth: no such file; ")

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.model import CrossPol, FusionConfig, preset
 from crosspol.training.config import TrainConfig
 from crosspol.training.optimization import freeze, gradient_norms, one_cycle, parameter_groups, set_rates
@@ -84,7 +84,7 @@ def test_parts_are_frozen_by_name():
     for name, parameter in net.named_parameters():
         still = name.startswith(("encoders.features.", "fusion.")) or name == "update.head.2.bias"
         assert parameter.requires_grad != still, name
-    with pytest.raises(RequestError, match=r"frozen: got 'encoder', which is no part of the network; .*encoders, "):
+    with pytest.raises(UsageError, match=r"frozen: got 'encoder', which is no part of the network; .*encoders, "):
         freeze(net, ["encoder"])
-    with pytest.raises(RequestError, match="which is all of the network"):
+    with pytest.raises(UsageError, match="which is all of the network"):
         freeze(net, ["encoders", "polarization_encoder", "update"])

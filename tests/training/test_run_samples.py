@@ -11,7 +11,7 @@ import pytest
 from crosspol.data.sample import stack
 from crosspol.datasets.config import SourceConfig
 from crosspol.datasets.samples import held_out_samples, larger, training_samples
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.rigs.kinds import RIG_KINDS
 from crosspol.synthesis.procedural import ProceduralStereo
 from crosspol.training import feeding
@@ -57,7 +57,7 @@ def test_a_data_set_serves_the_rigs_that_its_scenes_have(tmp_path):
     assert found["none"] & {"image", "color"}
     assert all(stream[place(number, rig)].rig == rig for rig in data.rigs for number in range(3))
     assert set(stream.contents) >= {"data.sources.0 (quad)", "data.sources.1 (crossed)", "data.sources.0 (none)"}
-    with pytest.raises(RequestError, match=r"data\.rigs: found no data set with what rig crossed records"):
+    with pytest.raises(UsageError, match=r"data\.rigs: got no data set with what rig crossed records"):
         run_samples(replace(data, sources=(quad, plain)), [SMALL.size])
     # Validated on is data.rig, with the data sets that have it.
     assert {sample.rig for sample in held_out_samples(data, 4).samples} == {"quad"}
@@ -149,5 +149,5 @@ def test_a_run_of_rigs_stages_and_replay_resumes_exactly_whatever_its_workers(tm
 def test_ones_own_samples_stay_as_they_are(tmp_path):
     for changes in ({"replay": 2}, {"rigs": ("quad",)}):
         config = tiny_config(data=replace(SMALL, **changes))
-        with pytest.raises(RequestError, match=r"data\.rigs, data\.replay: found them with samples of one's own"):
+        with pytest.raises(UsageError, match=r"data\.rigs, data\.replay: found them with samples of one's own"):
             train(config, tmp_path / "run", samples=ProceduralStereo(replace(SMALL, length=3)), progress=False)

@@ -59,7 +59,7 @@ def not_a_number(sample):
 
 
 class Headed(CrossPol):
-    """A network whose glass head reads the left picture alone: its gradient is then easily computed beside it."""
+    """A network whose glass head reads the left image alone: its gradient is then easily computed beside it."""
 
     def __init__(self, config=None) -> None:
         super().__init__(config)
@@ -168,7 +168,7 @@ def test_a_record_tells_everything_that_is_worth_logging():
     assert set(record["lr"]) == {"backbone", "backbone, no decay", "polarization", "polarization, no decay"}
     assert set(record["gradient_norm"]) == {"all", "encoders", "polarization_encoder", "fusion", "update"}
     assert record["alpha"] == pytest.approx(0.05 * torch.sigmoid(torch.tensor(-5.0)).item())
-    # Zero-initialised: nothing is injected before the first step, something after the second.
+    # Zero-initialized: nothing is injected before the first step, something after the second.
     assert record["injected_elsewhere"] == 0
     record, _ = train_step(run, next(parts(run)))
     record, _ = train_step(run, next(parts(run)))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosspol.data.order import endless, shuffled
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.training.errors import TrainingError
 from crosspol.training.stream import Share, _next, batches, default_workers, in_order
 from tests.training.tiny_runs import Broken, tiny_samples
@@ -133,6 +133,6 @@ def test_there_is_always_a_worker_and_a_core_left():
 def test_a_temporary_folder_too_long_for_sockets_is_refused(monkeypatch, tmp_path):
     """Workers would lose their batches without a word, and the run would wait for ever."""
     monkeypatch.setattr("multiprocessing.util.get_temp_dir", lambda: str(tmp_path / ("x" * 90) / "pymp-12345678"))
-    with pytest.raises(RequestError, match=r"^TMPDIR: got .*, wanted a path \d+ bytes shorter, .*--workers 0"):
+    with pytest.raises(UsageError, match=r"^TMPDIR: got .*, wanted a path \d+ bytes shorter, .*--workers 0"):
         next(batches(tiny_samples(), in_order(endless, 2), range(1), workers=1))
     next(batches(tiny_samples(), in_order(endless, 2), range(1), workers=0))

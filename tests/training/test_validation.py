@@ -75,13 +75,13 @@ def test_without_glass_there_is_no_glass_error():
 
 
 @pytest.mark.parametrize("rig", ["quad", "crossed", "none"])
-def test_the_panel_is_a_picture_whatever_the_rig(rig):
+def test_the_panel_is_a_image_whatever_the_rig(rig):
     sample = scene_with_glass(tiny_samples(20, rig=rig))
     assert sample.glass.any()
-    picture = panel(CrossPol(tiny_network()), sample, 2, "step 1")
-    assert picture.ndim == 3
-    assert picture.shape[2] == 3
-    assert picture.std() > 10
+    image = panel(CrossPol(tiny_network()), sample, 2, "step 1")
+    assert image.ndim == 3
+    assert image.shape[2] == 3
+    assert image.std() > 10
 
 
 class Glassy(Constant):

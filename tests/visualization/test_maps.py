@@ -11,14 +11,14 @@ from hypothesis.extra import numpy as npst
 from matplotlib import colormaps
 
 from crosspol.visualization.maps import (
-    DISPARITY_COLOURS,
-    ERROR_COLOURS,
-    UNKNOWN_GREY,
+    DISPARITY_COLORS,
+    ERROR_COLORS,
+    UNKNOWN_GRAY,
     Scale,
-    colour,
-    disparity_picture,
-    error_picture,
-    polarization_use_picture,
+    color,
+    disparity_image,
+    error_image,
+    polarization_use_image,
     robust_range,
     story,
 )
@@ -28,13 +28,13 @@ VALUES = st.floats(-1e4, 1e4, width=32) | st.sampled_from([np.nan, np.inf, -np.i
 
 @settings(deadline=None, max_examples=25)
 @given(values=npst.arrays(np.float32, (3, 4), elements=VALUES))
-def test_colours_are_matplotlibs_and_unknown_is_grey(values):
+def test_colors_are_matplotlibs_and_unknown_is_gray(values):
     scale = Scale(-5.0, 20.0, "turbo", "px")
-    picture = colour(values, scale)
+    image = color(values, scale)
     known = np.isfinite(values)
     expected = colormaps["turbo"](np.rint(255 * ((values[known] + 5) / 25).clip(0, 1)).astype(int))[:, :3]
-    np.testing.assert_array_equal(picture[known], np.rint(255 * expected).astype(np.uint8))
-    assert (picture[~known] == UNKNOWN_GREY).all()
+    np.testing.assert_array_equal(image[known], np.rint(255 * expected).astype(np.uint8))
+    assert (image[~known] == UNKNOWN_GRAY).all()
 
 
 @settings(deadline=None, max_examples=25)
@@ -56,18 +56,18 @@ def test_ranges_ignore_a_few_extreme_values():
 def test_a_scale_stands_beside_the_pixels(shape):
     disparity = np.linspace(3, 60, shape[0] * shape[1]).reshape(shape)
     disparity[2, 3] = np.inf
-    picture = disparity_picture(disparity)
+    image = disparity_image(disparity)
     height, width = shape
-    assert picture.dtype == np.uint8
-    assert picture.shape[0] == height
-    assert picture.shape[1] > width + 40
-    pixels = colour(disparity, Scale(*robust_range(disparity), DISPARITY_COLOURS, "px"))
-    np.testing.assert_array_equal(picture[:, :width], pixels)
-    assert (picture[2, 3] == UNKNOWN_GREY).all()
-    strip = picture[:, width:].reshape(-1, 3).astype(int)
-    # The strip shows both ends of the colours, black text, and white elsewhere.
+    assert image.dtype == np.uint8
+    assert image.shape[0] == height
+    assert image.shape[1] > width + 40
+    pixels = color(disparity, Scale(*robust_range(disparity), DISPARITY_COLORS, "px"))
+    np.testing.assert_array_equal(image[:, :width], pixels)
+    assert (image[2, 3] == UNKNOWN_GRAY).all()
+    strip = image[:, width:].reshape(-1, 3).astype(int)
+    # The strip shows both ends of the colors, black text, and white elsewhere.
     for end in (0, 255):
-        shade = np.rint(255 * np.array(colormaps[DISPARITY_COLOURS](end)[:3]))
+        shade = np.rint(255 * np.array(colormaps[DISPARITY_COLORS](end)[:3]))
         assert np.abs(strip - shade).sum(axis=1).min() < 60
     assert strip.sum(axis=1).min() < 150
     assert (strip == 255).all(axis=1).mean() > 0.4
@@ -75,7 +75,7 @@ def test_a_scale_stands_beside_the_pixels(shape):
 
 def test_text_of_the_scale_differs_with_the_range():
     ramp = np.tile(np.linspace(0, 1, 90), (120, 1))
-    near, far = disparity_picture(ramp * 10), disparity_picture(ramp * 90)
+    near, far = disparity_image(ramp * 10), disparity_image(ramp * 90)
     np.testing.assert_array_equal(near[:, :90], far[:, :90])
     assert (near[:, 90:] != far[:, 90:]).any()
 
@@ -85,18 +85,18 @@ def test_errors_are_absolute_and_unknown_where_the_truth_is():
     truth[0, :2] = np.nan, np.inf
     predicted = truth + np.where(np.arange(50) % 2, -2.0, 2.0)
     predicted[0, :2] = 10
-    picture = error_picture(predicted, truth)[:, :50]
-    assert (picture[0, :2] == UNKNOWN_GREY).all()
-    shade = np.rint(255 * np.array(colormaps[ERROR_COLOURS](round(255 * 2 / 5))[:3]))
-    np.testing.assert_array_equal(picture[1:], np.broadcast_to(shade, (39, 50, 3)))
+    image = error_image(predicted, truth)[:, :50]
+    assert (image[0, :2] == UNKNOWN_GRAY).all()
+    shade = np.rint(255 * np.array(colormaps[ERROR_COLORS](round(255 * 2 / 5))[:3]))
+    np.testing.assert_array_equal(image[1:], np.broadcast_to(shade, (39, 50, 3)))
 
 
 def test_use_of_polarization_starts_at_zero():
     use = np.zeros((40, 50), np.float32)
-    assert len(np.unique(polarization_use_picture(use)[:, :50].reshape(-1, 3), axis=0)) == 1
+    assert len(np.unique(polarization_use_image(use)[:, :50].reshape(-1, 3), axis=0)) == 1
     use[10:20] = 0.02
-    picture = polarization_use_picture(use)[:, :50]
-    np.testing.assert_array_equal(picture[15, 5], np.rint(255 * np.array(colormaps["viridis"](255)[:3])))
+    image = polarization_use_image(use)[:, :50]
+    np.testing.assert_array_equal(image[15, 5], np.rint(255 * np.array(colormaps["viridis"](255)[:3])))
 
 
 @pytest.mark.parametrize("glass", [False, True, None])
@@ -125,12 +125,12 @@ def test_drawing_changes_nothing_global():
 import sys
 import matplotlib
 import numpy as np
-from crosspol.visualization.maps import disparity_picture
+from crosspol.visualization.maps import disparity_image
 def settings():
     # Reading the entry "backend" would choose one.
     return {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if key != "backend"}
 before = settings()
-disparity_picture(np.random.rand(40, 50))
+disparity_image(np.random.rand(40, 50))
 assert settings() == before
 assert "matplotlib.pyplot" not in sys.modules
 """

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from crosspol.rigs.frames import Frame
-from crosspol.visualization.rig_sheet import aolp_colours, write_rig_sheet
+from crosspol.visualization.rig_sheet import aolp_colors, write_rig_sheet
 
 
 def polarized(height: int = 60, width: int = 90, channels: int = 1, valid: float = 1.0) -> Frame:
@@ -23,20 +23,20 @@ def plain(height: int = 60, width: int = 90, channels: int = 3) -> Frame:
 
 
 def height_and_width(path: Path) -> tuple[int, int]:
-    picture = cv2.imread(str(path))
-    assert picture is not None
-    # It shows something: neither one colour nor mostly white.
-    assert picture.std() > 10
-    return picture.shape[0], picture.shape[1]
+    image = cv2.imread(str(path))
+    assert image is not None
+    # It shows something: neither one color nor mostly white.
+    assert image.std() > 10
+    return image.shape[0], image.shape[1]
 
 
 @pytest.mark.parametrize("degrees", [-90, -30, 0, 17, 45, 90, 120, 180])
 def test_hue_is_twice_the_angle(degrees: float) -> None:
     angle = torch.full((2, 3), math.radians(degrees), dtype=torch.float64)
-    colours = aolp_colours(angle, torch.ones_like(angle))
+    colors = aolp_colors(angle, torch.ones_like(angle))
     expected = colorsys.hsv_to_rgb(degrees % 180 / 180, 0.9, 1)
-    np.testing.assert_allclose(colours, np.broadcast_to(expected, (2, 3, 3)), atol=1e-9)
-    assert aolp_colours(angle, torch.zeros_like(angle)).max() == 0
+    np.testing.assert_allclose(colors, np.broadcast_to(expected, (2, 3, 3)), atol=1e-9)
+    assert aolp_colors(angle, torch.zeros_like(angle)).max() == 0
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_polarization_has_panels_of_its_own(tmp_path: Path) -> None:
     assert width > 1.8 * without
 
 
-def test_colours_of_the_sheet_say_what_is_wrong(tmp_path: Path) -> None:
+def test_colors_of_the_sheet_say_what_is_wrong(tmp_path: Path) -> None:
     bright = plain()
     assert bright.intensity is not None
     bright.intensity[:, :30] = 1.0

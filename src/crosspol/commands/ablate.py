@@ -10,7 +10,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from crosspol.commands.folders import check_output_folder, make_output_folder
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def ablate(options: AblateOptions) -> None:
     """Carry a plan out, or as much of it as there is time for.
 
     Raises:
-        RequestError: something that was asked for cannot be done.
+        UsageError: something that was asked for cannot be done.
         SystemExit: a run failed (1), or a signal came, after a checkpoint was written (130, 143).
     """
     # Fabric takes seconds to import; help does not need it.
@@ -58,7 +58,7 @@ def ablate(options: AblateOptions) -> None:
     plan = read_plan(options.plan)
     for name in options.only:
         if name not in plan.variants:
-            raise RequestError(f"--only: found {name}, wanted some of {', '.join(plan.variants)}")
+            raise UsageError(f"--only: got {name}, wanted some of {', '.join(plan.variants)}")
     check_output_folder(options.output)
     jobs = jobs_of(plan, options.output)
     if not options.status:

@@ -36,7 +36,7 @@ def data(options: DataOptions) -> None:
     """Check a data set.
 
     Raises:
-        RequestError: there is no data set, or its index cannot be read.
+        UsageError: there is no data set, or its index cannot be read.
         SystemExit: 1, where something is wrong with it.
     """
     report = check_data(options.folder, _shown)
@@ -57,8 +57,8 @@ def _as_text(report: DataReport) -> str:
     for name, counts in (("rigs", report.by_rig), ("splits", report.by_split)):
         lines.append(f"{name + ':':<12} {', '.join(f'{key} {count}' for key, count in sorted(counts.items()))}")
     for name, values, unit in (
-        ("glass:", [100 * scene.glass for scene in report.scenes], "% of the picture"),
-        ("known:", [100 * scene.known for scene in report.scenes], "% of the picture has a disparity"),
+        ("glass:", [100 * scene.glass for scene in report.scenes], "% of the image"),
+        ("known:", [100 * scene.known for scene in report.scenes], "% of the image has a disparity"),
         ("disparity:", [value for scene in report.scenes for value in scene.disparity], "px"),
         ("warp error:", [scene.warp_error for scene in report.scenes], "of the local contrast"),
     ):

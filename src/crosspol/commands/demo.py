@@ -16,13 +16,13 @@ from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.data.inputs import frame_inputs
 from crosspol.datasets.sample_rooms import sample_rooms
 from crosspol.datasets.scene_format import INDEX, SceneRecord, read_index, read_scene, scene_frames
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.inference.predictor import Precision, StereoPredictor
-from crosspol.io.images import write_picture
+from crosspol.io.images import write_image
 from crosspol.rigs.frames import Frame
 from crosspol.rigs.kinds import RigKind
 from crosspol.rigs.sensor import SensorConfig, sense
-from crosspol.visualization.maps import error_picture, story
+from crosspol.visualization.maps import error_image, story
 
 Scores = dict[str, dict[str, float]]
 """Region to metric to number; NaN where the scene has no such region."""
@@ -36,7 +36,7 @@ _SENSOR = SensorConfig(exposure=(1.0, 1.0))
 class DemoOptions:
     """Predict a rendered room with glass, seen by cameras with noise, with and without polarization.
 
-    Prints EPE and bad-2 against the ground truth, over all pixels, glass and background, and writes pictures; story.png
+    Prints EPE and bad-2 against the ground truth, over all pixels, glass and background, and writes images; story.png
     shows everything at a glance. Rooms ship with CrossPol; --data takes any folder in the scene format:
         crosspol demo
         crosspol demo --output somewhere --weights my-weights
@@ -60,10 +60,10 @@ class DemoOptions:
 
 
 def demo(options: DemoOptions) -> None:
-    """Predict, print the table, write the pictures.
+    """Predict, print the table, write the images.
 
     Raises:
-        RequestError: something that was asked for cannot be done; nothing was written.
+        UsageError: something that was asked for cannot be done; nothing was written.
     """
     check_output_folder(options.output)
     folder = sample_rooms() if options.data is None else options.data
@@ -82,14 +82,14 @@ def demo(options: DemoOptions) -> None:
     written = without.save(options.output, "without_polarization")
     written += polarized.save(options.output, "with_polarization")
     for stem, result in (("without_polarization", without), ("with_polarization", polarized)):
-        picture = error_picture(result.disparity, scene.disparity)
-        written.append(write_picture(options.output / f"{stem}_error.png", picture))
+        image = error_image(result.disparity, scene.disparity)
+        written.append(write_image(options.output / f"{stem}_error.png", image))
     left, right, dolp = shown(*frames, scene.rig)
     use = np.zeros_like(scene.disparity) if polarized.polarization_use is None else polarized.polarization_use
     captions = (_caption(scores[0]), _caption(scores[1]))
     predicted = (without.disparity, polarized.disparity)
-    picture = story(left, right, dolp, scene.disparity, scene.glass, *predicted, use, captions=captions)
-    written.append(write_picture(options.output / "story.png", picture))
+    image = story(left, right, dolp, scene.disparity, scene.glass, *predicted, use, captions=captions)
+    written.append(write_image(options.output / "story.png", image))
     print("\nwrote")
     for path in written:
         print(f"  {path}")
@@ -99,28 +99,28 @@ def choose(records: list[SceneRecord], identity: str | None, folder: Path) -> Sc
     """Return the scene that was asked for, or the first whose left camera measures Stokes parameters.
 
     Raises:
-        RequestError: there is none.
+        UsageError: there is none.
     """
     polarized = [record for record in records if record.rig in _RIGS]
     if not polarized:
-        raise RequestError(f"{folder / INDEX}: found no scene of rig {' or '.join(_RIGS)}, wanted one")
+        raise UsageError(f"{folder / INDEX}: got no scene of rig {' or '.join(_RIGS)}, wanted one")
     if identity is None:
         return polarized[0]
     for record in polarized:
         if record.identity == identity:
             return record
     some = ", ".join(record.identity for record in polarized[:8]) + (", ..." if len(polarized) > 8 else "")
-    raise RequestError(f"--scene: found {identity}, wanted one of {some} ({' or '.join(_RIGS)} in {folder / INDEX})")
+    raise UsageError(f"--scene: got {identity}, wanted one of {some} ({' or '.join(_RIGS)} in {folder / INDEX})")
 
 
 def shown(
     left: Frame, right: Frame, rig: RigKind
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Return both pictures (H, W, 3) and the left view's DoLP (H, W), NaN where not valid, as the network sees them."""
+    """Return both images (H, W, 3) and the left view's DoLP (H, W), NaN where not valid, as the network sees them."""
     inputs = frame_inputs(left, right, rig)
-    pictures = [inputs[side].permute(1, 2, 0).numpy() for side in ("left", "right")]
+    images = [inputs[side].permute(1, 2, 0).numpy() for side in ("left", "right")]
     valid = inputs["valid_left"][0].numpy() > 0
-    return pictures[0], pictures[1], np.where(valid, inputs["pol_left"][0].numpy(), np.float32(np.nan))
+    return images[0], images[1], np.where(valid, inputs["pol_left"][0].numpy(), np.float32(np.nan))
 
 
 def score(predicted: NDArray[np.float32], disparity: NDArray[np.float32], glass: NDArray[np.bool_]) -> Scores:

@@ -14,9 +14,9 @@ from tyro.conf import arg
 
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.data.substitution import ORACLE, SUBSTITUTIONS
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
+from crosspol.evaluation.figures import difference_plot, scene_images
 from crosspol.evaluation.methods import BASELINES, Method, NetworkMethod, describe_network, row_names, split_name
-from crosspol.evaluation.pictures import difference_plot, scene_pictures
 from crosspol.evaluation.provenance import provenance
 from crosspol.evaluation.results import Results, describe_data, earlier_rows, read_results, write_results
 from crosspol.evaluation.rows import counterfactuals, measure_rows, try_out
@@ -24,7 +24,7 @@ from crosspol.evaluation.scenes import open_scenes, survey
 from crosspol.evaluation.tables import markdown
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.io.atomic import write_bytes
-from crosspol.io.images import write_picture
+from crosspol.io.images import write_image
 from crosspol.rigs.kinds import RigKind
 from crosspol.weights import packaged_weights
 
@@ -103,14 +103,14 @@ def evaluate(options: EvaluateOptions) -> None:
     """Check everything, measure, print the tables, write the files.
 
     Raises:
-        RequestError: something that was asked for cannot be done; nothing was written.
+        UsageError: something that was asked for cannot be done; nothing was written.
     """
     check_output_folder(options.output)
     for name, value in (("scenes", options.scenes), ("iters", options.iters)):
         if value is not None and value < 1:
-            raise RequestError(f"--{name}: found {value}, wanted at least 1")
+            raise UsageError(f"--{name}: got {value}, wanted at least 1")
     if options.seed is not None and options.seed < 0:
-        raise RequestError(f"--seed: found {options.seed}, wanted at least 0")
+        raise UsageError(f"--seed: got {options.seed}, wanted at least 0")
     for path in options.rows:
         read_results(path)
     networks, twin, oracle = _networks(options)
@@ -136,35 +136,33 @@ def evaluate(options: EvaluateOptions) -> None:
     rows = measure_rows(every, scenes, surveyed, device=device, watch=_watch("measuring"))
     results = Results(data, (*rows, *earlier), twin, oracle, provenance(device))
     text = markdown(results)
-    _remove_pictures(options.output)
+    _remove_images(options.output)
     written = [write_results(results, options.output / "results.json")]
     written.append(write_bytes(options.output / "results.md", text.encode()))
     plot = difference_plot(results)
     if plot is not None:
         written.append(write_bytes(options.output / "differences.png", plot))
     for method in networks:
-        pictures = scene_pictures(method, results.row(method.name), scenes)
-        written += [
-            write_picture(options.output / _picture(method.name, name), drawn) for name, drawn in pictures.items()
-        ]
+        images = scene_images(method, results.row(method.name), scenes)
+        written += [write_image(options.output / _image(method.name, name), drawn) for name, drawn in images.items()]
     print(f"{text}\nwrote")
     for path in written:
         print(f"  {path}")
 
 
-def _picture(row: str, scene: str) -> str:
-    """Return the file name of a row's picture of its best, median or worst scene."""
+def _image(row: str, scene: str) -> str:
+    """Return the file name of a row's image of its best, median or worst scene."""
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', row)}_{scene}.png"
 
 
-def _remove_pictures(output: Path) -> None:
-    """Remove the pictures of the evaluation whose results are in a folder: they would stand beside other numbers."""
+def _remove_images(output: Path) -> None:
+    """Remove the images of the evaluation whose results are in a folder: they would stand beside other numbers."""
     try:
         earlier = read_results(output / "results.json")
-    except RequestError:
+    except UsageError:
         return  # none, or not ours
     names = ["differences.png"]
-    names += [_picture(row.name, scene) for row in earlier.rows for scene in ("best", "median", "worst")]
+    names += [_image(row.name, scene) for row in earlier.rows for scene in ("best", "median", "worst")]
     for name in names:
         (output / name).unlink(missing_ok=True)
 
@@ -175,12 +173,12 @@ def _networks(options: EvaluateOptions) -> tuple[list[NetworkMethod], str | None
     special = {"--twin": options.twin, "--oracle": options.oracle}
     entries = given + [entry for entry in special.values() if entry is not None and entry not in given]
     if options.oracle is not None and options.oracle in (*given, options.twin):
-        raise RequestError(f"--oracle: found {options.oracle} among the other weights, wanted a network of its own")
+        raise UsageError(f"--oracle: got {options.oracle} among the other weights, wanted a network of its own")
     names = row_names(entries)
     taken = [*names, *options.baselines]
     twice = [name for name in names if taken.count(name) > 1]
     if twice:
-        raise RequestError(f"--weights: found {twice[0]} more than once, wanted each once (NAME=DIR names a row)")
+        raise UsageError(f"--weights: got {twice[0]} more than once, wanted each once (NAME=DIR names a row)")
     networks = []
     for name, entry in zip(names, entries, strict=True):
         path = split_name(entry)[1]
@@ -190,11 +188,9 @@ def _networks(options: EvaluateOptions) -> tuple[list[NetworkMethod], str | None
         substitution = ORACLE if entry == options.oracle else None
         method = NetworkMethod(name, net, iters, about, substitution)
         if entry == options.twin and method.polarized:
-            raise RequestError(
-                f"--twin: found {path}, which has polarization; wanted one trained without (fusion: none)"
-            )
+            raise UsageError(f"--twin: got {path}, which has polarization; wanted one trained without (fusion: none)")
         if substitution is not None and not method.polarized:
-            raise RequestError(f"--oracle: found {path}, which has no use for polarization; wanted one trained on it")
+            raise UsageError(f"--oracle: got {path}, which has no use for polarization; wanted one trained on it")
         networks.append(method)
     twin, oracle = (None if entry is None else names[entries.index(entry)] for entry in (options.twin, options.oracle))
     return networks, twin, oracle
@@ -206,7 +202,7 @@ def _with_other_polarization(
     """Return the counterfactual rows of the networks that are neither twin nor oracle."""
     asked: tuple[str, ...] = options.counterfactuals
     if len(asked) > 1 and {"all", "none"} & set(asked):
-        raise RequestError(f"--counterfactuals: found {' '.join(asked)}, wanted all, none, or some kinds")
+        raise UsageError(f"--counterfactuals: got {' '.join(asked)}, wanted all, none, or some kinds")
     whole: dict[tuple[str, ...], tuple[str, ...]] = {("all",): tuple(SUBSTITUTIONS), ("none",): ()}
     kinds = whole.get(asked, tuple(dict.fromkeys(asked)))
     judged = [method for method in networks if method.name not in (twin, oracle)]

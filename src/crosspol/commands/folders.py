@@ -5,29 +5,29 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 
 
 def check_output_folder(folder: Path) -> None:
     """Refuse a folder that cannot be made or written, as far as can be told without making it.
 
     Raises:
-        RequestError: the folder or one above it is a file, or may not be written.
+        UsageError: the folder or one above it is a file, or may not be written.
     """
     existing = folder
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
-        raise RequestError(f"{folder}: {existing} is a file, wanted a folder to write into")
+        raise UsageError(f"{folder}: {existing} is a file, wanted a folder to write into")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise RequestError(f"{folder}: {existing} may not be written, wanted a folder to write into")
+        raise UsageError(f"{folder}: {existing} may not be written, wanted a folder to write into")
 
 
 def make_output_folder(folder: Path) -> None:
     """Make the folder and try that it can be written.
 
     Raises:
-        RequestError: it cannot.
+        UsageError: it cannot.
     """
     probe = folder / f".crosspol.{os.getpid()}.part"
     try:
@@ -35,4 +35,4 @@ def make_output_folder(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise RequestError(f"{folder}: cannot be written ({error.strerror}), wanted a folder to write into") from error
+        raise UsageError(f"{folder}: cannot be written ({error.strerror}), wanted a folder to write into") from error

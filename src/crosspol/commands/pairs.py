@@ -1,4 +1,4 @@
-"""Which left picture belongs to which right one: files, folders and patterns of names."""
+"""Which left image belongs to which right one: files, folders and patterns of names."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crosspol.errors import MissingFileError, RequestError
-from crosspol.io.images import PICTURE_SUFFIXES
+from crosspol.errors import MissingFileError, UsageError
+from crosspol.io.images import IMAGE_SUFFIXES
 
 # Words by which the names of a pair differ: left_007.png and right_007.png, 007_L.png and 007_R.png, 007_dolp.png.
 _SIDE = re.compile(r"(?<![a-z])(left|right|l|r|dolp|pol|polarization|contrast)(?![a-z])", re.IGNORECASE)
@@ -38,7 +38,7 @@ def find_pairs(
 ) -> list[Pair]:
     """Find the pairs that two arguments name, in the order of the left names.
 
-    An argument is a file, a folder (all pictures in it) or a pattern such as ``run1/*_left.png``. Files belong together
+    An argument is a file, a folder (all images in it) or a pattern such as ``run1/*_left.png``. Files belong together
     whose names agree but for words like left and right; where no names agree, the sorted names do in their order.
 
     Args:
@@ -49,7 +49,7 @@ def find_pairs(
 
     Raises:
         MissingFileError: an argument names nothing.
-        RequestError: a folder without pictures, a pattern without matches, or a picture without its partner.
+        UsageError: a folder without images, a pattern without matches, or an image without its partner.
     """
     lefts = _list_files(left)
     partners: list[Sequence[Path | None]] = [_match(lefts, _list_files(right), left, right)]
@@ -70,9 +70,9 @@ def find_pairs(
 def _list_files(argument: str) -> list[Path]:
     path = Path(argument)
     if path.is_dir():
-        found = [file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES and file.is_file()]
+        found = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
         if not found:
-            raise RequestError(f"{path}: found a folder without pictures, wanted {', '.join(PICTURE_SUFFIXES)} files")
+            raise UsageError(f"{path}: got a folder without images, wanted {', '.join(IMAGE_SUFFIXES)} files")
     elif path.exists():
         found = [path]
     elif re.search(r"[*?\[]", argument):
@@ -93,15 +93,15 @@ def _match(lefts: list[Path], others: list[Path], left: str, other: str) -> list
     if common and unique and len(lefts) > 1:
         for path, key in zip(lefts, left_keys, strict=True):
             if key not in common:
-                raise RequestError(f"{path}: found no partner of this name in {other}")
+                raise UsageError(f"{path}: got no partner of this name in {other}")
         for path, key in zip(others, other_keys, strict=True):
             if key not in common:
-                raise RequestError(f"{path}: found no partner of this name in {left}")
+                raise UsageError(f"{path}: got no partner of this name in {left}")
         return [by_key[key] for key in left_keys]
     if len(lefts) != len(others):
         longer, shorter = (lefts, others) if len(lefts) > len(others) else (others, lefts)
-        raise RequestError(
-            f"{longer[len(shorter)]}: found no partner: {left} names {len(lefts)} files, {other} names {len(others)}"
+        raise UsageError(
+            f"{longer[len(shorter)]}: got no partner: {left} names {len(lefts)} files, {other} names {len(others)}"
         )
     return others
 
@@ -122,5 +122,5 @@ def _unique_stems(paths: list[Path]) -> list[str]:
     stem, count = Counter(stems).most_common(1)[0]
     if count > 1:
         twins = [str(path) for path, own in zip(paths, stems, strict=True) if own == stem]
-        raise RequestError(f"{' and '.join(twins[:2])}: found two pictures of one name, wanted different names")
+        raise UsageError(f"{' and '.join(twins[:2])}: got two images of one name, wanted different names")
     return stems

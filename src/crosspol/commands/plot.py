@@ -9,7 +9,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from crosspol.commands.folders import check_output_folder, make_output_folder
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.io.atomic import write_bytes
 from crosspol.training.curves import draw_curves, read_runs
 
@@ -26,21 +26,21 @@ class PlotOptions:
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...")]
     """Folders of training runs."""
     output: Annotated[Path, arg(metavar="FILE")] = Path("curves.png")
-    """Picture to write, .png."""
+    """Image to write, .png."""
 
 
 def plot(options: PlotOptions) -> None:
-    """Draw the picture and print its path.
+    """Draw the image and print its path.
 
     Raises:
-        RequestError: something that was asked for cannot be done; nothing was written.
+        UsageError: something that was asked for cannot be done; nothing was written.
     """
     if not options.runs:
-        raise RequestError("RUN: got none, wanted the folder of a training run")
+        raise UsageError("RUN: got none, wanted the folder of a training run")
     if options.output.suffix.lower() != ".png":
-        raise RequestError(f"--output: got {options.output}, wanted a file that ends in .png")
+        raise UsageError(f"--output: got {options.output}, wanted a file that ends in .png")
     check_output_folder(options.output.parent)
-    picture = draw_curves(read_runs(options.runs))
+    image = draw_curves(read_runs(options.runs))
     make_output_folder(options.output.parent)
-    write_bytes(options.output, picture)
+    write_bytes(options.output, image)
     print(options.output)

@@ -18,9 +18,9 @@ from tyro.conf import Positional, arg
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.pairs import Pair, find_pairs
 from crosspol.data.inputs import frame_inputs
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.inference.predictor import Precision, StereoPredictor, StereoResult
-from crosspol.io.images import write_picture
+from crosspol.io.images import write_image
 from crosspol.rigs.frames import Frame
 from crosspol.rigs.rectification import read_rectified_pair
 from crosspol.rigs.rig import Rig, read_rig
@@ -45,18 +45,18 @@ class PredictOptions:
         crosspol predict left.raw right.raw --rig rig.yaml --output out
 
     Views are rectified and of one size, from 32x32 px; those of a rig are rectified by its calibration. Every pair gets
-    <name>_disparity.pfm and .npy (exact, in px), .png (16 bit, px * 256, 0 = unknown) and _colour.png (to look at);
+    <name>_disparity.pfm and .npy (exact, in px), .png (16 bit, px * 256, 0 = unknown) and _color.png (to look at);
     with --rig also <name>_rectified.png, the left view as the network saw it.
     """
 
     left: Annotated[Positional[str], arg(metavar="LEFT", help_behavior_hint="")]
-    """Left view: a picture, a folder, or a quoted pattern."""
+    """Left view: an image, a folder, or a quoted pattern."""
     right: Annotated[Positional[str], arg(metavar="RIGHT", help_behavior_hint="")]
     """Right view, likewise; as many."""
     output: Annotated[Path, arg(metavar="DIR")]
     """Folder for the results; made if needed."""
     polarization_left: Annotated[str | None, arg(metavar="PATH", help_behavior_hint="(optional)")] = None
-    """Polarization map of the left view: DoLP as 8- or 16-bit picture, or DoLP or contrast in .npy (NaN = invalid)."""
+    """Polarization map of the left view: DoLP as 8- or 16-bit image, or DoLP or contrast in .npy (NaN = invalid)."""
     polarization_right: Annotated[str | None, arg(metavar="PATH", help_behavior_hint="(optional)")] = None
     """The same of the right view, as the right camera saw it."""
     rig: Annotated[Path | None, arg(metavar="RIG", help_behavior_hint="(optional)")] = None
@@ -75,7 +75,7 @@ def predict(options: PredictOptions) -> None:
     """Check everything, then predict pair by pair and print what was written.
 
     Raises:
-        RequestError: something that was asked for cannot be done; nothing was written.
+        UsageError: something that was asked for cannot be done; nothing was written.
     """
     rig = None if options.rig is None else read_rig(options.rig)
     pairs = _find_pairs(options)
@@ -100,13 +100,13 @@ def predict(options: PredictOptions) -> None:
         for pair in progress:
             started = time.perf_counter()
             if rig is None:
-                result, picture = _predict_pair(predictor, pair), None
+                result, image = _predict_pair(predictor, pair), None
             else:
-                result, picture = _predict_frames(predictor, rig, pair)
+                result, image = _predict_frames(predictor, rig, pair)
             seconds = time.perf_counter() - started
             written = result.save(options.output, _stem(pair))
-            if picture is not None:
-                written.append(write_picture(options.output / _rectified_name(pair), picture))
+            if image is not None:
+                written.append(write_image(options.output / _rectified_name(pair), image))
             progress.write(_report(pair, result, written, seconds), file=sys.stdout)
 
 
@@ -119,7 +119,7 @@ def _find_pairs(options: PredictOptions) -> list[Pair]:
         return find_pairs(options.left, options.right, *polarization.values())
     for flag, path in polarization.items():
         if path is not None:
-            raise RequestError(f"{flag}: found {path} beside --rig, wanted one or the other: a rig has its own")
+            raise UsageError(f"{flag}: got {path} beside --rig, wanted one or the other: a rig has its own")
     if _SEVERAL_FILES.search(options.left + options.right):
         # The files of one frame, which `read_pair` finds.
         stem = _SEVERAL_FILES.sub("_", Path(options.left).stem).strip("_") or "left"
@@ -134,11 +134,11 @@ def _predict_pair(predictor: StereoPredictor, pair: Pair) -> StereoResult:
 
 
 def _predict_frames(predictor: StereoPredictor, rig: Rig, pair: Pair) -> tuple[StereoResult, NDArray[np.uint8]]:
-    """Return the result, and the left picture (H, W, 3) as the network saw it."""
+    """Return the result, and the left image (H, W, 3) as the network saw it."""
     left, right, _ = _read_frames(rig, pair)
     result = predictor.predict_frames(left, right, rig.kind)
-    picture = frame_inputs(left, right, "none")["left"].permute(1, 2, 0).numpy()
-    return result, np.rint(255 * picture).astype(np.uint8)
+    image = frame_inputs(left, right, "none")["left"].permute(1, 2, 0).numpy()
+    return result, np.rint(255 * image).astype(np.uint8)
 
 
 def _read_frames(rig: Rig, pair: Pair) -> tuple[Frame, Frame, list[str]]:
@@ -162,7 +162,7 @@ def _check_output(pair: Pair, output: Path) -> None:
     for path in pair.files():
         replaced = path.name.startswith(f"{_stem(pair)}.") or path.name == _rectified_name(pair)
         if path.resolve().parent == output.resolve() and replaced:
-            raise RequestError(f"{path}: the result would replace this picture, wanted another --output")
+            raise UsageError(f"{path}: the result would replace this image, wanted another --output")
 
 
 def _check_frames(rig: Rig, pair: Pair, said: set[str]) -> None:
@@ -183,7 +183,7 @@ def _check_pair(predictor: StereoPredictor, pair: Pair) -> None:
     )
     for side, path in (("left", pair.polarization_left), ("right", pair.polarization_right)):
         if path is not None and not inputs[f"valid_{side}"].any():
-            raise RequestError(f"{path}: found only NaN, wanted DoLP or contrast somewhere")
+            raise UsageError(f"{path}: got only NaN, wanted DoLP or contrast somewhere")
 
 
 def _report(pair: Pair, result: StereoResult, written: list[Path], seconds: float) -> str:

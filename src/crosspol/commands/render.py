@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import arg
 
 from crosspol.commands.folders import check_output_folder, make_output_folder
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 
 if TYPE_CHECKING:
     from crosspol.datasets.scene_format import SceneRecord
@@ -67,7 +67,7 @@ class RenderOptions:
     workers: int = 1
     """Processes; each uses one core."""
     denoise: bool = True
-    """Clean the pictures with Open Image Denoise, where it is installed."""
+    """Clean the images with Open Image Denoise, where it is installed."""
     variant: Annotated[str, arg(metavar="NAME")] = "auto"
     """Build of Mitsuba; auto takes the fastest that works."""
 
@@ -76,7 +76,7 @@ def render(options: RenderOptions) -> None:
     """Render what is missing, then write the index, the data card and the contact sheet.
 
     Raises:
-        RequestError: something that was asked for cannot be done; nothing was rendered.
+        UsageError: something that was asked for cannot be done; nothing was rendered.
         ChildProcessError: a worker died; what is finished has its index.
         SystemExit: SIGTERM ended the run (143); what is finished has its index.
     """
@@ -86,13 +86,13 @@ def render(options: RenderOptions) -> None:
     tasks = _tasks(options)
     check_output_folder(options.out)
     _check_settings(options)
-    variant = choose_variant(options.variant, colour=options.color == "rgb")
+    variant = choose_variant(options.variant, color=options.color == "rgb")
     make_output_folder(options.out)
     print(f"{len(tasks)} scenes into {options.out}, {variant.name}, {options.workers} worker(s)")
     if variant.note:
         print(f"note: {variant.note}")
     if options.denoise and not can_denoise():
-        print("note: Open Image Denoise is not installed, pictures stay noisy: pip install pyoidn cffi")
+        print("note: Open Image Denoise is not installed, images stay noisy: pip install pyoidn cffi")
 
     with _ended_by_sigterm():
         _fill(options, variant, tasks)
@@ -119,7 +119,7 @@ def _fill(options: RenderOptions, variant: Any, tasks: list[Task]) -> None:
     if records:
         try:
             card = write_card(options.out, records, _command(options, records))
-        except RequestError as error:
+        except UsageError as error:
             raise _repairable(options.out, records, error) from error
         for rig, measured in card["rigs"].items():
             print(_describe(rig, measured))
@@ -128,7 +128,7 @@ def _fill(options: RenderOptions, variant: Any, tasks: list[Task]) -> None:
         print(f"wrote {contact_sheet(options.out, records, options.out / 'contact_sheet.png')}")
 
 
-def _repairable(root: Path, records: Sequence[SceneRecord], error: RequestError) -> RequestError:
+def _repairable(root: Path, records: Sequence[SceneRecord], error: UsageError) -> UsageError:
     """Return an error that names all scenes that cannot be read, and what to do about them."""
     from crosspol.render.store import damaged_scenes
 
@@ -136,7 +136,7 @@ def _repairable(root: Path, records: Sequence[SceneRecord], error: RequestError)
     if not damaged:
         return error
     them = "it" if len(damaged) == 1 else "them"
-    return RequestError(f"{error}; delete {shlex.join(map(str, damaged))}, and the same command makes {them} again")
+    return UsageError(f"{error}; delete {shlex.join(map(str, damaged))}, and the same command makes {them} again")
 
 
 def _describe(rig: str, measured: Mapping[str, Any]) -> str:
@@ -176,7 +176,7 @@ def _check_settings(options: RenderOptions) -> None:
     """Refuse to add scenes to others that were made differently.
 
     Raises:
-        RequestError: a scene in the folder differs; the message names the flag.
+        UsageError: a scene in the folder differs; the message names the flag.
     """
     from crosspol.render.store import stored_parameters
 
@@ -186,8 +186,8 @@ def _check_settings(options: RenderOptions) -> None:
             value = wanted[name]
             there = parameters.get(name, value)
             if there != value:
-                raise RequestError(
-                    f"--{flag}: found {_shown(value)}, wanted {_shown(there)} as in {options.out / identity}: "
+                raise UsageError(
+                    f"--{flag}: got {_shown(value)}, wanted {_shown(there)} as in {options.out / identity}: "
                     "one folder holds scenes made alike, another --out takes others"
                     + (", pip install pyoidn cffi" if name == "denoised" and options.denoise else "")
                 )
@@ -341,7 +341,7 @@ def _render(task: Task) -> bool:
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:
-    """Versions of what decides a picture's bits."""
+    """Versions of what decides an image's bits."""
     return {name: version(name) for name in packages}
 
 
@@ -349,7 +349,7 @@ def _tasks(options: RenderOptions) -> list[Task]:
     """Return what this run is to render.
 
     Raises:
-        RequestError: a number, the rigs or the shard cannot be used.
+        UsageError: a number, the rigs or the shard cannot be used.
     """
     for name, value, least in (
         ("scenes", options.scenes, 1),
@@ -358,23 +358,23 @@ def _tasks(options: RenderOptions) -> list[Task]:
         ("workers", options.workers, 1),
     ):
         if value < least:
-            raise RequestError(f"--{name}: found {value}, wanted at least {least}")
+            raise UsageError(f"--{name}: got {value}, wanted at least {least}")
     rigs = options.rig.split(",")
     if not set(rigs) <= _RIGS.keys() or len(set(rigs)) < len(rigs):
-        raise RequestError(f"--rig: found {options.rig!r}, wanted {', '.join(_RIGS)} or {','.join(_RIGS)}")
+        raise UsageError(f"--rig: got {options.rig!r}, wanted {', '.join(_RIGS)} or {','.join(_RIGS)}")
     match = re.fullmatch(r"(\d+)/(\d+)", options.shard)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise RequestError(f"--shard: found {options.shard!r}, wanted I/N with I from 1 to N, such as 2/4")
+        raise UsageError(f"--shard: got {options.shard!r}, wanted I/N with I from 1 to N, such as 2/4")
     rooms = range(int(match[1]) - 1, options.scenes, int(match[2]))
     if not rooms:
-        raise RequestError(f"--shard: found {options.shard} of {options.scenes} scenes, wanted some scene in the shard")
+        raise UsageError(f"--shard: got {options.shard} of {options.scenes} scenes, wanted some scene in the shard")
     return [(index, rig) for index in rooms for rig in map(_RIGS.__getitem__, rigs)]
 
 
 def _parse_size(size: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)x(\d+)", size)
     if match is None or min(int(match[1]), int(match[2])) < _SMALLEST_SIDE:
-        raise RequestError(f"--size: found {size!r}, wanted WIDTHxHEIGHT of at least {_SMALLEST_SIDE}, such as 640x480")
+        raise UsageError(f"--size: got {size!r}, wanted WIDTHxHEIGHT of at least {_SMALLEST_SIDE}, such as 640x480")
     return int(match[1]), int(match[2])
 
 

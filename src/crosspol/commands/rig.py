@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from crosspol.commands.folders import check_output_folder, make_output_folder
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.rigs.check_rig import RigReport, check_rig
 from crosspol.rigs.rig import default_rig, read_rig
 from crosspol.visualization.rig_sheet import write_rig_sheet
@@ -71,7 +71,7 @@ def rig(options: RigOptions) -> None:
     """Carry out `init` or `check`.
 
     Raises:
-        RequestError: something that was asked for cannot be done.
+        UsageError: something that was asked for cannot be done.
         SystemExit: 1, where a check found something wrong.
     """
     if isinstance(options.action, InitOptions):
@@ -82,7 +82,7 @@ def rig(options: RigOptions) -> None:
 
 def _init(options: InitOptions) -> None:
     if options.path.exists():
-        raise RequestError(f"{options.path}: exists already, wanted a new file")
+        raise UsageError(f"{options.path}: exists already, wanted a new file")
     check_output_folder(options.path.parent)
     make_output_folder(options.path.parent)
     default_rig(options.kind).write(options.path)

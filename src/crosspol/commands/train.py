@@ -11,7 +11,7 @@ from typing import Annotated, get_args
 from tyro.conf import arg
 
 from crosspol.commands.folders import check_output_folder
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.training.config import TrainConfig, TrainPreset, train_preset
 from crosspol.training.config_file import flat, read_config
 
@@ -45,7 +45,7 @@ class TrainOptions:
         """Read arguments: the file or preset that they name gives the defaults of all others.
 
         Raises:
-            RequestError: the file or a value in it cannot be used.
+            UsageError: the file or a value in it cannot be used.
             SystemExit: help was asked for, or a flag is wrong (tyro printed why).
         """
         import tyro
@@ -65,14 +65,14 @@ class TrainOptions:
         try:
             return tyro.cli(cls, prog=prog, args=spelled_out(args), default=options)
         except ValueError as error:
-            raise RequestError(" ".join(str(error).split())) from error
+            raise UsageError(" ".join(str(error).split())) from error
 
 
 def train(options: TrainOptions) -> None:
     """Train until the last step.
 
     Raises:
-        RequestError: something that was asked for cannot be done; nothing was written.
+        UsageError: something that was asked for cannot be done; nothing was written.
         SystemExit: the run failed (1), or was stopped by a signal after writing a checkpoint (130, 143).
     """
     # Fabric takes seconds to import; help and wrong requests do not need it.

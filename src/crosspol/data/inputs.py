@@ -16,7 +16,7 @@ from crosspol.light import exposure
 from crosspol.rigs.frames import Frame
 from crosspol.rigs.kinds import RigKind
 
-__all__ = ["Seen", "display_picture", "frame_inputs", "network_inputs", "polarization_map"]
+__all__ = ["Seen", "display_image", "frame_inputs", "network_inputs", "polarization_map"]
 
 Array = NDArray[np.float32]
 
@@ -25,15 +25,15 @@ _LEAST_S0 = 1e-4
 
 
 class Seen(NamedTuple):
-    """One view: its picture, and what its camera measured of polarization.
+    """One view: its image, and what its camera measured of polarization.
 
-    picture: (3, H, W) in [0, 1], as a viewer shows it.
-    light: linear, white about 1: Stokes parameters (3, H, W), averaged over colours, of a camera that measures
+    image: (3, H, W) in [0, 1], as a viewer shows it.
+    light: linear, white about 1: Stokes parameters (3, H, W), averaged over colors, of a camera that measures
         polarization; the intensity (1, H, W) of a crossed pair's camera; None of a plain one.
     valid: (1, H, W) in {0, 1}, where `light` is trusted; None without knowledge of it.
     """
 
-    picture: Array
+    image: Array
     light: Array | None = None
     valid: Array | None = None
 
@@ -43,7 +43,7 @@ def network_inputs(rig: RigKind, left: Seen, right: Seen, pol_channels: int = 1)
 
     Args:
         rig: its kind, which decides what of the record is used: "quad" both views' Stokes parameters, "quad-left" the
-            left view's (the right view is invalid everywhere), "crossed" both intensities, "none" the pictures alone.
+            left view's (the right view is invalid everywhere), "crossed" both intensities, "none" the images alone.
         left, right: the views, rectified, of one size.
         pol_channels: 1: DoLP; 3: (S1/S0, S2/S0, DoLP). A crossed pair is an intensity a view either way.
 
@@ -51,13 +51,13 @@ def network_inputs(rig: RigKind, left: Seen, right: Seen, pol_channels: int = 1)
         Under the names of `CrossPol.forward`, without the batch axis: left, right (3, H, W); pol_left, pol_right
         (pol_channels, H, W), valid_left, valid_right (1, H, W); intensity_left, intensity_right (1, H, W).
     """
-    inputs = {"left": left.picture, "right": right.picture}
+    inputs = {"left": left.image, "right": right.image}
     for side, view in (("left", left), ("right", right)):
         measures = rig == "quad" or (rig == "quad-left" and side == "left")
         if measures and view.light is not None:
             inputs[f"pol_{side}"] = polarization_map(view.light, pol_channels)
         elif rig == "quad-left":
-            size = view.picture.shape[-2:]
+            size = view.image.shape[-2:]
             inputs[f"pol_{side}"] = np.zeros((pol_channels, *size), np.float32)
             inputs[f"valid_{side}"] = np.zeros((1, *size), np.float32)
         elif rig == "crossed" and view.light is not None:
@@ -72,8 +72,8 @@ def network_inputs(rig: RigKind, left: Seen, right: Seen, pol_channels: int = 1)
 def frame_inputs(left: Frame, right: Frame, rig: RigKind, pol_channels: int = 1) -> dict[str, Tensor]:
     """Turn two cameras' frames into the network's arguments.
 
-    Pictures are exposed by `crosspol.light.exposure`, both views by one factor, and get the sRGB curve and 8 bits, as
-    the pictures of training have. The plain camera beside a polarization camera ("quad-left") has
+    Images are exposed by `crosspol.light.exposure`, both views by one factor, and get the sRGB curve and 8 bits, as
+    the images of training have. The plain camera beside a polarization camera ("quad-left") has
     a factor of its own: a polarizer takes half the light, and no two sensors agree.
 
     Args:
@@ -88,22 +88,22 @@ def frame_inputs(left: Frame, right: Frame, rig: RigKind, pol_channels: int = 1)
         ValueError: sizes that differ, or a frame without what the rig measures.
     """
     _check(left, right, rig)
-    pictures = [_finite(frame.picture.numpy()) for frame in (left, right)]
+    images = [_finite(frame.image.numpy()) for frame in (left, right)]
     if (left.stokes is None) == (right.stokes is None):
-        factors = [exposure(pictures)] * 2
+        factors = [exposure(images)] * 2
     else:
-        factors = [exposure([picture]) for picture in pictures]
+        factors = [exposure([image]) for image in images]
     views = []
-    for frame, picture, factor in zip((left, right), pictures, factors, strict=True):
-        shown = display_picture(np.broadcast_to(factor * picture, (3, *frame.size)))
-        light = picture if frame.stokes is None else frame.stokes.numpy()
+    for frame, image, factor in zip((left, right), images, factors, strict=True):
+        shown = display_image(np.broadcast_to(factor * image, (3, *frame.size)))
+        light = image if frame.stokes is None else frame.stokes.numpy()
         views.append(Seen(shown, light.mean(axis=0, keepdims=frame.stokes is None), frame.valid.numpy()))
     inputs = network_inputs(rig, views[0], views[1], pol_channels)
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in inputs.items()}
 
 
-def display_picture(linear: Array, gamma: float = 1.0) -> Array:
-    """Linear light to a picture as a viewer shows it: the sRGB curve (IEC 61966-2-1), and 8 bits.
+def display_image(linear: Array, gamma: float = 1.0) -> Array:
+    """Linear light to an image as a viewer shows it: the sRGB curve (IEC 61966-2-1), and 8 bits.
 
     Args:
         linear: (..., H, W), white 1; what is brighter is white.
@@ -147,5 +147,5 @@ def _check(left: Frame, right: Frame, rig: RigKind) -> None:
             raise ValueError(f"the {side} frame has no intensity; a crossed rig measures one behind each polarizer")
 
 
-def _finite(picture: Array) -> Array:
-    return np.nan_to_num(picture, nan=0, posinf=1, neginf=0)
+def _finite(image: Array) -> Array:
+    return np.nan_to_num(image, nan=0, posinf=1, neginf=0)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from torch.utils.data import Dataset
 
 from crosspol.data.sample import StereoSample
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 
 
 class Resilient(Dataset[StereoSample]):
@@ -37,7 +37,7 @@ class Resilient(Dataset[StereoSample]):
 
         Raises:
             IndexError: `index` is not in [0, length).
-            RequestError: the sample cannot be read, and is not skipped; the message names it.
+            UsageError: the sample cannot be read, and is not skipped; the message names it.
         """
         if not 0 <= index < self.length:
             raise IndexError(f"index must be in [0, {self.length}), got {index}")
@@ -46,10 +46,10 @@ class Resilient(Dataset[StereoSample]):
             try:
                 sample = self.samples[(index + attempt) % self.length]
                 return replace(sample, skipped=(*problems, *sample.skipped))
-            except (RequestError, OSError) as error:
+            except (UsageError, OSError) as error:
                 # No number: a data set that goes through many times has many for one file, and the file is named.
                 problem = " ".join(str(error).split())
                 if not self.skip:
-                    raise RequestError(problem) from error
+                    raise UsageError(problem) from error
                 problems += (problem,)
-        raise RequestError(f"{self.attempts} samples in a row cannot be read; the last: {problem}")
+        raise UsageError(f"{self.attempts} samples in a row cannot be read; the last: {problem}")

@@ -1,6 +1,6 @@
 """The sample type of every CrossPol data set: a stereo pair, its polarization and its ground truth.
 
-Image convention: float32, channel first, row 0 on top, pixel centres at integer coordinates. Disparity is positive and
+Image convention: float32, channel first, row 0 on top, pixel centers at integer coordinates. Disparity is positive and
 belongs to the left view: x_right = x_left - disparity.
 """
 
@@ -18,7 +18,7 @@ from crosspol.rigs.kinds import RIG_KINDS, RigKind
 __all__ = ["StereoBatch", "StereoSample", "stack"]
 
 
-# What a rig records besides the two pictures; the rest of these fields stays None, but for what it may record.
+# What a rig records besides the two images; the rest of these fields stays None, but for what it may record.
 _RECORDED: dict[RigKind, tuple[str, ...]] = {
     "quad": ("pol_left", "pol_right", "valid_left", "valid_right"),
     "quad-left": ("pol_left", "pol_right", "valid_left", "valid_right"),
@@ -106,7 +106,7 @@ class _StereoTensors:
         return type(self)(**(values | moved))
 
     def inputs(self) -> dict[str, Tensor]:
-        """What the network may see, named as the arguments of `CrossPol.forward`: pictures, polarization, no truth."""
+        """What the network may see, named as the arguments of `CrossPol.forward`: images, polarization, no truth."""
         tensors = self._tensors()
         return {name: tensors[name] for name in ("left", "right", *_RIG_FIELDS) if name in tensors}
 

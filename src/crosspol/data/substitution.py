@@ -1,11 +1,11 @@
 """Counterfactuals of polarization: the same scene, with something else in polarization's place.
 
 Whether a network uses polarization shows when its polarization is exchanged and nothing else is. Every substitution
-leaves pictures and ground truth as they are, changes no view that measures nothing, and depends on a seed and the
+leaves images and ground truth as they are, changes no view that measures nothing, and depends on a seed and the
 scene's identity only, so that a scene's result does not depend on its batch.
 
 A crossed pair carries polarization as two intensities, whose contrast the network forms with its own disparity. Its
-substitutions therefore change both intensities, never the pictures. Where an intensity from elsewhere would not
+substitutions therefore change both intensities, never the images. Where an intensity from elsewhere would not
 register with the other one, the substitution would show misregistration, not polarization; it is not applicable then.
 """
 
@@ -114,7 +114,7 @@ def substitute(
         pol_channels: for `ORACLE` on a rig without maps: channels that the network wants; 1 where None.
 
     Returns:
-        The batch with other polarization: the same pictures, the same ground truth. `ORACLE` is of rig "quad".
+        The batch with other polarization: the same images, the same ground truth. `ORACLE` is of rig "quad".
 
     Raises:
         ValueError: the substitution has no meaning for the rig (see `why_not`), or the donor does not fit.
@@ -125,7 +125,7 @@ def substitute(
     channels = 1 if batch.pol_left is None else batch.pol_left.shape[1]
     reason = why_not(name, batch.rig, channels)
     if reason is not None:
-        raise ValueError(f"{name}: found rig {batch.rig} with {channels} channels, wanted another: {reason}")
+        raise ValueError(f"{name}: got rig {batch.rig} with {channels} channels, wanted another: {reason}")
     if kind.needs_donor:
         _check_donor(batch, donor)
     if batch.rig == "crossed" and kind.of_crossed is not None:
@@ -325,7 +325,7 @@ SUBSTITUTIONS: dict[str, Substitution] = {
             needs_angle=True,
         ),
         Substitution(
-            "noise", "noise", "The scene's own values in random order: the same distribution, no picture.", _noise
+            "noise", "noise", "The scene's own values in random order: the same distribution, no image.", _noise
         ),
     )
 }

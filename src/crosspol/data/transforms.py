@@ -38,7 +38,7 @@ Change = Callable[[StereoSample, np.random.Generator], StereoSample]
 """What `Augmented` does to a sample."""
 
 _SWAPPABLE = ("quad", "none")
-# Disparities that differ by less than this (px) are mixed where a picture is scaled.
+# Disparities that differ by less than this (px) are mixed where an image is scaled.
 _ONE_SURFACE = 0.5
 # Light below which polarization is as noisy as at this much, in units of white.
 _LEAST_LIGHT = 1e-3
@@ -90,7 +90,7 @@ def crop(sample: StereoSample, top: int, left: int, height: int, width: int) -> 
         height, width: size of the window, px.
 
     Raises:
-        ValueError: the window does not lie within the picture.
+        ValueError: the window does not lie within the image.
     """
     rows, columns = sample.left.shape[-2:]
     if not (0 <= top <= top + height <= rows and 0 <= left <= left + width <= columns and height > 0 and width > 0):
@@ -106,7 +106,7 @@ def crop(sample: StereoSample, top: int, left: int, height: int, width: int) -> 
 def scale(sample: StereoSample, height: int, width: int) -> StereoSample:
     """Resample to another size; disparities grow with the width.
 
-    Pictures, intensities and polarization are averaged over what a new pixel covers, polarization over what is valid.
+    Images, intensities and polarization are averaged over what a new pixel covers, polarization over what is valid.
     Disparity is mixed within a surface, never across its border; masks take the nearest pixel.
 
     Args:
@@ -158,14 +158,14 @@ def jitter(
 ) -> StereoSample:
     """Change the light, as if cameras had been set otherwise.
 
-    Gain acts on linear light: pictures are decoded, multiplied, clipped at white and encoded. DoLP and S/S0 are ratios
+    Gain acts on linear light: images are decoded, multiplied, clipped at white and encoded. DoLP and S/S0 are ratios
     and stay; where light is clipped now, they are not valid any more. The intensities of a crossed pair get the mean
     gain, the same in both views, so that their contrast stays.
 
     Args:
         sample: any.
         gain: of red, green and blue.
-        gamma: exponent on the display value, a tone curve: of the pictures only.
+        gamma: exponent on the display value, a tone curve: of the images only.
         right_gain: further gain of the right view.
 
     Raises:
@@ -199,8 +199,8 @@ def jitter(
 def add_noise(sample: StereoSample, rng: np.random.Generator, strength: float = 1.0) -> StereoSample:
     """Add the noise of a sensor, on top of what the sample has: shot and read noise, both views of one sensor.
 
-    Pictures get it in linear light, and are rounded to 8 bits again. Polarization gets what four noisy angle
-    intensities of the picture's brightness would give S1/S0 and S2/S0, from which the magnitude follows; DoLP alone the
+    Images get it in linear light, and are rounded to 8 bits again. Polarization gets what four noisy angle
+    intensities of the image's brightness would give S1/S0 and S2/S0, from which the magnitude follows; DoLP alone the
     same in its own direction and across. Validity stays.
 
     Args:
@@ -272,7 +272,7 @@ class AugmentConfig:
     gain: float = 0.2
     """Standard deviation of the logarithm of the common gain."""
     white_balance: float = 0.05
-    """The same of each colour's own gain."""
+    """The same of each color's own gain."""
     view_gain: float = 0.05
     """The same of the right view's own gain; a crossed pair has none."""
     gamma: float = 0.1
@@ -321,8 +321,8 @@ def augment(
         sample = flip_horizontal(sample)
     if turn < config.flip_vertical:
         sample = flip_vertical(sample)
-    common, right, tone, *colours = rng.normal(size=6)
-    gains = np.exp(config.gain * common + config.white_balance * np.array(colours))
+    common, right, tone, *colors = rng.normal(size=6)
+    gains = np.exp(config.gain * common + config.white_balance * np.array(colors))
     right_gain = 1.0 if sample.rig == "crossed" else float(np.exp(config.view_gain * right))
     gain = (float(gains[0]), float(gains[1]), float(gains[2]))
     return jitter(sample, gain, float(np.exp(config.gamma * tone)), right_gain)

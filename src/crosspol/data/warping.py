@@ -11,7 +11,7 @@ Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 _ONE_SURFACE = 1.0
-"""px a pixel: neighbours whose disparities differ by less belong to one surface."""
+"""px a pixel: neighbors whose disparities differ by less belong to one surface."""
 
 
 def warp_to_left(right: Array, disparity: Array) -> tuple[Array, Mask]:
@@ -37,7 +37,7 @@ def warp_to_left(right: Array, disparity: Array) -> tuple[Array, Mask]:
 def seen_from_right(disparity: Array, *masks: Mask) -> tuple[Array, ...]:
     """Disparity (and masks) of the left view, as the right view sees the same points.
 
-    Between neighbours of one surface disparity is interpolated, so that planes stay planes; the nearest surface wins.
+    Between neighbors of one surface disparity is interpolated, so that planes stay planes; the nearest surface wins.
 
     Args:
         disparity: (H, W), px, of the left view; NaN = unknown.
@@ -77,7 +77,7 @@ def seen_from_right(disparity: Array, *masks: Mask) -> tuple[Array, ...]:
 def _landed(
     first: NDArray[np.floating], step: NDArray[np.floating], ahead: int
 ) -> tuple[NDArray[np.int64], NDArray[np.floating], Mask]:
-    """The whole column number `ahead` after `first`, how far between both neighbours it is, and whether it is."""
+    """The whole column number `ahead` after `first`, how far between both neighbors it is, and whether it is."""
     column = np.ceil(first).astype(np.int64) + ahead
     share = (column - first) / step
     return column, share, share <= 1

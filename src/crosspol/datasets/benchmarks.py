@@ -21,9 +21,9 @@ from torch.utils.data import Dataset
 from crosspol.data.arguments import read_view
 from crosspol.data.sample import StereoSample
 from crosspol.data.truth import Truth, make_sample
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.disparity import read_disparity
-from crosspol.io.images import read_picture
+from crosspol.io.images import read_image
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.calibration_files import read_calibration
 
@@ -68,7 +68,7 @@ class PlainPairs(Dataset[StereoSample]):
         Raises:
             IndexError: `index` is not in [0, length).
             MissingFileError: a file does not exist.
-            RequestError: a file is damaged or of another size than the left view.
+            UsageError: a file is damaged or of another size than the left view.
         """
         pair = self._pair(index)
         left, right = read_view(pair.left), read_view(pair.right)
@@ -78,9 +78,7 @@ class PlainPairs(Dataset[StereoSample]):
         for name, plane in planes.items():
             if plane is not None and plane.shape[-2:] != size:
                 height, width = plane.shape[-2:]
-                raise RequestError(
-                    f"{pair.left}: found {size[1]}x{size[0]} px, wanted {width}x{height} px as its {name}"
-                )
+                raise UsageError(f"{pair.left}: got {size[1]}x{size[0]} px, wanted {width}x{height} px as its {name}")
         seen = {"left": torch.from_numpy(left), "right": torch.from_numpy(right)}
         return make_sample(seen, "none", truth, pair.identity)
 
@@ -89,7 +87,7 @@ class PlainPairs(Dataset[StereoSample]):
 
         Raises:
             IndexError: `index` is not in [0, length).
-            RequestError: the file cannot be read.
+            UsageError: the file cannot be read.
         """
         path = self._pair(index).calibration
         return None if path is None else read_calibration(path)
@@ -114,7 +112,7 @@ def sceneflow(
 
     Raises:
         MissingFileError: there is no such folder.
-        RequestError: no pair is in it.
+        UsageError: no pair is in it.
 
     Source: Mayer et al., A large dataset to train convolutional networks for disparity, CVPR 2016.
     """
@@ -142,7 +140,7 @@ def kitti(root: str | os.PathLike[str]) -> PlainPairs:
 
     Raises:
         MissingFileError: there is no such folder.
-        RequestError: no pair is in it.
+        UsageError: no pair is in it.
 
     Source: Menze and Geiger, CVPR 2015; Geiger, Lenz and Urtasun, CVPR 2012.
     """
@@ -171,7 +169,7 @@ def middlebury(root: str | os.PathLike[str]) -> PlainPairs:
 
     Raises:
         MissingFileError: there is no such folder.
-        RequestError: no pair is in it.
+        UsageError: no pair is in it.
 
     Source: Scharstein et al., High-resolution stereo datasets with subpixel-accurate ground truth, GCPR 2014.
     """
@@ -183,7 +181,7 @@ def eth3d(root: str | os.PathLike[str]) -> PlainPairs:
 
     Raises:
         MissingFileError: there is no such folder.
-        RequestError: no pair is in it.
+        UsageError: no pair is in it.
 
     Source: Schops et al., A multi-view stereo benchmark, CVPR 2017.
     """
@@ -198,11 +196,11 @@ def booster(root: str | os.PathLike[str], illuminations: Literal["first", "all"]
 
     Args:
         root: the folder with the scenes, or one above it.
-        illuminations: every picture of a scene, or the first one only.
+        illuminations: every image of a scene, or the first one only.
 
     Raises:
         MissingFileError: there is no such folder.
-        RequestError: no pair is in it.
+        UsageError: no pair is in it.
 
     Source: Zama Ramirez et al., Open challenges in deep stereo: the Booster dataset, CVPR 2022.
     """
@@ -245,7 +243,7 @@ def _kitti_truth(disparity: Path, unoccluded: Path | None) -> Truth:
         return Truth(values)
     seen = read_disparity(unoccluded)
     if seen.shape != values.shape:
-        raise RequestError(f"{unoccluded}: found {seen.shape}, wanted {values.shape} as {disparity}")
+        raise UsageError(f"{unoccluded}: got {seen.shape}, wanted {values.shape} as {disparity}")
     return Truth(values, occluded=np.isfinite(values) & ~np.isfinite(seen))
 
 
@@ -264,11 +262,11 @@ def _positive(disparity: Array) -> Array:
 
 
 def _plane(path: Path, size: tuple[int, ...]) -> NDArray[np.generic]:
-    """A picture of one channel; colours are equal where there are any."""
-    picture = read_picture(path)
-    plane = picture if picture.ndim == 2 else picture[..., 0]
+    """An image of one channel; colors are equal where there are any."""
+    image = read_image(path)
+    plane = image if image.ndim == 2 else image[..., 0]
     if plane.shape != size:
-        raise RequestError(f"{path}: found {plane.shape[1]}x{plane.shape[0]} px, wanted {size[1]}x{size[0]} px")
+        raise UsageError(f"{path}: got {plane.shape[1]}x{plane.shape[0]} px, wanted {size[1]}x{size[0]} px")
     return plane
 
 
@@ -282,5 +280,5 @@ def _existing(root: str | os.PathLike[str]) -> Path:
 def _found(pairs: Iterable[PlainPair], root: Path, wanted: str) -> PlainPairs:
     samples = PlainPairs(list(pairs))
     if not len(samples):
-        raise RequestError(f"{root}: found no pair in it, wanted {wanted}")
+        raise UsageError(f"{root}: got no pair in it, wanted {wanted}")
     return samples

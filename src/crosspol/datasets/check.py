@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from crosspol.data.warping import warp_to_left
 from crosspol.datasets.scene_format import INDEX, SceneRecord, StoredScene, read_index, read_scene
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 
 __all__ = ["DataReport", "SceneReport", "check_data", "check_scene"]
 
@@ -24,7 +24,7 @@ _FEWEST_PIXELS = 100
 """Of a warp's comparison: fewer say nothing."""
 _CLEARLY = 1.1
 """How much worse the given disparity has to be than a changed one before it is called wrong."""
-_NEIGHBOURHOOD = 3.0
+_NEIGHBORHOOD = 3.0
 """Px, standard deviation of the window in which patterns are compared."""
 _FLAT = 0.02
 """Contrast, against the local brightness, below which a pattern counts as noise."""
@@ -86,7 +86,7 @@ def check_data(
 
     Raises:
         MissingFileError: there is no data set.
-        RequestError: its index cannot be read.
+        UsageError: its index cannot be read.
     """
     root = Path(root)
     records = read_index(root)
@@ -114,13 +114,13 @@ def check_data(
 def check_scene(root: str | os.PathLike[str], record: SceneRecord) -> SceneReport:
     """Check one scene: its files, their sizes and ranges, and whether both views agree with the disparity.
 
-    Polarization of more than the light there is, disparities that are negative or wider than the picture, a background
+    Polarization of more than the light there is, disparities that are negative or wider than the image, a background
     before the glass, and views that match better at another disparity (exchanged views, an offset) count as
     problems; noise and reflections do not.
     """
     try:
         scene = read_scene(root, record)
-    except (RequestError, OSError) as error:
+    except (UsageError, OSError) as error:
         return SceneReport(record.identity, (" ".join(str(error).split()),))
     known = np.isfinite(scene.disparity)
     values = scene.disparity[known]
@@ -152,14 +152,14 @@ def _light_problems(scene: StoredScene) -> list[str]:
         light = getattr(scene, side)
         s0 = light[:, 0] if light.ndim == 4 else light
         if s0.min() < -_SLACK * max(float(s0.mean()), 1e-6):
-            problems.append(f"{side}: found light down to {s0.min():g}, wanted none below 0")
+            problems.append(f"{side}: got light down to {s0.min():g}, wanted none below 0")
         if s0.max() <= 0:
-            problems.append(f"{side}: found no light at all")
+            problems.append(f"{side}: got no light at all")
         if light.ndim == 4:
             lit = s0 > _DARK * s0.mean()
             degree = np.hypot(light[:, 1], light[:, 2])[lit] / s0[lit]
             if degree.size and float((degree <= 1 + _SLACK).mean()) < _PHYSICAL_SHARE:
-                problems.append(f"{side}: found DoLP up to {degree.max():.3g}, wanted at most 1")
+                problems.append(f"{side}: got DoLP up to {degree.max():.3g}, wanted at most 1")
     return problems
 
 
@@ -167,17 +167,17 @@ def _disparity_problems(scene: StoredScene, values: Array) -> list[str]:
     problems = []
     width = scene.disparity.shape[1]
     if not values.size:
-        problems.append("disparity: found none that is known")
+        problems.append("disparity: got none that is known")
     elif values.min() < 0 or values.max() >= width:
         problems.append(
-            f"disparity: found {values.min():g} to {values.max():g} px, wanted [0, {width}) for a picture of this width"
+            f"disparity: got {values.min():g} to {values.max():g} px, wanted [0, {width}) for an image of this width"
         )
     if scene.disparity_background is not None:
         behind = scene.disparity_background - scene.disparity
         # Half a step of each file.
         if (behind > 2 / 256).any():
             problems.append(
-                f"disparity_background: found {np.nanmax(behind):g} px more than disparity, wanted it behind the glass"
+                f"disparity_background: got {np.nanmax(behind):g} px more than disparity, wanted it behind the glass"
             )
     return problems
 
@@ -198,17 +198,17 @@ def _compressed(brightness: Array) -> Array:
     return brightness / (brightness + max(float(np.median(brightness)), 1e-9))
 
 
-def _pattern(picture: Array, seen: Mask) -> Array:
+def _pattern(image: Array, seen: Mask) -> Array:
     """What stands out of its surroundings: polarizers and glare change how bright a place is, less how it varies."""
     import cv2
 
-    weight = cv2.GaussianBlur(seen.astype(np.float32), (0, 0), _NEIGHBOURHOOD) + 1e-9
+    weight = cv2.GaussianBlur(seen.astype(np.float32), (0, 0), _NEIGHBORHOOD) + 1e-9
 
     def around(values: Array) -> Array:
-        return np.asarray(cv2.GaussianBlur(values * seen, (0, 0), _NEIGHBOURHOOD) / weight, np.float32)
+        return np.asarray(cv2.GaussianBlur(values * seen, (0, 0), _NEIGHBORHOOD) / weight, np.float32)
 
-    mean = around(picture)
-    own = picture - mean
+    mean = around(image)
+    own = image - mean
     return np.asarray(own / (np.sqrt(around(own * own)) + _FLAT * mean + 1e-9), np.float32)
 
 

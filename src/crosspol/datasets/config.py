@@ -94,10 +94,10 @@ class DataConfig(ProceduralConfig):
         short = self.scenes is not None or self.manifest is not None
         if short and self.sources:
             name = "scenes" if self.scenes is not None else "manifest"
-            raise ValueError(f"data.{name}: found it beside data.sources, wanted one of them")
+            raise ValueError(f"data.{name}: got it beside data.sources, wanted one of them")
         for name in ("split", "validation_split"):
             if getattr(self, name) is not None and not short:
-                raise ValueError(f"data.{name}: found it without data.scenes or data.manifest, wanted one of them")
+                raise ValueError(f"data.{name}: got it without data.scenes or data.manifest, wanted one of them")
         if self.on_bad not in get_args(OnBad):
             raise ValueError(f"data.on_bad: got {self.on_bad!r}, wanted one of {', '.join(get_args(OnBad))}")
         if self.polarization not in get_args(Polarization):

@@ -2,7 +2,7 @@
 
 Columns are paths relative to the table's folder; a cell may be empty where the column is optional.
 
-- `left`, `right`: pictures. With a rig (`rig.yaml`) the cameras' frames instead, as `crosspol predict --rig` takes
+- `left`, `right`: images. With a rig (`rig.yaml`) the cameras' frames instead, as `crosspol predict --rig` takes
   them.
 - `disparity`: of the left view: PFM, 16-bit PNG (px * 256, 0 = unknown), NPY or NPZ; x_left - x_right, never negative,
   and known somewhere.
@@ -38,10 +38,10 @@ from crosspol.data.arguments import as_intensity, as_mask, as_polarization, read
 from crosspol.data.inputs import frame_inputs
 from crosspol.data.sample import StereoSample
 from crosspol.data.truth import Truth, make_sample
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.atomic import read_bytes
 from crosspol.io.disparity import read_disparity
-from crosspol.io.images import read_picture
+from crosspol.io.images import read_image
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.calibration_files import read_calibration
 from crosspol.rigs.frames import read_pair
@@ -95,30 +95,30 @@ def read_manifest(path: str | os.PathLike[str]) -> list[ManifestRow]:
 
     Raises:
         MissingFileError: there is no such file.
-        RequestError: a column that does not exist or is missing, or a row that contradicts itself; the message names
+        UsageError: a column that does not exist or is missing, or a row that contradicts itself; the message names
             the file, the line and the column.
     """
     path = Path(path)
     readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise RequestError(f"{path}: found the suffix {path.suffix!r}, wanted {' or '.join(readers)}")
+        raise UsageError(f"{path}: got the suffix {path.suffix!r}, wanted {' or '.join(readers)}")
     try:
         text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise RequestError(f"{path}: found bytes that are no UTF-8 (at {error.start}), wanted a text file") from error
+        raise UsageError(f"{path}: got bytes that are no UTF-8 (at {error.start}), wanted a text file") from error
     rows: list[ManifestRow] = []
     names: dict[str, int] = {}
     for line, values in reader(path, text):
         row = _row(path, line, values)
         if row.identity in names:
-            raise RequestError(
-                f"{path}: line {line}: column id: found {row.identity!r} again, it is in line {names[row.identity]}"
+            raise UsageError(
+                f"{path}: line {line}: column id: got {row.identity!r} again, it is in line {names[row.identity]}"
             )
         names[row.identity] = line
         rows.append(row)
     if not rows:
-        raise RequestError(f"{path}: found no row in it")
+        raise UsageError(f"{path}: got no row in it")
     return rows
 
 
@@ -144,7 +144,7 @@ class Manifest(Dataset[StereoSample]):
 
         Raises:
             MissingFileError: the manifest or a file that it names does not exist.
-            RequestError: the manifest is damaged, no row is left, or rows are of several rigs.
+            UsageError: the manifest is damaged, no row is left, or rows are of several rigs.
         """
         self.path, self.pol_channels = Path(path), pol_channels
         self.description = rig if isinstance(rig, Rig) or rig is None else read_rig(rig)
@@ -155,7 +155,7 @@ class Manifest(Dataset[StereoSample]):
         self.rows = [row for row in found if split is None or row.split == split]
         if not self.rows:
             splits = ", ".join(sorted({row.split or "(empty)" for row in found}))
-            raise RequestError(f"{self.path}: found no row of split {split!r}, wanted one of {splits}")
+            raise UsageError(f"{self.path}: got no row of split {split!r}, wanted one of {splits}")
         self.rig: RigKind = self.rows[0].rig if self.description is None else self.description.kind
         for row in self.rows:
             self._check(row)
@@ -169,7 +169,7 @@ class Manifest(Dataset[StereoSample]):
         Raises:
             IndexError: `index` is not in [0, length).
             MissingFileError: a file does not exist any more.
-            RequestError: a file cannot be used; the message names the manifest's line and column.
+            UsageError: a file cannot be used; the message names the manifest's line and column.
         """
         if not 0 <= index < len(self.rows):
             raise IndexError(f"index must be in [0, {len(self.rows)}), got {index}")
@@ -189,7 +189,7 @@ class Manifest(Dataset[StereoSample]):
         assert disparity is not None  # `read_manifest` refuses rows without it
         if not np.isfinite(disparity).any():
             file = self.path.parent / row.cells["disparity"]
-            raise RequestError(f"{self._place(row, 'disparity')}: {file}: found no disparity that is known")
+            raise UsageError(f"{self._place(row, 'disparity')}: {file}: got no disparity that is known")
         truth = Truth(disparity, glass, occluded, background)
         return make_sample(seen, self.rig, truth, row.identity)
 
@@ -198,11 +198,11 @@ class Manifest(Dataset[StereoSample]):
         if self.description is not None:
             for column in _POLARIZATION:
                 if column in row.cells:
-                    raise RequestError(f"{self._place(row, column)}: found a map, wanted none beside a rig's frames")
+                    raise UsageError(f"{self._place(row, column)}: got a map, wanted none beside a rig's frames")
         elif row.rig != rig:
             first = self.rows[0].line
-            raise RequestError(
-                f"{self.path}: line {row.line}: found the columns of rig {row.rig!r}, wanted those of {rig!r} as in "
+            raise UsageError(
+                f"{self.path}: line {row.line}: got the columns of rig {row.rig!r}, wanted those of {rig!r} as in "
                 f"line {first}"
             )
         for column, cell in row.cells.items():
@@ -210,18 +210,18 @@ class Manifest(Dataset[StereoSample]):
                 continue
             file = self.path.parent / cell
             if not file.is_file():
-                problem = f"{file}: found a folder, wanted a file" if file.exists() else f"{file}: no such file"
-                kind = RequestError if file.exists() else MissingFileError
+                problem = f"{file}: got a folder, wanted a file" if file.exists() else f"{file}: no such file"
+                kind = UsageError if file.exists() else MissingFileError
                 raise kind(f"{self._place(row, column)}: {problem}")
 
     def _maps(self, row: ManifestRow) -> dict[str, Tensor]:
-        """Pictures and ready maps, as the network takes them."""
+        """Images and ready maps, as the network takes them."""
 
         def polarization(path: Path) -> NDArray[np.float32]:
-            return as_polarization(read_picture(path), str(path), self.pol_channels).transpose(2, 0, 1)
+            return as_polarization(read_image(path), str(path), self.pol_channels).transpose(2, 0, 1)
 
         def intensity(path: Path) -> NDArray[np.float32]:
-            return as_intensity(read_picture(path), str(path)).transpose(2, 0, 1)
+            return as_intensity(read_image(path), str(path)).transpose(2, 0, 1)
 
         arrays: dict[str, NDArray[Any]] = {}
         for side in ("left", "right"):
@@ -266,14 +266,14 @@ class Manifest(Dataset[StereoSample]):
     def _fits(self, row: ManifestRow, column: str, found: tuple[int, ...], size: tuple[int, ...]) -> None:
         if tuple(found) != tuple(size):
             wanted = f"{size[1]}x{size[0]} px as the left view"
-            raise RequestError(f"{self._place(row, column)}: found {found[1]}x{found[0]} px, wanted {wanted}")
+            raise UsageError(f"{self._place(row, column)}: got {found[1]}x{found[0]} px, wanted {wanted}")
 
     @contextmanager
     def _named(self, row: ManifestRow, column: str) -> Iterator[None]:
         """Say where in the manifest a file that cannot be used was named."""
         try:
             yield
-        except RequestError as error:
+        except UsageError as error:
             raise type(error)(f"{self._place(row, column)}: {error}") from error
 
     def _place(self, row: ManifestRow, column: str) -> str:
@@ -286,8 +286,8 @@ def _disparity(path: Path) -> NDArray[np.float32]:
     # Unknown ones are NaN, and compare as false.
     below = disparity < 0
     if below.any():
-        raise RequestError(
-            f"{path}: found down to {disparity[below].min():g} px ({int(below.sum())} below 0), wanted "
+        raise UsageError(
+            f"{path}: got down to {disparity[below].min():g} px ({int(below.sum())} below 0), wanted "
             "x_left - x_right, which is positive, and NaN where it is unknown"
         )
     return disparity
@@ -298,18 +298,18 @@ def _check_columns(path: Path, line: int, columns: Iterable[str]) -> None:
         if column not in COLUMNS:
             near = difflib.get_close_matches(column, COLUMNS, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
-            raise RequestError(f"{path}: line {line}: column {column}: wanted one of {', '.join(COLUMNS)}{hint}")
+            raise UsageError(f"{path}: line {line}: column {column}: wanted one of {', '.join(COLUMNS)}{hint}")
 
 
 def _row(path: Path, line: int, values: Mapping[str, Any]) -> ManifestRow:
     _check_columns(path, line, values)
     for column, value in values.items():
         if value is not None and not isinstance(value, str):
-            raise RequestError(f"{path}: line {line}: column {column}: found {value!r:.80}, wanted a string")
+            raise UsageError(f"{path}: line {line}: column {column}: got {value!r:.80}, wanted a string")
     cells = {column: value.strip() for column, value in values.items() if value is not None and value.strip()}
     for column in _NEEDED:
         if column not in cells:
-            raise RequestError(f"{path}: line {line}: column {column}: found nothing, wanted a file")
+            raise UsageError(f"{path}: line {line}: column {column}: got nothing, wanted a file")
     maps = "intensity" if "intensity_left" in cells else "pol"
     for column, wanted in (
         ("valid_left", f"{maps}_left"),
@@ -319,9 +319,9 @@ def _row(path: Path, line: int, values: Mapping[str, Any]) -> ManifestRow:
         ("intensity_right", "intensity_left"),
     ):
         if column in cells and wanted not in cells:
-            raise RequestError(f"{path}: line {line}: column {column}: found it without {wanted}, wanted both")
+            raise UsageError(f"{path}: line {line}: column {column}: got it without {wanted}, wanted both")
     if "pol_left" in cells and "intensity_left" in cells:
-        raise RequestError(f"{path}: line {line}: column pol_left: found it beside intensity_left, wanted one of them")
+        raise UsageError(f"{path}: line {line}: column pol_left: got it beside intensity_left, wanted one of them")
     return ManifestRow(cells.get("id", cells["left"]), cells, line)
 
 
@@ -332,21 +332,21 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
         for column in _NEEDED:
             if column not in header:
                 found = ", ".join(header) or "nothing"
-                raise RequestError(f"{path}: line 1: found the columns {found}, wanted {', '.join(_NEEDED)} among them")
+                raise UsageError(f"{path}: line 1: got the columns {found}, wanted {', '.join(_NEEDED)} among them")
         twice = next((name for name in header if header.count(name) > 1), None)
         if twice is not None:
-            raise RequestError(f"{path}: line 1: column {twice}: found it twice")
+            raise UsageError(f"{path}: line 1: column {twice}: got it twice")
         _check_columns(path, 1, header)
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) != len(header):
-                raise RequestError(
-                    f"{path}: line {reader.line_num}: found {len(cells)} cells, wanted {len(header)} as in the header"
+                raise UsageError(
+                    f"{path}: line {reader.line_num}: got {len(cells)} cells, wanted {len(header)} as in the header"
                 )
             yield reader.line_num, dict(zip(header, cells, strict=True))
     except csv.Error as error:
-        raise RequestError(f"{path}: line {reader.line_num}: not a row of a CSV file ({error})") from error
+        raise UsageError(f"{path}: line {reader.line_num}: not a row of a CSV file ({error})") from error
 
 
 def _jsonl_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -356,11 +356,11 @@ def _jsonl_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]
         try:
             values = json.loads(content)
         except (ValueError, RecursionError) as error:
-            raise RequestError(f"{path}: line {line}: not a complete JSON object ({error})") from error
+            raise UsageError(f"{path}: line {line}: not a complete JSON object ({error})") from error
         if not isinstance(values, dict):
-            raise RequestError(f"{path}: line {line}: found {type(values).__name__}, wanted a JSON object")
+            raise UsageError(f"{path}: line {line}: got {type(values).__name__}, wanted a JSON object")
         yield line, values
 
 
 def _mask(path: Path) -> NDArray[np.bool_]:
-    return as_mask(read_picture(path), str(path))[..., 0]
+    return as_mask(read_image(path), str(path))[..., 0]

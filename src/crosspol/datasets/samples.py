@@ -38,7 +38,7 @@ from crosspol.datasets.sources import (
     training_split,
     usable_sources,
 )
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.synthesis.procedural import ProceduralStereo, held_out
 from crosspol.synthesis.virtual_glass import glaze
 
@@ -64,7 +64,7 @@ def training_samples(data: DataConfig) -> Samples:
     otherwise; procedural scenes never repeat.
 
     Raises:
-        RequestError: a data set is not there, is damaged, or has not what the run wants; the line names the setting.
+        UsageError: a data set is not there, is damaged, or has not what the run wants; the line names the setting.
     """
     sources = usable_sources(data)
     if [source.kind for _, _, source in sources] == ["procedural"]:
@@ -84,7 +84,7 @@ def held_out_samples(data: DataConfig, count: int) -> Samples:
     settings are taken. All of them are read once: one that cannot be read is refused here, or left out.
 
     Raises:
-        RequestError: as `training_samples`, or a sample cannot be read and is not to be skipped.
+        UsageError: as `training_samples`, or a sample cannot be read and is not to be skipped.
     """
     parts: list[Dataset[StereoSample]] = []
     names: list[str] = []
@@ -223,14 +223,14 @@ def _validation_split(
     """The part of a data set that is validated on; None: it has none that no source trains on.
 
     Raises:
-        RequestError: the one that was asked for is trained on.
+        UsageError: the one that was asked for is trained on.
     """
     path = Path(str(source.path)).resolve()
     if source.validation_split is not None:
         for part in (source.validation_split, None):
             if (path, part) in trained:
-                raise RequestError(
-                    f"{source.path}: found part {source.validation_split!r} for validation, which "
+                raise UsageError(
+                    f"{source.path}: got part {source.validation_split!r} for validation, which "
                     f"{trained[path, part]} trains on; wanted another part"
                 )
         return source.validation_split
@@ -255,13 +255,13 @@ def _readable(samples: Dataset[StereoSample], count: int, skip: bool) -> tuple[l
         try:
             _ = samples[index]
             good.append(index)
-        except (RequestError, OSError) as error:
+        except (UsageError, OSError) as error:
             line = " ".join(str(error).split())
             if not skip:
-                raise RequestError(line) from error
+                raise UsageError(line) from error
             bad.append(line)
     if not good:
-        raise RequestError(f"no sample of the part for validation can be read; the first: {bad[0]}")
+        raise UsageError(f"no sample of the part for validation can be read; the first: {bad[0]}")
     return good, bad
 
 

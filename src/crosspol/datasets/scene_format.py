@@ -4,7 +4,7 @@ A line of `scenes.jsonl` is a JSON object: `id`, `split`, `rig`, `files` (paths 
 hold), `seed`, `parameters` (whatever made the scene). A scene's folder has
 
 - `left.exr`, `right.exr`: linear light as half floats. A view with polarization has the channels S0, S1, S2, or in
-  colour S0.R, S0.G, S0.B, ...; a view without, and both views of a crossed pair, which is stored as the two intensities
+  color S0.R, S0.G, S0.B, ...; a view without, and both views of a crossed pair, which is stored as the two intensities
   that its cameras saw, have Y, or R, G, B. The header's `holds` says "stokes" or "intensity".
 - `disparity.png` (16-bit, px * 256, 0 = unknown) or `disparity.pfm`; where glass hides something, the same of
   `disparity_background`: with all glass removed.
@@ -34,11 +34,11 @@ from torch.utils.data import Dataset
 from crosspol.data.inputs import frame_inputs
 from crosspol.data.sample import StereoSample
 from crosspol.data.truth import Truth, make_sample
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.atomic import read_bytes, write_bytes
 from crosspol.io.disparity import KITTI_LIMIT, KITTI_SCALE, read_disparity, write_disparity
 from crosspol.io.exr import read_exr_channels
-from crosspol.io.images import MINIMUM_SIDE, read_picture, write_picture
+from crosspol.io.images import MINIMUM_SIDE, read_image, write_image
 from crosspol.light import exposure
 from crosspol.polarimetry import validity
 from crosspol.rigs.calibration import StereoCalibration
@@ -145,7 +145,7 @@ class StoredScene:
         for name, holds in zip(("left", "right"), _HOLDS[self.rig], strict=True):
             light = getattr(self, name)
             middle = (3,) if holds == "stokes" else ()
-            if light.shape not in [(colours, *middle, height, width) for colours in (1, 3)]:
+            if light.shape not in [(colors, *middle, height, width) for colors in (1, 3)]:
                 inner = "3, " if middle else ""
                 raise ValueError(
                     f"{name} of rig {self.rig!r} must be {holds} (1 or 3, {inner}{height}, {width}), got {light.shape}"
@@ -198,7 +198,7 @@ def write_index(root: str | os.PathLike[str]) -> list[SceneRecord]:
     """Make `scenes.jsonl` of all scenes in a data set's folder, in the order of their names, in one step.
 
     Raises:
-        RequestError: a scene's `scene.json` is damaged.
+        UsageError: a scene's `scene.json` is damaged.
         OSError: the folder cannot be written.
     """
     root = Path(root)
@@ -213,7 +213,7 @@ def read_index(root: str | os.PathLike[str]) -> list[SceneRecord]:
 
     Raises:
         MissingFileError: there is no such folder or no `scenes.jsonl` in it.
-        RequestError: a line is no scene; the message names the line and the key.
+        UsageError: a line is no scene; the message names the line and the key.
     """
     path = Path(root) / INDEX
     if not path.exists():
@@ -225,14 +225,14 @@ def read_index(root: str | os.PathLike[str]) -> list[SceneRecord]:
         if line.strip():
             record = _parse_record(line, f"{path}: line {number}")
             if record.identity in names:
-                raise RequestError(
-                    f"{path}: line {number}: id: found {record.identity!r} again, it is in line "
+                raise UsageError(
+                    f"{path}: line {number}: id: got {record.identity!r} again, it is in line "
                     f"{names[record.identity]} already"
                 )
             names[record.identity] = number
             records.append(record)
     if not records:
-        raise RequestError(f"{path}: found no scene in it")
+        raise UsageError(f"{path}: got no scene in it")
     return records
 
 
@@ -245,7 +245,7 @@ def read_scene(root: str | os.PathLike[str], record: SceneRecord) -> StoredScene
 
     Raises:
         MissingFileError: one of its files does not exist.
-        RequestError: a file is damaged, or does not hold what the format or the record says; the message names it.
+        UsageError: a file is damaged, or does not hold what the format or the record says; the message names it.
     """
     paths = {name: Path(root) / file for name, file in record.files.items()}
     left, right = (
@@ -273,10 +273,10 @@ def read_scene(root: str | os.PathLike[str], record: SceneRecord) -> StoredScene
             seed=record.seed,
             parameters=record.parameters,
         )
-    except RequestError:
+    except UsageError:
         raise
     except ValueError as error:
-        raise RequestError(f"{paths['left'].parent}: {error}") from error
+        raise UsageError(f"{paths['left'].parent}: {error}") from error
 
 
 def scene_frames(scene: StoredScene, rig: RigKind | None = None) -> tuple[Frame, Frame]:
@@ -299,7 +299,7 @@ def scene_frames(scene: StoredScene, rig: RigKind | None = None) -> tuple[Frame,
     stored = zip((scene.left, scene.right), _HOLDS[scene.rig], _HOLDS[rig], strict=True)
     views = [light[:, 0] if has != wanted else light for light, has, wanted in stored]
     seen = [view[:, 0] if holds == "stokes" else view for view, holds in zip(views, _HOLDS[rig], strict=True)]
-    # As `frame_inputs` shows pictures, so that what a camera would clip is white in the picture, no more.
+    # As `frame_inputs` shows images, so that what a camera would clip is white in the image, no more.
     factor = exposure(seen)
     left, right = (_frame(factor * view, holds) for view, holds in zip(views, _HOLDS[rig], strict=True))
     return left, right
@@ -337,7 +337,7 @@ class SceneFolder(Dataset[StereoSample]):
         Raises:
             ValueError: repeats below 1.
             MissingFileError: there is no data set.
-            RequestError: its index is damaged, or no scene is left, or scenes of several rigs.
+            UsageError: its index is damaged, or no scene is left, or scenes of several rigs.
         """
         if repeats < 1:
             raise ValueError(f"repeats must be at least 1, got {repeats}")
@@ -347,14 +347,14 @@ class SceneFolder(Dataset[StereoSample]):
         records = [record for record in found if split is None or record.split == split]
         if not records:
             splits = ", ".join(sorted({record.split for record in found}))
-            raise RequestError(f"{self.root / INDEX}: found no scene of split {split!r}, wanted one of {splits}")
+            raise UsageError(f"{self.root / INDEX}: got no scene of split {split!r}, wanted one of {splits}")
         rigs = sorted({record.rig for record in records})
         if rig is None and len(rigs) > 1:
-            raise RequestError(f"{self.root / INDEX}: found scenes of {', '.join(rigs)}, wanted one rig, or rig=")
+            raise UsageError(f"{self.root / INDEX}: got scenes of {', '.join(rigs)}, wanted one rig, or rig=")
         self.rig: RigKind = rig or records[0].rig
         self.records = [record for record in records if self.rig in _CONTAINS[record.rig]]
         if not self.records:
-            raise RequestError(f"{self.root / INDEX}: found scenes of {', '.join(rigs)}, wanted some of {self.rig}")
+            raise UsageError(f"{self.root / INDEX}: got scenes of {', '.join(rigs)}, wanted some of {self.rig}")
 
     def __len__(self) -> int:
         return self.repeats * len(self.records)
@@ -365,7 +365,7 @@ class SceneFolder(Dataset[StereoSample]):
         Raises:
             IndexError: `index` is not in [0, length).
             MissingFileError: one of the scene's files does not exist.
-            RequestError: a file of the scene is damaged.
+            UsageError: a file of the scene is damaged.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"index must be in [0, {len(self)}), got {index}")
@@ -392,7 +392,7 @@ def _write_files(folder: Path, scene: StoredScene, exact: bool) -> SceneRecord:
             suffix = ".pfm" if exact or not _fits_png(disparity) else ".png"
             write_disparity(placed(name, suffix), disparity.astype(np.float32))
     for name in ("glass", "occluded"):
-        write_picture(placed(name, ".png"), np.where(getattr(scene, name), 255, 0).astype(np.uint8))
+        write_image(placed(name, ".png"), np.where(getattr(scene, name), 255, 0).astype(np.uint8))
     if scene.calibration is not None:
         write_calibration(placed("calibration", ".json"), scene.calibration)
     record = SceneRecord(scene.identity, scene.rig, files, scene.split, scene.seed, scene.parameters)
@@ -408,21 +408,21 @@ def _fits_png(disparity: Array) -> bool:
 def _write_light(path: Path, light: Array, holds: Holds) -> None:
     import OpenEXR
 
-    colours = "RGB" if len(light) == 3 else ""
+    colors = "RGB" if len(light) == 3 else ""
     channels: dict[str, NDArray[np.float16]] = {}
     for index, plane in enumerate(light.astype(np.float16)):
         if holds == "stokes":
-            suffix = f".{colours[index]}" if colours else ""
+            suffix = f".{colors[index]}" if colors else ""
             channels |= {f"S{order}{suffix}": np.ascontiguousarray(plane[order]) for order in range(3)}
         else:
-            channels[colours[index] if colours else "Y"] = np.ascontiguousarray(plane)
+            channels[colors[index] if colors else "Y"] = np.ascontiguousarray(plane)
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, "holds": holds}
     OpenEXR.File(header, channels).write(str(path))
 
 
 def _read_light(path: Path, holds: Holds) -> Array:
     channels = read_exr_channels(path)
-    sets = [["S0", "S1", "S2"], [f"S{order}.{colour}" for colour in "RGB" for order in range(3)]]
+    sets = [["S0", "S1", "S2"], [f"S{order}.{color}" for color in "RGB" for order in range(3)]]
     if holds == "intensity":
         sets = [["Y"], ["R", "G", "B"]]
     for names in sets:
@@ -430,23 +430,23 @@ def _read_light(path: Path, holds: Holds) -> Array:
             light = np.stack([channels[name] for name in names])
             light = light.reshape(-1, 3, *light.shape[1:]) if holds == "stokes" else light
             if not np.isfinite(light).all():
-                raise RequestError(f"{path}: found {int((~np.isfinite(light)).sum())} values that are not finite")
+                raise UsageError(f"{path}: got {int((~np.isfinite(light)).sum())} values that are not finite")
             return light
     wanted = " or ".join(", ".join(names) for names in sets)
-    raise RequestError(f"{path}: found the channels {', '.join(channels)}, wanted {wanted} ({holds})")
+    raise UsageError(f"{path}: got the channels {', '.join(channels)}, wanted {wanted} ({holds})")
 
 
 def _read_mask(path: Path) -> Mask:
-    picture = read_picture(path)
-    if picture.ndim != 2 or picture.dtype != np.uint8:
-        raise RequestError(f"{path}: found {picture.dtype} {picture.shape}, wanted a mask, 8 bits, one channel")
-    return picture > 127
+    image = read_image(path)
+    if image.ndim != 2 or image.dtype != np.uint8:
+        raise UsageError(f"{path}: got {image.dtype} {image.shape}, wanted a mask, 8 bits, one channel")
+    return image > 127
 
 
 def _sized(plane: NDArray[Any], path: Path, size: tuple[int, ...]) -> Any:
     if plane.shape[-2:] != size:
         (height, width), (rows, columns) = plane.shape[-2:], size
-        raise RequestError(f"{path}: found {width}x{height} px, wanted {columns}x{rows} px as the left view")
+        raise UsageError(f"{path}: got {width}x{height} px, wanted {columns}x{rows} px as the left view")
     return plane
 
 
@@ -456,7 +456,7 @@ def _frame(light: Array, holds: Holds) -> Frame:
         s0, s1, s2 = tensor.unbind(1)
         trusted = validity(s0 + s1, s0 + s2, s0 - s1, s0 - s2).all(0)
         return Frame(tensor, None, trusted[None].float())
-    # As `frame_of` judges a camera's picture: neither dark in every colour nor saturated in one.
+    # As `frame_of` judges a camera's image: neither dark in every color nor saturated in one.
     trusted = (tensor > 0.01).any(0) & (tensor < 0.99).all(0)
     return Frame(None, tensor, trusted[None].float())
 
@@ -477,9 +477,9 @@ def _parse_record(line: str, where: str) -> SceneRecord:
     try:
         values = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"{where}: not a complete JSON object ({error})") from error
+        raise UsageError(f"{where}: not a complete JSON object ({error})") from error
     if not isinstance(values, dict):
-        raise RequestError(f"{where}: found {type(values).__name__}, wanted a JSON object with id, rig and files")
+        raise UsageError(f"{where}: got {type(values).__name__}, wanted a JSON object with id, rig and files")
     kinds: dict[str, tuple[type, ...]] = {
         "id": (str,),
         "rig": (str,),
@@ -493,21 +493,21 @@ def _parse_record(line: str, where: str) -> SceneRecord:
         if key not in values and key in defaults:
             values[key] = defaults[key]
         if key not in values:
-            raise RequestError(f"{where}: found no {key}, wanted one")
+            raise UsageError(f"{where}: got no {key}, wanted one")
         if not isinstance(values[key], types) or isinstance(values[key], bool):
             wanted = " or ".join(_JSON_NAMES[kind] for kind in types)
-            raise RequestError(f"{where}: {key}: found {values[key]!r:.80}, wanted {wanted}")
+            raise UsageError(f"{where}: {key}: got {values[key]!r:.80}, wanted {wanted}")
     if values["rig"] not in RIG_KINDS:
-        raise RequestError(f"{where}: rig: found {values['rig']!r}, wanted one of {', '.join(RIG_KINDS)}")
+        raise UsageError(f"{where}: rig: got {values['rig']!r}, wanted one of {', '.join(RIG_KINDS)}")
     if not _IDENTITY.fullmatch(values["id"]):
-        raise RequestError(f"{where}: id: found {values['id']!r:.80}, wanted letters, digits, '.', '_' and '-'")
+        raise UsageError(f"{where}: id: got {values['id']!r:.80}, wanted letters, digits, '.', '_' and '-'")
     files = values["files"]
     for name in _NEEDED:
         if name not in files:
-            raise RequestError(f"{where}: files: found no {name}, wanted {', '.join(_NEEDED)}")
+            raise UsageError(f"{where}: files: got no {name}, wanted {', '.join(_NEEDED)}")
     for name, file in files.items():
         if not isinstance(file, str) or PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
-            raise RequestError(f"{where}: files: {name}: found {file!r:.80}, wanted a path within the data set")
+            raise UsageError(f"{where}: files: {name}: got {file!r:.80}, wanted a path within the data set")
     return SceneRecord(values["id"], values["rig"], files, values["split"], values["seed"], values["parameters"])
 
 

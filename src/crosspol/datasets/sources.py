@@ -13,7 +13,7 @@ from crosspol.datasets.benchmarks import PlainPairs, booster, eth3d, kitti, midd
 from crosspol.datasets.config import PLAIN, TRAINING, DataConfig, SourceConfig
 from crosspol.datasets.manifest import Manifest, read_manifest
 from crosspol.datasets.scene_format import SceneFolder, read_index
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.rigs.kinds import RigKind
 from crosspol.rigs.sensor import sense
 
@@ -40,7 +40,7 @@ def usable_sources(data: DataConfig) -> list[tuple[int, str, SourceConfig]]:
         return sources
     usable = [entry for entry in sources if _serves(data, *entry[1:])]
     if not usable:
-        raise RequestError(f"data.rigs: found no data set with what rig {data.rig} records, wanted one, or other rigs")
+        raise UsageError(f"data.rigs: got no data set with what rig {data.rig} records, wanted one, or other rigs")
     return usable
 
 
@@ -55,7 +55,7 @@ def _serves(data: DataConfig, key: str, source: SourceConfig) -> bool:
         _ = read_index(Path(str(source.path)))
     try:
         SceneFolder(str(source.path), rig=data.rig)
-    except RequestError:
+    except UsageError:
         # The index itself is in order: there is no such scene in it.
         return False
     return True
@@ -75,15 +75,14 @@ def open_source(
         )
         polarized = sorted({record.rig for record in folder.records} - {"none"})
         if source.virtual_glass and polarized:
-            raise RequestError(
-                f"{path}: found scenes of rig {', '.join(polarized)}, wanted pairs without polarization for "
-                "virtual_glass"
+            raise UsageError(
+                f"{path}: got scenes of rig {', '.join(polarized)}, wanted pairs without polarization for virtual_glass"
             )
         return folder
     if source.kind == "manifest":
         manifest = Manifest(path, split=split, rig=source.rig_file, pol_channels=data.pol_channels)
         if manifest.rig != rig:
-            raise RequestError(f"{path}: found pairs of rig {manifest.rig}, wanted {rig} (all data have one rig)")
+            raise UsageError(f"{path}: got pairs of rig {manifest.rig}, wanted {rig} (all data have one rig)")
         return manifest
     if source.kind == "sceneflow":
         return sceneflow(path, part=split)
@@ -133,5 +132,5 @@ def named(key: str) -> Iterator[None]:
     """Say which setting named the data set that cannot be used."""
     try:
         yield
-    except RequestError as error:
+    except UsageError as error:
         raise type(error)(f"{key}: {error}") from error

@@ -21,10 +21,10 @@ from tqdm import tqdm
 
 from crosspol.data.substitution import ORACLE
 from crosspol.datasets.samples import held_out_samples
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
+from crosspol.evaluation.figures import curve_plot, difference_plot
 from crosspol.evaluation.measures import key
 from crosspol.evaluation.methods import NetworkMethod, describe_network
-from crosspol.evaluation.pictures import curve_plot, difference_plot
 from crosspol.evaluation.plan import Plan
 from crosspol.evaluation.provenance import provenance
 from crosspol.evaluation.results import Results, describe_data, read_results, write_results
@@ -109,7 +109,7 @@ def jobs_of(plan: Plan, output: Path) -> list[Job]:
     """Return every run of a plan, one seed of all variants after the other.
 
     Raises:
-        RequestError: a run in `output` was started with other settings.
+        UsageError: a run in `output` was started with other settings.
     """
     jobs = []
     for seed in plan.seeds:
@@ -123,7 +123,7 @@ def jobs_of(plan: Plan, output: Path) -> list[Job]:
         if path.is_file():
             changed = differences(read_config(path), job.config)
             if changed:
-                raise RequestError(
+                raise UsageError(
                     f"{job.folder}: the run there was started otherwise ({'; '.join(changed)}); another --output "
                     "starts anew"
                 )
@@ -143,7 +143,7 @@ def carry_out(
         progress: show the runs' progress bars.
 
     Raises:
-        RequestError: something cannot be done as the plan says; or the scenes are others than when it was begun.
+        UsageError: something cannot be done as the plan says; or the scenes are others than when it was begun.
         Interrupted: SIGTERM or SIGINT came, and the checkpoint is written.
     """
     scenes, surveyed = _scenes(plan, output)
@@ -179,9 +179,7 @@ def write_tables(plan: Plan, output: Path) -> list[Path]:
         The written paths; none where no run is done.
     """
     jobs = jobs_of(plan, output)
-    written = [
-        write_bytes(output / name, picture) for name, picture in _curves(plan, jobs).items() if picture is not None
-    ]
+    written = [write_bytes(output / name, image) for name, image in _curves(plan, jobs).items() if image is not None]
     done = [job for job in jobs if job.evaluated]
     counts = Counter(job.seed for job in done)
     seeds = tuple(seed for seed in plan.seeds if counts[seed] and counts[seed] == max(counts.values()))
@@ -233,8 +231,8 @@ def _scenes(plan: Plan, output: Path) -> tuple[SceneSet, Survey]:
             write_bytes(path, (json.dumps(record, indent=1) + "\n").encode())
     before = json.loads(path.read_text(encoding="utf-8"))
     if before["sha256"] != surveyed.sha256:
-        raise RequestError(
-            f"{path}: found scenes {before['sha256'][:12]}, the plan's are {surveyed.sha256[:12]} now; wanted the same "
+        raise UsageError(
+            f"{path}: got scenes {before['sha256'][:12]}, the plan's are {surveyed.sha256[:12]} now; wanted the same "
             "for all runs: another --output starts anew"
         )
     return scenes, surveyed

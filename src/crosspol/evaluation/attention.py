@@ -50,7 +50,7 @@ def attention_figures(net: CrossPol, batch: StereoBatch) -> dict[str, float]:
     Returns:
         ``glass_lift.glass``, ``glass_lift.background``, ``null_share.glass``, ``null_share.background``: means over
         heads and attention modules, for queries on glass and elsewhere. NaN: there is no such query, cell or key, or
-        the picture is too large. Empty: no attention took place, or the rig is not measured (a crossed pair's contrast
+        the image is too large. Empty: no attention took place, or the rig is not measured (a crossed pair's contrast
         is of both views, which then cannot be told apart).
     """
     if batch.rig not in ("quad", "quad-left"):

@@ -47,7 +47,7 @@ REGIONS: tuple[Region, ...] = (
     Region(
         "glass_edge",
         "glass edge",
-        f"Within {EDGE} px of a border of glass, on either side; the frame of the picture is no border.",
+        f"Within {EDGE} px of a border of glass, on either side; the frame of the image is no border.",
         lambda batch: metrics.glass_edge(batch.glass, EDGE),
     ),
     Region("background", "background", "The first surface is not glass.", lambda batch: 1 - batch.glass),
@@ -55,7 +55,7 @@ REGIONS: tuple[Region, ...] = (
     Region(
         "textureless",
         "textureless",
-        "The squared horizontal gradient of the left view's luma, averaged over 3x3 px, is below 4 (grey levels "
+        "The squared horizontal gradient of the left view's luma, averaged over 3x3 px, is below 4 (gray levels "
         "squared; Scharstein and Szeliski 2002).",
         lambda batch: metrics.textureless(batch.left),
     ),

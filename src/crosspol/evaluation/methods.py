@@ -114,14 +114,14 @@ class BaselineMethod:
         return self.name
 
     def __call__(self, batch: StereoBatch) -> Prediction:
-        """Predict scene by scene, from the pictures in 8 bits."""
+        """Predict scene by scene, from the images in 8 bits."""
         found = []
         for left, right in zip(batch.left, batch.right, strict=True):
-            pictures = [
+            images = [
                 np.ascontiguousarray((255 * view).round().byte().permute(1, 2, 0).cpu().numpy())
                 for view in (left, right)
             ]
-            found.append(self.predict(*pictures))
+            found.append(self.predict(*images))
         return Prediction(torch.from_numpy(np.stack(found))[:, None].to(batch.left))
 
 

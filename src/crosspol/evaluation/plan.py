@@ -27,13 +27,13 @@ from typing import Any
 import yaml
 
 from crosspol.data.substitution import SUBSTITUTIONS
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.model import preset
 from crosspol.training.config import TrainConfig, train_preset
 from crosspol.training.config_file import flat, merge
 
 # Of a variant's data settings, what may be its own: what stands in polarization's place, and how it is written down.
-# Neither changes which scenes are drawn, nor their pictures or truth.
+# Neither changes which scenes are drawn, nor their images or truth.
 _OWN_DATA = ("data.polarization", "data.pol_channels", "data.polarization_dropout")
 # What decides how much a run has seen, in what order.
 _SHARED = ("data.", "num_steps", "batch_size", "stages")
@@ -94,24 +94,24 @@ def read_plan(path: Path) -> Plan:
 
     Raises:
         MissingFileError: there is no such file.
-        RequestError: it is no plan, a setting is wrong, or its variants cannot be compared; the line names the place.
+        UsageError: it is no plan, a setting is wrong, or its variants cannot be compared; the line names the place.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise MissingFileError(f"{path}: no such file, wanted a plan (.yaml)") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RequestError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+        raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     try:
         return _plan(path.stem, content)
     except ValueError as error:
-        raise RequestError(f"{path}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{path}: {' '.join(str(error).split())}") from error
 
 
 def _plan(name: str, content: Any) -> Plan:
     known = ("about", "base", "variants", "seeds", "twin", "oracle", "evaluation")
     if not isinstance(content, dict) or not isinstance(content.get("variants"), dict) or not content["variants"]:
-        raise ValueError("variants: found none, wanted names with their changes")
+        raise ValueError("variants: got none, wanted names with their changes")
     for entry in content:
         if entry not in known:
             raise ValueError(f"{entry}: no such setting, wanted some of {', '.join(known)}")
@@ -179,7 +179,7 @@ def _check_comparable(variants: Mapping[str, TrainConfig]) -> None:
                 )
         missing = [setting for setting in wanted.keys() - flat(config).keys() if setting.startswith(_SHARED)]
         if missing:
-            raise ValueError(f"variants.{name}: found no {sorted(missing)[0]}, wanted it as in {first}")
+            raise ValueError(f"variants.{name}: got no {sorted(missing)[0]}, wanted it as in {first}")
     for name, config in variants.items():
         if (config.machine.devices or 1) * (config.machine.nodes or 1) > 1:
             raise ValueError(f"variants.{name}: machine: got several devices, wanted one: a plan trains on one device")

@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.evaluation.measures import MEASURES, REGIONS, key
 from crosspol.evaluation.rows import Row
 from crosspol.evaluation.scenes import Survey
@@ -101,23 +101,23 @@ def read_results(path: Path) -> Results:
 
     Raises:
         MissingFileError: there is no such file.
-        RequestError: it is no such file, or of another format.
+        UsageError: it is no such file, or of another format.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise MissingFileError(f"{path}: no such file, wanted the results.json of an evaluation") from error
     except (OSError, ValueError) as error:
-        raise RequestError(f"{path}: cannot be read ({' '.join(str(error).split())}), wanted results.json") from error
+        raise UsageError(f"{path}: cannot be read ({' '.join(str(error).split())}), wanted results.json") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise RequestError(f"{path}: found format {found!r}, wanted {FORMAT}: the results.json of an evaluation")
+        raise UsageError(f"{path}: got format {found!r}, wanted {FORMAT}: the results.json of an evaluation")
     try:
         rows = tuple(_read_row(record) for record in content["rows"])
         settings = Bootstrap(**content["bootstrap"])
         return Results(content["data"], rows, content["twin"], content["oracle"], content["made"], settings)
     except (KeyError, TypeError, ValueError) as error:
-        raise RequestError(f"{path}: damaged ({type(error).__name__}: {error}), wanted results.json") from error
+        raise UsageError(f"{path}: damaged ({type(error).__name__}: {error}), wanted results.json") from error
 
 
 def earlier_rows(paths: Sequence[Path], data: dict[str, Any], taken: Sequence[str]) -> list[Row]:
@@ -129,19 +129,17 @@ def earlier_rows(paths: Sequence[Path], data: dict[str, Any], taken: Sequence[st
         taken: names of its own rows; a row of the same name gets its file's folder before it.
 
     Raises:
-        MissingFileError, RequestError: a file cannot be read.
-        RequestError: an evaluation was on other scenes.
+        MissingFileError, UsageError: a file cannot be read.
+        UsageError: an evaluation was on other scenes.
     """
     rows: list[Row] = []
     names = set(taken)
     if len({path.resolve() for path in paths}) < len(paths):
-        raise RequestError(f"--rows: found {', '.join(map(str, paths))}, wanted each file once")
+        raise UsageError(f"--rows: got {', '.join(map(str, paths))}, wanted each file once")
     for path in paths:
         earlier = read_results(path)
         if earlier.data["sha256"] != data["sha256"]:
-            raise RequestError(
-                f"{path}: found results on other scenes ({_differ(earlier.data, data)}), wanted the same"
-            )
+            raise UsageError(f"{path}: got results on other scenes ({_differ(earlier.data, data)}), wanted the same")
         folder = path.resolve().parent.name
         renamed = {row.name: f"{folder}/{row.name}" if row.name in names else row.name for row in earlier.rows}
         for row in earlier.rows:
@@ -152,8 +150,8 @@ def earlier_rows(paths: Sequence[Path], data: dict[str, Any], taken: Sequence[st
         names |= set(renamed.values())
     twice = {row.name for row in rows if [other.name for other in rows].count(row.name) > 1}
     if twice:
-        raise RequestError(
-            f"--rows: found the row {sorted(twice)[0]!r} in several files, wanted files in folders of different names"
+        raise UsageError(
+            f"--rows: got the row {sorted(twice)[0]!r} in several files, wanted files in folders of different names"
         )
     return rows
 
@@ -164,7 +162,7 @@ def _differ(before: dict[str, Any], now: dict[str, Any]) -> str:
     changed = [
         f"{name} {before.get(name)} there, {now.get(name)} here" for name in known if before.get(name) != now.get(name)
     ]
-    return "; ".join(changed) or "their pictures or truth differ"
+    return "; ".join(changed) or "their images or truth differ"
 
 
 def _row_record(row: Row) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from crosspol import metrics
 from crosspol.data.sample import StereoBatch, StereoSample, stack
 from crosspol.data.substitution import ORACLE, SUBSTITUTIONS, substitute, why_not
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.evaluation.attention import attention_figures
 from crosspol.evaluation.measures import key, measure
 from crosspol.evaluation.methods import Method, NetworkMethod
@@ -90,7 +90,7 @@ def try_out(methods: Sequence[Method], scenes: SceneSet, device: torch.device) -
     """Run every network once on the first scene, with one refinement.
 
     Raises:
-        RequestError: one of them has no use for what the rig records.
+        UsageError: one of them has no use for what the rig records.
     """
     for method in methods:
         if isinstance(method, NetworkMethod):
@@ -103,7 +103,7 @@ def try_out(methods: Sequence[Method], scenes: SceneSet, device: torch.device) -
                         batch = substitute(batch, ORACLE, pol_channels=method.pol_channels)
                     quick(batch)
             except ValueError as error:
-                raise RequestError(f"{method.name}: {' '.join(str(error).split())}") from error
+                raise UsageError(f"{method.name}: {' '.join(str(error).split())}") from error
 
 
 def measure_rows(

@@ -1,4 +1,4 @@
-"""The scenes of an evaluation: procedural ones, stored ones, tables of files, pairs of pictures with a truth."""
+"""The scenes of an evaluation: procedural ones, stored ones, tables of files, pairs of images with a truth."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from crosspol.data.truth import Truth
 from crosspol.datasets.benchmarks import PlainPair, PlainPairs, booster, kitti, middlebury
 from crosspol.datasets.manifest import Manifest
 from crosspol.datasets.scene_format import INDEX, SceneFolder
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.disparity import DISPARITY_SUFFIXES, read_disparity
-from crosspol.io.images import PICTURE_SUFFIXES
+from crosspol.io.images import IMAGE_SUFFIXES
 from crosspol.rigs.kinds import RigKind
 from crosspol.rigs.sensor import SensorConfig, sense
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
@@ -45,7 +45,7 @@ Open = Callable[[int], Dataset[StereoSample]]
 class SceneSet:
     """Scenes to evaluate on.
 
-    description: what they are, for the record. open: the scenes with maps of so many polarization channels; pictures
+    description: what they are, for the record. open: the scenes with maps of so many polarization channels; images
     and truth do not depend on it.
     """
 
@@ -54,7 +54,7 @@ class SceneSet:
 
 
 class Scene(NamedTuple):
-    """One scene of a survey. sha256: of its pictures and truth. size: (H, W), px."""
+    """One scene of a survey. sha256: of its images and truth. size: (H, W), px."""
 
     identity: str
     sha256: str
@@ -94,7 +94,7 @@ def survey(scenes: Dataset[StereoSample], watch: Callable[[range], Iterable[int]
         watch: goes through the indices, such as tqdm.
 
     Raises:
-        RequestError: a scene cannot be read, or no disparity is known anywhere.
+        UsageError: a scene cannot be read, or no disparity is known anywhere.
     """
     found: list[Scene] = []
     counts = np.zeros(1, np.int64)
@@ -110,7 +110,7 @@ def survey(scenes: Dataset[StereoSample], watch: Callable[[range], Iterable[int]
         counts = np.pad(counts, (0, len(steps) - len(counts))) + steps
     total = np.cumsum(counts)
     if not total[-1]:
-        raise RequestError("the scenes: found no known disparity in any of them, wanted ground truth")
+        raise UsageError("the scenes: got no known disparity in any of them, wanted ground truth")
     median = int(np.searchsorted(total, total[-1] / 2))
     return Survey(tuple(found), _STEP * median, _STEP * int(np.flatnonzero(counts)[-1]))
 
@@ -140,7 +140,7 @@ def open_scenes(
 
     Raises:
         MissingFileError: a file or folder does not exist.
-        RequestError: an argument that these data have no use for, or data that cannot be used.
+        UsageError: an argument that these data have no use for, or data that cannot be used.
     """
     if data == PROCEDURAL:
         _refuse("--split", split, "scenes in files")
@@ -158,7 +158,7 @@ def open_scenes(
         return _scene_folder(path, rig, count, split, seed, sensor)
     _refuse("--split", split, "scenes and manifests")
     if rig not in (None, "none"):
-        raise RequestError(f"--rig: found {rig} for {path}, which has no polarization; wanted none")
+        raise UsageError(f"--rig: got {rig} for {path}, which has no polarization; wanted none")
     return _pairs(path, count)
 
 
@@ -166,7 +166,7 @@ def _procedural(rig: RigKind, count: int, seed: int, size: tuple[int, int] | Non
     try:
         config = ProceduralConfig(size=size or _PROCEDURAL_SIZE, length=count, seed=seed, rig=rig)
     except ValueError as error:
-        raise RequestError(f"the procedural scenes: {error}") from error
+        raise UsageError(f"the procedural scenes: {error}") from error
     description = {"data": PROCEDURAL, "rig": rig, "seed": seed, "size": list(config.size)}
     return SceneSet(description, lambda channels: ProceduralStereo(replace(config, pol_channels=channels)))
 
@@ -188,7 +188,7 @@ def _scene_folder(
 def _manifest(path: Path, rig: RigKind | None, count: int | None, split: str | None, rig_file: Path | None) -> SceneSet:
     first = Manifest(path, split=split, rig=rig_file)
     if rig not in (None, first.rig):
-        raise RequestError(f"--rig: found {rig} for {path}, which holds pairs of rig {first.rig}; wanted that")
+        raise UsageError(f"--rig: got {rig} for {path}, which holds pairs of rig {first.rig}; wanted that")
     description = {"data": str(path), "rig": first.rig, "split": split}
 
     def opened(channels: int) -> Dataset[StereoSample]:
@@ -204,7 +204,7 @@ def _pairs(path: Path, count: int | None) -> SceneSet:
             description = {"data": str(path), "rig": "none", "layout": layout.name}
             return SceneSet(description, partial(_whatever, samples))
     known = "; ".join(layout.wanted for layout in _LAYOUTS)
-    raise RequestError(f"{path}: found neither {INDEX} nor pairs in it, wanted one of: {known}")
+    raise UsageError(f"{path}: got neither {INDEX} nor pairs in it, wanted one of: {known}")
 
 
 def _whatever(samples: Dataset[StereoSample], channels: int) -> Dataset[StereoSample]:
@@ -226,14 +226,14 @@ def _has(*patterns: str) -> Callable[[Path], bool]:
 
 
 def _pair_folders(root: Path) -> list[PlainPair]:
-    """Find folders with left, right and disparity, of any picture and disparity format; `root` may be one itself."""
+    """Find folders with left, right and disparity, of any image and disparity format; `root` may be one itself."""
     pairs = []
     for folder in (root, *sorted(path for path in root.iterdir() if path.is_dir())):
         files = [
             next((path for suffix in suffixes if (path := folder / f"{stem}{suffix}").exists()), None)
             for stem, suffixes in (
-                ("left", PICTURE_SUFFIXES),
-                ("right", PICTURE_SUFFIXES),
+                ("left", IMAGE_SUFFIXES),
+                ("right", IMAGE_SUFFIXES),
                 ("disparity", DISPARITY_SUFFIXES),
             )
         ]
@@ -271,4 +271,4 @@ def _first(samples: Dataset[StereoSample], count: int | None) -> Dataset[StereoS
 
 def _refuse(flag: str, value: Any, wanted: str) -> None:
     if value is not None:
-        raise RequestError(f"{flag}: found {value}, which is for {wanted}")
+        raise UsageError(f"{flag}: got {value}, which is for {wanted}")

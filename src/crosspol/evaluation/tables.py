@@ -99,7 +99,7 @@ def _about(results: Results) -> str:
     described = ", ".join(
         f"{name} {value}" for name, value in data.items() if name not in ("scenes", "sha256", "count") and value
     )
-    lines = [f"- Scenes: {data['count']} ({described}); SHA-256 of pictures and truth `{data['sha256'][:16]}`"]
+    lines = [f"- Scenes: {data['count']} ({described}); SHA-256 of images and truth `{data['sha256'][:16]}`"]
     if made.get("command"):
         lines.append(f"- Command: `{made['command']}`")
     if made.get("commit"):

@@ -1,1 +1,1 @@
-"""From pictures to disparity: the predictor and the pictures of its results."""
+"""From images to disparity: the predictor and the images of its results."""

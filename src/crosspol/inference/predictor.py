@@ -1,4 +1,4 @@
-"""The network for people with pictures: NumPy arrays or files in, disparity in NumPy out."""
+"""The network for people with images: NumPy arrays or files in, disparity in NumPy out."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from torch import Tensor
 
 from crosspol.data.arguments import as_intensity, as_mask, as_polarization, as_view
 from crosspol.data.inputs import frame_inputs
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.io.disparity import write_disparity
-from crosspol.io.images import read_picture, write_picture
+from crosspol.io.images import read_image, write_image
 from crosspol.model import CrossPol, CrossPolConfig
 from crosspol.rigs.frames import Frame
 from crosspol.rigs.kinds import RigKind
-from crosspol.visualization.maps import disparity_picture, polarization_use_picture
+from crosspol.visualization.maps import disparity_image, polarization_use_image
 from crosspol.weights import load_network, packaged_weights
 
 Precision = Literal["float32", "bfloat16", "float16"]
-Picture: TypeAlias = "NDArray[Any] | str | os.PathLike[str]"
-Pictures: TypeAlias = "Picture | Sequence[Picture]"
+Image: TypeAlias = "NDArray[Any] | str | os.PathLike[str]"
+Images: TypeAlias = "Image | Sequence[Image]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class StereoResult:
         """Write the disparity as files; each appears complete or not at all.
 
         Writes ``<stem>.pfm`` and ``<stem>.npy`` (exact), ``<stem>.png`` (16-bit, px * 256, as in KITTI; 0 to 255.99 px,
-        the rest unknown), ``<stem>_colour.png`` (to look at, with a scale in px), ``<stem>_glass.png`` (8-bit, 255 =
+        the rest unknown), ``<stem>_color.png`` (to look at, with a scale in px), ``<stem>_glass.png`` (8-bit, 255 =
         certain) where the network estimates glass and, if polarization changed anything,
         ``<stem>_polarization_use.png``. The pairs of a batch are numbered: ``<stem>_000.pfm`` and so on.
 
@@ -73,18 +73,18 @@ class StereoResult:
         for index, disparity in enumerate(disparities):
             base = folder / (f"{stem}_{index:03d}" if batched else stem)
             written += [write_disparity(f"{base}{suffix}", disparity) for suffix in (".pfm", ".png", ".npy")]
-            written.append(write_picture(f"{base}_colour.png", disparity_picture(disparity)))
+            written.append(write_image(f"{base}_color.png", disparity_image(disparity)))
             if glasses is not None:
-                written.append(write_picture(f"{base}_glass.png", np.rint(255 * glasses[index]).astype(np.uint8)))
+                written.append(write_image(f"{base}_glass.png", np.rint(255 * glasses[index]).astype(np.uint8)))
             if uses is not None and uses[index].any():
-                written.append(write_picture(f"{base}_polarization_use.png", polarization_use_picture(uses[index])))
+                written.append(write_image(f"{base}_polarization_use.png", polarization_use_image(uses[index])))
         return written
 
 
 class StereoPredictor:
-    """Runs a network on pictures as people have them.
+    """Runs a network on images as people have them.
 
-    Views are RGB pictures as a viewer would show them, rectified, of one size from 32x32 px. See `predict` for shapes
+    Views are RGB images as a viewer would show them, rectified, of one size from 32x32 px. See `predict` for shapes
     and ranges. The network is moved to the device and put into eval mode; nothing else is kept between calls.
 
     Args:
@@ -95,17 +95,17 @@ class StereoPredictor:
         iters: refinements of the disparity; None: as many as the network is configured for.
 
     Raises:
-        RequestError: a device that does not exist, an unknown precision, or fewer than one refinement.
+        UsageError: a device that does not exist, an unknown precision, or fewer than one refinement.
     """
 
     def __init__(
         self, network: CrossPol, device: str = "auto", precision: Precision = "float32", iters: int | None = None
     ) -> None:
         if precision not in get_args(Precision):
-            raise RequestError(f"precision: found {precision!r}, wanted one of {', '.join(get_args(Precision))}")
+            raise UsageError(f"precision: got {precision!r}, wanted one of {', '.join(get_args(Precision))}")
         iters = network.config.iters if iters is None else iters
         if isinstance(iters, bool) or not isinstance(iters, int) or iters < 1:
-            raise RequestError(f"iters: found {iters!r}, wanted a whole number from 1 up")
+            raise UsageError(f"iters: got {iters!r}, wanted a whole number from 1 up")
         self.device = _find_device(device)
         self.precision = precision
         self.iters = iters
@@ -131,22 +131,22 @@ class StereoPredictor:
 
         Raises:
             MissingFileError: no such folder.
-            RequestError: the folder holds no weights of this network, or another argument is wrong.
+            UsageError: the folder holds no weights of this network, or another argument is wrong.
         """
         network = load_network(os.fspath(packaged_weights() if weights is None else weights))
         return cls(network, device=device, precision=precision, iters=iters)
 
     def predict(
         self,
-        left: Pictures,
-        right: Pictures,
+        left: Images,
+        right: Images,
         *,
-        polarization_left: Pictures | None = None,
-        polarization_right: Pictures | None = None,
-        valid_left: Pictures | None = None,
-        valid_right: Pictures | None = None,
-        intensity_left: Pictures | None = None,
-        intensity_right: Pictures | None = None,
+        polarization_left: Images | None = None,
+        polarization_right: Images | None = None,
+        valid_left: Images | None = None,
+        valid_right: Images | None = None,
+        intensity_left: Images | None = None,
+        intensity_right: Images | None = None,
     ) -> StereoResult:
         """Estimate the disparity of a stereo pair, or of several of one size.
 
@@ -171,7 +171,7 @@ class StereoPredictor:
 
         Raises:
             MissingFileError: a path leads nowhere.
-            RequestError: a file, shape, type, size or range that cannot be used; the message says which and why.
+            UsageError: a file, shape, type, size or range that cannot be used; the message says which and why.
             FloatingPointError: the network's output is not finite.
         """
         inputs, batched = self.read(
@@ -200,7 +200,7 @@ class StereoPredictor:
             The result; arrays are (H, W).
 
         Raises:
-            RequestError: the network has no use for what such a rig measures.
+            UsageError: the network has no use for what such a rig measures.
             ValueError: sizes that differ, or a frame without what the rig measures.
             FloatingPointError: the network's output is not finite.
         """
@@ -212,11 +212,11 @@ class StereoPredictor:
         """Check that the network has a use for what a rig of this kind measures.
 
         Raises:
-            RequestError: it has none.
+            UsageError: it has none.
         """
         config = self.network.config
         if rig != "none" and config.fusion.kind == "none":
-            raise RequestError(f"rig: found {rig}, but these weights have no use for polarization (fusion: none)")
+            raise UsageError(f"rig: got {rig}, but these weights have no use for polarization (fusion: none)")
 
     def _run(self, inputs: dict[str, Tensor]) -> StereoResult:
         """Predict a batch."""
@@ -237,15 +237,15 @@ class StereoPredictor:
 
     def read(
         self,
-        left: Pictures,
-        right: Pictures,
+        left: Images,
+        right: Images,
         *,
-        polarization_left: Pictures | None = None,
-        polarization_right: Pictures | None = None,
-        valid_left: Pictures | None = None,
-        valid_right: Pictures | None = None,
-        intensity_left: Pictures | None = None,
-        intensity_right: Pictures | None = None,
+        polarization_left: Images | None = None,
+        polarization_right: Images | None = None,
+        valid_left: Images | None = None,
+        valid_right: Images | None = None,
+        intensity_left: Images | None = None,
+        intensity_right: Images | None = None,
     ) -> tuple[dict[str, NDArray[Any]], bool]:
         """Read and check what `predict` would be given, without predicting.
 
@@ -254,7 +254,7 @@ class StereoPredictor:
 
         Raises:
             MissingFileError: a path leads nowhere.
-            RequestError: as in `predict`.
+            UsageError: as in `predict`.
         """
         config = self.network.config
         gathered = {"left": _gather(left, "left", as_view), "right": _gather(right, "right", as_view)}
@@ -293,20 +293,20 @@ class _Gathered:
     batched: bool
 
 
-def _gather(argument: Pictures, name: str, convert: Callable[[NDArray[Any], str], NDArray[Any]]) -> _Gathered:
+def _gather(argument: Images, name: str, convert: Callable[[NDArray[Any], str], NDArray[Any]]) -> _Gathered:
     """Read an argument, check it, and give it a batch axis."""
     if isinstance(argument, (list, tuple)):
         if not argument:
-            raise RequestError(f"{name}: found an empty sequence, wanted at least one picture")
+            raise UsageError(f"{name}: got an empty sequence, wanted at least one image")
         items = [_gather(item, f"{name}[{index}]", convert) for index, item in enumerate(argument)]
         for item in items:
             if item.batched:
-                raise RequestError(f"{item.name}: found a batch inside a sequence, wanted one picture")
+                raise UsageError(f"{item.name}: got a batch inside a sequence, wanted one image")
             _check_agreement(item, items[0])
         return _Gathered(name, np.concatenate([item.array for item in items]), batched=True)
     if isinstance(argument, (str, os.PathLike)):
         name = os.fspath(argument)
-        argument = read_picture(argument)
+        argument = read_image(argument)
     array = convert(np.asarray(argument), name)
     return _Gathered(name, array if array.ndim == 4 else array[None], batched=array.ndim == 4)
 
@@ -315,30 +315,30 @@ def _check_agreement(item: _Gathered, first: _Gathered) -> None:
     """Refuse another size or batch than the first argument's."""
     (count, height, width), (wanted_count, wanted_height, wanted_width) = item.array.shape[:3], first.array.shape[:3]
     if (height, width) != (wanted_height, wanted_width):
-        raise RequestError(
-            f"{item.name}: found {width}x{height} px, wanted {wanted_width}x{wanted_height} px as in {first.name}"
+        raise UsageError(
+            f"{item.name}: got {width}x{height} px, wanted {wanted_width}x{wanted_height} px as in {first.name}"
         )
     if count != wanted_count or item.batched != first.batched:
         found, wanted = (
-            f"a batch of {gathered.array.shape[0]}" if gathered.batched else "one picture" for gathered in (item, first)
+            f"a batch of {gathered.array.shape[0]}" if gathered.batched else "one image" for gathered in (item, first)
         )
-        raise RequestError(f"{item.name}: found {found}, wanted {wanted} as in {first.name}")
+        raise UsageError(f"{item.name}: got {found}, wanted {wanted} as in {first.name}")
 
 
 def _check_use(gathered: dict[str, _Gathered], config: CrossPolConfig) -> None:
     """Refuse polarization that contradicts itself or that the network has no use for."""
     extra = [item for name, item in gathered.items() if name not in ("left", "right")]
     if extra and config.fusion.kind == "none":
-        raise RequestError(f"{extra[0].name}: found polarization, but these weights have no use for it (fusion: none)")
+        raise UsageError(f"{extra[0].name}: got polarization, but these weights have no use for it (fusion: none)")
     crossed = [item for name, item in gathered.items() if name.startswith("intensity")]
     if len(crossed) == 1:
-        raise RequestError(f"{crossed[0].name}: found the intensity of one view, wanted both views'")
+        raise UsageError(f"{crossed[0].name}: got the intensity of one view, wanted both views'")
     for side in ("left", "right"):
         if crossed and f"pol_{side}" in gathered:
             name = gathered[f"pol_{side}"].name
-            raise RequestError(f"{name}: found a polarization map beside intensities, wanted one or the other")
+            raise UsageError(f"{name}: got a polarization map beside intensities, wanted one or the other")
         if f"valid_{side}" in gathered and f"pol_{side}" not in gathered and not crossed:
-            raise RequestError(f"{gathered[f'valid_{side}'].name}: found a mask, but no polarization of that view")
+            raise UsageError(f"{gathered[f'valid_{side}'].name}: got a mask, but no polarization of that view")
 
 
 def _single(batch: StereoResult) -> StereoResult:
@@ -369,7 +369,7 @@ def _find_device(device: str) -> torch.device:
         available = ["auto", "cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
         if torch.backends.mps.is_available():
             available.append("mps")
-        raise RequestError(f"device: found {device!r}, wanted one of {', '.join(available)}") from error
+        raise UsageError(f"device: got {device!r}, wanted one of {', '.join(available)}") from error
     return found
 
 

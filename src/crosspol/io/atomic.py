@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -14,19 +14,19 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
     Raises:
         MissingFileError: there is no such file.
-        RequestError: it is a folder, empty, or may not be read.
+        UsageError: it is a folder, empty, or may not be read.
     """
     path = Path(path)
     if not path.exists():
         raise MissingFileError(f"{path}: no such file")
     if path.is_dir():
-        raise RequestError(f"{path}: found a folder, wanted a file")
+        raise UsageError(f"{path}: got a folder, wanted a file")
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise RequestError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
     if not data:
-        raise RequestError(f"{path}: found an empty file (0 bytes)")
+        raise UsageError(f"{path}: got an empty file (0 bytes)")
     return data
 
 

@@ -1,4 +1,4 @@
-"""Refusing pictures whose headers claim more than their files can hold, before a decoder believes them.
+"""Refusing images whose headers claim more than their files can hold, before a decoder believes them.
 
 A decoder allocates what the header says. Here the header is read first and compared with the bytes that are there: what
 is stored plainly has to be there in full, and no compression in use makes data more than some two thousand times
@@ -12,12 +12,12 @@ import re
 import struct
 from pathlib import Path
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 
 __all__ = ["MAXIMUM_PIXELS", "check_declared_size"]
 
 MAXIMUM_PIXELS = 1 << 28
-"""Largest picture, px: twice the largest sensors on sale."""
+"""Largest image, px: twice the largest sensors on sale."""
 
 _DEFLATE_RATIO = 1032
 _COMPRESSION_RATIO = 2048
@@ -28,9 +28,9 @@ _EXR_PIXEL_BYTES = {0: 4, 1: 2, 2: 4}
 
 
 def check_declared_size(data: bytes, path: str | os.PathLike[str]) -> None:
-    """Refuse a picture file whose header does not fit its contents.
+    """Refuse an image file whose header does not fit its contents.
 
-    Knows PNG, TIFF, OpenEXR, BMP, PNM and JPEG; says nothing about other formats. Of JPEG, the size of the picture is
+    Knows PNG, TIFF, OpenEXR, BMP, PNM and JPEG; says nothing about other formats. Of JPEG, the size of the image is
     checked, not the ratio to the file: its compression has no limit.
 
     Args:
@@ -38,7 +38,7 @@ def check_declared_size(data: bytes, path: str | os.PathLike[str]) -> None:
         path: what to call it in an error.
 
     Raises:
-        RequestError: the picture is larger than the file can hold or than `MAXIMUM_PIXELS`, or the header is damaged.
+        UsageError: the image is larger than the file can hold or than `MAXIMUM_PIXELS`, or the header is damaged.
     """
     path = Path(path)
     for signature, check in (
@@ -55,29 +55,29 @@ def check_declared_size(data: bytes, path: str | os.PathLike[str]) -> None:
         if data.startswith(signature):
             try:
                 check(data, path)
-            except RequestError:
+            except UsageError:
                 raise
             except (struct.error, IndexError, KeyError, ValueError) as error:
-                raise RequestError(f"{path}: found a damaged header, wanted a complete picture") from error
+                raise UsageError(f"{path}: got a damaged header, wanted a complete image") from error
             return
 
 
 def _check(path: Path, width: int, height: int, claimed: int, possible: int, present: int) -> None:
     """Compare the claimed bytes of pixels with what the file could hold."""
     if width < 1 or height < 1:
-        raise RequestError(f"{path}: the header claims {width}x{height} px, wanted a picture")
+        raise UsageError(f"{path}: the header claims {width}x{height} px, wanted an image")
     if width * height > MAXIMUM_PIXELS:
-        raise RequestError(f"{path}: the header claims {width}x{height} px, wanted at most {MAXIMUM_PIXELS} px")
+        raise UsageError(f"{path}: the header claims {width}x{height} px, wanted at most {MAXIMUM_PIXELS} px")
     if claimed > possible:
-        raise RequestError(
+        raise UsageError(
             f"{path}: the header claims {width}x{height} px, {claimed} bytes, and the file of {present} bytes cannot "
             "hold them"
         )
 
 
 def _check_png(data: bytes, path: Path) -> None:
-    width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
-    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    width, height, depth, color = struct.unpack_from(">IIBB", data, 16)
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
     claimed = height * (1 + (width * depth * channels + 7) // 8)
     _check(path, width, height, claimed, _DEFLATE_RATIO * len(data), len(data))
 
@@ -153,7 +153,7 @@ def _tiff_page(data: bytes, order: str, big: bool, offset: int) -> tuple[dict[in
 def _check_exr(data: bytes, path: Path) -> None:
     """Besides the size, check that every chunk lies within the file: the library prints its own complaints."""
     if struct.unpack_from("<I", data, 4)[0] & 0x1A00:
-        raise RequestError(f"{path}: found a tiled, deep or multi-part EXR, wanted one part of scan lines")
+        raise UsageError(f"{path}: got a tiled, deep or multi-part EXR, wanted one part of scan lines")
     attributes, position = _exr_attributes(data)
     x0, y0, x1, y1 = struct.unpack("<4i", attributes["dataWindow"])
     width, height, compression = x1 - x0 + 1, y1 - y0 + 1, attributes["compression"][0]
@@ -163,7 +163,7 @@ def _check_exr(data: bytes, path: Path) -> None:
     lines = _EXR_LINES[compression]
     for offset in struct.unpack_from(f"<{-(-height // lines)}Q", data, position):
         if offset + 8 + struct.unpack_from("<i", data, offset + 4)[0] > len(data):
-            raise RequestError(f"{path}: found a truncated EXR ({len(data)} bytes), wanted a complete picture")
+            raise UsageError(f"{path}: got a truncated EXR ({len(data)} bytes), wanted a complete image")
 
 
 def _exr_attributes(data: bytes) -> tuple[dict[str, bytes], int]:

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.io.atomic import read_bytes, write_bytes
-from crosspol.io.images import read_array, read_picture, write_picture
+from crosspol.io.images import read_array, read_image, write_image
 
 DISPARITY_SUFFIXES = (".pfm", ".png", ".npy", ".npz")
 
@@ -41,18 +41,18 @@ def read_disparity(path: str | os.PathLike[str]) -> NDArray[np.float32]:
 
     Raises:
         MissingFileError: there is no such file.
-        RequestError: another suffix, or not a complete file of its kind.
+        UsageError: another suffix, or not a complete file of its kind.
     """
     path = Path(path)
     readers = {".pfm": _read_pfm, ".png": _read_kitti, ".npy": read_array, ".npz": _read_npz}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise RequestError(f"{path}: found the suffix {path.suffix!r}, wanted one of {', '.join(DISPARITY_SUFFIXES)}")
+        raise UsageError(f"{path}: got the suffix {path.suffix!r}, wanted one of {', '.join(DISPARITY_SUFFIXES)}")
     array = reader(path)
     if array.ndim == 3 and 1 in (array.shape[0], array.shape[2]):
         array = array[0] if array.shape[0] == 1 else array[..., 0]
     if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "fiu":
-        raise RequestError(f"{path}: found {array.dtype} of shape {array.shape}, wanted numbers of shape (H, W)")
+        raise UsageError(f"{path}: got {array.dtype} of shape {array.shape}, wanted numbers of shape (H, W)")
     disparity = array.astype(np.float32)
     disparity[~np.isfinite(disparity)] = np.nan
     return disparity
@@ -79,7 +79,7 @@ def write_disparity(path: str | os.PathLike[str], disparity: NDArray[np.floating
     disparity = np.ascontiguousarray(disparity, dtype=np.float32)
     suffix = path.suffix.lower()
     if suffix == ".png":
-        return write_picture(path, _to_kitti(disparity))
+        return write_image(path, _to_kitti(disparity))
     if suffix == ".pfm":
         return write_bytes(path, _to_pfm(disparity))
     buffer = io.BytesIO()
@@ -101,12 +101,12 @@ def _to_kitti(disparity: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 
 def _read_kitti(path: Path) -> NDArray[np.float32]:
-    picture = read_picture(path)
-    if picture.dtype != np.uint16 or picture.ndim != 2:
-        raise RequestError(
-            f"{path}: found {picture.dtype} of shape {picture.shape}, wanted a 16-bit picture of one channel (px * 256)"
+    image = read_image(path)
+    if image.dtype != np.uint16 or image.ndim != 2:
+        raise UsageError(
+            f"{path}: got {image.dtype} of shape {image.shape}, wanted a 16-bit image of one channel (px * 256)"
         )
-    return np.where(picture > 0, picture / np.float32(KITTI_SCALE), np.float32(np.nan))
+    return np.where(image > 0, image / np.float32(KITTI_SCALE), np.float32(np.nan))
 
 
 def _to_pfm(disparity: NDArray[np.float32]) -> bytes:
@@ -121,13 +121,13 @@ def _read_pfm(path: Path) -> NDArray[np.float32]:
     # A comment line is no part of the format, but some writers put one after the magic number.
     header = re.match(rb"(Pf|PF)\s+(?:#[^\n]*\n\s*)*(\d+)\s+(\d+)\s+([-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s", data)
     if header is None:
-        raise RequestError(f"{path}: found no PFM header, wanted 'Pf', width, height and scale")
+        raise UsageError(f"{path}: got no PFM header, wanted 'Pf', width, height and scale")
     if header[1] == b"PF":
-        raise RequestError(f"{path}: found a colour PFM (three channels), wanted one channel ('Pf')")
+        raise UsageError(f"{path}: got a color PFM (three channels), wanted one channel ('Pf')")
     width, height, scale = int(header[2]), int(header[3]), float(header[4])
     found, wanted = len(data) - header.end(), 4 * width * height
     if found != wanted or wanted == 0:
-        raise RequestError(f"{path}: found {found} bytes of pixels, wanted {wanted} for {width}x{height}")
+        raise UsageError(f"{path}: got {found} bytes of pixels, wanted {wanted} for {width}x{height}")
     values = np.frombuffer(data, "<f4" if scale < 0 else ">f4", offset=header.end()).reshape(height, width)
     return values[::-1].astype(np.float32)
 
@@ -137,9 +137,9 @@ def _read_npz(path: Path) -> NDArray[np.generic]:
         with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as arrays:
             names = list(arrays.files)
             if "disparity" not in names and len(names) != 1:
-                raise RequestError(f"{path}: found the arrays {', '.join(names)}, wanted one, or one named disparity")
+                raise UsageError(f"{path}: got the arrays {', '.join(names)}, wanted one, or one named disparity")
             return arrays["disparity" if "disparity" in names else names[0]]
-    except RequestError:
+    except UsageError:
         raise
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, AttributeError, KeyError) as error:
-        raise RequestError(f"{path}: not a complete .npz file of numbers") from error
+        raise UsageError(f"{path}: not a complete .npz file of numbers") from error

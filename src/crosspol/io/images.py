@@ -1,4 +1,4 @@
-"""Pictures and polarization maps: from files and arrays of people's formats to checked float32 arrays, and back to
+"""Images and polarization maps: from files and arrays of people's formats to checked float32 arrays, and back to
 files.
 
 Channel order is RGB everywhere. Functions that take `name` put it in front of their error messages, so that a caller
@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.io.atomic import read_bytes, write_bytes
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".webp", ".npy")
-"""Files that `read_picture` takes; the search in folders looks for these."""
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".webp", ".npy")
+"""Files that `read_image` takes; the search in folders looks for these."""
 
 MINIMUM_SIDE = 32
 """Smallest height and width of a view, px."""
@@ -32,7 +32,7 @@ def read_array(path: str | os.PathLike[str]) -> NDArray[Any]:
 
     Raises:
         MissingFileError: there is no such file.
-        RequestError: the file is no complete ``.npy`` file, or holds objects.
+        UsageError: the file is no complete ``.npy`` file, or holds objects.
     """
     import io
 
@@ -40,12 +40,12 @@ def read_array(path: str | os.PathLike[str]) -> NDArray[Any]:
     try:
         array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError) as error:
-        raise RequestError(f"{path}: not a complete .npy file of numbers ({_first_line(error)})") from error
+        raise UsageError(f"{path}: not a complete .npy file of numbers ({_first_line(error)})") from error
     return array
 
 
-def read_picture(path: str | os.PathLike[str]) -> NDArray[Any]:
-    """Read a picture as it is stored.
+def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """Read an image as it is stored.
 
     Takes PNG, JPEG, TIFF, BMP, PPM/PGM, WebP and ``.npy``. The contents decide, not the suffix, except for ``.npy``.
     Orientation tags are ignored: a camera's rows stay rows.
@@ -56,7 +56,7 @@ def read_picture(path: str | os.PathLike[str]) -> NDArray[Any]:
 
     Raises:
         MissingFileError: there is no such file.
-        RequestError: it is a folder, empty, no picture, or cut off.
+        UsageError: it is a folder, empty, no image, or cut off.
     """
     path = Path(path)
     if path.suffix.lower() == ".npy":
@@ -70,24 +70,24 @@ def read_picture(path: str | os.PathLike[str]) -> NDArray[Any]:
     # Decoders print their own complaints; the one line that the caller gets is ours.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
-        picture = None
+        image = None
     finally:
         cv2.utils.logging.setLogLevel(level)
-    if picture is None:
-        raise RequestError(f"{path}: found {_describe(data)}, wanted a complete picture (PNG, JPEG, TIFF, ... or .npy)")
-    if picture.ndim == 3:
-        picture = picture[..., [2, 1, 0, 3][: picture.shape[2]]]
-    return np.ascontiguousarray(picture)
+    if image is None:
+        raise UsageError(f"{path}: got {_describe(data)}, wanted a complete image (PNG, JPEG, TIFF, ... or .npy)")
+    if image.ndim == 3:
+        image = image[..., [2, 1, 0, 3][: image.shape[2]]]
+    return np.ascontiguousarray(image)
 
 
-def write_picture(path: str | os.PathLike[str], picture: NDArray[np.uint8] | NDArray[np.uint16]) -> Path:
+def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8] | NDArray[np.uint16]) -> Path:
     """Write a lossless PNG, completely or not at all.
 
     Args:
         path: the file; its folder must exist.
-        picture: (H, W) or (H, W, 3) in RGB; uint8 or uint16.
+        image: (H, W) or (H, W, 3) in RGB; uint8 or uint16.
 
     Raises:
         ValueError: another shape or type.
@@ -95,12 +95,12 @@ def write_picture(path: str | os.PathLike[str], picture: NDArray[np.uint8] | NDA
     """
     import cv2
 
-    if picture.dtype not in (np.uint8, np.uint16) or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (3,)):
-        raise ValueError(f"{path}: got {picture.dtype} {picture.shape}, wanted uint8 or uint16 (H, W) or (H, W, 3)")
-    stored = picture if picture.ndim == 2 else np.ascontiguousarray(picture[..., ::-1])
+    if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+        raise ValueError(f"{path}: got {image.dtype} {image.shape}, wanted uint8 or uint16 (H, W) or (H, W, 3)")
+    stored = image if image.ndim == 2 else np.ascontiguousarray(image[..., ::-1])
     encoded, data = cv2.imencode(".png", stored)  # type: ignore[arg-type]
     if not encoded:
-        raise ValueError(f"{path}: a picture of {picture.shape} could not be encoded as PNG")
+        raise ValueError(f"{path}: an image of {image.shape} could not be encoded as PNG")
     return write_bytes(path, data.tobytes())
 
 
@@ -114,16 +114,16 @@ def _check_png(data: bytes, path: Path) -> None:
         length = int.from_bytes(data[position : position + 4], "big")
         end = position + 12 + length
         if len(data) < end:
-            raise RequestError(f"{path}: found a truncated PNG ({len(data)} bytes), wanted a complete picture")
+            raise UsageError(f"{path}: got a truncated PNG ({len(data)} bytes), wanted a complete image")
         if zlib.crc32(data[position + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
-            raise RequestError(f"{path}: found a damaged PNG (checksum at byte {position}), wanted a complete picture")
+            raise UsageError(f"{path}: got a damaged PNG (checksum at byte {position}), wanted a complete image")
         if data[position + 4 : position + 8] == b"IEND":
             return
         position = end
 
 
 def _describe(data: bytes) -> str:
-    """Say what a file that is no picture looks like."""
+    """Say what a file that is no image looks like."""
     start = data[:512].lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
         return "a web page"

@@ -62,9 +62,9 @@ def masked_pool(
 def rotary_angles(height: int, width: int, pool_size: int, dims: int, like: Tensor) -> Tensor:
     """Angles (height * width, dims / 2) that turn channel pairs by their position, in float32.
 
-    The first half of the pairs turns with y, the second with x, both in units of pooled cells with cell centres at
+    The first half of the pairs turns with y, the second with x, both in units of pooled cells with cell centers at
     integers: feature pixel i lies at (i + 0.5) / pool_size - 0.5. Cells themselves have `pool_size` 1. Periods run
-    from 2 pi cells to hundreds, longer than any picture (Su et al. 2021; Heo et al., ECCV 2024 for two dimensions).
+    from 2 pi cells to hundreds, longer than any image (Su et al. 2021; Heo et al., ECCV 2024 for two dimensions).
     """
     pairs = dims // 4
     frequency = 100.0 ** (-torch.arange(pairs, device=like.device, dtype=torch.float32) / pairs)
@@ -253,7 +253,7 @@ class PooledCrossAttention(nn.Module):
     def _reach(self, valid: Tensor, everything: bool) -> tuple[Tensor | None, Tensor]:
         """Say which keys may be attended to, and which queries have any.
 
-        First line of defence (blueprint 3.4): where there is no valid cell nothing is masked here, so that no row is
+        First line of defense (blueprint 3.4): where there is no valid cell nothing is masked here, so that no row is
         -inf, forward or backward; the result is set to 0 in `_merge_heads`. The rule is per sample: nobody's output
         depends on their batchmates.
 

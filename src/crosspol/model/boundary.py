@@ -79,7 +79,7 @@ class NetworkInputs:
 
     def _margins(self) -> tuple[int, int, int, int]:
         extra_x, extra_y = -self._width % self._multiple, -self._height % self._multiple
-        # Centred, as RAFT-Stereo's own evaluation pads: the same weights then give the same disparity at any size.
+        # Centerd, as RAFT-Stereo's own evaluation pads: the same weights then give the same disparity at any size.
         return extra_x // 2, extra_x - extra_x // 2, extra_y // 2, extra_y - extra_y // 2
 
     def _pad(self, x: Tensor) -> Tensor:

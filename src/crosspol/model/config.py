@@ -90,7 +90,7 @@ class FusionConfig:
     merge: Literal["none", "gated"] = "gated"
     """gated: the blueprint's count (a 1x1 merge inside the gate); none: the pure residual of its section 2."""
     gate: Literal["blueprint", "projection"] = "blueprint"
-    """blueprint: sigmoid(-5) x cap x zero-initialised projection; projection: the zero-initialised one alone."""
+    """blueprint: sigmoid(-5) x cap x zero-initialized projection; projection: the zero-initialized one alone."""
     views: Literal["both", "left"] = "both"
     """Which views' features are fused, each with its own polarization; the other sites know the left view only."""
     enable_stereo_to_pol: bool = False

@@ -56,7 +56,7 @@ def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
 def _sample_row(rows: Tensor, x: Tensor, radius: int) -> Tensor:
     """Sample rows (N, W) at x - radius, ..., x + radius, x (N, 1): (N, 2 * radius + 1).
 
-    All offsets share one fraction, so 2 * radius + 2 neighbours are gathered once and mixed pairwise. Faster than
+    All offsets share one fraction, so 2 * radius + 2 neighbors are gathered once and mixed pairwise. Faster than
     grid_sample, and it exports (FACTS 5, 7).
     """
     width = rows.shape[-1]

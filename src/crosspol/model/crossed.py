@@ -80,14 +80,14 @@ def crossed_contrast(
     )
 
 
-def _sample_rows(picture: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+def _sample_rows(image: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Sample (B, C, H, W) at columns x (B, 1, H, W), linearly; also say where x lies inside."""
-    width = picture.shape[-1]
+    width = image.shape[-1]
     inside = (x >= 0) & (x <= width - 1)
     # where, not a clamp, which keeps NaN: a diverged estimate must end in a reported loss, not in an index error.
     x = torch.where(inside, x, x.new_zeros(()))
     low = x.floor().clamp_max(max(width - 2, 0))
-    fraction = (x - low).to(picture.dtype)
-    index = low.long().expand(-1, picture.shape[1], -1, -1)
-    sampled = torch.lerp(picture.gather(3, index), picture.gather(3, (index + 1).clamp_max(width - 1)), fraction)
+    fraction = (x - low).to(image.dtype)
+    index = low.long().expand(-1, image.shape[1], -1, -1)
+    sampled = torch.lerp(image.gather(3, index), image.gather(3, (index + 1).clamp_max(width - 1)), fraction)
     return sampled, inside

@@ -35,9 +35,9 @@ def alpha_cap(step: int, start: float = 0.05, warmup: int = 5000) -> float:
 class SafeCrossAttentionFusion(nn.Module):
     """Adds gated polarization to stereo features: ``stereo + alpha * injected`` (blueprint 3.2).
 
-    ``injected = P(attended)``, P zero-initialised, and with a merge ``P(attended) + mask * M([stereo, affine(pol)])``,
-    M zero-initialised too: everything that polarization injects passes the gate
-    ``alpha = sigmoid(logit) * alpha_cap`` and is 0 for a sample without a valid cell. At initialisation the result is
+    ``injected = P(attended)``, P zero-initialized, and with a merge ``P(attended) + mask * M([stereo, affine(pol)])``,
+    M zero-initialized too: everything that polarization injects passes the gate
+    ``alpha = sigmoid(logit) * alpha_cap`` and is 0 for a sample without a valid cell. At initialization the result is
     `stereo` bit for bit.
 
     Args:
@@ -138,7 +138,7 @@ class SafeCrossAttentionFusion(nn.Module):
         return float(torch.as_tensor(self.alpha(alpha_cap)).detach())
 
     def _guard(self, injected: Tensor, mask: Tensor | None) -> Tensor:
-        """Third line of defence (blueprint 3.4): in use a non-finite injection is 0.
+        """Third line of defense (blueprint 3.4): in use a non-finite injection is 0.
 
         In training it passes: the loss is then not finite, and the step is skipped and reported instead of hidden.
         """

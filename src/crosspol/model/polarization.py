@@ -16,7 +16,7 @@ from crosspol.model.parts import View
 def soft_threshold(x: Tensor, threshold: float = 0.05, slope: float = 20.0) -> Tensor:
     """Hold back weak polarization: ``x * sigmoid(slope * (|x| - threshold))``, any shape, sign kept.
 
-    Acts on the physical range [-1, 1]; a normalisation by the picture's maximum would let one highlight rescale
+    Acts on the physical range [-1, 1]; a normalization by the image's maximum would let one highlight rescale
     all of it (FACTS 2.11).
     """
     return x * torch.sigmoid(slope * (x.abs() - threshold))

@@ -49,10 +49,10 @@ def upsample_bilinear(disparity: Tensor, factor: int) -> Tensor:
 
 
 class ConvexUpsampler:
-    """Upsamples by learned convex combinations of 3x3 neighbours (Teed and Deng, ECCV 2020); values keep their unit.
+    """Upsamples by learned convex combinations of 3x3 neighbors (Teed and Deng, ECCV 2020); values keep their unit.
 
     Args:
-        weights: (B, 9 * factor**2, h, w), before the softmax over the nine neighbours.
+        weights: (B, 9 * factor**2, h, w), before the softmax over the nine neighbors.
         factor: side of a feature pixel in image pixels.
     """
 
@@ -64,8 +64,8 @@ class ConvexUpsampler:
     def __call__(self, x: Tensor) -> Tensor:
         """Upsample (B, 1, h, w) to (B, 1, factor * h, factor * w); outside the image there is 0."""
         batch, _, height, width = x.shape
-        neighbours = F.unfold(x, 3, padding=1).view(batch, 9, 1, height, width)
-        return F.pixel_shuffle((self.mixture * neighbours).sum(dim=1), self.factor)
+        neighbors = F.unfold(x, 3, padding=1).view(batch, 9, 1, height, width)
+        return F.pixel_shuffle((self.mixture * neighbors).sum(dim=1), self.factor)
 
 
 def with_term(motion: Tensor, term: Tensor | None) -> Tensor:

@@ -1,15 +1,15 @@
 """Physics of polarized light: Stokes parameters, sensors' mosaics, Fresnel. Differentiable, on any device.
 
-Shapes: a picture or a map is (..., H, W), and the functions keep that shape whatever the leading dimensions are:
-(H, W), mono (B, 1, H, W) and colour (B, 3, H, W) alike. Stokes parameters add one dimension of three before height and
-width: (..., 3, H, W) holds S0, S1, S2. So `stokes` makes (B, 1, 3, H, W) of mono pictures (B, 1, H, W), and `dolp` of
-that is (B, 1, H, W) again, as the network takes it. Each colour has a polarization of its own; to join them, average
-the Stokes parameters over the colours, never DoLP or AoLP.
+Shapes: an image or a map is (..., H, W), and the functions keep that shape whatever the leading dimensions are:
+(H, W), mono (B, 1, H, W) and color (B, 3, H, W) alike. Stokes parameters add one dimension of three before height and
+width: (..., 3, H, W) holds S0, S1, S2. So `stokes` makes (B, 1, 3, H, W) of mono images (B, 1, H, W), and `dolp` of
+that is (B, 1, H, W) again, as the network takes it. Each color has a polarization of its own; to join them, average
+the Stokes parameters over the colors, never DoLP or AoLP.
 
 Units: intensities are linear (before any gamma), 0 black and 1 white where a function needs to know.
 
 Frame: S1 > 0 is polarization along image-right, S2 > 0 at +45 degrees, toward the upper right. AoLP is in radians,
-counter-clockwise from image-right as seen in the picture; polarizer angles in degrees are of the same frame.
+counter-clockwise from image-right as seen in the image; polarizer angles in degrees are of the same frame.
 """
 
 from crosspol.polarimetry.focal_plane import SONY_LAYOUT, DemosaicMethod, Layout, demosaic, demosaic_reach, mosaic

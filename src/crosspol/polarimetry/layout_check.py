@@ -21,7 +21,7 @@ def layout_residual(raw: Tensor, layout: Layout = SONY_LAYOUT, bayer: str | None
     no more than the residual's sign, in any scene. They leave S0 and DoLP right and turn or mirror AoLP; a polarizer of
     known orientation has to decide. A frame shifted by one row or column is among them.
 
-    It is the mean of |residual| and not the median. Where most of a picture is unpolarized, the median pixel shows the
+    It is the mean of |residual| and not the median. Where most of an image is unpolarized, the median pixel shows the
     gain differences of the sensor alone: on one of four real frames a wrong layout had the smaller median.
 
     Args:

@@ -31,12 +31,12 @@ def stokes(i0: Tensor, i45: Tensor, i90: Tensor, i135: Tensor) -> Tensor:
         i0, i45, i90, i135: (..., H, W), linear intensities in any unit, all of one shape.
 
     Returns:
-        (..., 3, H, W): S0 = (i0 + i45 + i90 + i135) / 2, S1 = i0 - i90, S2 = i45 - i135, in the pictures' unit.
+        (..., 3, H, W): S0 = (i0 + i45 + i90 + i135) / 2, S1 = i0 - i90, S2 = i45 - i135, in the images' unit.
 
     Raises:
-        ValueError: the shapes differ, or a picture is not floating point or has fewer than two dimensions.
+        ValueError: the shapes differ, or an image is not floating point or has fewer than two dimensions.
     """
-    _check_pictures(i0=i0, i45=i45, i90=i90, i135=i135)
+    _check_images(i0=i0, i45=i45, i90=i90, i135=i135)
     return torch.stack([(i0 + i45 + i90 + i135) / 2, i0 - i90, i45 - i135], dim=-3)
 
 
@@ -44,7 +44,7 @@ def stokes_from_angles(intensities: Sequence[Tensor] | Tensor, angles_rad: Seque
     """Linear Stokes parameters from intensities behind a polarizer at three or more angles, by least squares.
 
     Args:
-        intensities: N pictures (..., H, W), or one tensor (N, ..., H, W), linear.
+        intensities: N images (..., H, W), or one tensor (N, ..., H, W), linear.
         angles_rad: N angles of the transmission axis, radians counter-clockwise from image-right.
 
     Returns:
@@ -52,21 +52,21 @@ def stokes_from_angles(intensities: Sequence[Tensor] | Tensor, angles_rad: Seque
         and 135 degrees this is `stokes`.
 
     Raises:
-        ValueError: not one angle a picture, fewer than three angles that differ modulo 180 degrees, or pictures that do
+        ValueError: not one angle an image, fewer than three angles that differ modulo 180 degrees, or images that do
             not fit together.
     """
-    pictures = list(intensities)
+    images = list(intensities)
     angles = torch.as_tensor(angles_rad, dtype=torch.float64, device="cpu").detach().flatten()
-    if len(pictures) != len(angles):
-        raise ValueError(f"{len(pictures)} pictures and {len(angles)} angles; wanted one angle for each picture")
+    if len(images) != len(angles):
+        raise ValueError(f"{len(images)} images and {len(angles)} angles; wanted one angle for each image")
     design = torch.stack([torch.ones_like(angles), torch.cos(2 * angles), torch.sin(2 * angles)], dim=1) / 2
     # 1e-6 rejects angles that coincide up to rounding, which would turn noise into polarization a million times over.
     if torch.linalg.matrix_rank(design, rtol=1e-6) < 3:
         degrees = [round(angle, 3) for angle in torch.rad2deg(angles).tolist()]
         raise ValueError(f"angles {degrees} degrees; wanted at least three that differ modulo 180 degrees")
-    _check_pictures(**{f"intensities[{index}]": picture for index, picture in enumerate(pictures)})
-    solve = torch.linalg.pinv(design).to(pictures[0])
-    return torch.einsum("sn,n...hw->...shw", solve, torch.stack(pictures))
+    _check_images(**{f"intensities[{index}]": image for index, image in enumerate(images)})
+    solve = torch.linalg.pinv(design).to(images[0])
+    return torch.einsum("sn,n...hw->...shw", solve, torch.stack(images))
 
 
 def intensity_at(stokes: Tensor, angle_rad: float | Tensor) -> Tensor:
@@ -114,7 +114,7 @@ def dolp_debiased(stokes: Tensor, sigma: float | Tensor) -> Tensor:
     Args:
         stokes: (..., 3, H, W).
         sigma: standard deviation of the noise of S1 and of S2 (equal, independent), in the unit of `stokes`; a number
-            or a tensor that broadcasts with (..., H, W). With noise s on each of four separate pictures it is
+            or a tensor that broadcasts with (..., H, W). With noise s on each of four separate images it is
             sqrt(2) s.
 
     Returns:
@@ -186,9 +186,9 @@ def contrast(i_parallel: Tensor, i_perpendicular: Tensor) -> Tensor:
         (..., H, W), in [-1, 1] for intensities that are not negative; 0, with gradient 0, where there is no light.
 
     Raises:
-        ValueError: the shapes differ, or a picture is not floating point or has fewer than two dimensions.
+        ValueError: the shapes differ, or an image is not floating point or has fewer than two dimensions.
     """
-    _check_pictures(i_parallel=i_parallel, i_perpendicular=i_perpendicular)
+    _check_images(i_parallel=i_parallel, i_perpendicular=i_perpendicular)
     return _over_s0(i_parallel - i_perpendicular, i_parallel + i_perpendicular)
 
 
@@ -204,14 +204,14 @@ def residual(i0: Tensor, i45: Tensor, i90: Tensor, i135: Tensor) -> Tensor:
         (..., H, W), signed, in [-2, 2] for intensities that are not negative; 0 where S0 is not positive.
 
     Raises:
-        ValueError: the shapes differ, or a picture is not floating point or has fewer than two dimensions.
+        ValueError: the shapes differ, or an image is not floating point or has fewer than two dimensions.
     """
-    _check_pictures(i0=i0, i45=i45, i90=i90, i135=i135)
+    _check_images(i0=i0, i45=i45, i90=i90, i135=i135)
     return _over_s0((i0 + i90) - (i45 + i135), (i0 + i45 + i90 + i135) / 2)
 
 
 def flip_horizontal(stokes: Tensor) -> Tensor:
-    """Mirror a Stokes picture left to right. A mirror turns +45 degrees into -45 degrees: S2 changes its sign.
+    """Mirror a Stokes image left to right. A mirror turns +45 degrees into -45 degrees: S2 changes its sign.
 
     Args:
         stokes: (..., 3, H, W).
@@ -227,7 +227,7 @@ def flip_horizontal(stokes: Tensor) -> Tensor:
 
 
 def flip_vertical(stokes: Tensor) -> Tensor:
-    """Mirror a Stokes picture top to bottom; S2 changes its sign, as in `flip_horizontal`.
+    """Mirror a Stokes image top to bottom; S2 changes its sign, as in `flip_horizontal`.
 
     Args:
         stokes: (..., 3, H, W).
@@ -243,7 +243,7 @@ def flip_vertical(stokes: Tensor) -> Tensor:
 
 
 def rotate_quarter_turns(stokes: Tensor, turns: int) -> Tensor:
-    """Turn a Stokes picture counter-clockwise by `turns` times 90 degrees; an odd number negates S1 and S2.
+    """Turn a Stokes image counter-clockwise by `turns` times 90 degrees; an odd number negates S1 and S2.
 
     Args:
         stokes: (..., 3, H, W).
@@ -263,7 +263,7 @@ def rotate_quarter_turns(stokes: Tensor, turns: int) -> Tensor:
 def rotate_frame(stokes: Tensor, angle_rad: float | Tensor) -> Tensor:
     """Express Stokes parameters in axes turned counter-clockwise by an angle; the pixels stay in place.
 
-    A polarization at AoLP a is at a - angle_rad afterwards. When a picture's content is resampled so that it turns
+    A polarization at AoLP a is at a - angle_rad afterwards. When an image's content is resampled so that it turns
     counter-clockwise by t, its polarization turns along: `rotate_frame(resampled, -t)`. The same as `mueller_rotation`.
 
     Args:
@@ -313,14 +313,14 @@ def _components(stokes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return s0, s1, s2
 
 
-def _check_pictures(**pictures: Tensor) -> None:
-    first_name, first = next(iter(pictures.items()))
-    for name, picture in pictures.items():
-        if not isinstance(picture, Tensor) or picture.ndim < 2 or not picture.is_floating_point():
-            raise ValueError(f"{name} is {_describe(picture)}; wanted a floating-point tensor (..., H, W)")
-        if picture.shape != first.shape:
+def _check_images(**images: Tensor) -> None:
+    first_name, first = next(iter(images.items()))
+    for name, image in images.items():
+        if not isinstance(image, Tensor) or image.ndim < 2 or not image.is_floating_point():
+            raise ValueError(f"{name} is {_describe(image)}; wanted a floating-point tensor (..., H, W)")
+        if image.shape != first.shape:
             raise ValueError(
-                f"{name} is {tuple(picture.shape)} and {first_name} is {tuple(first.shape)}; wanted one shape"
+                f"{name} is {tuple(image.shape)} and {first_name} is {tuple(first.shape)}; wanted one shape"
             )
 
 

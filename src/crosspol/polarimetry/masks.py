@@ -14,10 +14,10 @@ __all__ = ["mosaic_validity", "validity"]
 def validity(
     i0: Tensor, i45: Tensor, i90: Tensor, i135: Tensor, *, dark: float = 0.01, saturated: float = 0.99
 ) -> Tensor:
-    """Pixels of four separately taken angle pictures whose polarization can be trusted.
+    """Pixels of four separately taken angle images whose polarization can be trusted.
 
-    For pictures that come from a mosaic use `mosaic_validity`: demosaicing averages a clipped sample with its
-    neighbours, after which it no longer looks clipped.
+    For images that come from a mosaic use `mosaic_validity`: demosaicing averages a clipped sample with its
+    neighbors, after which it no longer looks clipped.
 
     Args:
         i0, i45, i90, i135: (..., H, W), linear intensities, 0 black and 1 white.
@@ -31,10 +31,10 @@ def validity(
         ValueError: the shapes differ.
     """
     if not i0.shape == i45.shape == i90.shape == i135.shape:
-        found = ", ".join(str(tuple(picture.shape)) for picture in (i0, i45, i90, i135))
+        found = ", ".join(str(tuple(image.shape)) for image in (i0, i45, i90, i135))
         raise ValueError(f"i0, i45, i90 and i135 are {found}; wanted one shape")
-    pictures = torch.stack([i0, i45, i90, i135])
-    return (pictures < saturated).all(dim=0) & (pictures.mean(dim=0) > dark)
+    images = torch.stack([i0, i45, i90, i135])
+    return (images < saturated).all(dim=0) & (images.mean(dim=0) > dark)
 
 
 def mosaic_validity(
@@ -58,7 +58,7 @@ def mosaic_validity(
         saturated: each sample has to lie below this.
 
     Returns:
-        (..., H, W), bool, one mask for all angles and colours. NaN and infinities are never valid, nor what they reach.
+        (..., H, W), bool, one mask for all angles and colors. NaN and infinities are never valid, nor what they reach.
 
     Raises:
         ValueError: the frame is too small.
@@ -71,7 +71,7 @@ def mosaic_validity(
     reach = demosaic_reach(method, bayer)
     clipped = F.max_pool2d((~(frames.abs() < saturated)).float(), 2 * reach + 1, stride=1, padding=reach) > 0
 
-    # Two box means, over the period and over 2: every phase of the mosaic weighs the same, centred on the pixel.
+    # Two box means, over the period and over 2: every phase of the mosaic weighs the same, centerd on the pixel.
     around = F.pad(frames, [period // 2] * 4, mode="reflect")
     mean = F.avg_pool2d(F.avg_pool2d(around, period, stride=1), 2, stride=1)
     return (~clipped & (mean > dark)).reshape(raw.shape)

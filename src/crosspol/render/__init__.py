@@ -1,1 +1,1 @@
-"""Physically based polarized stereo with Mitsuba 3 (extra `render`): scenes, their pictures and their ground truth."""
+"""Physically based polarized stereo with Mitsuba 3 (extra `render`): scenes, their images and their ground truth."""

@@ -22,7 +22,7 @@ SETTINGS = ("series", "size", "samples", "bounces", "denoised", "color")
 """Parameters that all scenes of a set share."""
 
 _WITH_GLASS = 0.005
-"""Share of a picture from which on it counts as one with glass."""
+"""Share of an image from which on it counts as one with glass."""
 _BINS = 1 << 14
 """Steps of polarization from 0 to 1 in which areas under ROC curves are counted."""
 
@@ -33,11 +33,11 @@ def data_card(root: Path, records: Sequence[SceneRecord]) -> dict[str, Any]:
     Returns:
         what JSON can hold: `index_sha256` (of scenes.jsonl), `parts` (scenes a part), `settings` and `made_with` (each
         a list of what occurs and how often), and `rigs`: a dictionary a rig of its scenes. Shares are of 1, lengths in
-        metres, three numbers are the 10 %, 50 % and 90 % quantiles over scenes. Where a set has no glass, or nothing
+        meters, three numbers are the 10 %, 50 % and 90 % quantiles over scenes. Where a set has no glass, or nothing
         but glass, its area under the ROC curve is null.
 
     Raises:
-        RequestError: the index or a scene cannot be read.
+        UsageError: the index or a scene cannot be read.
     """
     rigs = sorted({record.rig for record in records})
     return {
@@ -59,7 +59,7 @@ def write_card(root: Path, records: Sequence[SceneRecord], command: str) -> dict
         command: that renders the set again.
 
     Raises:
-        RequestError: the index or a scene cannot be read.
+        UsageError: the index or a scene cannot be read.
     """
     card = {"command": command, **data_card(root, records)}
     write_bytes(root / CARD, (json.dumps(card, indent=2, allow_nan=False) + "\n").encode())

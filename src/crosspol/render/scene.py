@@ -1,7 +1,7 @@
 """Random closed rooms with glass in them: a plain description first, Mitsuba's second.
 
-A description is a tree of frozen dataclasses of numbers and names, so that it can be written down beside its pictures
-and two scenes can be compared. The world is Mitsuba's: x to the left of a camera that looks along z, y up, metres.
+A description is a tree of frozen dataclasses of numbers and names, so that it can be written down beside its images
+and two scenes can be compared. The world is Mitsuba's: x to the left of a camera that looks along z, y up, meters.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Surface:
 
     kind: coated (polarizes), matt (does not), metal, pane (thin glass), solid (glass boundary), light, outside (a
         textured light behind a window).
-    texture: seed of the picture on it; None: plain.
-    scale: size of the picture's features, relative.
+    texture: seed of the image on it; None: plain.
+    scale: size of the image's features, relative.
     level: reflectance in [0, 1] that a plain surface has and a texture is brought near; of a light its radiance.
     roughness: of the coat or the metal.
     eta: refractive index of glass or of the coat.
@@ -78,7 +78,7 @@ class Part:
 class Camera:
     """The rectified pair.
 
-    position: of the left camera. yaw, pitch: radians, to the left and up. focal: in widths of the picture.
+    position: of the left camera. yaw, pitch: radians, to the left and up. focal: in widths of the image.
     """
 
     position: tuple[float, float, float]
@@ -134,14 +134,14 @@ def draw_scene(seed: int, index: int) -> Scene:
 
 
 def mitsuba_scene(
-    mitsuba: Any, scene: Scene, colour: bool = False, glass: bool = True, ambient: float = 1.0
+    mitsuba: Any, scene: Scene, color: bool = False, glass: bool = True, ambient: float = 1.0
 ) -> dict[str, Any]:
     """Return the room in Mitsuba's own description, without cameras and integrator.
 
     Args:
         mitsuba: the module, with a variant set and `register_bsdfs` called.
         scene: from `draw_scene`.
-        colour: textures in colour rather than in grey.
+        color: textures in color rather than in gray.
         glass: False leaves everything of glass out.
         ambient: factor on the radiance of all lights.
     """
@@ -153,16 +153,16 @@ def mitsuba_scene(
         shape["to_world"] = mitsuba.ScalarTransform4f(np.array(part.to_world))
         surface = part.surface
         if surface.kind in ("light", "outside"):
-            radiance = _radiance(mitsuba, surface, colour, ambient)
+            radiance = _radiance(mitsuba, surface, color, ambient)
             shape["emitter"] = {"type": "area", "radiance": radiance}
             shape["bsdf"] = {"type": "diffuse", "reflectance": {"type": "uniform", "value": 0.5}}
         else:
-            shape["bsdf"] = _bsdf(mitsuba, surface, colour)
+            shape["bsdf"] = _bsdf(mitsuba, surface, color)
         description[part.name] = shape
     return description
 
 
-def _bsdf(mitsuba: Any, surface: Surface, colour: bool) -> dict[str, Any]:
+def _bsdf(mitsuba: Any, surface: Surface, color: bool) -> dict[str, Any]:
     if surface.kind == "pane":
         return pane(surface.eta)
     if surface.kind == "solid":
@@ -172,26 +172,26 @@ def _bsdf(mitsuba: Any, surface: Surface, colour: bool) -> dict[str, Any]:
         metal = {"type": "roughconductor", "alpha": surface.roughness}
         metal |= {"eta": {"type": "uniform", "value": 0.96}, "k": {"type": "uniform", "value": 6.7}}
         return {"type": "twosided", "metal": metal}
-    reflectance = _reflectance(mitsuba, surface, colour)
+    reflectance = _reflectance(mitsuba, surface, color)
     if surface.kind == "matt":
         return {"type": "twosided", "body": {"type": "diffuse", "reflectance": reflectance}}
     return plastic(reflectance, surface.roughness, surface.eta)
 
 
-def _reflectance(mitsuba: Any, surface: Surface, colour: bool) -> dict[str, Any]:
+def _reflectance(mitsuba: Any, surface: Surface, color: bool) -> dict[str, Any]:
     if surface.texture is None:
         return {"type": "uniform", "value": surface.level}
     rng = np.random.default_rng(surface.texture)
-    picture = _light(_sheet(rng, _TEXTURE_SIZE, 2 * surface.scale), paint(rng, 1.0))
-    return _bitmap(mitsuba, np.clip(picture * np.float32(surface.level / max(picture.mean(), 0.05)), 0.01, 0.9), colour)
+    image = _light(_sheet(rng, _TEXTURE_SIZE, 2 * surface.scale), paint(rng, 1.0))
+    return _bitmap(mitsuba, np.clip(image * np.float32(surface.level / max(image.mean(), 0.05)), 0.01, 0.9), color)
 
 
-def _radiance(mitsuba: Any, surface: Surface, colour: bool, ambient: float) -> dict[str, Any]:
+def _radiance(mitsuba: Any, surface: Surface, color: bool, ambient: float) -> dict[str, Any]:
     if surface.texture is None:
         return {"type": "uniform", "value": surface.level * ambient}
     rng = np.random.default_rng(surface.texture)
-    picture = _light(environment(rng, _sheet(rng, _TEXTURE_SIZE // 2, surface.scale)), room_light(1.0))
-    return _bitmap(mitsuba, picture * np.float32(ambient * surface.level / picture.mean()), colour)
+    image = _light(environment(rng, _sheet(rng, _TEXTURE_SIZE // 2, surface.scale)), room_light(1.0))
+    return _bitmap(mitsuba, image * np.float32(ambient * surface.level / image.mean()), color)
 
 
 def _sheet(rng: Generator, side: int, scale: float) -> Sheet:
@@ -207,10 +207,10 @@ def _light(texels: Sheet, colors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([colors[channel][texels[..., channel]] for channel in range(3)], axis=-1)
 
 
-def _bitmap(mitsuba: Any, picture: NDArray[np.float32], colour: bool) -> dict[str, Any]:
-    if not colour:
-        picture = np.repeat(picture @ np.array([[0.2126], [0.7152], [0.0722]], np.float32), 3, axis=-1)
-    return {"type": "bitmap", "bitmap": mitsuba.Bitmap(np.ascontiguousarray(picture, np.float32)), "raw": False}
+def _bitmap(mitsuba: Any, image: NDArray[np.float32], color: bool) -> dict[str, Any]:
+    if not color:
+        image = np.repeat(image @ np.array([[0.2126], [0.7152], [0.0722]], np.float32), 3, axis=-1)
+    return {"type": "bitmap", "bitmap": mitsuba.Bitmap(np.ascontiguousarray(image, np.float32)), "raw": False}
 
 
 def _placed(
@@ -263,7 +263,7 @@ def _room(rng: Generator, width: float, height: float, depth: float) -> list[Par
         "wall_left": _placed((half, height / 2, middle), (long, height / 2, 1), yaw=-math.pi / 2),
         "wall_right": _placed((-half, height / 2, middle), (long, height / 2, 1), yaw=math.pi / 2),
     }
-    # Large walls need finer pictures than furniture. What panes mirror is brighter than what is seen through them.
+    # Large walls need finer images than furniture. What panes mirror is brighter than what is seen through them.
     levels = dict.fromkeys(walls, (0.12, 0.6)) | {
         "wall_end": (0.08, 0.45),
         "wall_back": (0.4, 0.75),
@@ -289,7 +289,7 @@ def _in_view(rng: Generator, camera: Camera, nearest: float, farthest: float, sp
 
 
 def _furniture(rng: Generator, camera: Camera, width: float, depth: float) -> list[Part]:
-    """Cabinets, boxes, balls, columns, and pictures on the end wall."""
+    """Cabinets, boxes, balls, columns, and images on the end wall."""
     parts: list[Part] = []
     for number in range(int(rng.integers(3, 9))):
         x, z = _in_view(rng, camera, 1.6, max(depth - 0.8, 2.0), 1.1)
@@ -312,12 +312,12 @@ def _furniture(rng: Generator, camera: Camera, width: float, depth: float) -> li
     for number in range(int(rng.integers(0, 4))):
         size = rng.uniform(0.15, 0.5, 2)
         place = (rng.uniform(-0.4, 0.4) * width, rng.uniform(1.2, 1.9), depth - 0.02)
-        parts.append(Part(f"picture_{number}", "cube", _placed(place, (*size, 0.015)), _opaque(rng, plain=0.0)))
+        parts.append(Part(f"image_{number}", "cube", _placed(place, (*size, 0.015)), _opaque(rng, plain=0.0)))
     return parts
 
 
 def _frame(
-    rng: Generator, name: str, centre: Sequence[float], half: Sequence[float], yaw: float, bar: float, surface: Surface
+    rng: Generator, name: str, center: Sequence[float], half: Sequence[float], yaw: float, bar: float, surface: Surface
 ) -> list[Part]:
     """Four bars around a rectangle of half sizes `half`."""
     across = np.array([math.cos(yaw), 0, -math.sin(yaw)])
@@ -330,7 +330,7 @@ def _frame(
         ("bottom", -up * half[1], half[0] + bar),
     ):
         size = (bar, length, bar) if side in ("left", "right") else (length, bar, bar)
-        matrix = _placed(tuple(np.asarray(centre) + direction), size, yaw)
+        matrix = _placed(tuple(np.asarray(center) + direction), size, yaw)
         parts.append(Part(f"{name}_{side}", "cube", matrix, surface))
     return parts
 
@@ -369,7 +369,7 @@ def _partition(rng: Generator, camera: Camera, room: tuple[float, float, float])
     """A frameless pane that stands in the room, or two at an angle."""
     parts: list[Part] = []
     for number in range(int(rng.integers(1, 3))):
-        # Not nearer, so that seldom does a pane fill the picture.
+        # Not nearer, so that seldom does a pane fill the image.
         x, z = _in_view(rng, camera, 1.7, max(room[2] - 1.0, 2.2), 0.6)
         yaw, oblique = _turned(rng, camera, x, z)
         # Foreshortened, a pane needs more width to be seen as much.
@@ -439,7 +439,7 @@ def _case(rng: Generator, camera: Camera, room: tuple[float, float, float]) -> l
     # A corner toward the camera: two sides are seen obliquely, and the lid from above.
     yaw, base = float(rng.choice([-1.0, 1.0]) * rng.uniform(0.5, 1.05)), float(rng.uniform(0.5, 0.9))
     half = rng.uniform(0.15, 0.4, 3)
-    centre = np.array([x, base + half[1], z])
+    center = np.array([x, base + half[1], z])
     parts = [Part("case_base", "cube", _placed((x, base / 2, z), (half[0], base / 2, half[2]), yaw), _opaque(rng))]
     across, forward = np.array([math.cos(yaw), 0, -math.sin(yaw)]), np.array([math.sin(yaw), 0, math.cos(yaw)])
     surface = _glass(rng)
@@ -449,7 +449,7 @@ def _case(rng: Generator, camera: Camera, room: tuple[float, float, float]) -> l
         ("left", across * half[0], (half[2], half[1], 1), math.pi / 2),
         ("right", -across * half[0], (half[2], half[1], 1), math.pi / 2),
     ):
-        matrix = _placed(tuple(centre + direction), size, yaw + turn)
+        matrix = _placed(tuple(center + direction), size, yaw + turn)
         parts.append(Part(f"case_{name}", "rectangle", matrix, surface))
     lid = _placed((x, base + 2 * half[1], z), (half[0], half[2], 1), yaw, _UP)
     parts.append(Part("case_top", "rectangle", lid, surface))

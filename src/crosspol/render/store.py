@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosspol.datasets.scene_format import SceneRecord, StoredScene, read_scene, write_scene
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.io.atomic import write_bytes
-from crosspol.io.images import write_picture
+from crosspol.io.images import write_image
 from crosspol.light import exposure
 from crosspol.render.scene import Scene, describe
 from crosspol.render.truth import calibration_of
@@ -48,7 +48,7 @@ def store_pair(root: Path, scene: Scene, pair: RenderedPair, parameters: dict[st
     Args:
         root: folder of the data set.
         scene: what was rendered.
-        pair: its pictures and ground truth.
+        pair: its images and ground truth.
         parameters: how it was rendered, to be kept with the scene's own description.
     """
     seed, index = scene.seed
@@ -86,14 +86,14 @@ def stored_parameters(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield name and parameters of every scene that is in a folder, with an index or without.
 
     Raises:
-        RequestError: a scene's record is damaged.
+        UsageError: a scene's record is damaged.
     """
     for path in sorted(root.glob(f"*/{_RECORD}")):
         try:
             yield path.parent.name, dict(json.loads(path.read_text())["parameters"])
         except (ValueError, KeyError, TypeError) as error:
-            raise RequestError(
-                f"{path}: found a damaged record ({error}), wanted that of a scene; "
+            raise UsageError(
+                f"{path}: got a damaged record ({error}), wanted that of a scene; "
                 f"delete {shlex.quote(str(path.parent))}, and the same command makes it again"
             ) from error
 
@@ -104,7 +104,7 @@ def damaged_scenes(root: Path, records: Sequence[SceneRecord]) -> list[Path]:
     for record in records:
         try:
             read_scene(root, record)
-        except RequestError:
+        except UsageError:
             damaged.append(root / record.identity)
     return damaged
 
@@ -144,7 +144,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def contact_sheet(root: Path, records: Sequence[SceneRecord], path: Path, most: int = 24) -> Path:
-    """Write a picture with a row a scene: left, right, disparity, glass and occlusion, polarization.
+    """Write an image with a row a scene: left, right, disparity, glass and occlusion, polarization.
 
     Polarization is DoLP (white: 0.5) of a quad rig and |contrast| (white: 1) of the views as they are of a crossed one.
 
@@ -158,7 +158,7 @@ def contact_sheet(root: Path, records: Sequence[SceneRecord], path: Path, most: 
     rows = [_row(read_scene(root, record)) for record in chosen]
     width = max(row.shape[1] for row in rows)
     padded = [np.pad(row, ((0, 2), (0, width - row.shape[1]), (0, 0))) for row in rows]
-    return write_picture(path, np.concatenate(padded))
+    return write_image(path, np.concatenate(padded))
 
 
 def _row(scene: StoredScene) -> NDArray[np.uint8]:
@@ -172,13 +172,13 @@ def _row(scene: StoredScene) -> NDArray[np.uint8]:
         a, b = left.mean(axis=0), right.mean(axis=0)
         polarization = np.abs(a - b) / np.maximum(a + b, 1e-6)
     masks = np.stack([scene.glass, scene.glass, scene.occluded], axis=-1).astype(np.float32)
-    grey = np.repeat(polarization[..., None], 3, axis=-1)
-    pictures = [_shown(left * factor), _shown(right * factor), _coloured(scene.disparity)]
-    pictures += [_bytes(masks), _bytes(grey)]
-    return np.concatenate(pictures, axis=1)
+    gray = np.repeat(polarization[..., None], 3, axis=-1)
+    images = [_shown(left * factor), _shown(right * factor), _colored(scene.disparity)]
+    images += [_bytes(masks), _bytes(gray)]
+    return np.concatenate(images, axis=1)
 
 
-def _coloured(disparity: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _colored(disparity: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Disparity from 0 (blue) to the scene's largest (red)."""
     import cv2
 
@@ -190,14 +190,14 @@ def _shown(light: NDArray[np.float32]) -> NDArray[np.uint8]:
     return _bytes(np.repeat(light, 3 // len(light), axis=0).transpose(1, 2, 0).clip(0, 1) ** (1 / 2.2))
 
 
-def _bytes(picture: NDArray[Any]) -> NDArray[np.uint8]:
-    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+def _bytes(image: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
 def _add_truth(folder: Path, pair: RenderedPair) -> None:
     """Add the truth that the format has no place for, and name it in the scene's record."""
     truth = pair.truth
-    write_picture(folder / "glass_right.png", np.where(truth.glass_right, 255, 0).astype(np.uint8))
+    write_image(folder / "glass_right.png", np.where(truth.glass_right, 255, 0).astype(np.uint8))
     half = {name: getattr(truth, name).astype(np.float16) for name in ("depth_m", "incidence_rad", "normals")}
     np.savez_compressed(folder / "truth.npz", **half)
     record = json.loads((folder / _RECORD).read_text())

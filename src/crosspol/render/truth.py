@@ -1,7 +1,7 @@
-"""Ground truth of a rendered pair, by rays through pixel centres: nothing is guessed from pictures.
+"""Ground truth of a rendered pair, by rays through pixel centers: nothing is guessed from images.
 
-Pixel centres are integer coordinates; the cameras look along z with x to the right and y down, as in
-`crosspol.rigs.calibration`. Distances are metres along the optical axis, never along the ray.
+Pixel centers are integer coordinates; the cameras look along z with x to the right and y down, as in
+`crosspol.rigs.calibration`. Distances are meters along the optical axis, never along the ray.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SAME_M = 2e-3
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth:
-    """What rays through pixel centres meet first; all (H, W), left view unless the name says right.
+    """What rays through pixel centers meet first; all (H, W), left view unless the name says right.
 
     disparity, disparity_background: px, of the first surface (glass counts) and with all glass removed; NaN: nothing.
     glass, glass_right: the first surface is glass.
@@ -48,7 +48,7 @@ class GroundTruth:
 
 
 def calibration_of(camera: Camera, size: tuple[int, int]) -> StereoCalibration:
-    """Return the calibration of the pair that renders pictures of `size` = (H, W)."""
+    """Return the calibration of the pair that renders images of `size` = (H, W)."""
     height, width = size
     return StereoCalibration.of_rectified(
         fx=camera.focal * width,
@@ -123,7 +123,7 @@ def _known(values: Array, depth: Array) -> Array:
 
 
 def _pixel_rays(axes: Array, focal: float, size: tuple[int, int]) -> tuple[Array, Array]:
-    """Unit directions (H * W, 3) through pixel centres, and the lengths that they had with a z component of 1."""
+    """Unit directions (H * W, 3) through pixel centers, and the lengths that they had with a z component of 1."""
     height, width = size
     row, column = np.divmod(np.arange(height * width), width)
     local = np.stack(

@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 
 __all__ = ["VARIANTS", "Variant", "activate", "choose_variant", "find_libllvm"]
 
@@ -66,7 +66,7 @@ def choose_variant(
     wanted: str = "auto",
     probe: Callable[[str, Mapping[str, str]], str] | None = None,
     libraries: list[Path] | None = None,
-    colour: bool = False,
+    color: bool = False,
 ) -> Variant:
     """Find the fastest variant that renders here.
 
@@ -75,17 +75,17 @@ def choose_variant(
         probe: tries a variant under additional environment variables and returns "" or what went wrong; None starts a
             process for it (some seconds a variant).
         libraries: LLVM libraries to try, best first; None takes `find_libllvm()`.
-        colour: take the spectral builds in place of the monochrome ones.
+        color: take the spectral builds in place of the monochrome ones.
 
     Raises:
-        RequestError: Mitsuba is not installed, or the variant that was insisted on is unknown or does not render.
+        UsageError: Mitsuba is not installed, or the variant that was insisted on is unknown or does not render.
     """
-    known = tuple(name.replace("_mono_", "_spectral_") for name in VARIANTS) if colour else VARIANTS
+    known = tuple(name.replace("_mono_", "_spectral_") for name in VARIANTS) if color else VARIANTS
     if wanted not in ("auto", *known):
-        raise RequestError(f"found the variant {wanted!r}, wanted auto, {', '.join(known)}")
+        raise UsageError(f"got the variant {wanted!r}, wanted auto, {', '.join(known)}")
     if probe is None:
         if importlib.util.find_spec("mitsuba") is None:
-            raise RequestError("rendering needs mitsuba, which is not installed: pip install 'crosspol[render]'")
+            raise UsageError("rendering needs mitsuba, which is not installed: pip install 'crosspol[render]'")
         probe = _probe
     failures: dict[str, str] = {}
     for name in known if wanted == "auto" else (wanted,):
@@ -99,7 +99,7 @@ def choose_variant(
             failures[name] = f"{name} does not render here: {failure}"
         if name.startswith("llvm"):
             failures[name] = _describe_unusable(find_libllvm() if libraries is None else libraries)
-    raise RequestError(" | ".join(failures.values()))
+    raise UsageError(" | ".join(failures.values()))
 
 
 def find_libllvm() -> list[Path]:
@@ -121,10 +121,10 @@ def activate(variant: Variant, threads: int | None = None) -> Any:
 
     Args:
         variant: from `choose_variant`.
-        threads: CPU threads that render; 1 makes pictures bitwise repeatable, None takes all.
+        threads: CPU threads that render; 1 makes images bitwise repeatable, None takes all.
 
     Raises:
-        RequestError: another LLVM was loaded in this process before.
+        UsageError: another LLVM was loaded in this process before.
     """
     if variant.libllvm is not None:
         os.environ[_LIBRARY_PATH] = variant.libllvm
@@ -133,7 +133,7 @@ def activate(variant: Variant, threads: int | None = None) -> Any:
     try:
         mitsuba.set_variant(variant.name)
     except ImportError as error:
-        raise RequestError(f"{variant.name} cannot be loaded ({str(error).splitlines()[0]})") from error
+        raise UsageError(f"{variant.name} cannot be loaded ({str(error).splitlines()[0]})") from error
     mitsuba.set_log_level(mitsuba.LogLevel.Error)
     if threads is not None and not variant.name.startswith("cuda"):
         drjit.set_thread_count(threads)
@@ -157,7 +157,7 @@ def _probe_once(name: str, environment: tuple[tuple[str, str], ...]) -> str:
             timeout=_PROBE_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        return f"no picture after {_PROBE_SECONDS} s"
+        return f"no image after {_PROBE_SECONDS} s"
     if done.returncode == 0 and done.stdout.strip().endswith("renders"):
         return ""
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
@@ -188,5 +188,5 @@ def _describe_unusable(found: list[Path]) -> str:
     if usable:
         return f"{usable[0]} cannot be used by Mitsuba: {_INSTALL_LLVM}"
     if found:
-        return f"found LLVM {_major(found[0])} ({found[0]}), wanted {LLVM_MAJOR} or newer: {_INSTALL_LLVM}"
-    return f"found no libLLVM: {_INSTALL_LLVM}"
+        return f"got LLVM {_major(found[0])} ({found[0]}), wanted {LLVM_MAJOR} or newer: {_INSTALL_LLVM}"
+    return f"got no libLLVM: {_INSTALL_LLVM}"

@@ -1,4 +1,4 @@
-"""Pictures of a scene: linear Stokes parameters of both views, cleaned of fireflies and noise."""
+"""Images of a scene: linear Stokes parameters of both views, cleaned of fireflies and noise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RenderRig = Literal["quad", "crossed"]
 RIGS: tuple[RenderRig, ...] = ("quad", "crossed")
 
 _PASSES = 4
-"""A picture is the mean of as many; one that lies far above the others is a firefly."""
+"""An image is the mean of as many; one that lies far above the others is a firefly."""
 _FIREFLY = 3.0
 _AMBIENT_CROSSED = 0.15
 """What is left of the room's light where the polarized lamp is to dominate."""
@@ -31,7 +31,7 @@ _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 @dataclass(frozen=True)
 class Quality:
-    """How much work goes into a picture.
+    """How much work goes into an image.
 
     samples: rays a pixel and view. bounces: longest path; straight passage through panes does not count.
     denoise: clean with Open Image Denoise where it is installed.
@@ -59,24 +59,24 @@ def can_denoise() -> bool:
 
 
 def render_pair(
-    mitsuba: Any, scene: Scene, rig: RenderRig, size: tuple[int, int], quality: Quality, colour: bool = False
+    mitsuba: Any, scene: Scene, rig: RenderRig, size: tuple[int, int], quality: Quality, color: bool = False
 ) -> RenderedPair:
     """Render a pair and its ground truth.
 
     On one thread, the same arguments give the same bits.
 
     Args:
-        mitsuba: the module, with a variant set and `register_bsdfs` called; for colour a spectral one.
+        mitsuba: the module, with a variant set and `register_bsdfs` called; for color a spectral one.
         scene: from `draw_scene`.
         rig: "quad": both cameras measure linear Stokes; "crossed": a lamp polarized along image-right beside the
             cameras, the left one behind a polarizer along image-right, the right one behind one across it.
         size: (H, W), px.
         quality: how much work to put in.
-        colour: three colours rather than one.
+        color: three colors rather than one.
     """
     ambient = _AMBIENT_CROSSED if rig == "crossed" else 1.0
-    description = mitsuba_scene(mitsuba, scene, colour, ambient=ambient)
-    bare = mitsuba_scene(mitsuba, scene, colour, glass=False)
+    description = mitsuba_scene(mitsuba, scene, color, ambient=ambient)
+    bare = mitsuba_scene(mitsuba, scene, color, glass=False)
     for view in _VIEWS:
         for described in (description, bare):
             described[f"camera_{view}"] = _sensor(mitsuba, scene, view, size)
@@ -93,7 +93,7 @@ def render_pair(
     views: list[Array] = []
     for number in range(2):
         own = [int(seed) for seed in seeds[number :: len(_VIEWS)]]
-        light = _render_stokes(mitsuba, full, number, quality.samples, own[1:], colour)
+        light = _render_stokes(mitsuba, full, number, quality.samples, own[1:], color)
         if quality.denoise and can_denoise():
             light = _denoise(light, *_guides(mitsuba, opaque, number, own[0]))
         views.append(light)
@@ -149,7 +149,7 @@ def _lamp(mitsuba: Any, scene: Scene) -> dict[str, Any]:
     }
 
 
-def _render_stokes(mitsuba: Any, scene: Any, number: int, samples: int, seeds: list[int], colour: bool) -> Array:
+def _render_stokes(mitsuba: Any, scene: Any, number: int, samples: int, seeds: list[int], color: bool) -> Array:
     """Return (C, 3, H, W), linear."""
     share = max(samples // _PASSES, 1)
     passes = []
@@ -158,7 +158,7 @@ def _render_stokes(mitsuba: Any, scene: Any, number: int, samples: int, seeds: l
         # The last twelve channels are S0 to S3, each as red, green and blue; S3 is not recorded.
         stokes = pixels[..., -12:].reshape(*pixels.shape[:2], 4, 3)[..., :3, :]
         # A monochrome variant repeats its one channel.
-        passes.append(stokes if colour else (stokes @ _LUMINANCE)[..., None])
+        passes.append(stokes if color else (stokes @ _LUMINANCE)[..., None])
     return np.ascontiguousarray(_without_fireflies(np.nan_to_num(np.stack(passes))).transpose(3, 2, 0, 1))
 
 
@@ -171,7 +171,7 @@ def _without_fireflies(passes: Array) -> Array:
 
     brightness = passes[:, :, :, 0].mean(axis=-1)
     agreed = np.median(brightness, axis=0)
-    # Where few passes met the light at all, the neighbourhood says what is likely.
+    # Where few passes met the light at all, the neighborhood says what is likely.
     likely = np.maximum(agreed, cv2.medianBlur(np.ascontiguousarray(agreed), 3))
     limit = _FIREFLY * likely + np.float32(0.02 * np.median(agreed))
     scale = np.minimum(1, limit / np.maximum(brightness, 1e-12))
@@ -186,13 +186,13 @@ def _guides(mitsuba: Any, opaque: Any, number: int, seed: int) -> tuple[Array, A
 
 
 def _denoise(light: Array, albedo: Array, normals: Array) -> Array:
-    """Denoise (I0, I45, I90) of each colour as a picture, so that polarization is cleaned with brightness."""
+    """Denoise (I0, I45, I90) of each color as an image, so that polarization is cleaned with brightness."""
     oidn: Any = import_module("pyoidn")
     cleaned = np.empty_like(light)
-    for colour, (s0, s1, s2) in enumerate(light):
+    for color, (s0, s1, s2) in enumerate(light):
         # (S0 + S1) / 2 and so on may fall below 0 by noise; light does not.
         angles = np.maximum(np.stack([s0 + s1, s0 + s2, s0 - s1], axis=-1) / 2, 0)
-        grey = np.repeat(albedo[..., colour : colour + 1], 3, axis=-1) if len(light) == 3 else albedo
-        i0, i45, i90 = np.moveaxis(oidn.denoise(np.ascontiguousarray(angles), grey, normals, hdr=True), -1, 0)
-        cleaned[colour] = i0 + i90, i0 - i90, 2 * i45 - i0 - i90
+        gray = np.repeat(albedo[..., color : color + 1], 3, axis=-1) if len(light) == 3 else albedo
+        i0, i45, i90 = np.moveaxis(oidn.denoise(np.ascontiguousarray(angles), gray, normals, hdr=True), -1, 0)
+        cleaned[color] = i0 + i90, i0 - i90, 2 * i45 - i0 - i90
     return cleaned

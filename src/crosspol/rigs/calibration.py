@@ -1,6 +1,6 @@
-"""Stereo calibrations: what calibration programs and data sets write, as one description in pixels and metres.
+"""Stereo calibrations: what calibration programs and data sets write, as one description in pixels and meters.
 
-Cameras look along +z, x points to the right in the picture and y down; pixel centres are integer coordinates. A point
+Cameras look along +z, x points to the right in the image and y down; pixel centers are integer coordinates. A point
 at X in the left camera's frame is at `rotation @ X + translation_m` in the right camera's.
 """
 
@@ -28,7 +28,7 @@ class CameraCalibration:
 
     matrix: (3, 3), px: [[fx, s, cx], [0, fy, cy], [0, 0, 1]].
     distortion: (N,), N one of 0, 4, 5, 8, 12, 14: k1, k2, p1, p2[, k3[, k4, k5, k6[, s1 to s4[, tx, ty]]]].
-    size: (width, height) of the pictures it was calibrated with, px; None where the file does not say.
+    size: (width, height) of the images it was calibrated with, px; None where the file does not say.
 
     Raises:
         ValueError: a value of another shape, not finite, or a focal length that is not positive.
@@ -42,18 +42,18 @@ class CameraCalibration:
         object.__setattr__(self, "matrix", np.asarray(self.matrix, np.float64))
         object.__setattr__(self, "distortion", np.asarray(self.distortion, np.float64).reshape(-1))
         if self.matrix.shape != (3, 3) or not np.isfinite(self.matrix).all():
-            raise ValueError(f"found a camera matrix {brief(self.matrix)}, wanted 3x3 finite numbers")
+            raise ValueError(f"got a camera matrix {brief(self.matrix)}, wanted 3x3 finite numbers")
         fx, fy = self.matrix[0, 0], self.matrix[1, 1]
         if fx <= 0 or fy <= 0 or not np.allclose(self.matrix[[1, 2, 2, 2], [0, 0, 1, 2]], [0, 0, 0, 1]):
             raise ValueError(
-                f"found a camera matrix {brief(self.matrix)}, wanted [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] with "
+                f"got a camera matrix {brief(self.matrix)}, wanted [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] with "
                 "positive focal lengths"
             )
         if len(self.distortion) not in DISTORTION_COUNTS or not np.isfinite(self.distortion).all():
             counts = ", ".join(map(str, DISTORTION_COUNTS))
-            raise ValueError(f"found distortion {brief(self.distortion)}, wanted {counts} finite coefficients")
+            raise ValueError(f"got distortion {brief(self.distortion)}, wanted {counts} finite coefficients")
         if self.size is not None and min(self.size) < 1:
-            raise ValueError(f"found a picture size of {self.size[0]}x{self.size[1]} px, wanted at least 1x1")
+            raise ValueError(f"got an image size of {self.size[0]}x{self.size[1]} px, wanted at least 1x1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ class StereoCalibration:
 
     left, right: the cameras.
     rotation: (3, 3), from the left camera's frame to the right one's.
-    translation_m: (3,), metres, likewise: (-baseline, 0, 0) for a rectified pair.
+    translation_m: (3,), meters, likewise: (-baseline, 0, 0) for a rectified pair.
 
     Raises:
         ValueError: no rotation matrix, or a right camera that is not on the right.
@@ -83,13 +83,13 @@ class StereoCalibration:
             or not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3)
             or np.linalg.det(rotation) < 0
         ):
-            raise ValueError(f"found a rotation {brief(rotation)}, wanted a 3x3 rotation matrix")
+            raise ValueError(f"got a rotation {brief(rotation)}, wanted a 3x3 rotation matrix")
         if self.translation_m.shape != (3,) or not np.isfinite(self.translation_m).all():
-            raise ValueError(f"found a translation {brief(self.translation_m)}, wanted 3 finite numbers")
+            raise ValueError(f"got a translation {brief(self.translation_m)}, wanted 3 finite numbers")
         x, y, z = -rotation.T @ self.translation_m
         if not x > max(abs(y), abs(z)):
             raise ValueError(
-                f"found the right camera at x {x:.4g}, y {y:.4g}, z {z:.4g} m from the left one, wanted it on the "
+                f"got the right camera at x {x:.4g}, y {y:.4g}, z {z:.4g} m from the left one, wanted it on the "
                 "right (x positive and the largest); are the views swapped?"
             )
 
@@ -111,7 +111,7 @@ class StereoCalibration:
             fx, fy: focal lengths of both views, px.
             cx_left, cx_right: column of the principal point in each view, px.
             cy: row of the principal points, px.
-            baseline_m: distance of the cameras, metres.
+            baseline_m: distance of the cameras, meters.
             size: (width, height), px.
 
         Raises:
@@ -157,7 +157,7 @@ class StereoCalibration:
 
     @property
     def baseline_m(self) -> float:
-        """Distance between the cameras, metres."""
+        """Distance between the cameras, meters."""
         return float(np.linalg.norm(self.translation_m))
 
 

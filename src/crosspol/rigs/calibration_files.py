@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.atomic import read_bytes, write_bytes
 from crosspol.rigs.calibration import (
     DISTORTION_COUNTS,
@@ -37,20 +37,20 @@ def read_calibration(path: str | os.PathLike[str]) -> StereoCalibration:
 
     - OpenCV YAML, XML or JSON with both cameras (``cameraMatrix1``, ``M1``, ``K1``; ``distCoeffs1``, ``D1``; ``R``,
       ``T``; ``imageSize``, or ``image_width`` and ``image_height``), or a folder with ``intrinsics.yml`` and
-      ``extrinsics.yml``. OpenCV has no units: T is taken in metres.
+      ``extrinsics.yml``. OpenCV has no units: T is taken in meters.
     - ROS CameraInfo YAML: the left camera's file, with the right camera's beside it (``left.yaml`` and
       ``right.yaml``, ``cam_left_info.yaml`` and ``cam_right_info.yaml``), or the folder of ``left.yaml`` and
       ``right.yaml``. The rectification and projection matrices say how the cameras stand to each other.
     - Middlebury ``calib.txt`` (rectified; baseline in mm).
     - KITTI ``calib.txt`` (``P2``, ``P3``, or without them ``P0``, ``P1``) and ``calib_cam_to_cam.txt`` (``P_rect_02``,
-      ``P_rect_03``, or 00 and 01): of the rectified pictures.
-    - ``calibration.json`` as `write_calibration` writes it (rectified; baseline in metres).
+      ``P_rect_03``, or 00 and 01): of the rectified images.
+    - ``calibration.json`` as `write_calibration` writes it (rectified; baseline in meters).
 
-    Warns in words where the baseline is longer than 5 m, which usually means millimetres.
+    Warns in words where the baseline is longer than 5 m, which usually means millimeters.
 
     Raises:
         MissingFileError: there is no such file, or its other half is missing.
-        RequestError: the file is of no known format, or a value is missing or cannot be; the message names the key.
+        UsageError: the file is of no known format, or a value is missing or cannot be; the message names the key.
     """
     path = Path(path)
     if path.is_dir():
@@ -61,7 +61,7 @@ def read_calibration(path: str | os.PathLike[str]) -> StereoCalibration:
     if calibration.baseline_m > LONGEST_BASELINE_M:
         warnings.warn(
             f"{path}: the baseline is {calibration.baseline_m:g} m, which is implausible: probably it is in mm, "
-            "wanted metres; disparity is right all the same, depth is not",
+            "wanted meters; disparity is right all the same, depth is not",
             stacklevel=2,
         )
     return calibration
@@ -77,7 +77,7 @@ def write_calibration(path: str | os.PathLike[str], calibration: StereoCalibrati
         OSError: the folder is missing or cannot be written.
     """
     if not calibration.rectified:
-        raise ValueError(f"{path}: found a calibration of raw views, wanted that of a rectified pair")
+        raise ValueError(f"{path}: got a calibration of raw views, wanted that of a rectified pair")
     names = ("fx", "fy", "cx_left", "cx_right", "cy", "baseline_m")
     values: dict[str, float] = {name: getattr(calibration, name) for name in names}
     if calibration.left.size is not None:
@@ -87,7 +87,7 @@ def write_calibration(path: str | os.PathLike[str], calibration: StereoCalibrati
 
 def _read_text(path: Path) -> str:
     if path.is_file() and path.stat().st_size > _LARGEST_FILE:
-        raise RequestError(f"{path}: found {path.stat().st_size} bytes, wanted a calibration ({_FORMATS})")
+        raise UsageError(f"{path}: got {path.stat().st_size} bytes, wanted a calibration ({_FORMATS})")
     return read_bytes(path).decode("utf-8", errors="replace")
 
 
@@ -98,7 +98,7 @@ def _read_folder(folder: Path) -> StereoCalibration:
     left = _one_of(folder, "left")
     if left is None:
         raise MissingFileError(
-            f"{folder}: found neither left.yaml and right.yaml (ROS) nor intrinsics.yml and extrinsics.yml (OpenCV), "
+            f"{folder}: got neither left.yaml and right.yaml (ROS) nor intrinsics.yml and extrinsics.yml (OpenCV), "
             "wanted a calibration"
         )
     return _read_ros(left, _read_text(left))
@@ -121,14 +121,14 @@ def _find_reader(path: Path, text: str) -> Any:
     for sign, reader in signs.items():
         if re.search(sign, text) if sign.startswith("(?m)") else re.match(sign, text):
             return reader
-    raise RequestError(f"{path}: found no calibration of a known format, wanted {_FORMATS}")
+    raise UsageError(f"{path}: got no calibration of a known format, wanted {_FORMATS}")
 
 
 def _read_json(path: Path, text: str) -> StereoCalibration:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"{path}: not a complete JSON file ({error})") from error
+        raise UsageError(f"{path}: not a complete JSON file ({error})") from error
     number = partial(_number, path, values)
     size = (number("width", whole=True), number("height", whole=True)) if {"width", "height"} & values.keys() else None
     names = ("fx", "fy", "cx_left", "cx_right", "cy", "baseline_m")
@@ -185,7 +185,7 @@ def _rectified(path: Path, **values: Any) -> StereoCalibration:
     try:
         return StereoCalibration.of_rectified(**values)
     except ValueError as error:
-        raise RequestError(f"{path}: {error}") from error
+        raise UsageError(f"{path}: {error}") from error
 
 
 # The names under which programs store a camera's matrices, in lower case without underscores; {} is 1 or left, ...
@@ -217,20 +217,20 @@ def _from_opencv(path: Path, arrays: Mapping[str, Array]) -> StereoCalibration:
         for key in present:
             if arrays[key].size in counts:
                 if not np.isfinite(arrays[key]).all():
-                    raise RequestError(f"{path}: {key}: found {brief(arrays[key])}, wanted finite numbers")
+                    raise UsageError(f"{path}: {key}: got {brief(arrays[key])}, wanted finite numbers")
                 return arrays[key]
         if present:
             found, wanted = arrays[present[0]].size, " or ".join(map(str, counts))
-            raise RequestError(f"{path}: {present[0]}: found {found} numbers, wanted {wanted}")
-        raise RequestError(f"{path}: found no {what}, wanted it under a name such as {example}")
+            raise UsageError(f"{path}: {present[0]}: got {found} numbers, wanted {wanted}")
+        raise UsageError(f"{path}: got no {what}, wanted it under a name such as {example}")
 
     size = None
     if any(name in keys for name in _SIZE):
-        width, height = find("picture size", "imageSize", _SIZE, (2,))
+        width, height = find("image size", "imageSize", _SIZE, (2,))
         size = (int(width), int(height))
     elif any(name in keys for name in _WIDTH):
         width, height = (
-            find(f"picture {what}", f"image_{what}", names, (1,))[0]
+            find(f"image {what}", f"image_{what}", names, (1,))[0]
             for what, names in (("width", _WIDTH), ("height", _HEIGHT))
         )
         size = (int(width), int(height))
@@ -265,7 +265,7 @@ def _opencv_arrays(path: Path) -> dict[str, Array]:
         storage = cv2.FileStorage(text, cv2.FileStorage_READ | cv2.FileStorage_MEMORY)
         root = storage.root()
         if not root.isMap():
-            raise RequestError(f"{path}: found no names in it, wanted an OpenCV calibration")
+            raise UsageError(f"{path}: got no names in it, wanted an OpenCV calibration")
         arrays = {}
         for key in root.keys():  # noqa: SIM118  a FileNode, not a dict
             values = _opencv_values(root.getNode(key))
@@ -277,7 +277,7 @@ def _opencv_arrays(path: Path) -> dict[str, Array]:
         cause = error.__cause__ if isinstance(error, SystemError) and error.__cause__ else error
         reason = (str(cause).strip().splitlines() or ["it cannot be parsed"])[0]
         reason = re.sub(r"^OpenCV\(.*?: error: ", "", reason)
-        raise RequestError(f"{path}: not a complete OpenCV file ({reason})") from error
+        raise UsageError(f"{path}: not a complete OpenCV file ({reason})") from error
     finally:
         cv2.utils.logging.setLogLevel(level)
 
@@ -307,8 +307,8 @@ def _read_ros(path: Path, text: str) -> StereoCalibration:
     for file, fields_ in views:
         model = fields_.get("distortion_model") or "plumb_bob"
         if model not in ("plumb_bob", "rational_polynomial"):
-            raise RequestError(
-                f"{file}: distortion_model: found {model!r}, wanted plumb_bob or rational_polynomial (no fisheye)"
+            raise UsageError(
+                f"{file}: distortion_model: got {model!r}, wanted plumb_bob or rational_polynomial (no fisheye)"
             )
         size = None
         for width, height in (("image_width", "image_height"), ("width", "height")):
@@ -325,8 +325,8 @@ def _read_ros(path: Path, text: str) -> StereoCalibration:
     )
     offset = np.array([right[0] - left[0], 0, 0])
     if not offset[0] < 0:
-        raise RequestError(
-            f"{partner}: projection matrix: found a baseline of {-offset[0]:g} m (P[0][3] / P[0][0]), wanted a "
+        raise UsageError(
+            f"{partner}: projection matrix: got a baseline of {-offset[0]:g} m (P[0][3] / P[0][0]), wanted a "
             "positive one; are the views swapped?"
         )
     # Both rectified frames are parallel and the right one is `offset` away: go there from the left and back to raw.
@@ -342,7 +342,7 @@ def _right_file(left: Path) -> Path:
             if not right.is_file():
                 raise MissingFileError(f"{right}: no such file, wanted the right camera's half of {left}")
             return right
-    raise RequestError(f"{left}: found one camera's calibration, wanted the left one's under a name with 'left' in it")
+    raise UsageError(f"{left}: got one camera's calibration, wanted the left one's under a name with 'left' in it")
 
 
 def _ros_fields(path: Path, text: str) -> Mapping[str, Any]:
@@ -352,9 +352,9 @@ def _ros_fields(path: Path, text: str) -> Mapping[str, Any]:
         values = next(iter(yaml.safe_load_all(text)), None)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise RequestError(f"{path}: not a complete YAML file ({reason})") from error
+        raise UsageError(f"{path}: not a complete YAML file ({reason})") from error
     if not isinstance(values, dict):
-        raise RequestError(f"{path}: found {type(values).__name__}, wanted a CameraInfo with camera_matrix and others")
+        raise UsageError(f"{path}: got {type(values).__name__}, wanted a CameraInfo with camera_matrix and others")
     return values
 
 
@@ -368,7 +368,7 @@ def _camera(where: str, matrix: Array, distortion: Array, size: tuple[int, int] 
     try:
         return CameraCalibration(matrix.reshape(3, 3), distortion, size)
     except ValueError as error:
-        raise RequestError(f"{where}: {error}") from error
+        raise UsageError(f"{where}: {error}") from error
 
 
 def _stereo(
@@ -377,40 +377,40 @@ def _stereo(
     try:
         return StereoCalibration(left, right, rotation, translation)
     except ValueError as error:
-        raise RequestError(f"{path}: {error}") from error
+        raise UsageError(f"{path}: {error}") from error
 
 
 def _number(path: Path, values: Mapping[str, Any], key: str, whole: bool = False) -> Any:
     """A number under a key, as float or int."""
     if key not in values:
-        raise RequestError(f"{path}: found no {key}, wanted a number")
+        raise UsageError(f"{path}: got no {key}, wanted a number")
     number = _numbers(path, key, [values[key]])[0]
     if whole and number != round(number):
-        raise RequestError(f"{path}: {key}: found {number:g}, wanted a whole number")
+        raise UsageError(f"{path}: {key}: got {number:g}, wanted a whole number")
     return round(number) if whole else float(number)
 
 
 def _numbers(path: Path, key: str, values: Any) -> Array:
     """Numbers that a text file may hold as text."""
     if values is None or isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
-        raise RequestError(f"{path}: {key}: found {brief(values)}, wanted a list of numbers")
+        raise UsageError(f"{path}: {key}: got {brief(values)}, wanted a list of numbers")
     try:
         numbers = np.array([float(value) for value in values if value != ""], np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise RequestError(f"{path}: {key}: found {brief(values)}, wanted numbers") from error
+        raise UsageError(f"{path}: {key}: got {brief(values)}, wanted numbers") from error
     if not np.isfinite(numbers).all():
-        raise RequestError(f"{path}: {key}: found {brief(numbers)}, wanted finite numbers")
+        raise UsageError(f"{path}: {key}: got {brief(numbers)}, wanted finite numbers")
     return numbers
 
 
 def _checked(path: Path, key: str, numbers: Array, *counts: int) -> Array:
     if len(numbers) not in counts:
         wanted = " or ".join(map(str, counts))
-        raise RequestError(f"{path}: {key}: found {len(numbers) or 'no'} numbers, wanted {wanted}")
+        raise UsageError(f"{path}: {key}: got {len(numbers) or 'no'} numbers, wanted {wanted}")
     return numbers
 
 
 def _nonzero(path: Path, key: str, focal: float) -> float:
     if not focal > 0 or not math.isfinite(focal):
-        raise RequestError(f"{path}: {key}: found a focal length of {focal:g} px, wanted a positive one")
+        raise UsageError(f"{path}: {key}: got a focal length of {focal:g} px, wanted a positive one")
     return focal

@@ -36,12 +36,12 @@ _LAYOUT_LEAST = 0.03
 """Residual that a wrong layout has to have, of S0: the gains of real sensors' angles alone make 0.02."""
 
 _GAMMA_BLOCK = 4
-"""Samples of an angle along the side of a block over which they are averaged; half as many of each colour."""
+"""Samples of an angle along the side of a block over which they are averaged; half as many of each color."""
 _GAMMA_TOLERANCE = 0.08
 """Curvature that counts as linear: gammas from 0.86 to 1.19. Linear real frames show up to 0.03."""
 _GAMMA_ERROR = 0.02
 _GAMMA_GROUPS = 64
-"""Parts of the picture that are left out in turn to estimate the error."""
+"""Parts of the image that are left out in turn to estimate the error."""
 
 
 class Finding(NamedTuple):
@@ -89,13 +89,13 @@ def _exposure(recording: Recording, frame: Frame) -> Finding:
     if camera.holds in ("stokes", "dolp-aolp"):
         light = light[:, 0]
     saturated = (light >= camera.saturated).float().mean().item()
-    dark = (frame.picture.mean(0) <= camera.dark).float().mean().item()
+    dark = (frame.image.mean(0) <= camera.dark).float().mean().item()
     broken = (~recording.light.isfinite()).float().mean().item()
     shares = f"{percent(saturated)} saturated, {percent(dark)} dark, {percent(frame.valid.mean().item())} trusted"
     if broken:
         shares += f", {percent(broken)} not numbers"
     if saturated > _SATURATED_SHARE:
-        advice = "shorten the exposure, or take the brightest light out of the picture"
+        advice = "shorten the exposure, or take the brightest light out of the image"
         return Finding("exposure", "wrong", f"{shares}: {advice}")
     if dark > _DARK_SHARE:
         return Finding("exposure", "wrong", f"{shares}: lengthen the exposure, or correct white_level")
@@ -105,7 +105,7 @@ def _exposure(recording: Recording, frame: Frame) -> Finding:
 def _levels(recording: Recording) -> list[Finding]:
     """Compare the stored integers with black and white level; nothing to say is no finding."""
     camera, plane, white = recording.camera, recording.planes[-1], recording.white
-    if camera.holds not in ("mosaic", "angles", "picture"):
+    if camera.holds not in ("mosaic", "angles", "image"):
         return []
     found = []
     below = float(np.mean(plane < camera.black_level))
@@ -156,7 +156,7 @@ def _pairing_residuals(recording: Recording, frame: Frame) -> list[float] | None
     """Mean of |I0 + I90 - I45 - I135| / S0 under the stated pairing and the two others; None where nothing is even.
 
     It is taken in blocks, over which noise averages out, and only where the light is even: at edges every pairing of a
-    mosaic has a residual, but that of diagonal neighbours a smaller one, whatever the layout.
+    mosaic has a residual, but that of diagonal neighbors a smaller one, whatever the layout.
     """
     camera, light = recording.camera, recording.light
     planes = light
@@ -166,12 +166,12 @@ def _pairing_residuals(recording: Recording, frame: Frame) -> list[float] | None
     means = F.avg_pool2d(planes, _LAYOUT_BLOCK)
     s0 = means.sum(0) / 2
     untrusted = F.max_pool2d(1 - frame.valid, _LAYOUT_BLOCK)[0] > 0
-    picture = planes.sum(0) / 2
-    spread = (F.avg_pool2d(picture**2, _LAYOUT_BLOCK) - s0**2).clamp(min=0).sqrt()
+    image = planes.sum(0) / 2
+    spread = (F.avg_pool2d(image**2, _LAYOUT_BLOCK) - s0**2).clamp(min=0).sqrt()
     even = (spread < _EVEN * s0).all(0) & ~untrusted
     if int(even.sum()) < _FEWEST_BLOCKS:
         return None
-    # Exchanging the labels of two pictures that are not a pair makes one of the other ways to pair them.
+    # Exchanging the labels of two images that are not a pair makes one of the other ways to pair them.
     return [float((residual(*means[order].unbind(0)).abs().mean(0))[even].mean()) for order in _EXCHANGES.values()]
 
 
@@ -235,7 +235,7 @@ def _angle_means(recording: Recording) -> NDArray[np.float64]:
     if camera.holds == "angles":
         planes = light
     else:
-        # The four angles of a block lie together; in colour, within one cell of the Bayer pattern.
+        # The four angles of a block lie together; in color, within one cell of the Bayer pattern.
         period, cells = (2, ((0, 0),)) if camera.bayer is None else (4, ((0, 0), (0, 2), (2, 0), (2, 2)))
         height, width = (side // period * period for side in light.shape[-2:])
         places = {camera.layout[row][column]: (row, column) for row in (0, 1) for column in (0, 1)}

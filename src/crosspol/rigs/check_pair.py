@@ -15,19 +15,19 @@ __all__ = ["check_pair"]
 Array = NDArray[np.float64]
 
 _MATCHING_SIDE = 1280
-"""Longer side of the pictures in which features are matched, px."""
+"""Longer side of the images in which features are matched, px."""
 _FEATURES = 3000
 _FEWEST_MATCHES = 25
 _RATIO = 0.8
 """Lowe's ratio: how much nearer the best match has to be than the second best."""
 _ON_ITS_ROW = 1.5
-"""How far, in px of the matched pictures, a match may be off the model of the rows and still agree with it."""
+"""How far, in px of the matched images, a match may be off the model of the rows and still agree with it."""
 _PLANE_TRIALS = 500
 _MISALIGNED_PX = 0.75
 _NEGATIVE_SHARE = 0.9
 _MOVED_SHARE = 0.04
 _FEWEST_MOVED = 8
-_NEIGHBOURS = 5
+_NEIGHBORS = 5
 
 
 class _Matches(NamedTuple):
@@ -46,11 +46,11 @@ def check_pair(left: Frame, right: Frame, rectified_by: str | None = None, swapp
         rectified_by: name of the calibration that they were rectified with; None where they came as they are.
         swapped: the rig's `swap_views`.
     """
-    pictures = [_shown(frame) for frame in (left, right)]
-    if np.array_equal(pictures[0], pictures[1]):
-        return [Finding("order", "wrong", "both views are the same picture")]
-    scale = max(1.0, max(pictures[0].shape) / _MATCHING_SIDE)
-    matches, features = _matches(pictures[0], pictures[1], scale)
+    images = [_shown(frame) for frame in (left, right)]
+    if np.array_equal(images[0], images[1]):
+        return [Finding("order", "wrong", "both views are the same image")]
+    scale = max(1.0, max(images[0].shape) / _MATCHING_SIDE)
+    matches, features = _matches(images[0], images[1], scale)
     if len(matches.down) < _FEWEST_MATCHES:
         found = f"{features} features in the view that has fewer, {len(matches.down)} of them matched"
         if features >= 10 * _FEWEST_MATCHES:
@@ -67,10 +67,10 @@ def check_pair(left: Frame, right: Frame, rectified_by: str | None = None, swapp
 
 
 def _shown(frame: Frame) -> NDArray[np.uint8]:
-    """(H, W), grey, with the brightness spread evenly in the way of a photograph, so that dark parts have features."""
-    grey = frame.picture.mean(0).numpy()
-    bright = float(np.quantile(grey[::4, ::4], 0.99))
-    return np.asarray(np.rint(255 * np.clip(grey / max(bright, 1e-6), 0, 1) ** (1 / 2.2)), np.uint8)
+    """(H, W), gray, with the brightness spread evenly in the way of a photograph, so that dark parts have features."""
+    gray = frame.image.mean(0).numpy()
+    bright = float(np.quantile(gray[::4, ::4], 0.99))
+    return np.asarray(np.rint(255 * np.clip(gray / max(bright, 1e-6), 0, 1) ** (1 / 2.2)), np.uint8)
 
 
 def _matches(left: NDArray[np.uint8], right: NDArray[np.uint8], scale: float) -> tuple[_Matches, int]:
@@ -79,10 +79,10 @@ def _matches(left: NDArray[np.uint8], right: NDArray[np.uint8], scale: float) ->
 
     size = (round(left.shape[1] / scale), round(left.shape[0] / scale))
     found = []
-    for picture in (left, right):
-        small = picture if scale == 1 else cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    for image in (left, right):
+        small = image if scale == 1 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         keypoints, descriptors = cv2.SIFT.create(nfeatures=_FEATURES).detectAndCompute(small, None)
-        # Pixel centres are integers: the centre of a larger pixel is not at its number times the scale.
+        # Pixel centers are integers: the center of a larger pixel is not at its number times the scale.
         points = (np.array([keypoint.pt for keypoint in keypoints]).reshape(-1, 2) + 0.5) * scale - 0.5
         found.append((points, descriptors))
     (points, descriptors), (other_points, other_descriptors) = found
@@ -168,15 +168,15 @@ def _rows(
 
 
 def _timing(matches: _Matches, agrees: NDArray[np.bool_], off: Array) -> Finding:
-    """Find what moved: matches off their row that their neighbours share, as no wrong match does."""
+    """Find what moved: matches off their row that their neighbors share, as no wrong match does."""
     moved = np.flatnonzero(~agrees)
     motion = np.column_stack([matches.disparity, off])[moved]
     coherent = np.zeros(len(moved), bool)
-    if len(moved) > _NEIGHBOURS:
+    if len(moved) > _NEIGHBORS:
         distance = np.linalg.norm(matches.points[moved, None] - matches.points[None, moved], axis=-1)
-        nearest = np.argsort(distance, axis=1)[:, 1 : 1 + _NEIGHBOURS]
+        nearest = np.argsort(distance, axis=1)[:, 1 : 1 + _NEIGHBORS]
         alike = np.linalg.norm(motion[nearest] - motion[:, None], axis=-1) < 2 * _ON_ITS_ROW
-        coherent = alike.sum(axis=1) > _NEIGHBOURS / 2
+        coherent = alike.sum(axis=1) > _NEIGHBORS / 2
     share = float(coherent.sum() / len(off))
     if coherent.sum() >= _FEWEST_MOVED and share > _MOVED_SHARE:
         by = float(np.median(np.abs(motion[coherent, 1])))

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.rigs.calibration_files import read_calibration
 from crosspol.rigs.check_frame import Finding, check_recording
 from crosspol.rigs.check_pair import check_pair
@@ -50,25 +50,24 @@ def check_rig(rig: Rig, frames: Sequence[FrameFiles]) -> RigReport:
 
     Raises:
         MissingFileError: a file does not exist.
-        RequestError: a file does not hold what the rig says, or neither one nor two frames are given.
+        UsageError: a file does not hold what the rig says, or neither one nor two frames are given.
     """
     if len(frames) == 1:
         recordings = {"left": read_recording(frames[0], rig.camera_of("left"))}
     elif len(frames) == 2:
         recordings = dict(zip(("left", "right"), read_recordings(rig, frames[0], frames[1]), strict=True))
     else:
-        raise RequestError(f"found {len(frames)} frames, wanted one, or the left and the right one of a pair")
-    pictures = {view: frame_of(recording) for view, recording in recordings.items()}
+        raise UsageError(f"got {len(frames)} frames, wanted one, or the left and the right one of a pair")
+    images = {view: frame_of(recording) for view, recording in recordings.items()}
     findings = {
-        view: check_recording(recording, pictures[view], rig.kind == "crossed")
-        for view, recording in recordings.items()
+        view: check_recording(recording, images[view], rig.kind == "crossed") for view, recording in recordings.items()
     }
-    if len(pictures) == 2:
-        pictures, rectified = _rectified(rig, pictures)
+    if len(images) == 2:
+        images, rectified = _rectified(rig, images)
         calibration = None if rig.calibration_path is None else rig.calibration_path.name
-        pair = check_pair(pictures["left"], pictures["right"], calibration, rig.swap_views)
+        pair = check_pair(images["left"], images["right"], calibration, rig.swap_views)
         findings["pair"] = rectified + pair
-    return RigReport({view: recording.name for view, recording in recordings.items()}, pictures, findings)
+    return RigReport({view: recording.name for view, recording in recordings.items()}, images, findings)
 
 
 def _rectified(rig: Rig, frames: dict[str, Frame]) -> tuple[dict[str, Frame], list[Finding]]:

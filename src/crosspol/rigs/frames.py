@@ -1,4 +1,4 @@
-"""From files to one camera's picture in linear light, with its polarization and where it can be trusted."""
+"""From files to one camera's image in linear light, with its polarization and where it can be trusted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.polarimetry import demosaic, mosaic_validity, rotate_frame, stokes
 from crosspol.rigs.pixel_formats import parse_pixel_format
 from crosspol.rigs.recordings import FrameFiles, read_stored, white_level
@@ -26,13 +26,13 @@ _DOLP_SLACK = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One camera's picture in linear light: 0 is the black level, 1 the white level.
+    """One camera's image in linear light: 0 is the black level, 1 the white level.
 
     stokes: (C, 3, H, W), C = 1 mono or 3 RGB, or None. S0 in [0, 1]: S0 = 1 where unpolarized light brings every angle
         to the white level, so that S0 is the mean of the four intensities, half of what `polarimetry.stokes` makes of
         them; `polarimetry` describes the axes. Interpolation and noise can carry it a little beyond.
     intensity: (C, H, W) in [0, 1] of a camera without full Stokes, else None.
-    valid: (1, H, W) in {0, 1}, float32: 1 where the light is neither dark nor saturated, in any angle or colour.
+    valid: (1, H, W) in {0, 1}, float32: 1 where the light is neither dark nor saturated, in any angle or color.
     """
 
     stokes: Tensor | None
@@ -40,7 +40,7 @@ class Frame:
     valid: Tensor
 
     @property
-    def picture(self) -> Tensor:
+    def image(self) -> Tensor:
         """What the camera saw: S0, or the intensity; (C, H, W), linear, in [0, 1]."""
         if self.stokes is not None:
             return self.stokes[:, 0].clamp(0, 1)
@@ -60,7 +60,7 @@ class Recording:
 
     planes: what the files hold, as `recordings.read_stored` returns it.
     light: the same with black at 0 and white at 1, float32, not finite where the file is not: (H, W) of a mosaic,
-        (4, C, H, W) of angles, (C, H, W) of a picture; (C, 3, H, W) Stokes of ready polarization, scaled as in `Frame`.
+        (4, C, H, W) of angles, (C, H, W) of an image; (C, 3, H, W) Stokes of ready polarization, scaled as in `Frame`.
     white: the stored value that became 1.
     """
 
@@ -75,13 +75,13 @@ def read_frame(files: FrameFiles, rig: Rig, side: Side = "left") -> Frame:
     """Read what the camera of a view wrote.
 
     Args:
-        files: a file; a path with {angle} in it for angle pictures or {map} for ready maps; or those files in order.
+        files: a file; a path with {angle} in it for angle images or {map} for ready maps; or those files in order.
         rig: says what the files hold.
         side: whose camera wrote them; `rig.swap_views` is left to `read_pair`.
 
     Raises:
         MissingFileError: a file does not exist.
-        RequestError: a file does not hold what the rig says.
+        UsageError: a file does not hold what the rig says.
     """
     return frame_of(read_recording(files, rig.camera_of(side)))
 
@@ -94,7 +94,7 @@ def read_pair(rig: Rig, left: FrameFiles, right: FrameFiles) -> tuple[Frame, Fra
 
     Raises:
         MissingFileError: a file does not exist.
-        RequestError: a file does not hold what the rig says, or the views differ in size.
+        UsageError: a file does not hold what the rig says, or the views differ in size.
     """
     recordings = read_recordings(rig, left, right)
     return frame_of(recordings[0]), frame_of(recordings[1])
@@ -105,15 +105,15 @@ def read_recordings(rig: Rig, left: FrameFiles, right: FrameFiles) -> tuple[Reco
 
     Raises:
         MissingFileError: a file does not exist.
-        RequestError: a file does not hold what the rig says, or the views differ in size.
+        UsageError: a file does not hold what the rig says, or the views differ in size.
     """
     if rig.swap_views:
         left, right = right, left
     pair = read_recording(left, rig.camera_of("left")), read_recording(right, rig.camera_of("right"))
     (height, width), (other_height, other_width) = pair[0].light.shape[-2:], pair[1].light.shape[-2:]
     if (height, width) != (other_height, other_width) and rig.calibration is None:
-        raise RequestError(
-            f"{pair[1].name}: found {other_width}x{other_height} px, wanted {width}x{height} px as the left view, or a "
+        raise UsageError(
+            f"{pair[1].name}: got {other_width}x{other_height} px, wanted {width}x{height} px as the left view, or a "
             "calibration"
         )
     return pair
@@ -124,20 +124,18 @@ def read_recording(files: FrameFiles, camera: Camera) -> Recording:
 
     Raises:
         MissingFileError: a file does not exist.
-        RequestError: a file does not hold what the camera is said to write.
+        UsageError: a file does not hold what the camera is said to write.
     """
     planes, name = read_stored(files, camera)
     white = white_level(camera, planes[-1])
     if white <= camera.black_level:
-        raise RequestError(
-            f"{name}: found black_level {camera.black_level:g}, wanted less than the white level {white:g}"
-        )
+        raise UsageError(f"{name}: got black_level {camera.black_level:g}, wanted less than the white level {white:g}")
     if camera.holds == "stokes":
         light = _stored_stokes(planes, camera, white, name)
     elif camera.holds == "dolp-aolp":
         light = _stokes_of_maps(planes, camera, white, name)
     else:
-        lights = [_in_colour(_scaled(plane, camera.black_level, white), camera) for plane in planes]
+        lights = [_in_color(_scaled(plane, camera.black_level, white), camera) for plane in planes]
         light = torch.stack(lights) if camera.holds == "angles" else lights[0]
         if camera.encoding == "srgb":
             light = _linear_of_srgb(light)
@@ -152,7 +150,7 @@ def frame_of(recording: Recording) -> Frame:
     camera, light = recording.camera, recording.light
     finite = torch.where(light.isfinite(), light, torch.zeros_like(light))
     limits = {"dark": camera.dark, "saturated": camera.saturated}
-    if camera.holds == "picture":
+    if camera.holds == "image":
         valid = (light > camera.dark).any(0) & (light < camera.saturated).all(0)
         return Frame(None, finite.clamp(0, 1), valid[None].float())
     if camera.holds == "mosaic":
@@ -180,8 +178,8 @@ def _scaled(plane: NDArray[Any], black: float, white: float) -> Tensor:
 def _stored_stokes(planes: list[NDArray[Any]], camera: Camera, white: float, name: str) -> Tensor:
     """(C, 3, H, W): S0 between black and white level, S1 and S2 on its scale around their zero."""
     if camera.stokes_zero is None and planes[1].dtype.kind == "u":
-        raise RequestError(
-            f"{name}: found {planes[1].dtype}, which has no negative numbers, wanted stokes_zero in the rig: the "
+        raise UsageError(
+            f"{name}: got {planes[1].dtype}, which has no negative numbers, wanted stokes_zero in the rig: the "
             "stored value that means 0 in S1 and S2"
         )
     zero = camera.stokes_zero or 0.0
@@ -191,21 +189,21 @@ def _stored_stokes(planes: list[NDArray[Any]], camera: Camera, white: float, nam
 
 
 def _stokes_of_maps(planes: list[NDArray[Any]], camera: Camera, white: float, name: str) -> Tensor:
-    """(C, 3, H, W) of DoLP, AoLP and an intensity picture; integers of DoLP are parts of the largest one."""
-    dolp_map, aolp_map, picture = planes
+    """(C, 3, H, W) of DoLP, AoLP and an intensity image; integers of DoLP are parts of the largest one."""
+    dolp_map, aolp_map, image = planes
     half_turn = camera.aolp_half_turn
     if half_turn is None and aolp_map.dtype.kind != "f":
-        raise RequestError(
-            f"{name}: found AoLP as {aolp_map.dtype}, wanted aolp_half_turn in the rig: the stored value that means "
+        raise UsageError(
+            f"{name}: got AoLP as {aolp_map.dtype}, wanted aolp_half_turn in the rig: the stored value that means "
             "180 degrees"
         )
     dolp_white = 1.0 if dolp_map.dtype.kind == "f" else float(2 ** _bits(camera, dolp_map, name) - 1)
     dolp = _scaled(dolp_map, 0, dolp_white)
     known = dolp[dolp.isfinite()]
     if known.numel() and (known.min() < -_DOLP_SLACK or known.max() > 1 + _DOLP_SLACK):
-        raise RequestError(f"{name}: found DoLP from {known.min():g} to {known.max():g}, wanted [0, 1]")
+        raise UsageError(f"{name}: got DoLP from {known.min():g} to {known.max():g}, wanted [0, 1]")
     angle = _scaled(aolp_map, 0, 1.0) * (math.pi / (half_turn or math.pi))
-    s0 = _in_colour(_scaled(picture, camera.black_level, white), camera)
+    s0 = _in_color(_scaled(image, camera.black_level, white), camera)
     return torch.stack([s0, s0 * dolp * torch.cos(2 * angle), s0 * dolp * torch.sin(2 * angle)], dim=1)
 
 
@@ -213,11 +211,11 @@ def _bits(camera: Camera, plane: NDArray[Any], name: str) -> int:
     if camera.pixel_format is not None:
         return parse_pixel_format(camera.pixel_format).bits
     if plane.dtype not in (np.uint8, np.uint16):
-        raise RequestError(f"{name}: found DoLP as {plane.dtype}, wanted uint8, uint16 or floating point")
+        raise UsageError(f"{name}: got DoLP as {plane.dtype}, wanted uint8, uint16 or floating point")
     return 8 * plane.dtype.itemsize
 
 
-def _in_colour(light: Tensor, camera: Camera) -> Tensor:
+def _in_color(light: Tensor, camera: Camera) -> Tensor:
     """(1, H, W) of a Bayer sensor to (3, H, W), by the mean of the samples around; a mosaic (H, W) and others as is."""
     if camera.holds == "mosaic":
         return light[0]
@@ -225,8 +223,8 @@ def _in_colour(light: Tensor, camera: Camera) -> Tensor:
         return light
     height, width = light.shape[-2:]
     cell = torch.tensor([["RGB".index(letter) for letter in camera.bayer[row : row + 2]] for row in (0, 2)])
-    colour = cell.repeat(-(-height // 2), -(-width // 2))[:height, :width]
-    sampled = torch.stack([colour == index for index in range(3)]).float()[:, None]
+    color = cell.repeat(-(-height // 2), -(-width // 2))[:height, :width]
+    sampled = torch.stack([color == index for index in range(3)]).float()[:, None]
     # Weights fall off with distance, so that a sample counts most at its own pixel; they sum to 1 over those there are.
     weight = torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]).expand(1, 1, 3, 3)
     total = F.conv2d(sampled * light, weight, padding=1) / F.conv2d(sampled, weight, padding=1)

@@ -9,13 +9,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 
 __all__ = ["PixelFormat", "parse_pixel_format", "stored_bytes", "unpack"]
 
 _NAME = re.compile(
     r"(?:Polarized?_?)?(?:(?P<structure>Angles_0d_45d_90d_135d|Stokes_S0_S1_S2_S3|Stokes_S0_S1_S2|DolpAolp)_)?"
-    r"(?P<colour>Mono|BayerRG|BayerBG|BayerGR|BayerGB)(?P<bits>8|10|12|14|16)(?P<packing>p|Packed)?",
+    r"(?P<color>Mono|BayerRG|BayerBG|BayerGR|BayerGB)(?P<bits>8|10|12|14|16)(?P<packing>p|Packed)?",
     re.IGNORECASE,
 )
 _CHANNELS = {"angles_0d_45d_90d_135d": 4, "stokes_s0_s1_s2_s3": 4, "stokes_s0_s1_s2": 3, "dolpaolp": 2}
@@ -30,7 +30,7 @@ class PixelFormat:
     packing: "none" (whole bytes, little endian, value in the low bits), "p" (PFNC: a stream of bits, the lowest first),
         "packed" (GigE Vision: two values in three bytes, the low bits of both in the middle one).
     channels: values a pixel.
-    bayer: colour cell that the name implies; None for mono.
+    bayer: color cell that the name implies; None for mono.
     holds: what the channels are, in the words of `Camera.holds`; None for one channel.
     """
 
@@ -47,7 +47,7 @@ def parse_pixel_format(name: str) -> PixelFormat:
     Examples are Mono8, Mono12p, Mono12Packed, BayerRG12p, PolarizeMono12p and PolarizedAngles_0d_45d_90d_135d_Mono8.
 
     Raises:
-        RequestError: the name is not known.
+        UsageError: the name is not known.
 
     Source: GenICam Pixel Format Naming Convention 2.x; GigE Vision 2.0 for the formats called Packed.
     """
@@ -55,12 +55,12 @@ def parse_pixel_format(name: str) -> PixelFormat:
     packing = match["packing"].lower() if match and match["packing"] else "none"
     bits = int(match["bits"]) if match else 0
     if match is None or (packing == "p" and bits in (8, 16)) or (packing == "packed" and bits not in (10, 12)):
-        raise RequestError(
-            f"pixel_format: found {name!r}, wanted Mono or Bayer.. with 8, 10, 12, 14 or 16 bits, such as Mono12p, or "
+        raise UsageError(
+            f"pixel_format: got {name!r}, wanted Mono or Bayer.. with 8, 10, 12, 14 or 16 bits, such as Mono12p, or "
             "LUCID's PolarizedAngles_.., PolarizedStokes_.., PolarizedDolpAolp_.."
         )
     structure = (match["structure"] or "").lower()
-    bayer = None if match["colour"].lower() == "mono" else _BAYER[match["colour"][-2:].upper()]
+    bayer = None if match["color"].lower() == "mono" else _BAYER[match["color"][-2:].upper()]
     holds: Literal["angles", "stokes", "dolp-aolp"] | None = None
     if structure:
         holds = "angles" if structure[0] == "a" else "stokes" if structure[0] == "s" else "dolp-aolp"

@@ -1,4 +1,4 @@
-"""What cameras write: files of mosaics, angle pictures, Stokes parameters, polarization maps and plain pictures, read
+"""What cameras write: files of mosaics, angle images, Stokes parameters, polarization maps and plain images, read
 as the numbers they hold."""
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.atomic import read_bytes
 from crosspol.io.declared_sizes import MAXIMUM_PIXELS, check_declared_size
 from crosspol.io.exr import read_exr_channels
-from crosspol.io.images import MINIMUM_SIDE, PICTURE_SUFFIXES, read_picture
+from crosspol.io.images import IMAGE_SUFFIXES, MINIMUM_SIDE, read_image
 from crosspol.rigs.pixel_formats import PixelFormat, parse_pixel_format, stored_bytes, unpack
 from crosspol.rigs.rig import Camera
 
@@ -41,7 +41,7 @@ def frame_files(files: FrameFiles, camera: Camera) -> list[Path]:
 
     Raises:
         MissingFileError: a file does not exist.
-        RequestError: not as many files as the camera writes for a frame.
+        UsageError: not as many files as the camera writes for a frame.
     """
     if isinstance(files, (str, os.PathLike)):
         pattern = os.fspath(files)
@@ -61,7 +61,7 @@ def frame_files(files: FrameFiles, camera: Camera) -> list[Path]:
         hint = {"angles": ", or a path with {angle} in it", "dolp-aolp": " (a path with {map} in it)"}
         numbers = " or ".join(map(str, wanted))
         found = ", ".join(map(str, paths)) or "nothing"
-        raise RequestError(f"{found}: wanted {numbers} files for holds: {camera.holds}{hint.get(camera.holds, '')}")
+        raise UsageError(f"{found}: wanted {numbers} files for holds: {camera.holds}{hint.get(camera.holds, '')}")
     for path in paths:
         if not path.exists():
             raise MissingFileError(f"{path}: no such file")
@@ -80,15 +80,15 @@ def read_stored(files: FrameFiles, camera: Camera) -> tuple[list[NDArray[Any]], 
         The planes of the frame, and what to call it in an error. Each is uint8, uint16 or floating point. By
         `camera.holds`: "mosaic", one (H, W); "angles", four (H, W) or (H, W, 3) in RGB, for 0, 45, 90 and 135 degrees;
         "stokes", three, S0, S1 and S2, likewise; "dolp-aolp", DoLP and AoLP (H, W) and an intensity (H, W) or
-        (H, W, 3); "picture", one (H, W) or (H, W, 3).
+        (H, W, 3); "image", one (H, W) or (H, W, 3).
 
     Raises:
         MissingFileError: a file does not exist.
-        RequestError: a file does not hold what the camera is said to write.
+        UsageError: a file does not hold what the camera is said to write.
     """
     paths = frame_files(files, camera)
     name = str(paths[0])
-    if camera.holds in ("mosaic", "picture"):
+    if camera.holds in ("mosaic", "image"):
         planes = [_without_alpha(_read_file(paths[0], camera, 1), name)]
     elif camera.holds == "angles":
         if len(paths) == 4:
@@ -113,7 +113,7 @@ def white_level(camera: Camera, plane: NDArray[Any]) -> float:
     """Return the stored value of full light: the camera's, or the largest of its pixel format or of the number type.
 
     Raises:
-        RequestError: integers of more than 16 bits, which have no such value.
+        UsageError: integers of more than 16 bits, which have no such value.
     """
     if camera.white_level is not None:
         return camera.white_level
@@ -123,17 +123,17 @@ def white_level(camera: Camera, plane: NDArray[Any]) -> float:
         return float(2 ** parse_pixel_format(camera.pixel_format).bits - 1)
     if plane.dtype in (np.uint8, np.uint16):
         return float(np.iinfo(plane.dtype).max)
-    raise RequestError(f"camera.white_level: found null with values of type {plane.dtype}, wanted a number")
+    raise UsageError(f"camera.white_level: got null with values of type {plane.dtype}, wanted a number")
 
 
 def _read_file(path: Path, camera: Camera, channels: int) -> NDArray[Any]:
-    """Read a file: by its suffix a picture, an array, an EXR, or raw binary with `channels` values a pixel."""
+    """Read a file: by its suffix an image, an array, an EXR, or raw binary with `channels` values a pixel."""
     suffix = path.suffix.lower()
     if suffix == ".npy":
         return _read_npy(path)
     if suffix == ".exr":
         return _read_exr(path, camera)
-    if suffix not in PICTURE_SUFFIXES:
+    if suffix not in IMAGE_SUFFIXES:
         return _read_raw(path, camera, channels)
     data = read_bytes(path)
     check_declared_size(data, path)
@@ -141,20 +141,20 @@ def _read_file(path: Path, camera: Camera, channels: int) -> NDArray[Any]:
         pages = _tiff_pages(data)
         if len(pages) > 1:
             return np.stack(pages)
-    picture = read_picture(path)
+    image = read_image(path)
     if camera.width is not None or camera.height is not None:
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         if (camera.width or width, camera.height or height) != (width, height):
             found = f"{width}x{height} px"
-            raise RequestError(f"{path}: found {found}, wanted the camera's {camera.width}x{camera.height} px")
-    return picture
+            raise UsageError(f"{path}: got {found}, wanted the camera's {camera.width}x{camera.height} px")
+    return image
 
 
 def _read_raw(path: Path, camera: Camera, channels: int) -> NDArray[Any]:
     """Read raw binary: (H, W), or (H, W, C), or (C, H, W) from a planar file."""
     if camera.pixel_format is None or camera.width is None or camera.height is None:
-        raise RequestError(
-            f"{path}: not a picture by its name ({', '.join(PICTURE_SUFFIXES)}, .exr); for raw binary, the rig's "
+        raise UsageError(
+            f"{path}: not an image by its name ({', '.join(IMAGE_SUFFIXES)}, .exr); for raw binary, the rig's "
             "camera needs pixel_format, width and height"
         )
     pixel_format = parse_pixel_format(camera.pixel_format)
@@ -165,13 +165,13 @@ def _read_raw(path: Path, camera: Camera, channels: int) -> NDArray[Any]:
         pixel_format = PixelFormat(pixel_format.bits, pixel_format.packing)
     width, height = camera.width, camera.height
     if width * height > MAXIMUM_PIXELS:
-        raise RequestError(f"{path}: the rig says {width}x{height} px, wanted at most {MAXIMUM_PIXELS} px")
+        raise UsageError(f"{path}: the rig says {width}x{height} px, wanted at most {MAXIMUM_PIXELS} px")
     values = width * height * channels
     wanted, size = stored_bytes(pixel_format, values), _size(path)
     if size != wanted:
         many = f" with {channels} channels" if channels > 1 else ""
-        raise RequestError(
-            f"{path}: found {size} bytes, wanted {wanted} for {width}x{height} px {camera.pixel_format}{many}"
+        raise UsageError(
+            f"{path}: got {size} bytes, wanted {wanted} for {width}x{height} px {camera.pixel_format}{many}"
         )
     stored = unpack(read_bytes(path), pixel_format, values)
     if channels == 1:
@@ -181,39 +181,39 @@ def _read_raw(path: Path, camera: Camera, channels: int) -> NDArray[Any]:
 
 def _size(path: Path) -> int:
     if path.is_dir():
-        raise RequestError(f"{path}: found a folder, wanted a file")
+        raise UsageError(f"{path}: got a folder, wanted a file")
     return path.stat().st_size
 
 
 def _read_npy(path: Path) -> NDArray[Any]:
     """Read an array; mapping the file into memory first fails where the header claims more than there is."""
     if not _size(path):
-        raise RequestError(f"{path}: found an empty file (0 bytes)")
+        raise UsageError(f"{path}: got an empty file (0 bytes)")
     try:
         mapped = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RequestError(f"{path}: not a complete .npy file of numbers ({reason})") from error
+        raise UsageError(f"{path}: not a complete .npy file of numbers ({reason})") from error
     if mapped.dtype.kind not in "uif" or mapped.size == 0:
-        raise RequestError(f"{path}: found {mapped.dtype} {mapped.shape}, wanted an array of numbers")
+        raise UsageError(f"{path}: got {mapped.dtype} {mapped.shape}, wanted an array of numbers")
     return np.array(mapped)
 
 
 def _read_exr(path: Path, camera: Camera) -> NDArray[np.float32]:
-    """Read an EXR: (3, H, W) or, in colour, (3, H, W, 3) Stokes parameters; (H, W) or (H, W, 3) of a picture."""
+    """Read an EXR: (3, H, W) or, in color, (3, H, W, 3) Stokes parameters; (H, W) or (H, W, 3) of an image."""
     channels = read_exr_channels(path)
     found = ", ".join(channels)
     if camera.holds != "stokes":
-        for colours in ("RGB", "Y"):
-            if all(colour in channels for colour in colours):
-                return np.stack([channels[colour] for colour in colours], axis=-1)
-        raise RequestError(f"{path}: found the channels {found}, wanted R, G, B or Y")
+        for colors in ("RGB", "Y"):
+            if all(color in channels for color in colors):
+                return np.stack([channels[color] for color in colors], axis=-1)
+        raise UsageError(f"{path}: got the channels {found}, wanted R, G, B or Y")
     for suffixes in ([""], [".Y"], [".R", ".G", ".B"]):
         names = [[f"S{order}{suffix}" for suffix in suffixes] for order in range(3)]
         if all(name in channels for parameter in names for name in parameter):
             stokes = np.stack([np.stack([channels[name] for name in parameter], axis=-1) for parameter in names])
             return stokes[..., 0] if len(suffixes) == 1 else stokes
-    raise RequestError(f"{path}: found the channels {found}, wanted S0, S1, S2, or S0.R, S0.G, S0.B, ...")
+    raise UsageError(f"{path}: got the channels {found}, wanted S0, S1, S2, or S0.R, S0.G, S0.B, ...")
 
 
 def _tiff_pages(data: bytes) -> list[NDArray[Any]]:
@@ -224,19 +224,19 @@ def _tiff_pages(data: bytes) -> list[NDArray[Any]]:
 
 
 def _without_alpha(plane: NDArray[Any], name: str) -> NDArray[Any]:
-    """Return (H, W) or (H, W, 3); an opaque alpha channel is dropped, and grey stored as colour is grey."""
+    """Return (H, W) or (H, W, 3); an opaque alpha channel is dropped, and gray stored as color is gray."""
     if plane.ndim == 3 and plane.shape[0] == 1:
         plane = plane[0]
     if plane.ndim == 3 and plane.shape[2] == 1:
         plane = plane[..., 0]
     if plane.ndim == 3 and plane.shape[2] == 4:
         if (plane[..., 3] != (np.iinfo(plane.dtype).max if plane.dtype.kind in "ui" else 1)).any():
-            raise RequestError(f"{name}: found four channels, wanted one, or opaque colours")
+            raise UsageError(f"{name}: got four channels, wanted one, or opaque colors")
         plane = plane[..., :3]
     if plane.ndim == 3 and plane.shape[0] == 3 and plane.shape[2] != 3:
         plane = np.moveaxis(plane, 0, 2)
     if plane.ndim not in (2, 3) or plane.shape[2:] not in ((), (3,)):
-        raise RequestError(f"{name}: found an array of shape {plane.shape}, wanted (H, W) or (H, W, 3)")
+        raise UsageError(f"{name}: got an array of shape {plane.shape}, wanted (H, W) or (H, W, 3)")
     if plane.ndim == 3 and (plane == plane[..., :1]).all():
         return np.ascontiguousarray(plane[..., 0])
     return plane
@@ -245,7 +245,7 @@ def _without_alpha(plane: NDArray[Any], name: str) -> NDArray[Any]:
 def _split(stored: NDArray[Any], count: int, name: str) -> list[NDArray[Any]]:
     """Take an array with `count` channels or planes apart, into arrays (H, W) or (H, W, 3).
 
-    The axis of the channels is the first, the last or, in colour, the one before height and width; in a picture of one
+    The axis of the channels is the first, the last or, in color, the one before height and width; in an image of one
     channel the planes lie below each other.
     """
     shape = stored.shape
@@ -256,13 +256,13 @@ def _split(stored: NDArray[Any], count: int, name: str) -> list[NDArray[Any]]:
     if stored.ndim == 3 and shape[2] == count:
         return [np.ascontiguousarray(stored[..., channel]) for channel in range(count)]
     if stored.ndim == 4:
-        for axis, colours in ((0, 3), (0, 1), (1, 0), (3, 2)):
-            if shape[axis] == count and shape[colours] == 3:
-                planes = np.moveaxis(stored, (axis, colours), (0, 3))
+        for axis, colors in ((0, 3), (0, 1), (1, 0), (3, 2)):
+            if shape[axis] == count and shape[colors] == 3:
+                planes = np.moveaxis(stored, (axis, colors), (0, 3))
                 return [np.ascontiguousarray(plane) for plane in planes]
-    raise RequestError(
-        f"{name}: found an array of shape {shape}, wanted {count} channels: ({count}, H, W), (H, W, {count}), or with "
-        f"colours ({count}, H, W, 3), (3, {count}, H, W) or (H, W, 3, {count})"
+    raise UsageError(
+        f"{name}: got an array of shape {shape}, wanted {count} channels: ({count}, H, W), (H, W, {count}), or with "
+        f"colors ({count}, H, W, 3), (3, {count}, H, W) or (H, W, 3, {count})"
     )
 
 
@@ -272,19 +272,19 @@ def _check_planes(planes: list[NDArray[Any]], paths: list[Path], camera: Camera)
     sizes = {plane.shape[:2] for plane in planes}
     if len(sizes) > 1:
         found = ", ".join(f"{width}x{height}" for height, width in sorted(sizes))
-        raise RequestError(f"{', '.join(map(str, paths))}: found pictures of {found} px, wanted one size")
+        raise UsageError(f"{', '.join(map(str, paths))}: got images of {found} px, wanted one size")
     height, width = sizes.pop()
     if min(height, width) < MINIMUM_SIDE:
-        raise RequestError(f"{name}: found {width}x{height} px, wanted at least {MINIMUM_SIDE}x{MINIMUM_SIDE} px")
+        raise UsageError(f"{name}: got {width}x{height} px, wanted at least {MINIMUM_SIDE}x{MINIMUM_SIDE} px")
     for plane in planes:
         if plane.dtype.kind not in "uif":
-            raise RequestError(f"{name}: found values of type {plane.dtype}, wanted integers or floating point")
-    is_colour = [plane.ndim == 3 for plane in planes]
-    if camera.holds == "mosaic" and is_colour[0]:
-        raise RequestError(f"{name}: found a colour picture, wanted the raw mosaic, one value a pixel")
-    if camera.holds == "dolp-aolp" and any(is_colour[:2]):
-        raise RequestError(f"{name}: found colours, wanted DoLP and AoLP with one value a pixel")
-    if camera.holds in ("angles", "stokes") and len(set(is_colour)) > 1:
-        raise RequestError(f"{name}: found grey and colour pictures together, wanted one kind")
-    if camera.bayer is not None and any(is_colour):
-        raise RequestError(f"{name}: found a colour picture with bayer: {camera.bayer}, wanted the raw values")
+            raise UsageError(f"{name}: got values of type {plane.dtype}, wanted integers or floating point")
+    is_color = [plane.ndim == 3 for plane in planes]
+    if camera.holds == "mosaic" and is_color[0]:
+        raise UsageError(f"{name}: got a color image, wanted the raw mosaic, one value a pixel")
+    if camera.holds == "dolp-aolp" and any(is_color[:2]):
+        raise UsageError(f"{name}: got colors, wanted DoLP and AoLP with one value a pixel")
+    if camera.holds in ("angles", "stokes") and len(set(is_color)) > 1:
+        raise UsageError(f"{name}: got gray and color images together, wanted one kind")
+    if camera.bayer is not None and any(is_color):
+        raise UsageError(f"{name}: got a color image with bayer: {camera.bayer}, wanted the raw values")

@@ -3,7 +3,7 @@
 Stokes parameters are resampled, linearly, never DoLP or AoLP: a mixture of lights has the mixture of their Stokes
 parameters, and a linear mixture of physical ones is physical, which a sharper (cubic, Lanczos) kernel does not grant.
 
-S1 and S2 are measured against the picture's own axes. Where rectification turns the picture's content, those axes turn
+S1 and S2 are measured against the image's own axes. Where rectification turns the image's content, those axes turn
 against the scene, and the polarization has to be turned along. How far differs from pixel to pixel (distortion, and
 toed-in cameras near the corners), so that it is taken from the map itself: the rotation nearest to its Jacobian.
 """
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.polarimetry import rotate_frame
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.calibration_files import read_calibration
@@ -107,14 +107,14 @@ def resample(frame: Frame, view: ViewMap) -> Frame:
     """Take a frame to the rectified view.
 
     A pixel is valid where every raw pixel that has a share in it exists and is valid. Outside of the raw view the
-    picture is black.
+    image is black.
 
     Args:
         frame: as the camera took it.
         view: the map.
 
     Returns:
-        The frame at the map's size; S1 and S2 are of the rectified picture's axes.
+        The frame at the map's size; S1 and S2 are of the rectified image's axes.
     """
     sampler = _Bilinear(view, frame.size)
     untrusted = sampler.sample(1 - frame.valid) > 0
@@ -133,20 +133,20 @@ def rectify(
     Args:
         left, right: raw views.
         calibration: of them.
-        crossed: the views are a crossed pair. A polarizer cannot be turned after the fact; warns where its picture is
+        crossed: the views are a crossed pair. A polarizer cannot be turned after the fact; warns where its image is
             turned by more than 3 degrees.
 
     Returns:
         Both views at the size of the left one, and the calibration that holds for them.
 
     Raises:
-        RequestError: a view has another size than it was calibrated with.
+        UsageError: a view has another size than it was calibrated with.
     """
     for name, frame, camera in (("left", left, calibration.left), ("right", right, calibration.right)):
         height, width = frame.size
         if camera.size is not None and camera.size != (width, height):
-            raise RequestError(
-                f"{name} view: found {width}x{height} px, wanted {camera.size[0]}x{camera.size[1]} px as calibrated"
+            raise UsageError(
+                f"{name} view: got {width}x{height} px, wanted {camera.size[0]}x{camera.size[1]} px as calibrated"
             )
     if calibration.rectified and left.size == right.size:
         return left, right, calibration
@@ -156,7 +156,7 @@ def rectify(
             turn = abs(math.degrees(view.turn_rad.median()))
             if turn > _CROSSED_TURN_DEG:
                 warnings.warn(
-                    f"rectification turns the {name} picture by {turn:.1f} degrees, and its polarizer with it, so that "
+                    f"rectification turns the {name} image by {turn:.1f} degrees, and its polarizer with it, so that "
                     f"the pair is no longer crossed at 0 and 90 degrees; wanted at most {_CROSSED_TURN_DEG:g}: mount "
                     "the camera level",
                     stacklevel=2,
@@ -176,7 +176,7 @@ def read_rectified_pair(rig: Rig, left: FrameFiles, right: FrameFiles) -> tuple[
 
     Raises:
         MissingFileError: a file does not exist.
-        RequestError: a file does not hold what the rig says, the calibration cannot be read, or sizes do not fit.
+        UsageError: a file does not hold what the rig says, the calibration cannot be read, or sizes do not fit.
     """
     path = rig.calibration_path
     # First, because it is read faster than it takes to demosaic two frames.
@@ -186,8 +186,8 @@ def read_rectified_pair(rig: Rig, left: FrameFiles, right: FrameFiles) -> tuple[
         return *frames, None
     try:
         return rectify(*frames, calibration, crossed=rig.kind == "crossed")
-    except RequestError as error:
-        raise RequestError(f"{path}: {error}") from error
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def _coefficients(distortion: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -203,7 +203,7 @@ def _view_map(x: Tensor, y: Tensor) -> ViewMap:
 
 
 class _Bilinear:
-    """Linear interpolation in pictures (..., H, W) of one size, at the places of a map.
+    """Linear interpolation in images (..., H, W) of one size, at the places of a map.
 
     cv2.remap rounds places to 1/32 px, which is a disparity error, and torch's grid_sample cannot say which pixels have
     a share in a result.
@@ -219,10 +219,10 @@ class _Bilinear:
         next_x, next_y = (x0 + 1).clamp_max(width - 1), (y0 + 1).clamp_max(height - 1)
         self._corners = [(row * width + column).long() for row in (y0, next_y) for column in (x0, next_x)]
 
-    def sample(self, pictures: Tensor) -> Tensor:
-        planes = pictures.reshape(-1, pictures.shape[-2] * pictures.shape[-1])
+    def sample(self, images: Tensor) -> Tensor:
+        planes = images.reshape(-1, images.shape[-2] * images.shape[-1])
         sampled = torch.stack([self._plane(plane) for plane in planes])
-        return sampled.reshape(*pictures.shape[:-2], *self.inside.shape)
+        return sampled.reshape(*images.shape[:-2], *self.inside.shape)
 
     def _plane(self, plane: Tensor) -> Tensor:
         top_left, top_right, bottom_left, bottom_right = (plane[corner] for corner in self._corners)

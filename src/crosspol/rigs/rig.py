@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.io.atomic import read_bytes, write_bytes
 from crosspol.polarimetry import DemosaicMethod
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
@@ -17,37 +17,37 @@ from crosspol.rigs.pixel_formats import parse_pixel_format
 
 __all__ = ["Camera", "Holds", "Rig", "Side", "default_rig", "read_rig"]
 
-Holds = Literal["mosaic", "angles", "stokes", "dolp-aolp", "picture"]
+Holds = Literal["mosaic", "angles", "stokes", "dolp-aolp", "image"]
 Side = Literal["left", "right"]
 
 _BAYER = ("RGGB", "BGGR", "GRBG", "GBRG")
 _MAXIMUM_BYTES = 1 << 20
-_PICTURES_ONLY = ("crossed", "none")
+_IMAGES_ONLY = ("crossed", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:
     """What one camera writes, and how it becomes linear light between 0 (black) and 1 (white).
 
-    holds: "mosaic", a raw frame of a division-of-focal-plane sensor; "angles", the pictures behind 0, 45, 90 and 135
-        degrees, in four files or one; "stokes", S0, S1, S2; "dolp-aolp", ready maps and an intensity picture;
-        "picture", no polarization of its own.
+    holds: "mosaic", a raw frame of a division-of-focal-plane sensor; "angles", the images behind 0, 45, 90 and 135
+        degrees, in four files or one; "stokes", S0, S1, S2; "dolp-aolp", ready maps and an intensity image;
+        "image", no polarization of its own.
     pixel_format: GenICam name, such as Mono12p; needed for raw binary files, and gives the default white level.
     width, height: px; needed for raw binary files, and checked for all others.
     planar: raw binary files of several channels hold one after the other, instead of all channels pixel by pixel.
     layout: degrees of the polarizers in the 2x2 block, top row first.
-    bayer: colours of the 2x2 Bayer cell, left to right and top row first; None for mono.
+    bayer: colors of the 2x2 Bayer cell, left to right and top row first; None for mono.
     demosaic: "edge-aware" or "bilinear".
     black_level, white_level: stored values of no light and of full light (of S0, where S0 is stored); None for white is
         the largest value of the format, 1 for floating point.
-    encoding: "linear", or "srgb" for pictures with the tone curve of ordinary photographs, which is then undone.
+    encoding: "linear", or "srgb" for images with the tone curve of ordinary photographs, which is then undone.
     stokes_zero: stored value that means 0 in S1 and S2; None is 0, for files with signed numbers.
     aolp_half_turn: stored value that means 180 degrees in AoLP; None is pi, for files in radians.
     angle_offset_deg: added to every polarizer angle, counter-clockwise, for a sensor or filter mounted turned.
     dark, saturated: between 0 and 1; polarization is trusted between them.
 
     Raises:
-        RequestError: a value of another type or range, or values that contradict each other.
+        UsageError: a value of another type or range, or values that contradict each other.
     """
 
     holds: Holds = "mosaic"
@@ -76,9 +76,9 @@ class Camera:
         for name in ("width", "height"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise RequestError(f"{name}: found {value!r}, wanted a positive number of pixels or null")
+                raise UsageError(f"{name}: got {value!r}, wanted a positive number of pixels or null")
         if not isinstance(self.planar, bool):
-            raise RequestError(f"planar: found {self.planar!r}, wanted true or false")
+            raise UsageError(f"planar: got {self.planar!r}, wanted true or false")
         object.__setattr__(self, "layout", _checked_layout(self.layout))
         for name in ("black_level", "angle_offset_deg", "dark", "saturated"):
             _check_number(name, getattr(self, name))
@@ -86,31 +86,29 @@ class Camera:
             if getattr(self, name) is not None:
                 _check_number(name, getattr(self, name))
         if self.white_level is not None and self.white_level <= self.black_level:
-            raise RequestError(f"white_level: found {self.white_level:g}, wanted more than black_level")
+            raise UsageError(f"white_level: got {self.white_level:g}, wanted more than black_level")
         if self.aolp_half_turn is not None and self.aolp_half_turn <= 0:
-            raise RequestError(
-                f"aolp_half_turn: found {self.aolp_half_turn:g}, wanted the value that means 180 degrees"
-            )
+            raise UsageError(f"aolp_half_turn: got {self.aolp_half_turn:g}, wanted the value that means 180 degrees")
         if not 0 <= self.dark < self.saturated <= 1:
             found = f"dark {self.dark:g} and saturated {self.saturated:g}"
-            raise RequestError(f"saturated: found {found}, wanted 0 <= dark < saturated <= 1")
-        if self.encoding == "srgb" and self.holds != "picture":
-            raise RequestError(f"encoding: found srgb with holds: {self.holds}, wanted linear: polarization needs it")
+            raise UsageError(f"saturated: got {found}, wanted 0 <= dark < saturated <= 1")
+        if self.encoding == "srgb" and self.holds != "image":
+            raise UsageError(f"encoding: got srgb with holds: {self.holds}, wanted linear: polarization needs it")
         self._check_pixel_format()
 
     def _check_pixel_format(self) -> None:
         if self.pixel_format is None:
             return
         if not isinstance(self.pixel_format, str):
-            raise RequestError(f"pixel_format: found {self.pixel_format!r}, wanted a name such as Mono12p, or null")
+            raise UsageError(f"pixel_format: got {self.pixel_format!r}, wanted a name such as Mono12p, or null")
         parsed = parse_pixel_format(self.pixel_format)
         if parsed.holds is not None and parsed.holds != self.holds:
-            raise RequestError(
-                f"holds: found {self.holds} with pixel_format {self.pixel_format}, wanted holds: {parsed.holds}"
+            raise UsageError(
+                f"holds: got {self.holds} with pixel_format {self.pixel_format}, wanted holds: {parsed.holds}"
             )
         if parsed.bayer is not None and self.bayer != parsed.bayer:
-            raise RequestError(
-                f"bayer: found {self.bayer or 'null'} with pixel_format {self.pixel_format}, wanted {parsed.bayer}"
+            raise UsageError(
+                f"bayer: got {self.bayer or 'null'} with pixel_format {self.pixel_format}, wanted {parsed.bayer}"
             )
 
 
@@ -122,12 +120,12 @@ class Rig:
         I_perpendicular right), "none" (plain stereo).
     camera: of both views, or of the left one where `right_camera` is given.
     right_camera: None where it is like the left one.
-    calibration: file, relative to `folder`; None where the pictures are rectified already.
-    swap_views: what is given as left picture comes from the right camera, and the other way round.
+    calibration: file, relative to `folder`; None where the images are rectified already.
+    swap_views: what is given as left image comes from the right camera, and the other way round.
     folder: of the YAML file.
 
     Raises:
-        RequestError: a value of another type, or cameras that do not make a rig of this kind.
+        UsageError: a value of another type, or cameras that do not make a rig of this kind.
     """
 
     kind: RigKind
@@ -140,19 +138,19 @@ class Rig:
     def __post_init__(self) -> None:
         _check_choice("kind", self.kind, RIG_KINDS)
         if not isinstance(self.swap_views, bool):
-            raise RequestError(f"swap_views: found {self.swap_views!r}, wanted true or false")
+            raise UsageError(f"swap_views: got {self.swap_views!r}, wanted true or false")
         if self.calibration is not None and (not isinstance(self.calibration, str) or not self.calibration):
-            raise RequestError(f"calibration: found {self.calibration!r}, wanted the path of a file, or null")
+            raise UsageError(f"calibration: got {self.calibration!r}, wanted the path of a file, or null")
         for side in get_args(Side):
-            plain = self.kind in _PICTURES_ONLY or (self.kind == "quad-left" and side == "right")
+            plain = self.kind in _IMAGES_ONLY or (self.kind == "quad-left" and side == "right")
             holds = self.camera_of(side).holds
             block = "right_camera" if side == "right" and self.right_camera is not None else "camera"
-            if plain and holds != "picture":
+            if plain and holds != "image":
                 why = f"the {side} camera of a {self.kind} rig"
-                raise RequestError(f"{block}.holds: found {holds}, wanted picture for {why}")
-            if not plain and holds == "picture":
-                raise RequestError(
-                    f"{block}.holds: found picture, wanted mosaic, angles, stokes or dolp-aolp for the {side} camera "
+                raise UsageError(f"{block}.holds: got {holds}, wanted image for {why}")
+            if not plain and holds == "image":
+                raise UsageError(
+                    f"{block}.holds: got image, wanted mosaic, angles, stokes or dolp-aolp for the {side} camera "
                     f"of a {self.kind} rig"
                 )
 
@@ -162,7 +160,7 @@ class Rig:
 
     @property
     def calibration_path(self) -> Path | None:
-        """Where the calibration lies; None where the pictures are rectified already."""
+        """Where the calibration lies; None where the images are rectified already."""
         return None if self.calibration is None else self.folder / self.calibration
 
     def write(self, path: str | os.PathLike[str]) -> Path:
@@ -177,13 +175,13 @@ class Rig:
 def default_rig(kind: RigKind) -> Rig:
     """Return the rig that `crosspol rig init` writes: Sony polarization sensors, plain cameras with linear pixels.
 
-    Pictures of a "none" rig are taken for photographs, sRGB.
+    Images of a "none" rig are taken for photographs, sRGB.
     """
     if kind == "quad":
         return Rig(kind=kind)
     if kind == "quad-left":
-        return Rig(kind=kind, right_camera=Camera(holds="picture"))
-    return Rig(kind=kind, camera=Camera(holds="picture", encoding="srgb" if kind == "none" else "linear"))
+        return Rig(kind=kind, right_camera=Camera(holds="image"))
+    return Rig(kind=kind, camera=Camera(holds="image", encoding="srgb" if kind == "none" else "linear"))
 
 
 def read_rig(path: str | os.PathLike[str]) -> Rig:
@@ -191,7 +189,7 @@ def read_rig(path: str | os.PathLike[str]) -> Rig:
 
     Raises:
         MissingFileError: there is no such file.
-        RequestError: it is no YAML, has a key that does not exist, or a value that is not understood; the message names
+        UsageError: it is no YAML, has a key that does not exist, or a value that is not understood; the message names
             file and key, what was found and what was wanted.
     """
     import yaml
@@ -199,27 +197,27 @@ def read_rig(path: str | os.PathLike[str]) -> Rig:
     path = Path(path)
     data = read_bytes(path)
     if len(data) > _MAXIMUM_BYTES:
-        raise RequestError(f"{path}: found {len(data)} bytes, wanted the YAML file of a rig (crosspol rig init)")
+        raise UsageError(f"{path}: got {len(data)} bytes, wanted the YAML file of a rig (crosspol rig init)")
     try:
         content = yaml.safe_load(data.decode())
     except UnicodeDecodeError as error:
-        raise RequestError(f"{path}: found bytes that are no text, wanted the YAML file of a rig") from error
+        raise UsageError(f"{path}: got bytes that are no text, wanted the YAML file of a rig") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f"line {mark.line + 1}: "
         problem = getattr(error, "problem", None) or type(error).__name__
-        raise RequestError(f"{path}: {line}not YAML ({problem})") from error
+        raise UsageError(f"{path}: {line}not YAML ({problem})") from error
     try:
         return _rig_from(content, path.parent)
-    except RequestError as error:
-        raise RequestError(f"{path}: {error}") from error
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def _rig_from(content: Any, folder: Path) -> Rig:
     names = [entry.name for entry in fields(Rig) if entry.name != "folder"]
     values = _checked_mapping(content, names, "")
     if "kind" not in values:
-        raise RequestError(f"kind: found nothing, wanted one of {', '.join(RIG_KINDS)}")
+        raise UsageError(f"kind: got nothing, wanted one of {', '.join(RIG_KINDS)}")
     camera = _camera_from(values.pop("camera", None) or {}, default_rig(values["kind"]).camera, "camera")
     right = values.pop("right_camera", None)
     right_camera = None if right is None else _camera_from(right, camera, "right_camera")
@@ -231,19 +229,19 @@ def _camera_from(content: Any, base: Camera, block: str) -> Camera:
     values = _checked_mapping(content, [entry.name for entry in fields(Camera)], f"{block}.")
     try:
         return replace(base, **values)
-    except RequestError as error:
-        raise RequestError(f"{block}.{error}") from error
+    except UsageError as error:
+        raise UsageError(f"{block}.{error}") from error
 
 
 def _checked_mapping(content: Any, names: list[str], prefix: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         where = f"{prefix[:-1]}: " if prefix else ""
-        raise RequestError(f"{where}found {_describe(content)}, wanted keys and values such as {names[0]}: ...")
+        raise UsageError(f"{where}got {_describe(content)}, wanted keys and values such as {names[0]}: ...")
     for key in content:
         if key not in names:
             near = difflib.get_close_matches(str(key), names, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise RequestError(f"{prefix}{key}: no such key, wanted one of {', '.join(names)}{hint}")
+            raise UsageError(f"{prefix}{key}: no such key, wanted one of {', '.join(names)}{hint}")
     return dict(content)
 
 
@@ -254,12 +252,12 @@ def _describe(content: Any) -> str:
 def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
     if not (isinstance(value, str) and value in choices):
         wanted = ", ".join("null" if choice is None else choice for choice in choices)
-        raise RequestError(f"{name}: found {value!r}, wanted one of {wanted}")
+        raise UsageError(f"{name}: got {value!r}, wanted one of {wanted}")
 
 
 def _check_number(name: str, value: Any) -> None:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-        raise RequestError(f"{name}: found {value!r}, wanted a number")
+        raise UsageError(f"{name}: got {value!r}, wanted a number")
 
 
 def _checked_layout(layout: Any) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -270,7 +268,7 @@ def _checked_layout(layout: Any) -> tuple[tuple[int, int], tuple[int, int]]:
             return (int(top_left), int(top_right)), (int(bottom_left), int(bottom_right))
     except (TypeError, ValueError):
         pass
-    raise RequestError(f"layout: found {layout!r}, wanted 0, 45, 90 and 135 in two rows, such as [[90, 45], [135, 0]]")
+    raise UsageError(f"layout: got {layout!r}, wanted 0, 45, 90 and 135 in two rows, such as [[90, 45], [135, 0]]")
 
 
 _HEADER = """\
@@ -284,37 +282,37 @@ _HEADER = """\
 
 _RIG_COMMENTS = {
     "calibration": """\
-# File with the calibration of both cameras, relative to this one; null: the pictures are rectified already.""",
+# File with the calibration of both cameras, relative to this one; null: the images are rectified already.""",
     "swap_views": """\
-# true: what is given as left picture comes from the camera on the right, and the other way round.""",
+# true: what is given as left image comes from the camera on the right, and the other way round.""",
 }
 
 _CAMERA_COMMENTS = {
     "holds": """\
 # What a file of this camera holds.
 #   mosaic     the raw frame of a polarization sensor, one value a pixel
-#   angles     pictures behind polarizers at 0, 45, 90 and 135 degrees: four files, written as one path with {angle}
+#   angles     images behind polarizers at 0, 45, 90 and 135 degrees: four files, written as one path with {angle}
 #              in it (shot_{angle}.png), or one file with four channels or planes
 #   stokes     S0, S1, S2 (.exr with channels S0, S1, S2 or S0.R ..., .npy, or LUCID's PolarizedStokes)
-#   dolp-aolp  ready maps and an intensity picture: a path with {map} in it, for which dolp, aolp and intensity stand
-#   picture    a camera without polarization of its own, or behind one polarizer (crossed)""",
+#   dolp-aolp  ready maps and an intensity image: a path with {map} in it, for which dolp, aolp and intensity stand
+#   image    a camera without polarization of its own, or behind one polarizer (crossed)""",
     "pixel_format": """\
 # The camera's name for how it writes pixels: Mono8, Mono10, Mono12, Mono16, the packed Mono10p and Mono12p, ...
 # Needed with width and height for raw binary files (.raw, .bin); null: PNG, TIFF, NPY and EXR know it themselves.""",
     "planar": """\
-# Raw binary files with several channels: false, a pixel's channels lie together; true, one picture after another.""",
+# Raw binary files with several channels: false, a pixel's channels lie together; true, one image after another.""",
     "layout": """\
 # Polarizer angles in degrees of the 2x2 block that starts at the first pixel, top row first.
 # [[90, 45], [135, 0]] is Sony's. A frame cropped by an odd number of columns needs its columns exchanged, and rows
 # likewise. rig check finds 16 of the 23 wrong layouts; see what it says about the rest.""",
     "bayer": """\
-# Colours of a colour sensor, such as RGGB; null: mono.""",
+# Colors of a color sensor, such as RGGB; null: mono.""",
     "demosaic": """\
 # edge-aware has the smaller error; bilinear is faster and looks less far.""",
     "black_level": """\
-# Stored values of no light and of full light. Take black_level from a picture with the lens cap on.
+# Stored values of no light and of full light. Take black_level from an image with the lens cap on.
 # white_level null: the largest value of the format (255, 4095, 65535; 1 for floating point). 12-bit values in a
-# 16-bit picture need 4095 here, or pixel_format: Mono12. Of Stokes files it is the S0 that counts as white.""",
+# 16-bit image need 4095 here, or pixel_format: Mono12. Of Stokes files it is the S0 that counts as white.""",
     "encoding": """\
 # linear: twice the light is twice the value. srgb: photographs, whose tone curve is undone. Polarization needs
 # linear: switch gamma, tone curves and automatic contrast of the camera off.""",
@@ -324,7 +322,7 @@ _CAMERA_COMMENTS = {
 # Stored value that means 180 degrees in AoLP: 201 in LUCID's 8-bit maps, 180 for degrees; null: pi, for radians.""",
     "angle_offset_deg": """\
 # Turns all polarizer angles counter-clockwise, degrees: for a sensor that is mounted turned. AoLP is 0 along the
-# picture's rows and grows counter-clockwise.""",
+# image's rows and grows counter-clockwise.""",
     "dark": """\
 # Polarization is trusted where the light is above dark and below saturated (0 is black, 1 white).""",
 }
@@ -335,9 +333,9 @@ _GROUPED = {"width", "height", "white_level", "saturated"}
 _USED_BY: dict[str, tuple[Holds, ...]] = {
     "planar": ("angles", "stokes", "dolp-aolp"),
     "layout": ("mosaic",),
-    "bayer": ("mosaic", "angles", "picture"),
+    "bayer": ("mosaic", "angles", "image"),
     "demosaic": ("mosaic",),
-    "encoding": ("picture",),
+    "encoding": ("image",),
     "stokes_zero": ("stokes",),
     "aolp_half_turn": ("dolp-aolp",),
     "angle_offset_deg": ("mosaic", "angles", "stokes", "dolp-aolp"),

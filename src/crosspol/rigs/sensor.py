@@ -52,8 +52,8 @@ class SensorConfig:
     mosaic: bool = True
     """Polarizers of the pixels, four angles in a 2x2 block; false: all four at every pixel."""
     bayer: Literal["RGGB", "BGGR", "GRBG", "GBRG"] | None = "RGGB"
-    """Colours of a colour mosaic, for scenes in colour; None: mono sensors, also of plain cameras, which see the mean
-    of the colours."""
+    """Colors of a color mosaic, for scenes in color; None: mono sensors, also of plain cameras, which see the mean
+    of the colors."""
 
     def __post_init__(self) -> None:
         for name, largest in _LARGEST.items():
@@ -114,7 +114,7 @@ def _photographed(frame: Frame, rng: np.random.Generator, config: SensorConfig, 
     if frame.stokes is None:
         assert frame.intensity is not None  # a frame has one of the two
         light = frame.intensity.mean(dim=0, keepdim=True) if config.bayer is None else frame.intensity
-        return frame_of(_recorded(light, replace(camera, holds="picture"), rng, sensor))
+        return frame_of(_recorded(light, replace(camera, holds="image"), rng, sensor))
     stokes = frame.stokes
     if config.bayer is None:
         stokes = stokes.mean(dim=0, keepdim=True)

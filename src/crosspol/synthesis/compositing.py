@@ -27,9 +27,9 @@ _NEARER = 0.01
 class View:
     """Linear light and geometry of one view.
 
-    rgb: (3, H, W), linear radiance S0 by colour; its mean over colours is the S0 that s1 and s2 belong to.
+    rgb: (3, H, W), linear radiance S0 by color; its mean over colors is the S0 that s1 and s2 belong to.
     s1, s2: (H, W), linear, S1 > 0 horizontal, S2 > 0 toward the upper right.
-    disparity: (H, W), px, first surface at the pixel centre. background: (H, W), px, the same without glass.
+    disparity: (H, W), px, first surface at the pixel center. background: (H, W), px, the same without glass.
     glass: (H, W), the first surface is glass.
     """
 
@@ -214,7 +214,7 @@ def _layer_light(layer: Layer, piece: _Piece) -> Array:
 
 def _pane_light(pane: Pane, scene: Scene, behind: Array, piece: _Piece) -> Array:
     """Red, green, blue, S1, S2 (5, h, w) of a pane before light (5, h, w)."""
-    x, y = piece.here.x - np.float32(scene.centre[0]), piece.here.y - np.float32(scene.centre[1])
+    x, y = piece.here.x - np.float32(scene.center[0]), piece.here.y - np.float32(scene.center[1])
     optics = pane_optics(pane.normal, x, y, scene.focal, pane.eta)
     rgb, s1, s2 = behind[:3], behind[3], behind[4]
     mirror = pane.mirrored.light(_texels(pane.mirrored, pane.mirrored_surface, piece))

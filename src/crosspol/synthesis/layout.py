@@ -73,7 +73,7 @@ def draw_scene(
         objects += draw_openings(rng, stage, glass)
         if second:
             objects += draw_openings(rng, stage, glass and rng.random() < 0.5)
-    return Scene((*backdrop, *sorted(objects, key=lambda item: _middle(item, stage))), stage.focal, stage.centre)
+    return Scene((*backdrop, *sorted(objects, key=lambda item: _middle(item, stage))), stage.focal, stage.center)
 
 
 def _draw_backdrop(rng: Generator, stage: Stage) -> list[Layer]:
@@ -81,7 +81,7 @@ def _draw_backdrop(rng: Generator, stage: Stage) -> list[Layer]:
     width, height = stage.width, stage.height
     depth = stage.depth(0.08 * rng.random())
     tilt = 0.25 * (stage.nearest - stage.farthest) * rng.normal(0, 0.4, 2)
-    wall = Surface(*stage.centre, depth, tilt[0] / width, tilt[1] / height)
+    wall = Surface(*stage.center, depth, tilt[0] / width, tilt[1] / height)
     wall = stage.within(wall, shapes.everything().box)
     backdrop = [dress(rng, stage, shapes.everything(), wall)]
     sides = {"floor": 0.35, "ceiling": 0.1, "left": 0.12, "right": 0.12}
@@ -93,17 +93,17 @@ def _draw_backdrop(rng: Generator, stage: Stage) -> list[Layer]:
         skew = rng.normal(0, 0.06) * gain
         if side in ("floor", "ceiling"):
             sign = 1.0 if side == "floor" else -1.0
-            edge = stage.centre[1] + sign * (0.5 - reach) * height
+            edge = stage.center[1] + sign * (0.5 - reach) * height
             steep = Surface(
-                stage.centre[0], edge, wall.offset, wall.slope_x + skew / width, sign * gain / (reach * height)
+                stage.center[0], edge, wall.offset, wall.slope_x + skew / width, sign * gain / (reach * height)
             )
             half: Box = (0.0, edge, width, height) if side == "floor" else (0.0, 0.0, width, edge)
         else:
             sign = 1.0 if side == "right" else -1.0
-            edge = stage.centre[0] + sign * (0.5 - reach) * width
+            edge = stage.center[0] + sign * (0.5 - reach) * width
             # A steeper wall on the right would turn its back to the right camera.
             slope = float(np.clip(sign * gain / (reach * width), -0.5, 0.5))
-            steep = Surface(edge, stage.centre[1], wall.offset, slope, wall.slope_y + skew / height)
+            steep = Surface(edge, stage.center[1], wall.offset, slope, wall.slope_y + skew / height)
             half = (edge, 0.0, width, height) if side == "right" else (0.0, 0.0, edge, height)
         steep = stage.within(steep, half)
         # It begins where it comes nearer than the wall.

@@ -1,4 +1,4 @@
-"""Shot and read noise of a drawn picture: fast, and the same on every machine."""
+"""Shot and read noise of a drawn image: fast, and the same on every machine."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def draw_openings(rng: Generator, stage: Stage, glazed: bool) -> list[Layer | Pa
 
 
 def _wall(rng: Generator, stage: Stage) -> list[_Opening]:
-    """A wall across the picture or much of it, with one to six windows."""
+    """A wall across the image or much of it, with one to six windows."""
     width, height = stage.width, stage.height
     x, y = rng.uniform(0.25, 0.75) * width, rng.uniform(0.25, 0.75) * height
     kind = rng.random()
@@ -171,7 +171,7 @@ _KINDS, _CUMULATED = tuple(_SHARES), np.cumsum(tuple(_SHARES.values()))
 
 
 def _quad(rng: Generator, stage: Stage) -> tuple[Surface, float, float, tuple[float, float]]:
-    """A plane with a rectangle on it: its middle in the picture, and half its sides, px."""
+    """A plane with a rectangle on it: its middle in the image, and half its sides, px."""
     x, y = rng.uniform(0.2, 0.8) * stage.width, rng.uniform(0.2, 0.8) * stage.height
     half = np.exp(rng.uniform(np.log((0.13, 0.18)), np.log((0.42, 0.5)))) * (stage.width, stage.height)
     across, down = float(half[0]), float(half[1])
@@ -235,7 +235,7 @@ def _pane(rng: Generator, stage: Stage, opening: _Opening) -> Pane:
     dirt = None
     if found and rng.random() < 0.6:
         dirt = cover(rng, stage, seen, surface, stage.sheet(rng), paint(rng, 0.1 * float(rng.beta(1, 4))))
-    at_centre = surface.at(*stage.centre)
+    at_centre = surface.at(*stage.center)
     return Pane(
         outline=opening.glass,
         surface=surface,

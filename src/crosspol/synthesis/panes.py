@@ -1,4 +1,4 @@
-"""Light at a glass pane of a procedural scene: transmitted and reflected Stokes vectors in the frame of the picture.
+"""Light at a glass pane of a procedural scene: transmitted and reflected Stokes vectors in the frame of the image.
 
 Polarization angles are counter-clockwise from image-right with y up; S1 > 0 is polarization along image-horizontal.
 """
@@ -24,7 +24,7 @@ class PaneOptics:
     """What a pane does to light at each pixel, all (h, w) float32.
 
     Intensity shares: r_s, r_p reflected, t_s, t_p transmitted.
-    cos_2s, sin_2s: twice the angle of the s direction in the picture.
+    cos_2s, sin_2s: twice the angle of the s direction in the image.
     """
 
     r_s: Array
@@ -63,21 +63,21 @@ def pane_optics(normal: tuple[float, float, float], x: Array, y: Array, focal: f
     r_s, r_p, t_s, t_p = (
         share.numpy() for share in fresnel_pane(torch.from_numpy(np.ascontiguousarray(cosine)).clamp(0, 1), eta)
     )
-    # s = n x ray; the picture's y points up in angles, the camera's down.
+    # s = n x ray; the image's y points up in angles, the camera's down.
     s_right, s_up = n_y - n_z * ray_y, -(n_z * ray_x - n_x)
     power = s_right * s_right + s_up * s_up + np.float32(1e-12)
     return PaneOptics(r_s, r_p, t_s, t_p, (s_right * s_right - s_up * s_up) / power, 2 * s_right * s_up / power)
 
 
 def transmitted(optics: PaneOptics, light: Stokes) -> Stokes:
-    """Stokes vector behind a pane -> what of it passes, both (S0, S1, S2), each (h, w), in the frame of the picture."""
+    """Stokes vector behind a pane -> what of it passes, both (S0, S1, S2), each (h, w), in the frame of the image."""
     return _diattenuate(optics.t_s, optics.t_p, optics, light)
 
 
 def reflected(optics: PaneOptics, light: Stokes) -> Stokes:
     """Stokes vector of what a perfect mirror in the pane's place would show -> what of it the pane reflects.
 
-    Reflection favours s and transmission p, so the two oppose each other: equally bright worlds on both sides cancel.
+    Reflection favors s and transmission p, so the two oppose each other: equally bright worlds on both sides cancel.
     """
     return _diattenuate(optics.r_s, optics.r_p, optics, light)
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from crosspol.data.inputs import Seen, display_picture, network_inputs
+from crosspol.data.inputs import Seen, display_image, network_inputs
 from crosspol.data.sample import StereoSample
 from crosspol.polarimetry import validity
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
@@ -30,7 +30,7 @@ Generator = np.random.Generator
 _SMALLEST_SIDE = 32
 # Of noise and of the cameras' differences: ten times the real ones leave nothing to see.
 _STRONGEST = 10.0
-# Polarization is trusted above this S0, and where each angle is below that intensity, in units of the picture's white.
+# Polarization is trusted above this S0, and where each angle is below that intensity, in units of the image's white.
 # Of the sensor's own white, 0.6, the mean of the angles is then above 0.0083; a `data.rig.Camera` has 0.01.
 _DARKEST = 0.01
 _BRIGHTEST_ANGLE = 0.6
@@ -58,7 +58,7 @@ class ProceduralConfig:
     seed: int = 0
     """At least 0; another seed is another data set."""
     rig: RigKind = "quad"
-    """What is recorded besides the pictures."""
+    """What is recorded besides the images."""
     max_disparity: float | None = None
     """Px; None: a quarter of the width."""
     layers: tuple[int, int] = (4, 10)
@@ -74,11 +74,11 @@ class ProceduralConfig:
     pol_channels: int = 1
     """1: DoLP; 3: S1/S0, S2/S0 and DoLP."""
     camera_difference: float = 1.0
-    """Strength of gain, white balance, gamma and sharpness differences between the pictures; 0: none, 1: realistic."""
+    """Strength of gain, white balance, gamma and sharpness differences between the images; 0: none, 1: realistic."""
     noise: float = 1.0
     """Strength of sensor noise; 0: none, 1: realistic."""
     misalignment: float = 1.0
-    """Px that rows of the right picture are off at most, by a shift and a small turn, in half of the scenes."""
+    """Px that rows of the right image are off at most, by a shift and a small turn, in half of the scenes."""
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < _SMALLEST_SIDE:
@@ -115,7 +115,7 @@ class ProceduralConfig:
 
 @dataclass(frozen=True)
 class _Camera:
-    """How one camera turns radiance into a picture.
+    """How one camera turns radiance into an image.
 
     exposure: (3,), radiance to white. gamma: exponent on the display value. blur: standard deviation, px.
     """
@@ -165,7 +165,7 @@ class ProceduralStereo(Dataset[StereoSample]):
         return StereoSample(**tensors, rig=config.rig, identity=f"procedural-{config.seed}-{index}")
 
     def scene(self, index: int) -> Scene:
-        """The scene behind sample `index`, for tests and pictures."""
+        """The scene behind sample `index`, for tests and images."""
         return self._scene(np.random.default_rng([self.config.seed, index]))
 
     def _scene(self, rng: Generator) -> Scene:
@@ -228,10 +228,10 @@ def _photograph(rng: Generator, left: View, right: View, config: ProceduralConfi
             mono = np.float32(base) * rgb.mean(axis=0)[None]
             light = np.clip(_sensed(rng, mono, camera), 0, 1)
             valid = ((light > _DARKEST) & (light < _SATURATED)).astype(np.float32)
-        picture = _picture(rng, rgb, camera)
+        image = _image(rng, rgb, camera)
         if config.rig == "quad" or (config.rig == "quad-left" and view is left):
             light, valid = _stokes(rng, view, base, camera)
-        views.append(Seen(picture, light, valid))
+        views.append(Seen(image, light, valid))
     return network_inputs(config.rig, views[0], views[1], config.pol_channels)
 
 
@@ -241,7 +241,7 @@ def _draw_cameras(rng: Generator, view: View, config: ProceduralConfig) -> tuple
     exposure = rng.uniform(0.3, 0.85) / max(bright, 1e-3)
     tone, blur = float(np.exp(rng.normal(0, 0.1))), max(0.0, float(rng.normal(0.0, 0.35)))
     noise = draw_noise(rng, config.noise)
-    # The common white balance is the colour of the light; the rest is each camera's own.
+    # The common white balance is the color of the light; the rest is each camera's own.
     common = np.exp(rng.normal(0, 0.08, 3))
     cameras = []
     for _ in range(2):
@@ -252,11 +252,11 @@ def _draw_cameras(rng: Generator, view: View, config: ProceduralConfig) -> tuple
     return cameras[0], cameras[1]
 
 
-def _picture(rng: Generator, rgb: Array, camera: _Camera) -> Array:
-    """Radiance (3, H, W) to an 8-bit display-referred picture in [0, 1]."""
+def _image(rng: Generator, rgb: Array, camera: _Camera) -> Array:
+    """Radiance (3, H, W) to an 8-bit display-referred image in [0, 1]."""
     signal = _sensed(rng, rgb * camera.exposure[:, None, None], camera)
     # The display curve from a table over the root of light, in which it is nearly straight: to 0.06 of an 8-bit step.
-    table = display_picture(_ROOTS * _ROOTS, camera.gamma)
+    table = display_image(_ROOTS * _ROOTS, camera.gamma)
     place = np.sqrt(np.clip(signal, 0, 1, out=signal), out=signal)
     place *= len(table) - 1
     place += np.float32(0.5)

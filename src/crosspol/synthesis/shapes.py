@@ -1,8 +1,8 @@
 """Outlines and surfaces of the procedural scenes, both in closed form.
 
-An outline is a distance function in the left picture: px, positive inside. A surface is a disparity function of the
-left picture, d(x, y); seen from the right view the same surface is found by solving x_right = x - d(x, y) for x.
-Neither is ever sampled, so disparity, occlusion and both pictures are exact at sub-pixel level.
+An outline is a distance function in the left image: px, positive inside. A surface is a disparity function of the
+left image, d(x, y); seen from the right view the same surface is found by solving x_right = x - d(x, y) for x.
+Neither is ever sampled, so disparity, occlusion and both images are exact at sub-pixel level.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _AROUND = 6.0
 
 @dataclass(frozen=True)
 class Outline:
-    """A region of the left picture.
+    """A region of the left image.
 
     distance: (x, y) in px, (1 or h, w) and (h, 1 or w) -> approximate distance to the border in px, positive inside, of
         a shape that broadcasts with theirs.
@@ -55,7 +55,7 @@ class Outline:
 
 @dataclass(frozen=True)
 class Surface:
-    """Disparity of a plane or of a gently curved sheet, in px of the left picture.
+    """Disparity of a plane or of a gently curved sheet, in px of the left image.
 
     d(x, y) = offset + slope_x * X + slope_y * Y + bend_x * X^2 + bend_y * Y^2, with X = x - x0 and Y = y - y0.
     A plane in space is a plane in disparity. One line of the right view meets the sheet once wherever d d / d x < 1.
@@ -106,7 +106,7 @@ class Surface:
         """Where a rectangle that lies on the plane in space appears, with the perspective that it has there.
 
         Args:
-            x, y: the left px about which the plane is measured, in px of the picture there.
+            x, y: the left px about which the plane is measured, in px of the image there.
             box: (left, top, right, bottom), px about that point.
 
         Returns:
@@ -124,7 +124,7 @@ class Surface:
 
 
 def everything() -> Outline:
-    """The whole picture and beyond."""
+    """The whole image and beyond."""
     # One value that broadcasts with every window.
     far = np.full((1, 1), _FAR, np.float32)
     return Outline(lambda x, y: far.copy(), (-_FAR, -_FAR, _FAR, _FAR))
@@ -137,7 +137,7 @@ def half_plane(x: float, y: float, angle: float) -> Outline:
 
 
 def ellipse(x: float, y: float, half_x: float, half_y: float, angle: float) -> Outline:
-    """An ellipse with half axes in px, turned by `angle` radians (clockwise in the picture)."""
+    """An ellipse with half axes in px, turned by `angle` radians (clockwise in the image)."""
     along, across = _turned(x, y, angle)
     least = min(half_x, half_y)
 
@@ -153,7 +153,7 @@ def ellipse(x: float, y: float, half_x: float, half_y: float, angle: float) -> O
 
 
 def rectangle(x: float, y: float, half_x: float, half_y: float, angle: float) -> Outline:
-    """A rectangle, down to a thin bar, with half sides in px, turned by `angle` radians (clockwise in the picture)."""
+    """A rectangle, down to a thin bar, with half sides in px, turned by `angle` radians (clockwise in the image)."""
     along, across = _turned(x, y, angle)
     cosine, sine = abs(np.cos(angle)), abs(np.sin(angle))
     reach_x, reach_y = half_x * cosine + half_y * sine + 1, half_x * sine + half_y * cosine + 1
@@ -209,7 +209,7 @@ def bars(parts: list[Outline]) -> Outline:
 
     def distance(u: Array, v: Array) -> Array:
         nearest = np.full(np.broadcast_shapes(u.shape, v.shape), -_FAR, np.float32)
-        # Each part only around its own box, which saves most of the work. Both axes of the picture grow.
+        # Each part only around its own box, which saves most of the work. Both axes of the image grow.
         least, most = (u[0], u[0]) if len(u) == 1 else (u.min(axis=0), u.max(axis=0))
         for part in parts:
             x_min, y_min, x_max, y_max = part.box

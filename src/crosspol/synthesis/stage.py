@@ -61,7 +61,7 @@ class Pane:
     """A glass pane: transmits what is behind, reflects a virtual image that lies deeper than the pane.
 
     normal: unit normal in camera axes (right, down, forward).
-    tint: transmitted share by color. mirrored, mirrored_surface: picture and plane of the virtual image.
+    tint: transmitted share by color. mirrored, mirrored_surface: image and plane of the virtual image.
     mirrored_polarization: (S1, S2) / S0 of the mirrored light. dirt: light that the pane's own surface scatters.
     """
 
@@ -83,7 +83,7 @@ class Scene:
 
     surfaces: tuple[Layer | Pane, ...]
     focal: float
-    centre: tuple[float, float]
+    center: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Stage:
     sheets: tuple[Sheet, ...]
 
     @property
-    def centre(self) -> tuple[float, float]:
+    def center(self) -> tuple[float, float]:
         """Principal point, px."""
         return (self.width - 1) / 2, (self.height - 1) / 2
 
@@ -161,7 +161,7 @@ def tilted(stage: Stage, x: float, y: float, disparity: float, tilt: float, azim
     """The plane at (x, y, disparity) whose normal is `tilt` radians away from the optical axis."""
     # A plane n . X = c has a disparity whose gradient is n_x, n_y over n . ray, times d over f.
     right, down = tan(tilt) * cos(azimuth), tan(tilt) * sin(azimuth)
-    toward = 1 + (right * (x - stage.centre[0]) + down * (y - stage.centre[1])) / stage.focal
+    toward = 1 + (right * (x - stage.center[0]) + down * (y - stage.center[1])) / stage.focal
     scale = disparity / stage.focal / max(toward, 0.3)
     return Surface(x, y, disparity, min(max(scale * right, -0.5), 0.5), min(max(scale * down, -0.8), 0.8))
 

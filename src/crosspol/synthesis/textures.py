@@ -1,11 +1,11 @@
-"""Random surface pictures: photo-like statistics without a single photo.
+"""Random surface images: photo-like statistics without a single photo.
 
-Real pictures have edges at all scales, power spectra near 1/f^2, smooth areas and muted colours. Dead leaves (random
+Real images have edges at all scales, power spectra near 1/f^2, smooth areas and muted colors. Dead leaves (random
 overlapping shapes of power-law sizes), fractal noise, regular patterns, strokes and letters, plain paint and mixtures
 of them, under smooth shading and cast shadows, give all of these.
 
-Pictures are sheets, (h, w, 3) uint8, as a viewer would show them. A scene draws a few; its surfaces share them, each at
-its own place, turn, scale and colours, which costs a tenth of a sheet for every surface.
+Images are sheets, (h, w, 3) uint8, as a viewer would show them. A scene draws a few; its surfaces share them, each at
+its own place, turn, scale and colors, which costs a tenth of a sheet for every surface.
 """
 
 from __future__ import annotations
@@ -151,17 +151,17 @@ def sheet(rng: Generator, size: Size) -> Sheet:
     import cv2
 
     draw = _KINDS[int(np.searchsorted(_CUMULATED, rng.random(), side="right"))]
-    picture = draw(rng, size)
+    image = draw(rng, size)
     if rng.random() < 0.15:
         other = _leaves(rng, size)
         blend = smooth_noise(rng, size, max(size) / rng.uniform(2, 5)) > 0
-        cv2.copyTo(other, blend.astype(np.uint8), picture)
+        cv2.copyTo(other, blend.astype(np.uint8), image)
     factor = _shading(rng, size)
     grain = 0.6 * float(rng.beta(1, 2.5))
     if grain > 0.02:
         speckle = fractal_noise(rng, size, 8 * SHEET_SCALE, 1.2 * SHEET_SCALE, rng.uniform(0.6, 1.1))
         factor *= 1 + np.float32(grain) * speckle
-    return np.asarray(cv2.multiply(picture, cv2.merge([factor] * 3), dtype=cv2.CV_8U))
+    return np.asarray(cv2.multiply(image, cv2.merge([factor] * 3), dtype=cv2.CV_8U))
 
 
 def paint(rng: Generator, light: float) -> Array:
@@ -182,19 +182,19 @@ def environment(rng: Generator, room: Sheet) -> Sheet:
     """Put bright windows and lamps into a sheet that a pane will mirror; `room_light` says how bright."""
     import cv2
 
-    picture = cv2.convertScaleAbs(room, alpha=0.6)
-    height, width = picture.shape[:2]
+    image = cv2.convertScaleAbs(room, alpha=0.6)
+    height, width = image.shape[:2]
     for _ in range(int(rng.integers(0, 6))):
-        centre = rng.random(2) * (width, height)
+        center = rng.random(2) * (width, height)
         half = np.exp(rng.uniform(np.log(0.02), np.log(0.25), 2)) * min(height, width)
         color = (rng.uniform(170, 250) + rng.uniform(-8, 8, 3)).tolist()
         if rng.random() < 0.6:
-            box = cv2.boxPoints((tuple(map(float, centre)), tuple(map(float, 2 * half)), float(rng.normal(0, 12))))
-            cv2.fillPoly(picture, [np.round(box).astype(np.int32)], color, cv2.LINE_AA)
+            box = cv2.boxPoints((tuple(map(float, center)), tuple(map(float, 2 * half)), float(rng.normal(0, 12))))
+            cv2.fillPoly(image, [np.round(box).astype(np.int32)], color, cv2.LINE_AA)
         else:
             axes = (int(half[0]) + 1, int(half[1]) + 1)
-            cv2.ellipse(picture, tuple(map(int, centre)), axes, 0, 0, 360, color, -1, cv2.LINE_AA)
-    return np.asarray(picture)
+            cv2.ellipse(image, tuple(map(int, center)), axes, 0, 0, 360, color, -1, cv2.LINE_AA)
+    return np.asarray(image)
 
 
 def room_light(brightness: float) -> Array:
@@ -217,7 +217,7 @@ def _leaves(rng: Generator, size: Size) -> Sheet:
     power = rng.uniform(1.0, 2.0)
     low, high = smallest**-power, largest**-power
     radii = np.sort((low + rng.random(count) * (high - low)) ** (-1 / power))[::-1]
-    centres = rng.random((count, 2)) * (width, height)
+    centers = rng.random((count, 2)) * (width, height)
     tones = np.clip(colors[rng.integers(len(colors), size=count)] + rng.normal(0, 12, (count, 3)), 5, 250)
     angles = np.zeros(count) if rng.random() < 0.4 else rng.uniform(0, np.pi, count)
     aspects = np.exp(rng.normal(0, 0.5, count))
@@ -230,9 +230,9 @@ def _leaves(rng: Generator, size: Size) -> Sheet:
     around = np.pi / 4 + 2 * np.pi * (np.arange(7) + jitter) / sides[:, None]
     along, across = long[:, None] * np.cos(around), short[:, None] * np.sin(around)
     cosine, sine = np.cos(angles)[:, None], np.sin(angles)[:, None]
-    corners = np.stack([cosine * along - sine * across, sine * along + cosine * across], axis=2) + centres[:, None, :]
+    corners = np.stack([cosine * along - sine * across, sine * along + cosine * across], axis=2) + centers[:, None, :]
     # OpenCV takes sub-pixel positions as integers, here in eighths of a pixel.
-    corners, middles = (8 * corners).astype(np.int32), (8 * centres).astype(np.int32).tolist()
+    corners, middles = (8 * corners).astype(np.int32), (8 * centers).astype(np.int32).tolist()
     axes, degrees = (8 * np.stack([long, short], axis=1)).astype(int).tolist(), np.degrees(angles).tolist()
     for leaf, color in enumerate(tones.tolist()):
         if kinds[leaf] < 0.3:

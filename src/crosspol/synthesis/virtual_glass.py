@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crosspol.data.inputs import Seen, display_picture, network_inputs
+from crosspol.data.inputs import Seen, display_image, network_inputs
 from crosspol.data.sample import StereoSample
 from crosspol.data.transforms import decode_srgb
 from crosspol.data.truth import Truth, make_sample
@@ -100,7 +100,7 @@ def put_glass(
         pol_channels: of the network, 1 or 3.
         focal: px; None: the width. The principal point is in the middle.
         coat: polarization of the scene; None: none at all.
-        noise: of the polarization, or of a crossed pair's intensities; None: none. The pictures have their own already.
+        noise: of the polarization, or of a crossed pair's intensities; None: none. The images have their own already.
         seed: of the noise.
 
     Returns:
@@ -115,8 +115,8 @@ def put_glass(
     height, width = sample.left.shape[-2:]
     focal = focal or float(width)
     x, y = np.arange(width, dtype=np.float32)[None, :], np.arange(height, dtype=np.float32)[:, None]
-    centre = ((width - 1) / 2, (height - 1) / 2)
-    at_zero = np.float32(pane.disparity - pane.slope_x * centre[0] - pane.slope_y * centre[1])
+    center = ((width - 1) / 2, (height - 1) / 2)
+    at_zero = np.float32(pane.disparity - pane.slope_x * center[0] - pane.slope_y * center[1])
     here = at_zero + np.float32(pane.slope_x) * x + np.float32(pane.slope_y) * y
     # The point of the pane that the right view sees in a column, as a column of the left view.
     left_x = (x + at_zero + np.float32(pane.slope_y) * y) / np.float32(1 - pane.slope_x)
@@ -126,7 +126,7 @@ def put_glass(
     _check_order(pane, here, covered, before)
 
     normal = plane_normal(pane.slope_x, pane.slope_y, pane.disparity, focal)
-    optics = pane_optics(normal, x - np.float32(centre[0]), y - np.float32(centre[1]), focal, pane.eta)
+    optics = pane_optics(normal, x - np.float32(center[0]), y - np.float32(center[1]), focal, pane.eta)
     world = np.float32(pane.brightness) * decode_srgb(sample.left).numpy()[..., ::-1]
     shift = round(pane.mirrored_disparity)
     rng = np.random.default_rng(seed)
@@ -262,14 +262,14 @@ def _seen(rig: RigKind, side: str, rgb: Array, s1: Array, s2: Array, noise: Nois
         sign = np.float32(1 if side == "left" else -1)
         polarizer = 1 + sign * s1 / (mean + np.float32(1e-9))
         passed = rgb * polarizer
-        # As `frame_of` judges a camera's picture: neither dark in every colour nor saturated in one.
+        # As `frame_of` judges a camera's image: neither dark in every color nor saturated in one.
         measured = (passed > _DARK).any(axis=0) & (passed < _SATURATED).all(axis=0)
         intensity = np.clip(noise.added(rng, (mean * polarizer)[None]), 0, 1)
-        return Seen(display_picture(passed), intensity, measured[None].astype(np.float32))
+        return Seen(display_image(passed), intensity, measured[None].astype(np.float32))
     # Behind each of the sensor's polarizers half the light passes.
     angles = np.float32(0.5) * np.stack([mean + s1, mean + s2, mean - s1, mean - s2])
     counted = np.maximum(noise.added(rng, angles), 0)
     trusted = validity(*torch.from_numpy(2 * counted), dark=_DARK, saturated=_SATURATED)
     i0, i45, i90, i135 = counted
     stokes = np.stack([counted.sum(axis=0) / 2, i0 - i90, i45 - i135])
-    return Seen(display_picture(rgb), stokes, trusted[None].float().numpy())
+    return Seen(display_image(rgb), stokes, trusted[None].float().numpy())

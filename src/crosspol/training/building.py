@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.model import CrossPol, alpha_cap
 from crosspol.training import checkpoints
 from crosspol.training.config import TrainConfig
@@ -40,7 +40,7 @@ def build_run(
         net: to train, changed in place; None: a new one as configured.
 
     Raises:
-        RequestError: weights cannot be used, or nothing is left to train.
+        UsageError: weights cannot be used, or nothing is left to train.
     """
     say = say or (lambda line: None)
     torch.manual_seed(config.seed)
@@ -77,7 +77,7 @@ def _restore(run: Run, optimizer: torch.optim.Optimizer, state: dict[str, Any]) 
     try:
         optimizer.load_state_dict(state["optimizer"])
     except ValueError as error:
-        raise RequestError(
+        raise UsageError(
             f"the optimizer's state is of other parameters ({error}); wanted the same --frozen and --network"
         ) from error
     # An allowed change of the rates counts from here on.

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from crosspol.datasets.config import DataConfig
 from crosspol.model import CrossPolConfig, preset
 
-# The network takes no smaller pictures.
+# The network takes no smaller images.
 SMALLEST_SIDE = 32
 PRETRAINED = "raftstereo-sceneflow.pth"
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -113,7 +113,7 @@ class TrainConfig:
     frozen: tuple[str, ...] = ()
     """Parts of the network that are not trained, by name: encoders, encoders.features, polarization_encoder, ..."""
     freeze_batch_norm: bool = False
-    """Normalise with the statistics that the weights came with, and leave these as they are."""
+    """Normalize with the statistics that the weights came with, and leave these as they are."""
     ema_decay: float = 0.0
     """Validate and keep a moving average of the weights, e.g. 0.999; 0: the weights themselves."""
     accumulate: int = 1

@@ -11,7 +11,7 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.training.config import TrainConfig
 
 # What a resumed run may have otherwise without a word: nothing that is computed depends on it.
@@ -29,27 +29,27 @@ def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
 
     Raises:
         MissingFileError: there is no such file.
-        RequestError: it is no such file, or names or values in it are wrong; the line names file and setting.
+        UsageError: it is no such file, or names or values in it are wrong; the line names file and setting.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError) as error:
         raise MissingFileError(f"{path}: no such file, wanted a configuration (.json or .yaml)") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}: cannot be read ({_one_line(error)}), wanted a configuration") from error
+        raise UsageError(f"{path}: cannot be read ({_one_line(error)}), wanted a configuration") from error
     if path.suffix == ".json":
         try:
             content = json.loads(text)
         except json.JSONDecodeError as error:
-            raise RequestError(f"{path}: not JSON ({_one_line(error)})") from error
+            raise UsageError(f"{path}: not JSON ({_one_line(error)})") from error
     elif path.suffix in (".yaml", ".yml"):
         content = _parse_yaml(text, path)
     else:
-        raise RequestError(f"{path}: got the ending {path.suffix!r}, wanted .json, .yaml or .yml")
+        raise UsageError(f"{path}: got the ending {path.suffix!r}, wanted .json, .yaml or .yml")
     try:
         return merge(TrainConfig() if base is None else base, content)
     except ValueError as error:
-        raise RequestError(f"{path}: {_one_line(error)}") from error
+        raise UsageError(f"{path}: {_one_line(error)}") from error
 
 
 def write_config(config: TrainConfig) -> bytes:
@@ -114,7 +114,7 @@ def _parse_yaml(text: str, path: Path) -> Any:
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise RequestError(f"{path}: not YAML ({_one_line(error)})") from error
+        raise UsageError(f"{path}: not YAML ({_one_line(error)})") from error
     return {} if content is None else content
 
 

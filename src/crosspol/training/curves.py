@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.training.journal import JOURNAL, read_journal
 
 Records = list[dict[str, Any]]
@@ -48,7 +48,7 @@ def read_runs(folders: Sequence[Path]) -> dict[str, Records]:
 
     Raises:
         MissingFileError: a folder has no journal.
-        RequestError: a journal is damaged or empty.
+        UsageError: a journal is damaged or empty.
     """
     runs = {}
     for folder, name in zip(folders, _names(folders), strict=True):
@@ -57,7 +57,7 @@ def read_runs(folders: Sequence[Path]) -> dict[str, Records]:
             raise MissingFileError(f"{path}: no such file, wanted the folder of a training run")
         records = read_journal(path)
         if not records:
-            raise RequestError(f"{path}: no record yet, wanted a run that has logged a step")
+            raise UsageError(f"{path}: no record yet, wanted a run that has logged a step")
         runs[name] = records
     return runs
 
@@ -75,12 +75,12 @@ def draw_curves(runs: dict[str, Records]) -> bytes:
             steps, values = series(records, curve)
             if not len(steps):
                 continue
-            colour = f"C{index % 10}"
+            color = f"C{index % 10}"
             style = "-o" if len(steps) < 20 else "-"
             if curve.smooth and len(steps) >= 20:
-                axis.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
+                axis.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
                 values = smoothed(values)
-            axis.plot(steps, values, style, color=colour, label=name, markersize=3)
+            axis.plot(steps, values, style, color=color, label=name, markersize=3)
         axis.set_title(curve.title)
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)
@@ -115,5 +115,5 @@ def _names(folders: Sequence[Path]) -> list[str]:
         return last
     whole = [str(folder) for folder in folders]
     if len(set(whole)) < len(whole):
-        raise RequestError(f"the same run twice: {', '.join(whole)}; wanted each once")
+        raise UsageError(f"the same run twice: {', '.join(whole)}; wanted each once")
     return whole

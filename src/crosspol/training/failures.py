@@ -6,7 +6,7 @@ import errno
 import re
 from pathlib import Path
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.training.config import TrainConfig
 from crosspol.training.errors import TrainingError
 
@@ -27,7 +27,7 @@ def explain(error: Exception, config: TrainConfig, output: Path, checkpoints: Pa
         checkpoints: where they lie.
         world: number of processes.
     """
-    if isinstance(error, RequestError | TrainingError):
+    if isinstance(error, UsageError | TrainingError):
         return None
     text = " ".join(str(error).split())
     kept = f"the checkpoints in {checkpoints} are good, and the same command goes on from the last"

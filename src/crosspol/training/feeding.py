@@ -16,7 +16,7 @@ from crosspol.data.mixture import Interleaved
 from crosspol.data.order import endless, shuffled
 from crosspol.data.sample import StereoBatch, StereoSample
 from crosspol.datasets.samples import Samples, held_out_samples
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.training.config import TrainConfig
 from crosspol.training.launch import layout
 from crosspol.training.run_samples import OwnSamples, RunSamples, run_samples
@@ -39,14 +39,14 @@ def open_samples(
         validation_samples: likewise; None: the held-out part of `config.data`.
 
     Raises:
-        RequestError: a data set is not there, is damaged, or has not what the run wants.
+        UsageError: a data set is not there, is damaged, or has not what the run wants.
     """
     training: RunSamples | OwnSamples
     if samples is None:
         training = run_samples(config.data, Schedule(config).sizes)
     else:
         if config.data.rigs or config.data.replay > 1:
-            raise RequestError("data.rigs, data.replay: found them with samples of one's own, which stay as they are")
+            raise UsageError("data.rigs, data.replay: found them with samples of one's own, which stay as they are")
         training = OwnSamples(samples, shuffled(len(samples), config.data.seed))  # type: ignore[arg-type]
     if validation_samples is None:
         return training, held_out_samples(config.data, config.validate_samples)
@@ -62,14 +62,14 @@ def check_batches(config: TrainConfig, world: int) -> None:
         world: number of processes.
 
     Raises:
-        RequestError: a process would have no sample, or a part of a batch one alone where two are needed.
+        UsageError: a process would have no sample, or a part of a batch one alone where two are needed.
     """
     smallest = Schedule(config).smallest_batch
     if smallest < world:
-        raise RequestError(f"batch_size: got {smallest}, wanted at least 1 for each of {world} processes")
+        raise UsageError(f"batch_size: got {smallest}, wanted at least 1 for each of {world} processes")
     parts = [len(part) for rank in range(world) for part in Share(rank, world, config.accumulate).parts(smallest)]
     if config.data.polarization == "foreign" and min(parts) < 2:
-        raise RequestError(
+        raise UsageError(
             f"data.polarization: got foreign with parts of {min(parts)} sample, wanted at least 2: a larger "
             "--batch-size, or a smaller --accumulate"
         )

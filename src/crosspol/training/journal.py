@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.io.atomic import write_bytes
 
 JOURNAL = "log.jsonl"
@@ -27,7 +27,7 @@ class Journal:
         on_log: called with every record that is written; None: nobody.
 
     Raises:
-        RequestError: tensorboard is wanted and not installed.
+        UsageError: tensorboard is wanted and not installed.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class Journal:
         if self._on_log is not None:
             self._on_log(record)
 
-    def picture(self, name: str, picture: NDArray[np.uint8], step: int) -> None:
-        """Show a picture (H, W, 3) in TensorBoard."""
+    def image(self, name: str, image: NDArray[np.uint8], step: int) -> None:
+        """Show an image (H, W, 3) in TensorBoard."""
         if self._board is not None:
-            self._board.add_image(name, picture, step, dataformats="HWC")
+            self._board.add_image(name, image, step, dataformats="HWC")
 
     def flush(self) -> None:
         """Bring everything to the disk."""
@@ -78,7 +78,7 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
 
     Raises:
         OSError: the file cannot be read.
-        RequestError: it is no journal.
+        UsageError: it is no journal.
     """
     records = []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -90,7 +90,7 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
         if not isinstance(record, dict) or not isinstance(record.get("step"), int):
             if number == len(lines):
                 break
-            raise RequestError(f"{path}: line {number} is no record, wanted a JSON object with a step")
+            raise UsageError(f"{path}: line {number} is no record, wanted a JSON object with a step")
         records.append(record)
     return records
 
@@ -120,5 +120,5 @@ def _board(folder: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise RequestError("tensorboard is not installed: pip install tensorboard, or --no-tensorboard") from error
+        raise UsageError("tensorboard is not installed: pip install tensorboard, or --no-tensorboard") from error
     return SummaryWriter(str(folder), purge_step=step + 1)

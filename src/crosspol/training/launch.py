@@ -12,7 +12,7 @@ from lightning_fabric.plugins import MixedPrecision
 from lightning_fabric.plugins import Precision as FullPrecision
 from lightning_fabric.strategies import DDPStrategy
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.training.config import MachineConfig, Precision
 from crosspol.training.precision import choose_precision
 
@@ -20,7 +20,7 @@ from crosspol.training.precision import choose_precision
 class Autocast(MixedPrecision):
     """Autocast as torch means it.
 
-    Fabric's own would also round every input, pictures and polarization included, before the network sees it.
+    Fabric's own would also round every input, images and polarization included, before the network sees it.
     """
 
     def convert_input(self, data: Any) -> Any:
@@ -48,12 +48,12 @@ def launch(machine: MachineConfig, precision: Precision = "float32", find_unused
         find_unused: some parameters may take no part in a step (only asked where there are several processes).
 
     Raises:
-        RequestError: the devices do not exist, or the numbers contradict torchrun or SLURM.
+        UsageError: the devices do not exist, or the numbers contradict torchrun or SLURM.
     """
     accelerator = chosen_accelerator(machine)
     devices, nodes = layout(machine)
     if accelerator == "cuda" and devices > torch.cuda.device_count():
-        raise RequestError(f"--machine.devices: got {devices}, wanted at most {torch.cuda.device_count()} GPUs")
+        raise UsageError(f"--machine.devices: got {devices}, wanted at most {torch.cuda.device_count()} GPUs")
     strategy: Any = "auto"
     if devices * nodes > 1:
         strategy = DDPStrategy(
@@ -83,7 +83,7 @@ def layout(machine: MachineConfig) -> tuple[int, int]:
     """Return processes a machine and machines: as torchrun or SLURM started them, else as configured.
 
     Raises:
-        RequestError: what is configured contradicts what was started.
+        UsageError: what is configured contradicts what was started.
     """
     started: tuple[int, int] | None = None
     launcher = ""
@@ -98,7 +98,7 @@ def layout(machine: MachineConfig) -> tuple[int, int]:
         return machine.devices or 1, machine.nodes or 1
     for name, found, wanted in (("devices", machine.devices, started[0]), ("nodes", machine.nodes, started[1])):
         if found is not None and found != wanted:
-            raise RequestError(f"--machine.{name}: got {found}, but {launcher} started {wanted}")
+            raise UsageError(f"--machine.{name}: got {found}, but {launcher} started {wanted}")
     return started
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from crosspol.data.sample import StereoSample
-from crosspol.io.images import write_picture
+from crosspol.io.images import write_image
 from crosspol.model import CrossPol, alpha_cap
 from crosspol.training import checkpoints
 from crosspol.training.building import COUNTERS, build_run
@@ -83,7 +83,7 @@ def train(
         The network with its last weights (their moving average, where one is kept), in evaluation mode.
 
     Raises:
-        RequestError: something that was asked for cannot be done; nothing was written.
+        UsageError: something that was asked for cannot be done; nothing was written.
         TrainingError: the run cannot go on.
         Interrupted: SIGTERM or SIGINT came, and the checkpoint is written.
     """
@@ -231,9 +231,9 @@ def _validate(run: Run, samples: Dataset[StereoSample], output: Path) -> dict[st
 
 def _draw(run: Run, scene: StereoSample, output: Path, journal: Journal) -> None:
     net = run.net if run.average is None else run.average
-    picture = panel(net, scene, run.config.valid_iters, f"step {run.step}", run.config.data.polarization)
-    write_picture(output / PANELS / f"step-{run.step:08d}.png", picture)
-    journal.picture("panel", picture, run.step)
+    image = panel(net, scene, run.config.valid_iters, f"step {run.step}", run.config.data.polarization)
+    write_image(output / PANELS / f"step-{run.step:08d}.png", image)
+    journal.image("panel", image, run.step)
 
 
 def _checkpoint(run: Run, output: Path, journal: Journal | None, contents: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.model import CrossPol
 
 # The schedule is spread over a few steps more, so that the last rate is above 0 (RAFT-Stereo: 100).
@@ -26,17 +26,17 @@ def freeze(net: nn.Module, parts: Sequence[str]) -> None:
             of ``encoders.``.
 
     Raises:
-        RequestError: a name is no part's, or nothing is left to train.
+        UsageError: a name is no part's, or nothing is left to train.
     """
     for part in parts:
         found = [parameter for name, parameter in net.named_parameters() if within(name, [part])]
         if not found:
             children = ", ".join(name for name, _ in net.named_children())
-            raise RequestError(f"frozen: got {part!r}, which is no part of the network; wanted one of {children}")
+            raise UsageError(f"frozen: got {part!r}, which is no part of the network; wanted one of {children}")
         for parameter in found:
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in net.parameters()):
-        raise RequestError(f"frozen: got {', '.join(parts)}, which is all of the network; wanted a part to train")
+        raise UsageError(f"frozen: got {', '.join(parts)}, which is all of the network; wanted a part to train")
 
 
 def within(name: str, parts: Sequence[str]) -> bool:

@@ -1,4 +1,4 @@
-"""The picture of a validation: what the network sees, what it says, and how far that is from the truth."""
+"""The image of a validation: what the network sees, what it says, and how far that is from the truth."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def panel(
         batch = substitute(batch, polarization)
     batch = batch.to(next(net.parameters()).device)
     out = net(**batch.inputs(), iters=iters)
-    truth, predicted = _picture(sample.disparity), _picture(out.disparity)
-    known = _picture(sample.valid) > 0
+    truth, predicted = _image(sample.disparity), _image(out.disparity)
+    known = _image(sample.valid) > 0
     range_ = {"vmin": float(truth[known].min(initial=0)), "vmax": float(truth[known].max(initial=1))}
     error = np.where(known, np.abs(predicted - truth), np.nan)
-    glass = _picture(sample.glass)
+    glass = _image(sample.glass)
 
     figure = Figure(figsize=(12, 6.5), dpi=80)
     canvas = FigureCanvasAgg(figure)
@@ -66,7 +66,7 @@ def panel(
     _show(
         figure, axes[0, 2], f"error, mean {np.nanmean(error):.2f} px", error, cmap="magma", vmin=0, vmax=_LARGEST_ERROR
     )
-    _show(figure, axes[1, 2], "use of polarization, %", 100 * _picture(out.polarization_use), cmap="viridis", vmin=0)
+    _show(figure, axes[1, 2], "use of polarization, %", 100 * _image(out.polarization_use), cmap="viridis", vmin=0)
     if glass.any() and not glass.all():
         for axis in (axes[0, 0], axes[0, 2]):
             axis.contour(glass, levels=[0.5], colors="cyan", linewidths=1)
@@ -75,22 +75,22 @@ def panel(
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _picture(tensor: Tensor) -> NDArray[np.float32]:
+def _image(tensor: Tensor) -> NDArray[np.float32]:
     return tensor.detach().float().cpu().reshape(tensor.shape[-2:]).numpy()
 
 
 def _polarization(sample: StereoSample) -> tuple[NDArray[np.float32], str]:
     if sample.pol_left is not None and sample.valid_left is not None:
-        trusted = _picture(sample.valid_left) > 0
-        return np.where(trusted, _picture(sample.pol_left[-1:]), np.float32(np.nan)), "DoLP, left"
+        trusted = _image(sample.valid_left) > 0
+        return np.where(trusted, _image(sample.pol_left[-1:]), np.float32(np.nan)), "DoLP, left"
     if sample.intensity_left is not None:
-        return _picture(sample.intensity_left), "parallel intensity, left"
+        return _image(sample.intensity_left), "parallel intensity, left"
     return np.full(sample.left.shape[-2:], np.nan, np.float32), "no polarization"
 
 
-def _show(figure: Any, axis: Any, title: str, picture: NDArray[np.float32], **colours: Any) -> None:
-    shown = axis.imshow(picture, interpolation="nearest", **colours)
+def _show(figure: Any, axis: Any, title: str, image: NDArray[np.float32], **colors: Any) -> None:
+    shown = axis.imshow(image, interpolation="nearest", **colors)
     axis.set_title(title)
     axis.set_axis_off()
-    if picture.ndim == 2:
+    if image.ndim == 2:
         figure.colorbar(shown, ax=axis, shrink=0.8)

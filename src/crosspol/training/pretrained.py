@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from crosspol.errors import MissingFileError, RequestError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.model import CrossPol
 from crosspol.weights import RAFT_STEREO_ORIGIN, load_matching, load_raft_stereo
 
@@ -17,7 +17,7 @@ def load_pretrained(net: CrossPol, name: str) -> str:
         What to say about it.
 
     Raises:
-        RequestError: there is no such file, or it cannot be used.
+        UsageError: there is no such file, or it cannot be used.
     """
     path = Path(name)
     if path.is_dir():
@@ -37,10 +37,10 @@ def load_network_state(net: CrossPol, state: dict[str, Any]) -> None:
     """Load all weights and buffers of a network.
 
     Raises:
-        RequestError: they are another network's.
+        UsageError: they are another network's.
     """
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
         cause = " ".join(str(error).split())[:200]
-        raise RequestError(f"the weights are of another network: {cause}; wanted the same --network") from error
+        raise UsageError(f"the weights are of another network: {cause}; wanted the same --network") from error

@@ -37,9 +37,9 @@ _MASKS = ("valid", "glass", "occluded", "valid_left", "valid_right")
 
 
 def pack(sample: StereoSample) -> Packed:
-    """Return a sample as it is kept: pictures in 8 bits, polarization in half floats, masks in bytes.
+    """Return a sample as it is kept: images in 8 bits, polarization in half floats, masks in bytes.
 
-    Pictures have 8 bits anyway, unless they were scaled; half floats are finer than any sensor's noise.
+    Images have 8 bits anyway, unless they were scaled; half floats are finer than any sensor's noise.
     """
     packed: Packed = {}
     for field in fields(sample):
@@ -59,8 +59,8 @@ def pack(sample: StereoSample) -> Packed:
 def unpack(packed: Packed) -> StereoSample:
     """Return the sample that was packed."""
     values = {name: value.float() if isinstance(value, Tensor) else value for name, value in packed.items()}
-    pictures = {name: values[name] / 255 for name in ("left", "right")}
-    return StereoSample(**(values | pictures | {"skipped": tuple(values["skipped"])}))
+    images = {name: values[name] / 255 for name in ("left", "right")}
+    return StereoSample(**(values | images | {"skipped": tuple(values["skipped"])}))
 
 
 class Shelf(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.training.config import TrainConfig
 from crosspol.training.config_file import differences, merge
 
@@ -36,10 +36,10 @@ def refuse_changes(changed: list[str], output: Path) -> None:
     """Refuse to go on with a run in `output` of which something was changed.
 
     Raises:
-        RequestError: it names all changes.
+        UsageError: it names all changes.
     """
     if changed:
-        raise RequestError(
+        raise UsageError(
             f"{output}: the run there was started otherwise ({'; '.join(changed)}); --allow-changes goes on with what "
             "is wanted now, another --output starts anew"
         )

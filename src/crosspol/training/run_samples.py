@@ -73,7 +73,7 @@ def run_samples(data: DataConfig, sizes: Sequence[tuple[int, int]]) -> RunSample
     """Open what a run is trained on: for every rig that takes turns, and every size of its stages.
 
     Raises:
-        RequestError: as `training_samples`.
+        UsageError: as `training_samples`.
     """
     rigs = list(dict.fromkeys(data.turns))
     streams = {}

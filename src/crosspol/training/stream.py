@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from crosspol.data.sample import StereoBatch, StereoSample, stack
-from crosspol.errors import RequestError
+from crosspol.errors import UsageError
 from crosspol.training.errors import TrainingError
 
 # The least that systems allow (macOS: 104 with the closing zero).
@@ -178,7 +178,7 @@ def _check_temporary_folder() -> None:
     folder = multiprocessing.util.get_temp_dir()
     length = len(os.fsencode(os.path.join(folder, "listener-12345678")))
     if length > _LONGEST_SOCKET_PATH:
-        raise RequestError(
+        raise UsageError(
             f"TMPDIR: got {os.path.dirname(folder)}, wanted a path {length - _LONGEST_SOCKET_PATH} bytes shorter, for "
             "sockets in it (or --workers 0)"
         )
@@ -203,6 +203,6 @@ def _next(loaded: Iterator[StereoBatch | SampleFailure]) -> StereoBatch:
 
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
-    if isinstance(error, RequestError):
+    if isinstance(error, UsageError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,6 +1,6 @@
 """Validation on a part of the procedural set that is never trained on, and the choice of the best checkpoint.
 
-The network sees pictures and polarization, never ground truth. It computes in float32 without TF32, one scene at a
+The network sees images and polarization, never ground truth. It computes in float32 without TF32, one scene at a
 time, so that the figures depend on neither batch size, devices nor precision of training.
 """
 

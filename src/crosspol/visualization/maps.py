@@ -1,6 +1,6 @@
-"""Pictures to look at: coloured disparity and error with a scale, and the panel that tells a prediction's story.
+"""Images to look at: colored disparity and error with a scale, and the panel that tells a prediction's story.
 
-Colours come from matplotlib's perceptual maps; unknown pixels are grey. Figures are drawn without pyplot, so that
+Colors come from matplotlib's perceptual maps; unknown pixels are gray. Figures are drawn without pyplot, so that
 nothing global changes and no display is needed.
 """
 
@@ -15,44 +15,44 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DISPARITY_COLOURS = "turbo"
-ERROR_COLOURS = "magma"
-USE_COLOURS = "viridis"
-UNKNOWN_GREY = 128
+DISPARITY_COLORS = "turbo"
+ERROR_COLORS = "magma"
+USE_COLORS = "viridis"
+UNKNOWN_GRAY = 128
 
 _DPI = 100
 
 
 class Scale(NamedTuple):
-    """What the colours of a map mean."""
+    """What the colors of a map mean."""
 
     low: float
-    """Value of the first colour."""
+    """Value of the first color."""
     high: float
-    """Value of the last colour, more than `low`."""
-    colours: str
-    """Name of a matplotlib colour map."""
+    """Value of the last color, more than `low`."""
+    colors: str
+    """Name of a matplotlib color map."""
     unit: str
 
 
-def colour(values: NDArray[np.floating], scale: Scale) -> NDArray[np.uint8]:
-    """Colour a map.
+def color(values: NDArray[np.floating], scale: Scale) -> NDArray[np.uint8]:
+    """Color a map.
 
     Args:
-        values: (H, W); values outside the scale take the colour of its nearer end, NaN and infinite ones are grey.
-        scale: what the colours mean.
+        values: (H, W); values outside the scale take the color of its nearer end, NaN and infinite ones are gray.
+        scale: what the colors mean.
 
     Returns:
         (H, W, 3), RGB.
     """
     from matplotlib import colormaps
 
-    table = (colormaps[scale.colours](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+    table = (colormaps[scale.colors](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
     known = np.isfinite(values)
     share = (np.where(known, values, scale.low) - scale.low) / (scale.high - scale.low)
-    picture = table[(share.clip(0, 1) * 255).round().astype(np.uint8)]
-    picture[~known] = UNKNOWN_GREY
-    return picture
+    image = table[(share.clip(0, 1) * 255).round().astype(np.uint8)]
+    image[~known] = UNKNOWN_GRAY
+    return image
 
 
 def robust_range(*maps: NDArray[np.floating]) -> tuple[float, float]:
@@ -69,36 +69,36 @@ def robust_range(*maps: NDArray[np.floating]) -> tuple[float, float]:
     return (low, high) if high - low > 1e-3 else (low - 0.5, low + 0.5)
 
 
-def disparity_picture(disparity: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Coloured disparity with a scale in px at its right.
+def disparity_image(disparity: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Colored disparity with a scale in px at its right.
 
     Args:
-        disparity: (H, W), px; NaN and infinite = unknown (grey).
+        disparity: (H, W), px; NaN and infinite = unknown (gray).
 
     Returns:
         (H, W + scale, 3), RGB; the left W columns are the disparity, pixel for pixel.
     """
-    return _coloured(disparity, Scale(*robust_range(disparity), DISPARITY_COLOURS, "px"))
+    return _colored(disparity, Scale(*robust_range(disparity), DISPARITY_COLORS, "px"))
 
 
-def error_picture(
+def error_image(
     predicted: NDArray[np.floating], disparity: NDArray[np.floating], ceiling: float = 5.0
 ) -> NDArray[np.uint8]:
-    """Coloured absolute error with a scale in px at its right.
+    """Colored absolute error with a scale in px at its right.
 
     Args:
         predicted: (H, W), px.
-        disparity: (H, W), px, the truth; NaN and infinite = unknown (grey).
-        ceiling: error of the last colour, px; larger errors take it too.
+        disparity: (H, W), px, the truth; NaN and infinite = unknown (gray).
+        ceiling: error of the last color, px; larger errors take it too.
 
     Returns:
         (H, W + scale, 3), RGB; the left W columns are the error, pixel for pixel.
     """
     error = np.abs(predicted - np.where(np.isfinite(disparity), disparity, np.nan))
-    return _coloured(error, Scale(0, ceiling, ERROR_COLOURS, "px"))
+    return _colored(error, Scale(0, ceiling, ERROR_COLORS, "px"))
 
 
-def polarization_use_picture(use: NDArray[np.floating]) -> NDArray[np.uint8]:
+def polarization_use_image(use: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Where polarization changed the stereo features, with a scale in percent of their size.
 
     Args:
@@ -108,7 +108,7 @@ def polarization_use_picture(use: NDArray[np.floating]) -> NDArray[np.uint8]:
         (H, W + scale, 3), RGB; the left W columns are the map, pixel for pixel.
     """
     percent = 100 * use
-    return _coloured(percent, Scale(0, max(robust_range(percent)[1], 1e-3), USE_COLOURS, "%"))
+    return _colored(percent, Scale(0, max(robust_range(percent)[1], 1e-3), USE_COLORS, "%"))
 
 
 def story(
@@ -146,12 +146,12 @@ def story(
     figure.set_layout_engine("constrained", w_pad=0.06, h_pad=0.06)
     axes = figure.subplots(3, 3)
     errors = [np.abs(predicted - disparity) for predicted in (without, with_polarization)]
-    pixels = Scale(*robust_range(disparity), DISPARITY_COLOURS, "px")
-    wrong = Scale(0, min(max(robust_range(*errors)[1], 2.0), 8.0), ERROR_COLOURS, "px")
-    share = Scale(0, max(robust_range(100 * use)[1], 1e-3), USE_COLOURS, "%")
+    pixels = Scale(*robust_range(disparity), DISPARITY_COLORS, "px")
+    wrong = Scale(0, min(max(robust_range(*errors)[1], 2.0), 8.0), ERROR_COLORS, "px")
+    share = Scale(0, max(robust_range(100 * use)[1], 1e-3), USE_COLORS, "%")
     _panel(axes[0, 0], left, "left view", glass)
     _panel(axes[0, 1], right, "right view")
-    _panel(axes[0, 2], dolp, "degree of linear polarization, left", scale=Scale(0, 1, USE_COLOURS, ""))
+    _panel(axes[0, 2], dolp, "degree of linear polarization, left", scale=Scale(0, 1, USE_COLORS, ""))
     _panel(axes[1, 0], disparity, "true disparity", glass, pixels)
     _panel(axes[1, 1], without, "disparity without polarization", glass, pixels)
     _panel(axes[1, 2], with_polarization, "disparity with polarization", glass, pixels)
@@ -169,17 +169,17 @@ def _panel(
     scale: Scale | None = None,
     caption: str = "",
 ) -> None:
-    """Draw a picture, or a map with its scale, and outline the glass."""
+    """Draw an image, or a map with its scale, and outline the glass."""
     from matplotlib.ticker import MaxNLocator
 
-    picture = content if scale is None else colour(content, scale)
-    axes.imshow(picture, interpolation="nearest")
+    image = content if scale is None else color(content, scale)
+    axes.imshow(image, interpolation="nearest")
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(caption, fontsize=10)
     axes.set_xticks([])
     axes.set_yticks([])
     if glass is not None and glass.any() and not glass.all():
-        for shade, width in (("black", 2.0), ("white", 1.0)):  # visible on dark and on bright colours
+        for shade, width in (("black", 2.0), ("white", 1.0)):  # visible on dark and on bright colors
             axes.contour(glass, levels=[0.5], colors=shade, linewidths=width)
     if scale is not None:
         ticks = MaxNLocator(nbins=6, steps=[1, 2, 5, 10])
@@ -189,13 +189,13 @@ def _panel(
         bar.outline.set_visible(False)
 
 
-def _coloured(values: NDArray[np.floating], scale: Scale) -> NDArray[np.uint8]:
-    """Colour a map and append the scale as a strip of the picture's height at its right."""
+def _colored(values: NDArray[np.floating], scale: Scale) -> NDArray[np.uint8]:
+    """Color a map and append the scale as a strip of the image's height at its right."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    picture = colour(values, scale)
-    height = picture.shape[0]
+    image = color(values, scale)
+    height = image.shape[0]
     # Sizes in px: text that stays readable from thumbnails of 32 rows to full frames.
     text = min(max(height / 28, 9.0), 36.0)
     margin, bar, width = 0.8 * text, 1.2 * text, round(6.5 * text)
@@ -210,14 +210,14 @@ def _coloured(values: NDArray[np.floating], scale: Scale) -> NDArray[np.uint8]:
     if top > text:
         figure.text(margin / width, 1 - 0.5 * text / height, scale.unit, fontsize=points, va="top")
     strip = _render(figure)
-    return np.concatenate([picture, strip[:height, :width]], axis=1)
+    return np.concatenate([image, strip[:height, :width]], axis=1)
 
 
 def _mappable(scale: Scale) -> Any:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    return ScalarMappable(Normalize(scale.low, scale.high), scale.colours)
+    return ScalarMappable(Normalize(scale.low, scale.high), scale.colors)
 
 
 def _render(figure: Figure) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ from crosspol.rigs.frames import Frame
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["aolp_colours", "write_rig_sheet"]
+__all__ = ["aolp_colors", "write_rig_sheet"]
 
 _PANEL_PX = 560
 """Longer side of a view in the sheet, px."""
@@ -31,12 +31,12 @@ _BRIGHT_SHARE = 0.99
 _HOLE = (0.35, 0.2, 0.45)
 _DIM = 0.1
 """S0 below which a pixel that is not trusted is taken for dark: one saturated angle alone makes more."""
-_FULL_COLOUR_DOLP = 0.3
-"""DoLP from which AoLP has its full colour: most of what is in a scene is less polarized."""
+_FULL_COLOR_DOLP = 0.3
+"""DoLP from which AoLP has its full color: most of what is in a scene is less polarized."""
 
 
 def write_rig_sheet(path: str | os.PathLike[str], frames: Mapping[str, Frame], names: Mapping[str, str]) -> Path:
-    """Write a PNG with a row a view: S0, DoLP, AoLP with a colour wheel, validity; of plain views the first and last.
+    """Write a PNG with a row a view: S0, DoLP, AoLP with a color wheel, validity; of plain views the first and last.
 
     Args:
         path: the file; its folder must exist.
@@ -67,12 +67,12 @@ def write_rig_sheet(path: str | os.PathLike[str], frames: Mapping[str, Frame], n
     return write_bytes(path, buffer.getvalue())
 
 
-def aolp_colours(aolp_rad: Tensor, strength: Tensor) -> NDArray[np.float64]:
-    """Colours for angles that repeat after 180 degrees: red along the rows, then counter-clockwise round the wheel.
+def aolp_colors(aolp_rad: Tensor, strength: Tensor) -> NDArray[np.float64]:
+    """Colors for angles that repeat after 180 degrees: red along the rows, then counter-clockwise round the wheel.
 
     Args:
         aolp_rad: (H, W), radians.
-        strength: (H, W) in [0, 1]: 0 is black, 1 the full colour.
+        strength: (H, W) in [0, 1]: 0 is black, 1 the full color.
 
     Returns:
         (H, W, 3), RGB in [0, 1].
@@ -87,31 +87,31 @@ def aolp_colours(aolp_rad: Tensor, strength: Tensor) -> NDArray[np.float64]:
 def _draw_view(axes: list[Axes], view: str, frame: Frame, name: str) -> None:
     step = max(1, math.ceil(max(frame.size) / _PANEL_PX))
     valid = frame.valid[0, ::step, ::step] > 0
-    picture = frame.picture[:, ::step, ::step]
+    image = frame.image[:, ::step, ::step]
     what = "intensity" if frame.stokes is None else "S0"
     axes[0].set_title(f"{view}: {what} of {Path(name).name}", fontsize=9)
-    axes[0].imshow(_display(picture), interpolation="nearest")
+    axes[0].imshow(_display(image), interpolation="nearest")
     if frame.stokes is not None:
-        # Every colour has a polarization of its own; their Stokes parameters add up.
+        # Every color has a polarization of its own; their Stokes parameters add up.
         mean = frame.stokes.mean(0)[:, ::step, ::step]
         degree, angle = dolp(mean), aolp(mean)
-        shown = axes[1].imshow(_masked(degree, valid), vmin=0, vmax=1, cmap=_grey_with_holes(), interpolation="nearest")
+        shown = axes[1].imshow(_masked(degree, valid), vmin=0, vmax=1, cmap=_gray_with_holes(), interpolation="nearest")
         axes[1].set_title(f"DoLP, mean {_mean(degree, valid):.3f} (violet: not trusted)", fontsize=9)
         axes[1].figure.colorbar(shown, ax=axes[1], shrink=0.8)
-        colours = aolp_colours(angle, torch.where(valid, degree / _FULL_COLOUR_DOLP, torch.zeros_like(degree)))
-        axes[2].imshow(colours, interpolation="nearest")
-        axes[2].set_title(f"AoLP, full colour from DoLP {_FULL_COLOUR_DOLP:g}", fontsize=9)
+        colors = aolp_colors(angle, torch.where(valid, degree / _FULL_COLOR_DOLP, torch.zeros_like(degree)))
+        axes[2].imshow(colors, interpolation="nearest")
+        axes[2].set_title(f"AoLP, full color from DoLP {_FULL_COLOR_DOLP:g}", fontsize=9)
         _draw_wheel(axes[2])
-    states = np.where(valid[..., None], _TRUSTED, np.where(picture.mean(0)[..., None] < _DIM, _DARK, _SATURATED))
+    states = np.where(valid[..., None], _TRUSTED, np.where(image.mean(0)[..., None] < _DIM, _DARK, _SATURATED))
     axes[-1].imshow(states, interpolation="nearest")
     axes[-1].set_title(f"validity, {100 * frame.valid.mean():.1f} % trusted", fontsize=9)
     _draw_key(axes[-1])
 
 
-def _display(picture: Tensor) -> NDArray[np.float64]:
+def _display(image: Tensor) -> NDArray[np.float64]:
     """(H, W, 3) with the tone curve of photographs; the brightest hundredth is white, so that dim scenes show."""
-    bright = float(torch.quantile(picture.mean(0).flatten().double(), _BRIGHT_SHARE))
-    shown = (picture / max(bright, 1e-6)).clamp(0, 1) ** (1 / 2.2)
+    bright = float(torch.quantile(image.mean(0).flatten().double(), _BRIGHT_SHARE))
+    shown = (image / max(bright, 1e-6)).clamp(0, 1) ** (1 / 2.2)
     return np.asarray(shown.expand(3, *shown.shape[-2:]).permute(1, 2, 0).double().numpy())
 
 
@@ -123,20 +123,20 @@ def _mean(values: Tensor, valid: Tensor) -> float:
     return float(values[valid].mean()) if valid.any() else math.nan
 
 
-def _grey_with_holes() -> Any:
+def _gray_with_holes() -> Any:
     from matplotlib import colormaps
 
     return colormaps["gray"].with_extremes(bad=_HOLE)
 
 
 def _draw_wheel(axis: Axes) -> None:
-    """A disk whose colour in a direction is that of polarization along this direction."""
+    """A disk whose color in a direction is that of polarization along this direction."""
     inset = axis.inset_axes((1.02, 0.55, 0.22, 0.42))
     side = torch.linspace(-1, 1, 151)
     x, y = side[None, :].expand(151, 151), -side[:, None].expand(151, 151)
     radius = torch.hypot(x, y)
-    colours = aolp_colours(torch.atan2(y, x), torch.ones_like(radius))
-    inset.imshow(np.dstack([colours, (radius <= 1).double().numpy()]), extent=(-1, 1, -1, 1), interpolation="nearest")
+    colors = aolp_colors(torch.atan2(y, x), torch.ones_like(radius))
+    inset.imshow(np.dstack([colors, (radius <= 1).double().numpy()]), extent=(-1, 1, -1, 1), interpolation="nearest")
     for degrees in (0, 45, 90, 135):
         angle = math.radians(degrees)
         inset.text(1.3 * math.cos(angle), 1.3 * math.sin(angle), f"{degrees}°", fontsize=6, ha="center", va="center")
@@ -150,5 +150,5 @@ def _draw_key(axis: Axes) -> None:
     from matplotlib.patches import Patch
 
     keys = {"trusted": _TRUSTED, "too dark": _DARK, "saturated, or beside it": _SATURATED}
-    handles = [Patch(facecolor=colour, edgecolor="0.3", label=label) for label, colour in keys.items()]
+    handles = [Patch(facecolor=color, edgecolor="0.3", label=label) for label, color in keys.items()]
     axis.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, -0.14), ncols=3, fontsize=7, frameon=False)

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: the best, the median and the worst scene of a network, and differences between rows."""
+"""Images of an evaluation: the best, the median and the worst scene of a network, and differences between rows."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def chosen_scenes(row: Row) -> dict[str, int]:
     return chosen
 
 
-def scene_pictures(method: NetworkMethod, row: Row, scenes: SceneSet) -> dict[str, NDArray[np.uint8]]:
+def scene_images(method: NetworkMethod, row: Row, scenes: SceneSet) -> dict[str, NDArray[np.uint8]]:
     """Draw the best, the median and the worst scene: left view, polarization, truth, prediction, error in px.
 
     Args:
