@@ -313,3 +313,19 @@ def test_noise_of_polarization_is_that_of_four_noisy_angles(monkeypatch, light):
     assert float(add_noise(gray(light, 1), np.random.default_rng(6)).pol_left.mean()) == pytest.approx(mean, rel=0.03)
     linear = decode_srgb(noisy.left)
     assert float(linear.std()) == pytest.approx(math.sqrt(shot * light + read**2), rel=0.1)
+
+
+def test_a_sample_is_checked_where_it_is_born_and_where_it_is_stacked(monkeypatch):
+    """Changes trust each other: what they make has the right shapes by how it is made."""
+    checked = []
+    check = StereoSample.check_shapes
+    monkeypatch.setattr(StereoSample, "check_shapes", lambda self, dims: (checked.append(1), check(self, dims)))
+    rng = np.random.default_rng(3)
+    sample = ProceduralStereo(ProceduralConfig((64, 80), pol_channels=3))[0]
+    born = len(checked)
+    config = AugmentConfig(flip_horizontal=1.0, flip_vertical=1.0)
+    changed = add_noise(augment(sample, config, rng, (48, 64)), rng)
+    assert (born, len(checked)) == (1, 1)
+    # And it has them.
+    replace(changed)
+    assert stack([changed, changed]).left.shape == (2, 3, 48, 64)
