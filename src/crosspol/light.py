@@ -60,7 +60,7 @@ def display_image(linear: Light, gamma: float = 1.0) -> Light:
         # four of a million pixels would be one step of 255 off the images that scenes' hashes were made of.
         return torch.from_numpy(display_image(linear.numpy(), gamma))
     shown = encode_srgb(np.nan_to_num(linear, nan=0).clip(0, 1).astype(np.float32, copy=False))
-    return np.rint(255 * shown ** np.float32(gamma)).astype(np.float32) / np.float32(255)
+    return np.asarray(np.rint(255 * shown ** np.float32(gamma)) / np.float32(255), np.float32)
 
 
 def well_exposed(light: Light, dark: float = DARK, saturated: float = SATURATED) -> Light:
@@ -74,7 +74,8 @@ def well_exposed(light: Light, dark: float = DARK, saturated: float = SATURATED)
     Returns:
         (H, W), bool; NaN is never well exposed.
     """
-    trusted: Any = (light > dark).any(0) & (light < saturated).all(0)
+    both: Any = (light > dark).any(0) & (light < saturated).all(0)
+    trusted: Light = both
     return trusted
 
 
@@ -99,7 +100,8 @@ def exposure(images: Sequence[Array | Tensor]) -> np.float32:
     limit = _MOST_OVER_MEDIAN * max(float(np.median(values)) for values in brightness)
     # More than half of the view without any light says nothing about lamps.
     bright = min(bright, limit) if limit > 0 else bright
-    return np.float32(_BRIGHT_LEVEL / bright if bright > 0 else 1)
+    factor: np.float32 = np.float32(_BRIGHT_LEVEL / bright if bright > 0 else 1)
+    return factor
 
 
 def _where(condition: Any, one: Light, other: Light) -> Light:

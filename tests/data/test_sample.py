@@ -92,7 +92,9 @@ def test_stack_refuses_what_does_not_fit_together() -> None:
         stack([])
     with pytest.raises(ValueError, match="samples: got the rigs none, quad, wanted one rig"):
         stack([quad, StereoSample(**fields("none"))])
-    with pytest.raises(ValueError, match=r"left of quad-0.5: got \(3, 5, 6\), wanted \(3, 4, 6\) as quad-0.5"):
+    with pytest.raises(
+        ValueError, match=r"left of quad-0.5: got \(3, 5, 6\), wanted one size in a batch, \(3, 4, 6\) as quad-0.5"
+    ):
         stack([quad, StereoSample(**fields("quad", size=(5, 6)))])
     with pytest.raises(ValueError, match="differ in disparity_background"):
         stack([quad, StereoSample(**fields("quad"), disparity_background=quad.disparity)])

@@ -179,7 +179,7 @@ class StereoInputs(PairTensors):
         for frame, image, factor in zip((left, right), images, factors, strict=True):
             shown = display_image(float(factor) * image).expand(3, *frame.size).contiguous()
             # A frame's S0 is (I0 + I90) / 2; colors mix as light does.
-            light = image.mean(0, keepdim=True) if frame.stokes is None else 2 * frame.stokes.mean(0)
+            light = _mixed(image)[None] if frame.stokes is None else 2 * _mixed(frame.stokes)
             views.append(ViewRecord(shown, light, frame.valid))
         return cls.from_light(views[0], views[1], rig, pol_channels)
 
@@ -260,7 +260,7 @@ def polarization_map(stokes: Tensor, channels: int = 1) -> Tensor:
         (channels, H, W), DoLP in [0, 1], the others in [-1, 1]. S0 below 2e-4 (1e-4 of white) counts as 2e-4.
     """
     lit = torch.cat([stokes[:1].clamp(min=_LEAST_S0), stokes[1:]])
-    return dolp(lit)[None].clamp(0, 1) if channels == 1 else normalized_stokes(lit).clamp(-1, 1)
+    return dolp(lit)[None].clamp_(0, 1) if channels == 1 else normalized_stokes(lit).clamp_(-1, 1)
 
 
 def trusting_replace(values: _Pair, **changes: Any) -> _Pair:
@@ -282,13 +282,21 @@ def _complete(values: dict[str, Tensor]) -> dict[str, Tensor]:
         if measured not in values:
             continue
         known = values[measured].isfinite().all(dim=-3, keepdim=True)
-        values[measured] = torch.where(known, values[measured], 0.0)
         mask = values.get(valid)
+        if known.all():
+            values[valid] = torch.ones_like(values[measured].narrow(-3, 0, 1)) if mask is None else mask
+            continue
+        values[measured] = torch.where(known, values[measured], 0.0)
         if mask is None:
             values[valid] = known.float()
         elif mask.shape == known.shape:  # another shape is refused, by name, when the inputs are made
             values[valid] = torch.where(known, mask, 0.0)
     return values
+
+
+def _mixed(colors: Tensor) -> Tensor:
+    """The mean over colors (C, ...); of one color it is that one."""
+    return colors[0] if len(colors) == 1 else colors.mean(0)
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:

@@ -140,8 +140,8 @@ def stack(samples: Sequence[StereoSample]) -> StereoBatch:
         for name, tensor in part.items():
             if tensor.shape != parts[0][name].shape:
                 raise ValueError(
-                    f"{name} of {sample.identity}: got {tuple(tensor.shape)}, wanted {tuple(parts[0][name].shape)} as "
-                    f"{samples[0].identity}, the first of the batch"
+                    f"{name} of {sample.identity}: got {tuple(tensor.shape)}, wanted one size in a batch, "
+                    f"{tuple(parts[0][name].shape)} as {samples[0].identity}"
                 )
     tensors = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
     skipped = tuple(line for sample in samples for line in sample.skipped)

@@ -242,7 +242,8 @@ def _crossed_turned(batch: StereoBatch) -> dict[str, Tensor]:
 
 
 def _intensity(batch: StereoBatch, side: str) -> Tensor:
-    return getattr(batch, f"intensity_{side}")
+    intensity: Tensor = getattr(batch, f"intensity_{side}")
+    return intensity
 
 
 def _oracle(batch: StereoBatch, pol_channels: int | None) -> StereoBatch:

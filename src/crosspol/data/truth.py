@@ -90,4 +90,4 @@ def occlusion_of(disparity: Array) -> Mask:
     nearest[:, 1:-1][empty] = np.minimum(nearest[:, :-2], nearest[:, 2:])[empty]
     front = np.take_along_axis(nearest, np.clip(column, 0, width - 1) + 1, axis=1)
     out_of_frame = (place < -0.5) | (place > width - 0.5)
-    return known & (out_of_frame | (front > np.where(known, disparity, 0) + _NEARER))
+    return np.asarray(known & (out_of_frame | (front > np.where(known, disparity, 0) + _NEARER)))

@@ -228,7 +228,7 @@ def _share(pane: VirtualPane, left_x: Array, y: Array) -> Array:
     """Share of each pixel that the pane covers; `left_x`: column of the left view."""
     left, top, right, bottom = (np.float32(value) for value in pane.box)
     distance = np.minimum(np.minimum(left_x - left, right - left_x), np.minimum(y - top, bottom - y))
-    return np.clip(distance + np.float32(0.5), 0, 1)
+    return np.asarray(np.clip(distance + np.float32(0.5), 0, 1))
 
 
 def _check_order(pane: VirtualPane, here: Array, covered: NDArray[np.bool_], before: Array) -> None:
