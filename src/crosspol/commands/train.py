@@ -18,7 +18,7 @@ from crosspol.training.config_file import flat, read_config
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Train a network, or go on with a run that was stopped.
+    """Train a network, or resume a run that was stopped.
 
     The same command goes on where the run stands; SIGTERM and Ctrl-C write a checkpoint and leave:
         crosspol train --output runs/a --preset cpu-small
