@@ -219,7 +219,7 @@ REFUSED = {
     "empty": (write_empty, BAD_RIGHT, r"bad\.png: got an empty file \(0 bytes\)"),
     "too small": (write_small, BAD_RIGHT, r"bad\.png: got 52x31 px, wanted at least 32x32 px"),
     "other size": (write_other_size, BAD_RIGHT, r"bad\.png: got 53x40 px, wanted 52x40 px as in left\.png"),
-    "transparent": (write_transparent, BAD_RIGHT, r"bad\.png: found transparent pixels"),
+    "transparent": (write_transparent, BAD_RIGHT, r"bad\.png: got transparent pixels"),
     "all NaN": (write_array(np.nan), BAD_ARRAY, r"bad\.npy: got only NaN values"),
     "infinite": (write_array(np.inf), BAD_ARRAY, r"bad\.npy: got only infinite values"),
     "0 to 255": (write_array(200.0), BAD_ARRAY, r"bad\.npy: .*wanted \[0, 1\]; divide 8-bit values by 255"),
@@ -240,7 +240,7 @@ REFUSED = {
     "polarization unused": (
         missing,
         (*PREDICT, "--polarization-left", "dolp.png", "--weights", "PLAIN"),
-        r"dolp\.png: found polarization, but these weights have no use for it",
+        r"dolp\.png: got polarization, but these weights have no use for it",
     ),
     "empty folder": (
         write_folder,
@@ -270,7 +270,7 @@ REFUSED = {
     "unknown device": (missing, (*PREDICT, "--device", "gpu"), "device: got 'gpu', wanted one of auto, cpu"),
     "unknown precision": (missing, (*PREDICT, "--precision", "half"), r"'half'.*'--precision'.*float32.*bfloat16"),
     "iters 0": (missing, (*PREDICT, "--iters", "0"), "iters: got 0, wanted a whole number from 1 up"),
-    "iters negative": (missing, (*PREDICT, "--iters", "-2"), "iters: found -2"),
+    "iters negative": (missing, (*PREDICT, "--iters", "-2"), "iters: got -2"),
     "iters no number": (missing, (*PREDICT, "--iters", "many"), "--iters: .*'many'; wanted --iters INT"),
     "iters without value": (missing, (*PREDICT, "--iters"), "'--iters'"),
     "unknown flag": (missing, (*PREDICT, "--itters", "3"), "--itters, 3 Perhaps you meant: --iters"),
@@ -527,7 +527,7 @@ def test_polarization_is_matched_as_well(tmp_path):
 
 def test_two_images_of_one_name_are_refused(tmp_path):
     touch(tmp_path, "l/1.png", "l/1.jpg", "r/a.png", "r/b.png")
-    with pytest.raises(UsageError, match="found two images of one name"):
+    with pytest.raises(UsageError, match="got two images of one name"):
         find_pairs(str(tmp_path / "l"), str(tmp_path / "r"))
 
 

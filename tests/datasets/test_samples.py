@@ -259,7 +259,7 @@ def test_data_that_cannot_be_trained_on_are_named_with_the_setting(tmp_path):
         ({"scenes": str(tmp_path / "none")}, "data.scenes: .*none/scenes.jsonl: no such file"),
         ({"scenes": folder}, "data.scenes: .*got scenes of crossed, wanted some of quad"),
         ({"scenes": folder, "rig": "crossed", "split": "dev"}, "got no scene of split 'dev', wanted one of train"),
-        ({"manifest": manifest(tmp_path / "m")}, "data.manifest: .*found pairs of rig none, wanted quad"),
+        ({"manifest": manifest(tmp_path / "m")}, "data.manifest: .*got pairs of rig none, wanted quad"),
         (
             {"sources": (SourceConfig(), SourceConfig("eth3d", str(tmp_path / "a"), virtual_glass=True))},
             "data.sources.1: .*got no pair in it",
