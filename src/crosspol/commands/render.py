@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from tyro.conf import arg
 
+from crosspol.commands.flags import SIZE, write_size
 from crosspol.commands.folders import check_output_folder, make_output_folder
-from crosspol.commands.sizes import SIZE, write_size
 from crosspol.errors import UsageError
 
 if TYPE_CHECKING:
