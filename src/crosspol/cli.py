@@ -88,6 +88,24 @@ EXTRAS = {
 """Modules that a plain installation lacks, and the extra that brings each."""
 
 _WIDE = "10000"
+# What tyro 1 says, in the words of all other errors: name: got X, wanted Y. What is not here stays as it is.
+_GRAMMAR = (
+    # A reader of ours refused the value.
+    (r"Error parsing (\S+): (got .+?, wanted .+?)(?:; wanted .*)?", r"\1: \2"),
+    (r"Error parsing (\S+): no type matching \{None\}\|(\S+) could .*?from \['(.*?)'\].*", r"\1: got '\3', wanted \2"),
+    (
+        r"Error parsing (\S+): invalid literal for int\(\) with base 10: ('.*?')(?:; wanted .*)?",
+        r"\1: got \2, wanted INT",
+    ),
+    (r"Error parsing (\S+): could not convert string to float: ('.*?')(?:; wanted .*)?", r"\1: got \2, wanted FLOAT"),
+    (r"invalid choice (.*?) for argument '(\S+)'\. Expected one of \((.*?),?\)\.", r"\2: got \1, wanted one of \3"),
+    (r"Missing value for argument '(\S+)'\. Expected 1 values\.", r"\1: got no value, wanted one"),
+    (r"Missing value for argument '(\S+)'\. Expected (\d+) values\.", r"\1: got too few values, wanted \2"),
+    (
+        r"Error parsing (\S+): Could not parse arguments \[(.*?)\] .*?; wanted \S+ ((?:[A-Z]+ )+).*",
+        r"\1: got \2, wanted \3",
+    ),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -163,7 +181,7 @@ def _what_to_install(error: ModuleNotFoundError) -> str:
     module = (error.name or "").partition(".")[0]
     if module not in EXTRAS:
         raise error
-    return f"got no module {module}, wanted it installed: pip install 'crosspol[{EXTRAS[module]}]'"
+    return f"{module} is not installed, wanted the extra that brings it: pip install 'crosspol[{EXTRAS[module]}]'"
 
 
 def _parse(options_type: type[Any], program: str, given: list[str]) -> Any | None:
@@ -185,8 +203,8 @@ def _parse(options_type: type[Any], program: str, given: list[str]) -> Any | Non
         if not exit_.code:
             return None
     message = _unbox(box.getvalue()).replace(f"Missing from {program}:", "missing")
-    # Where a reader of ours refused a value, its line says all that tyro adds.
-    message = re.sub(r"^Error parsing (\S+): (got .+?, wanted .+?)(; wanted .*)?$", r"\1: \2", message)
+    for pattern, line in _GRAMMAR:
+        message = re.sub(f"^{pattern}$", line, message).strip()
     raise UsageError(textwrap.shorten(message, 400, placeholder=" ..."))
 
 
