@@ -1,8 +1,8 @@
 """Does data loading keep up? Samples a second of one core, and the share of a training step spent waiting for them.
 
-    python benchmarks/data_loading.py --output data_loading.json
-    python benchmarks/data_loading.py --quick
-    python benchmarks/data_loading.py --device cuda --size 320x256 --batch-size 8 --workers 1 2 4 8 12
+    python -m benchmarks.data_loading --output data_loading.json
+    python -m benchmarks.data_loading --quick
+    python -m benchmarks.data_loading --device cuda --size 320x256 --batch-size 8 --workers 1 2 4 8 12
 
 The first table is of making samples alone, by how often a drawn scene is used (`data.replay`), over whole blocks. The
 second is of real steps on the procedural stream, as `crosspol train` takes them, by workers and replay; the first
@@ -23,8 +23,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from measuring import machine
 
+from benchmarks.measuring import machine
 from crosspol.commands.flags import read_size
 from crosspol.datasets.config import DataConfig
 from crosspol.model import CrossPolConfig

@@ -1,8 +1,8 @@
 """A training step against the same step in plain PyTorch, and what activation checkpointing saves.
 
-    python benchmarks/training_step.py --output training_step.json
-    python benchmarks/training_step.py --quick
-    python benchmarks/training_step.py --device cuda --size 320x256 --batch-size 8
+    python -m benchmarks.training_step --output training_step.json
+    python -m benchmarks.training_step --quick
+    python -m benchmarks.training_step --device cuda --size 320x256 --batch-size 8
 
 ours     crosspol.training.step.train_step: Fabric, sums over processes, log figures, guards against non-finite values
 plain    forward, loss, backward, clip, AdamW, learning rate: nothing else; the same network, batch and arithmetic
@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import interleaved, machine, peak_bytes, ratio
 
+from benchmarks.measuring import interleaved, machine, peak_bytes, ratio
 from crosspol import CrossPol, sequence_loss
 from crosspol.commands.flags import read_size
 from crosspol.data.order import endless
