@@ -29,14 +29,14 @@ from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 
 TEST_SEED = 2_000_003
 # Side of the cells that everything is averaged over first: the noise of single pixels tells nothing.
-CELL = 2
+CELL = 4
 CHANNELS = {"image": slice(0, 3), "polarization": slice(3, 7), "both": slice(0, 7)}
 
 
 class SmallUNet(nn.Module):
-    """Four levels, two convolutions each: at cells of 2 px it sees beyond a hundred pixels in each direction."""
+    """Four levels, two convolutions each: at cells of 4 px it sees beyond a hundred pixels in each direction."""
 
-    def __init__(self, in_channels: int, width: int = 24) -> None:
+    def __init__(self, in_channels: int, width: int = 16) -> None:
         super().__init__()
         widths = [width, 2 * width, 3 * width, 4 * width]
         self.down = nn.ModuleList(_pair(a, b) for a, b in zip([in_channels, *widths[:-1]], widths, strict=True))
@@ -85,7 +85,7 @@ def drawn(seed: int, count: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]
 def trained(inputs: Tensor, masks: Tensor, steps: int, batch: int, seed: int) -> SmallUNet:
     """Train one network; the order of the scenes and their mirroring follow from the seed."""
     torch.manual_seed(seed)
-    net = SmallUNet(inputs.shape[1])
+    net = SmallUNet(inputs.shape[1]).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=1e-4)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     rng = np.random.default_rng(seed)
@@ -135,7 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, help="results as JSON")
     parser.add_argument("--scenes", type=int, default=2000, help="scenes for training")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="a few scenes and steps, to see it run")
     options = parser.parse_args()
