@@ -1,7 +1,7 @@
 """How much of the glass can be found at all: a segmentation network with the image, with polarization, with both.
 
-    python benchmarks/glass_signal.py --output benchmarks/results/glass_signal.json
-    python benchmarks/glass_signal.py --quick
+    python -m benchmarks.glass_signal --output benchmarks/results/glass_signal.json
+    python -m benchmarks.glass_signal --quick
 
 A small U-Net that has nothing else to do is trained on the procedural set with the true mask, on the left view alone,
 and measured on held-out scenes. What it reaches with both is about what a stereo network can hope to know about where
@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import machine
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.measuring import machine
 from crosspol.evaluation.provenance import provenance
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 
