@@ -12,7 +12,8 @@ import pytest
 
 from crosspol.cli import main
 from crosspol.commands.render import RenderOptions, _duration, _tasks, render
-from crosspol.datasets.scene_format import SceneFolder, read_index, read_scene
+from crosspol.datasets.scene_folder import SceneFolder
+from crosspol.datasets.scene_format import read_index, read_scene
 from crosspol.io.images import read_image
 
 # Where Open Image Denoise is missing, the set that was rendered is noisy; for these tests it says that it is not.

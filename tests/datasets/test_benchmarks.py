@@ -110,7 +110,7 @@ def test_pairs_are_found_and_read(tmp_path, name):
     make, read, identities = EVERY[name]
     make(tmp_path)
     samples = read(tmp_path)
-    assert [pair.identity for pair in samples.pairs] == identities
+    assert [pair.name for pair in samples.pairs] == identities
     assert len(samples) == len(identities)
     for index in range(len(samples)):
         sample = samples[index]
@@ -132,7 +132,7 @@ def test_pairs_are_found_and_read(tmp_path, name):
 def test_choices(tmp_path):
     make_sceneflow(tmp_path)
     make_booster(tmp_path / "b")
-    assert len(sceneflow(tmp_path, part="TRAIN")) == 2
+    assert len(sceneflow(tmp_path, split="TRAIN")) == 2
     assert len(sceneflow(tmp_path / "FlyingThings3D")) == 4
     with pytest.raises(UsageError, match="got no pair in it, wanted frames_cleanpass"):
         sceneflow(tmp_path, "cleanpass")
@@ -146,7 +146,7 @@ def test_calibrations(tmp_path):
     assert (calibration.fx, calibration.cx_right, round(calibration.baseline_m, 6)) == (100, 23, 0.193)
     assert booster(tmp_path / "b").calibration(0) is None
     alone = middlebury(tmp_path / "m/Adirondack")
-    assert [pair.identity for pair in alone.pairs] == ["Adirondack"]
+    assert [pair.name for pair in alone.pairs] == ["Adirondack"]
 
 
 def test_without_masks(tmp_path):

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from crosspol.cli import main
-from crosspol.data.resilient import Resilient
+from crosspol.data.resilient import SkipUnreadable
 from crosspol.data.sample import stack
 from crosspol.datasets.check import check_data, check_scene
-from crosspol.datasets.scene_format import SceneFolder, read_index, write_index, write_scene
+from crosspol.datasets.scene_folder import SceneFolder
+from crosspol.datasets.scene_format import read_index, write_index, write_scene
 from crosspol.errors import UsageError
 from crosspol.rigs.kinds import RIG_KINDS
 from tests.datasets.stored_scenes import stored_scene
@@ -159,11 +160,11 @@ def test_unreadable_samples_are_refused_or_skipped_by_name(tmp_path):
     dataset(tmp_path, *(stored_scene("quad", identity=name) for name in names))
     (tmp_path / "b/glass.png").unlink()
     samples = SceneFolder(tmp_path)
-    strict = Resilient(samples)
+    strict = SkipUnreadable(samples)
     assert strict[0].identity == "a"
     with pytest.raises(UsageError, match=r"b/glass\.png: no such file"):
         strict[1]
-    lenient = Resilient(samples, skip=True)
+    lenient = SkipUnreadable(samples, skip=True)
     assert [lenient[index].identity for index in range(3)] == ["a", "c", "c"]
     (line,) = lenient[1].skipped
     assert line == f"{tmp_path}/b/glass.png: no such file"
@@ -178,4 +179,4 @@ def test_unreadable_samples_are_refused_or_skipped_by_name(tmp_path):
     with pytest.raises(IndexError, match="got 3"):
         lenient[3]
     with pytest.raises(ValueError, match="attempts must be at least 1"):
-        Resilient(samples, attempts=0)
+        SkipUnreadable(samples, attempts=0)

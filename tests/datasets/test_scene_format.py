@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosspol.data.sample import stack
-from crosspol.datasets.scene_format import SceneFolder, read_index, read_scene, scene_frames, write_index, write_scene
+from crosspol.datasets.scene_folder import SceneFolder
+from crosspol.datasets.scene_format import read_index, read_scene, scene_frames, write_index, write_scene
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.rigs.kinds import RIG_KINDS
 from crosspol.rigs.recordings import read_stored

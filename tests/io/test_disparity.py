@@ -122,7 +122,7 @@ def test_other_files_that_are_refused(tmp_path):
         ("text.npz", "not a complete .npz file"),
         ("a.txt", "got the suffix '.txt', wanted one of .pfm, .png, .npy, .npz"),
         ("batch.npy", r"shape \(2, 4, 5\)"),
-        ("words.npy", "found <U1"),
+        ("words.npy", "got <U1"),
     ):
         with pytest.raises(UsageError, match=f"{name}: .*{says}"):
             read_disparity(tmp_path / name)

@@ -127,7 +127,7 @@ class StereoSample(_StereoTensors):
     intensity_left, intensity_right: (1, H, W), linear, I_parallel and I_perpendicular of a crossed pair.
     disparity_background: (1, H, W), px, the disparity with all glass removed.
     identity: names the sample within its data set.
-    skipped: why samples could not be read in whose place this one stands, one line each; see `data_check.Resilient`.
+    skipped: why samples could not be read in whose place this one stands, one line each; see `SkipUnreadable`.
 
     Raises:
         ValueError: a tensor has another shape or type than stated, or the rig and what it recorded disagree.

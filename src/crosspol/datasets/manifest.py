@@ -22,7 +22,7 @@ import difflib
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +32,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from crosspol.data.arguments import as_intensity, as_mask, as_polarization, read_view
+from crosspol.data.indexed import Indexed
 from crosspol.data.inputs import frame_inputs
 from crosspol.data.sample import StereoSample
 from crosspol.data.truth import Truth, make_sample
+from crosspol.datasets.reader import Reader, Request
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.atomic import read_bytes
 from crosspol.io.disparity import read_disparity
@@ -122,7 +123,7 @@ def read_manifest(path: str | os.PathLike[str]) -> list[ManifestRow]:
     return rows
 
 
-class Manifest(Dataset[StereoSample]):
+class Manifest(Indexed):
     """The pairs of a manifest as samples."""
 
     def __init__(
@@ -160,19 +161,21 @@ class Manifest(Dataset[StereoSample]):
         for row in self.rows:
             self._check(row)
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the pairs, in their order."""
+        return [row.identity for row in self.rows]
+
+    @property
+    def splits(self) -> set[str]:
+        """The splits that the pairs name."""
+        return {row.split for row in self.rows if row.split is not None}
+
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> StereoSample:
-        """Read pair `index`.
-
-        Raises:
-            IndexError: `index` is not in [0, length).
-            MissingFileError: a file does not exist any more.
-            UsageError: a file cannot be used; the message names the manifest's line and column.
-        """
-        if not 0 <= index < len(self.rows):
-            raise IndexError(f"index must be in [0, {len(self.rows)}), got {index}")
+    def _sample(self, index: int) -> StereoSample:
+        """Read pair `index`; what is wrong is named by the line and the column of the manifest."""
         row = self.rows[index]
         seen = self._maps(row) if self.description is None else self._frames(row, self.description)
         size = seen["left"].shape[-2:]
@@ -364,3 +367,30 @@ def _jsonl_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]
 
 def _mask(path: Path) -> NDArray[np.bool_]:
     return as_mask(read_image(path), str(path))[..., 0]
+
+
+def _opened(request: Request) -> Manifest:
+    manifest = Manifest(request.path, split=request.split, rig=request.rig_file, pol_channels=request.pol_channels)
+    if manifest.rig != request.rig:
+        raise UsageError(
+            f"{request.path}: got pairs of rig {manifest.rig}, wanted {request.rig} (all data have one rig)"
+        )
+    return manifest
+
+
+def _rigs(request: Request) -> Collection[RigKind]:
+    return (Manifest(request.path, rig=request.rig_file, pol_channels=request.pol_channels).rig,)
+
+
+def _splits(request: Request) -> Collection[str]:
+    return {row.split for row in read_manifest(request.path) if row.split is not None}
+
+
+READER = Reader(
+    _opened,
+    _rigs,
+    _splits,
+    polarized=True,
+    settings=frozenset({"split", "validation_split", "rig_file"}),
+    on_disk="a file",
+)
