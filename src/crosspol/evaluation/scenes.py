@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from crosspol.data.indexed import Indexed, SizedSamples
 from crosspol.data.mixture import RoundRobin
+from crosspol.data.sample import StereoSample
 from crosspol.datasets.manifest import Manifest
 from crosspol.datasets.reader import Request
 from crosspol.datasets.registry import PROCEDURAL, SOURCES
