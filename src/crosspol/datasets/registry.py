@@ -19,6 +19,7 @@ SourceKind = str
 PROCEDURAL: SourceKind = "procedural"
 """Scenes that are drawn when they are asked for, and on no disk."""
 
+# Folders are recognized in this order: Booster's images have Middlebury's names.
 SOURCES: dict[SourceKind, Reader] = {
     "scenes": scene_folder.READER,
     "manifest": manifest.READER,
