@@ -81,7 +81,7 @@ def wrong(what: str) -> object:
 def test_wrong_scenes_are_named(tmp_path, what, says):
     report = check_data(dataset(tmp_path, stored_scene("quad", identity="good"), wrong(what)))
     (bad,) = report.bad
-    assert bad.identity == "quad-1"
+    assert bad.name == "quad-1"
     assert any(re.search(says, problem) for problem in bad.problems), bad.problems
 
 
@@ -124,7 +124,7 @@ def test_damaged_files_are_named(tmp_path, what):
     damage(tmp_path, what)
     report = check_data(tmp_path)
     (bad,) = report.bad
-    assert bad.identity == "quad-1"
+    assert bad.name == "quad-1"
     assert f"{tmp_path / 'quad-1'}/" in bad.problems[0]
 
 

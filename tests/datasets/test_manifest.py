@@ -183,12 +183,12 @@ def test_what_a_table_says_is_read(tmp_path_factory, rows, kind):
     found = read_manifest(table(tmp_path_factory.mktemp("t"), rows, kind))
     wanted = [{key: cell.strip() for key, cell in row.items() if cell.strip()} for row in rows]
     assert [dict(row.cells) for row in found] == wanted
-    assert [row.identity for row in found] == [row["id"] for row in rows]
+    assert [row.name for row in found] == [row["id"] for row in rows]
 
 
 def test_splits(folder):
     path = table(folder, [PAIR | {"id": "a", "split": "train"}, PAIR | {"id": "b", "split": "test"}])
-    assert [row.identity for row in Manifest(path, split="test").rows] == ["b"]
+    assert [row.name for row in Manifest(path, split="test").rows] == ["b"]
     with pytest.raises(UsageError, match="got no row of split 'val', wanted one of test, train"):
         Manifest(path, split="val")
     with pytest.raises(IndexError, match=r"\[0, 2\), got 2"):

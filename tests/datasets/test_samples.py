@@ -220,7 +220,7 @@ def test_a_held_out_sample_that_cannot_be_read_is_refused_or_left_out_at_the_sta
     assert "val1/left.exr" in part.about
     for name in ("val0", "val2"):
         shutil.rmtree(tmp_path / name)
-    with pytest.raises(UsageError, match="no sample of the part for validation can be read"):
+    with pytest.raises(UsageError, match="no sample of the split for validation can be read"):
         held_out_samples(replace(data, on_bad="skip"), 3)
 
 

@@ -63,7 +63,7 @@ def _shown(entries: Sequence[_Entry]) -> Iterator[_Entry]:
 
 
 def _as_text(report: DataReport) -> str:
-    lines = [f"{scene.identity}: {problem}" for scene in report.bad for problem in scene.problems]
+    lines = [f"{scene.name}: {problem}" for scene in report.bad for problem in scene.problems]
     lines += report.problems
     lines += [f"note: {note}" for note in report.notes]
     for name, counts in (("rigs", report.by_rig), ("splits", report.by_split)):

@@ -60,7 +60,7 @@ class SceneReport:
     light: mean brightness of the left view; NaN where it has no unit, as in images.
     """
 
-    identity: str
+    name: str
     problems: tuple[str, ...]
     glass: float = math.nan
     known: float = math.nan
@@ -169,7 +169,7 @@ def check_pair(manifest: Manifest, row: ManifestRow) -> SceneReport:
         inputs = manifest.inputs(row)
         truth = manifest.truth(row, tuple(inputs["left"].shape[-2:]))
     except (UsageError, OSError) as error:
-        return SceneReport(row.identity, (" ".join(str(error).split()),))
+        return SceneReport(row.name, (" ".join(str(error).split()),))
     left, right = (inputs[side].numpy().mean(axis=0) for side in ("left", "right"))
     problems = [] if manifest.description is not None else _bit_problems(manifest, row)
     sound = True
@@ -186,7 +186,7 @@ def check_pair(manifest: Manifest, row: ManifestRow) -> SceneReport:
         occluded = occlusion_of(truth.disparity) if sound else np.zeros(truth.disparity.shape, np.bool_)
     pair = CheckedPair(left, right, truth.disparity, occluded, truth.glass, truth.disparity_background)
     problems += _pair_problems(pair)
-    return _report(row.identity, problems, pair, truth)
+    return _report(row.name, problems, pair, truth)
 
 
 def _bit_problems(manifest: Manifest, row: ManifestRow) -> list[str]:
@@ -213,7 +213,7 @@ def _light_apart(scenes: Sequence[SceneReport]) -> list[str]:
         return []
     usual = float(np.median([scene.light for scene in lit]))
     return [
-        f"{scene.identity}: got {scene.light / usual:.3g} times the light of the other scenes, wanted one unit for all"
+        f"{scene.name}: got {scene.light / usual:.3g} times the light of the other scenes, wanted one unit for all"
         for scene in lit
         if not 1 / _OTHER_LIGHT <= scene.light / usual <= _OTHER_LIGHT
     ]

@@ -16,7 +16,7 @@ Columns are paths relative to the table's folder; a cell may be empty where the 
   "quad-left".
 - `intensity_left`, `intensity_right`: linear, of a crossed pair.
 - `valid_left`, `valid_right`: optional, where maps or intensities are trusted.
-- `id`, `split`: a name (else that of the left file) and a part.
+- `id`, `split`: a name (else that of the left file) and a split.
 """
 
 from __future__ import annotations
@@ -75,18 +75,18 @@ _Read = TypeVar("_Read")
 class ManifestRow:
     """One pair of a manifest.
 
-    identity: its name.
+    name: its own, or that of its left file.
     cells: what the row says, by column, without empty cells.
     line: where in the file, from 1.
     """
 
-    identity: str
+    name: str
     cells: Mapping[str, str]
     line: int
 
     @property
     def split(self) -> str | None:
-        """The part of the data set, where the manifest says so."""
+        """The split that the pair is of, where the manifest says so."""
         return self.cells.get("split")
 
     def read_disparity(self, path: Path) -> NDArray[np.float32]:
@@ -129,11 +129,9 @@ def read_manifest(path: str | os.PathLike[str]) -> list[ManifestRow]:
     names: dict[str, int] = {}
     for line, values in reader(path, text):
         row = _row(path, line, values)
-        if row.identity in names:
-            raise UsageError(
-                f"{path}: line {line}: column id: got {row.identity!r} again, it is in line {names[row.identity]}"
-            )
-        names[row.identity] = line
+        if row.name in names:
+            raise UsageError(f"{path}: line {line}: column id: got {row.name!r} again, it is in line {names[row.name]}")
+        names[row.name] = line
         rows.append(row)
     if not rows:
         raise UsageError(f"{path}: got no row in it")
@@ -155,7 +153,7 @@ class Manifest(Indexed):
 
         Args:
             path: `.csv` or `.jsonl`.
-            split: only rows of this part; None: all.
+            split: only rows of this split; None: all.
             rig: the description of a rig (`rig.yaml`), where `left` and `right` are its cameras' frames; they are
                 rectified where it has a calibration, and the ground truth belongs to the rectified left view.
             pol_channels: of the network, 1 or 3.
@@ -181,7 +179,7 @@ class Manifest(Indexed):
     @property
     def names(self) -> list[str]:
         """Names of the pairs, in their order."""
-        return [row.identity for row in self.rows]
+        return [row.name for row in self.rows]
 
     @property
     def splits(self) -> set[str]:
@@ -200,7 +198,7 @@ class Manifest(Indexed):
             if plane is not None:
                 where = f"{self._place(row, name)}: {self.path.parent / row.cells[name]}"
                 check_disparity(plane, where, some=name == "disparity")
-        return make_sample(seen, self.rig, truth, row.identity)
+        return make_sample(seen, self.rig, truth, row.name)
 
     def inputs(self, row: ManifestRow) -> dict[str, Tensor]:
         """Read what the network sees of a pair; all of one size."""

@@ -79,7 +79,7 @@ def larger(size: tuple[int, int], margin: float) -> tuple[int, int]:
 def held_out_samples(data: DataConfig, count: int) -> Samples:
     """Open the held-out part of a run: at most `count` samples, whole and never changed.
 
-    Scenes and manifests give their part for validation, in turn; where none has one, procedural scenes of the same
+    Data sets give their split for validation, in turn; where none has one, procedural scenes of the same
     settings are taken. All of them are read once: one that cannot be read is refused here, or left out.
 
     Raises:
@@ -88,7 +88,7 @@ def held_out_samples(data: DataConfig, count: int) -> Samples:
     parts: list[SizedSamples] = []
     names: list[str] = []
     skipped: list[str] = []
-    trained = _trained_parts(data)
+    trained = _trained_splits(data)
     for number, key, source in usable_sources(data):
         if source.kind == PROCEDURAL:
             parts.append(held_out(data, count))
@@ -205,8 +205,8 @@ def _held_out_part(data: DataConfig, source: SourceConfig, split: str, number: i
     return Augmented(samples, partial(_glazed, data=data), seed=seed_for(data, number, CHANGING))
 
 
-def _trained_parts(data: DataConfig) -> dict[tuple[Path, str | None], str]:
-    """Every part that the run trains on, with the setting that names it."""
+def _trained_splits(data: DataConfig) -> dict[tuple[Path, str | None], str]:
+    """Every split that the run trains on, with the setting that names it."""
     parts = {}
     for key, source in data.named_sources():
         if source.path is not None:
@@ -218,7 +218,7 @@ def _trained_parts(data: DataConfig) -> dict[tuple[Path, str | None], str]:
 def _validation_split(
     data: DataConfig, source: SourceConfig, trained: Mapping[tuple[Path, str | None], str]
 ) -> str | None:
-    """The part of a data set that is validated on; None: it has none that no source trains on.
+    """The split of a data set that is validated on; None: it has none that no source trains on.
 
     Raises:
         UsageError: the one that was asked for is trained on.
@@ -228,8 +228,8 @@ def _validation_split(
         for part in (source.validation_split, None):
             if (path, part) in trained:
                 raise UsageError(
-                    f"{source.path}: got part {source.validation_split!r} for validation, which "
-                    f"{trained[path, part]} trains on; wanted another part"
+                    f"{source.path}: got split {source.validation_split!r} for validation, which "
+                    f"{trained[path, part]} trains on; wanted another split"
                 )
         return source.validation_split
     free = {split for split in named_splits(data, source) if (path, split) not in trained}
@@ -252,7 +252,7 @@ def _readable(samples: SizedSamples, count: int, skip: bool) -> tuple[list[int],
                 raise UsageError(line) from error
             bad.append(line)
     if not good:
-        raise UsageError(f"no sample of the part for validation can be read; the first: {bad[0]}")
+        raise UsageError(f"no sample of the split for validation can be read; the first: {bad[0]}")
     return good, bad
 
 
