@@ -70,13 +70,14 @@ def read_disparity(
         array = array[0] if array.shape[0] == 1 else array[..., 0]
     if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "fiu":
         raise UsageError(f"{path}: got {array.dtype} of shape {array.shape}, wanted numbers of shape (H, W)")
-    disparity = array.astype(np.float32)
+    disparity: NDArray[np.float32] = array.astype(np.float32)
     disparity[~np.isfinite(disparity)] = np.nan
     if zero_is_unknown or reader is _read_png:
         disparity[disparity == 0] = np.nan
     if scale is None:
         scale = KITTI_SCALE if reader is _read_png else 1.0
-    return disparity / np.float32(scale)
+    disparity /= np.float32(scale)
+    return disparity
 
 
 def write_disparity(path: str | os.PathLike[str], disparity: NDArray[np.floating]) -> Path:
