@@ -30,7 +30,8 @@ from crosspol.datasets.benchmarks import eth3d, kitti, middlebury, sceneflow
 from crosspol.datasets.config import DataConfig, SourceConfig
 from crosspol.datasets.manifest import Manifest
 from crosspol.datasets.samples import training_samples
-from crosspol.datasets.scene_format import SceneFolder, StoredScene, write_index, write_scene
+from crosspol.datasets.scene_folder import SceneFolder
+from crosspol.datasets.scene_format import StoredScene, write_index, write_scene
 from crosspol.io.disparity import write_disparity
 from crosspol.io.images import write_image
 from crosspol.rigs.sensor import SensorConfig, sense

@@ -12,7 +12,8 @@ import pytest
 
 from crosspol.cli import main
 from crosspol.commands.render import RenderOptions, duration, render, render_job
-from crosspol.datasets.scene_format import SceneFolder, read_index, read_scene
+from crosspol.datasets.scene_folder import SceneFolder
+from crosspol.datasets.scene_format import read_index, read_scene
 from crosspol.io.images import read_image
 from crosspol.render.scene import GENERATOR
 

@@ -5,7 +5,6 @@ import re
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,7 +14,8 @@ from crosspol.cli import main
 from crosspol.commands.train import TrainOptions
 from crosspol.data.sample import StereoSample, stack
 from crosspol.data.transforms import AugmentConfig
-from crosspol.datasets.config import DataConfig, SourceConfig, SourceKind
+from crosspol.datasets.config import DataConfig, SourceConfig
+from crosspol.datasets.registry import KINDS
 from crosspol.datasets.samples import epochs, held_out_samples, training_samples
 from crosspol.datasets.scene_format import write_index, write_scene
 from crosspol.errors import MissingFileError, UsageError
@@ -220,7 +220,7 @@ def test_a_held_out_sample_that_cannot_be_read_is_refused_or_left_out_at_the_sta
     assert "val1/left.exr" in part.about
     for name in ("val0", "val2"):
         shutil.rmtree(tmp_path / name)
-    with pytest.raises(UsageError, match="no sample of the part for validation can be read"):
+    with pytest.raises(UsageError, match="no sample of the split for validation can be read"):
         held_out_samples(replace(data, on_bad="skip"), 3)
 
 
@@ -235,13 +235,13 @@ def test_a_held_out_sample_that_cannot_be_read_is_refused_or_left_out_at_the_sta
         ({"sources": (SourceConfig("scenes"),)}, "data.sources.0.path: got None for kind scenes, wanted a folder"),
         ({"sources": (SourceConfig("manifest"),)}, "wanted a file"),
         ({"sources": (SourceConfig(path="a"),)}, "data.sources.0.path: got 'a' for kind procedural, wanted none"),
-        ({"sources": (SourceConfig("scenes", "a", split="v", validation_split="v"),)}, "wanted another part"),
-        ({"sources": (SourceConfig("scenes", "a", validation_split="train"),)}, "wanted another part"),
+        ({"sources": (SourceConfig("scenes", "a", split="v", validation_split="v"),)}, "wanted another split"),
+        ({"sources": (SourceConfig("scenes", "a", validation_split="train"),)}, "wanted another split"),
         (
             {"sources": (SourceConfig("sceneflow", "a", validation_split="TEST", virtual_glass=True),)},
             "got 'TEST' where all is trained on",
         ),
-        ({"sources": (SourceConfig("kitti", "a", split="x", virtual_glass=True),)}, "kitti has no parts"),
+        ({"sources": (SourceConfig("kitti", "a", split="x", virtual_glass=True),)}, "kitti has no splits"),
         ({"sources": (SourceConfig("kitti", "a"),)}, "virtual_glass: got false for kitti, which has no polarization"),
         ({"sources": (SourceConfig("scenes", "a", rig_file="r"),)}, "data.sources.0.rig_file: got 'r' for kind scenes"),
         ({"sources": (SourceConfig("kitti", "a", sensor=False),)}, "data.sources.0.sensor: got false for kind kitti"),
@@ -478,5 +478,5 @@ def test_the_documentation_names_every_setting_of_a_source_and_of_the_sensor():
     text = (DOCS / "data.md").read_text()
     for entry in (*fields(SourceConfig), *fields(SensorConfig)):
         assert f"`{entry.name}`" in text, entry.name
-    for kind in get_args(SourceKind):
+    for kind in KINDS:
         assert f"`{kind}`" in text, kind

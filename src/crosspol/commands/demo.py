@@ -81,7 +81,7 @@ def demo(options: DemoOptions) -> None:
     without = predictor.predict_frames(*frames, "none")
     polarized = predictor.predict_frames(*frames, scene.rig)
     truth = Truth(scene.disparity, scene.glass, scene.occluded)
-    batch = stack([make_sample(polarized.inputs, scene.rig, truth, scene.identity)])
+    batch = stack([make_sample(StereoInputs.from_frames(*frames, scene.rig), scene.rig, truth, scene.identity)])
     scores = [score(result.disparity, batch) for result in (without, polarized)]
     print(f"{scene.identity}, {scene.disparity.shape[1]}x{scene.disparity.shape[0]} px, {scene.glass.mean():.0%} glass")
     print(table(scores[0], scores[1]))

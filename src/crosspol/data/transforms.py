@@ -14,8 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from crosspol.data.indexed import Indexed, SizedSamples
 from crosspol.data.inputs import trusting_replace
 from crosspol.data.sample import StereoSample
 from crosspol.data.warping import seen_from_right
@@ -317,12 +317,12 @@ def augment(
     return jitter(sample, gain, float(np.exp(config.gamma * tone)), right_gain)
 
 
-class Augmented(Dataset[StereoSample]):
+class Augmented(Indexed):
     """A data set whose samples are changed at random; sample `index` is a function of `(seed, index)`."""
 
     def __init__(
         self,
-        samples: Dataset[StereoSample],
+        samples: SizedSamples,
         change: Change,
         *,
         seed: int = 0,
@@ -343,20 +343,14 @@ class Augmented(Dataset[StereoSample]):
         if repeats < 1 or seed < 0:
             raise ValueError(f"repeats must be at least 1 and seed at least 0, got {repeats} and {seed}")
         self.samples, self.change, self.seed = samples, change, seed
-        self.inner: int = len(samples)  # type: ignore[arg-type]
+        self.inner = len(samples)
         self.length = repeats * self.inner
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> StereoSample:
-        """Change sample `index` modulo the length of the data set.
-
-        Raises:
-            IndexError: `index` is not in [0, length).
-        """
-        if not 0 <= index < self.length:
-            raise IndexError(f"index must be in [0, {self.length}), got {index}")
+    def _sample(self, index: int) -> StereoSample:
+        """Change sample `index` modulo the length of the data set."""
         rng = np.random.default_rng([self.seed, index])
         return self.change(self.samples[index % self.inner], rng)
 

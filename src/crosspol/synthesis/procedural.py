@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from crosspol.data.indexed import Indexed
 from crosspol.data.inputs import StereoInputs, ViewRecord
 from crosspol.data.sample import StereoSample
 from crosspol.light import DARK, SATURATED, display_image
@@ -125,7 +125,7 @@ class _Camera:
     noise: Noise
 
 
-class ProceduralStereo(Dataset[StereoSample]):
+class ProceduralStereo(Indexed):
     """Random layered scenes with glass; sample `index` is a function of `(config.seed, index)`, whichever process asks.
 
     Use with `DataLoader(..., collate_fn=crosspol.data.sample.stack)`.
@@ -137,15 +137,9 @@ class ProceduralStereo(Dataset[StereoSample]):
     def __len__(self) -> int:
         return self.config.length
 
-    def __getitem__(self, index: int) -> StereoSample:
-        """Draw, render and photograph scene `index`.
-
-        Raises:
-            IndexError: `index` is not in [0, length).
-        """
+    def _sample(self, index: int) -> StereoSample:
+        """Draw, render and photograph scene `index`."""
         config = self.config
-        if not 0 <= index < config.length:
-            raise IndexError(f"index must be in [0, {config.length}), got {index}")
         rng = np.random.default_rng([config.seed, index])
         scene = self._scene(rng)
         left, right = render_view(scene, config.size, "left"), render_view(scene, config.size, "right")
