@@ -99,7 +99,12 @@ def _check(options: CheckOptions) -> None:
     if report.wrong:
         print(f"{len(report.wrong)} {'thing is' if len(report.wrong) == 1 else 'things are'} wrong")
         raise SystemExit(1)
-    print("looks right")
+    if report.unsure:
+        print(
+            f"nothing is wrong in what these frames show; they do not tell: {', '.join(report.unsure_topics)} (see ?)"
+        )
+    else:
+        print("looks right")
 
 
 def _as_text(report: RigReport) -> str:
