@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crosspol.errors import UsageError
-from crosspol.polarimetry import SONY_LAYOUT, Layout
+from crosspol.polarimetry import SONY_LAYOUT, Layout, aolp
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.calibration_files import write_calibration
 from crosspol.rigs.check_frame import _slope
@@ -411,6 +411,31 @@ def test_a_baseline_in_mm_is_a_line_of_the_report(tmp_path: Path) -> None:
 def test_the_advice_on_the_layout_does_not_go_by_the_scale_of_a_polarizer(tmp_path: Path) -> None:
     text = by_topic(check(tmp_path, eight_bits(raw(scene()[0]))), "left")["layout"].text
     assert "by the direction that it passes as seen in the image, not by its scale" in text
+
+
+def exchanged(layout: Layout, *angles: tuple[int, int]) -> Layout:
+    other = dict(angles) | {two: one for one, two in angles}
+    return [[other.get(angle, angle) for angle in row] for row in layout]
+
+
+@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if pairs(layout) == pairs(SONY_LAYOUT)])
+def test_the_way_of_the_docs_from_a_polarizer_to_the_layout(tmp_path: Path, layout: Layout) -> None:
+    stated: Layout = [list(row) for row in layout]
+    for direction in (0, 45, 0, 45):
+        turn = 2 * math.radians(direction)
+        light = 0.3 * torch.tensor([1.0, 0.9 * math.cos(turn), 0.9 * math.sin(turn)])
+        frame = eight_bits(raw(light[:, None, None].expand(3, 64, 64)))
+        report = check(tmp_path, frame, rig=Rig(kind="quad", camera=Camera(layout=stated)))
+        stokes = report.frames["left"].stokes
+        assert stokes is not None
+        shown = math.degrees(float(aolp(stokes.mean((0, 2, 3))[:, None, None]))) % 180
+        color = 45 * round(shown / 45) % 180
+        assert abs((shown - color + 90) % 180 - 90) < 3
+        if (color - direction) % 180 == 90:
+            stated = exchanged(stated, (color, direction))
+        elif color != direction:
+            stated = exchanged(stated, (0, 45), (90, 135))
+    assert [list(row) for row in stated] == [list(row) for row in SONY_LAYOUT]
 
 
 @real
