@@ -202,7 +202,8 @@ def test_kitti_object_and_stereo_files(tmp_path: Path) -> None:
     assert read_calibration(tmp_path / "calib.txt").baseline_m == pytest.approx(387.5744 / 721.5377)
 
 
-def test_kitti_raw_file_gives_the_rectified_pair(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["calib_cam_to_cam.txt", "calib_cam_to_cam/000000.txt"])
+def test_files_of_kitti_raw_and_2015_give_the_rectified_pair(tmp_path: Path, name: str) -> None:
     lines = ["calib_time: 09-Jan-2012 13:57:47", "corner_dist: 9.950000e-02"]
     for camera, entry in enumerate(KITTI.splitlines()[:4]):
         lines += [
@@ -212,7 +213,8 @@ def test_kitti_raw_file_gives_the_rectified_pair(tmp_path: Path) -> None:
             f"S_rect_0{camera}: 1.242000e+03 3.750000e+02",
             f"P_rect_0{camera}: {entry[4:]}",
         ]
-    path = tmp_path / "calib_cam_to_cam.txt"
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
     path.write_text("\n".join(lines))
     found = read_calibration(path)
     assert found.rectified

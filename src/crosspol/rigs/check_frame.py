@@ -129,7 +129,7 @@ def _levels(recording: Recording) -> list[Finding]:
     if above > _CLIPPED_SHARE:
         text = f"{percent(above)} of the values lie above white_level {white:g}, up to {np.nanmax(plane):g}: set it"
         found.append(Finding("levels", "wrong", f"{text} to the value of full light"))
-    if not found and (pedestal := _pedestal(recording)) is not None:
+    if not found and camera.encoding == "linear" and (pedestal := _pedestal(recording)) is not None:
         found.append(pedestal)
     if plane.dtype not in (np.uint8, np.uint16):
         return found
