@@ -220,7 +220,7 @@ def test_angle_images_and_raw_binary(
         for angle in (0, 45, 90, 135):
             light = intensity_at(stokes(view, white), math.radians(angle)).clamp(0, 1).numpy()
             write_image(f"shot_{side}_{angle}.png", np.rint(65535 * light).astype(np.uint16))
-    Rig(kind="quad", camera=Camera(holds="angles")).write("angles.yaml")
+    Rig(kind="quad", camera=Camera(content="angles")).write("angles.yaml")
     command[1] = "angles.yaml"
     assert main(["predict", "shot_l_{angle}.png", "shot_r_{angle}.png", *command]) == 0
     found = read_disparity("out/shot_l_disparity.npy")

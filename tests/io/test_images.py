@@ -83,7 +83,7 @@ def test_a_png_that_is_cut_anywhere_is_refused(tmp_path_factory, cut):
     data = png(np.random.default_rng(0))
     path = tmp_path_factory.mktemp("cut") / "a.png"
     path.write_bytes(data[: int(cut * len(data))])
-    with pytest.raises(UsageError, match=r"a\.png: found"):
+    with pytest.raises(UsageError, match=r"a\.png: got"):
         read_image(path)
 
 
@@ -94,7 +94,7 @@ def test_a_png_that_is_damaged_is_refused(tmp_path_factory, where):
     data[int(where * len(data))] ^= 0xFF
     path = tmp_path_factory.mktemp("damaged") / "a.png"
     path.write_bytes(data)
-    with pytest.raises(UsageError, match=r"a\.png: got a (damaged|truncated) PNG"):
+    with pytest.raises(UsageError, match=r"a\.png: got a truncated or damaged PNG"):
         read_image(path)
 
 

@@ -115,7 +115,7 @@ def test_angle_images_in_a_wrong_order_are_told(tmp_path: Path) -> None:
     s0, s1, s2 = scene()[0]
     noise = 0.003 * torch.randn(4, HEIGHT, WIDTH)
     stacked = (torch.stack([s0 + s1, s0 + s2, s0 - s1, s0 - s2]) + noise).clamp(0, 1).numpy()
-    camera = Camera(holds="angles")
+    camera = Camera(content="angles")
     for order, verdict in (([0, 1, 2, 3], "right"), ([2, 1, 0, 3], "right"), ([0, 2, 1, 3], "wrong")):
         np.save(tmp_path / "a.npy", stacked[order])
         found = by_topic(check_rig(Rig(kind="quad", camera=camera), [tmp_path / "a.npy"]), "left")

@@ -31,14 +31,14 @@ class PixelFormat:
         "packed" (GigE Vision: two values in three bytes, the low bits of both in the middle one).
     channels: values a pixel.
     bayer: color cell that the name implies; None for mono.
-    holds: what the channels are, in the words of `Camera.holds`; None for one channel.
+    content: what the channels are, in the words of `Camera.content`; None for one channel.
     """
 
     bits: int
     packing: Literal["none", "p", "packed"]
     channels: int = 1
     bayer: str | None = None
-    holds: Literal["angles", "stokes", "dolp-aolp"] | None = None
+    content: Literal["angles", "stokes", "dolp-aolp"] | None = None
 
 
 def parse_pixel_format(name: str) -> PixelFormat:
@@ -61,11 +61,11 @@ def parse_pixel_format(name: str) -> PixelFormat:
         )
     structure = (match["structure"] or "").lower()
     bayer = None if match["color"].lower() == "mono" else _BAYER[match["color"][-2:].upper()]
-    holds: Literal["angles", "stokes", "dolp-aolp"] | None = None
+    content: Literal["angles", "stokes", "dolp-aolp"] | None = None
     if structure:
-        holds = "angles" if structure[0] == "a" else "stokes" if structure[0] == "s" else "dolp-aolp"
+        content = "angles" if structure[0] == "a" else "stokes" if structure[0] == "s" else "dolp-aolp"
     unpacked: Literal["none", "p", "packed"] = "p" if packing == "p" else "packed" if packing == "packed" else "none"
-    return PixelFormat(bits, unpacked, _CHANNELS.get(structure, 1), bayer, holds)
+    return PixelFormat(bits, unpacked, _CHANNELS.get(structure, 1), bayer, content)
 
 
 def stored_bytes(pixel_format: PixelFormat, values: int) -> int:
