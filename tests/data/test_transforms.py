@@ -20,14 +20,13 @@ from crosspol.data.transforms import (
     add_noise,
     augment,
     crop,
-    decode_srgb,
-    encode_srgb,
     flip_horizontal,
     flip_vertical,
     jitter,
     scale,
 )
 from crosspol.data.warping import seen_from_right, warp_to_left
+from crosspol.light import decode_srgb, encode_srgb
 from crosspol.synthesis.noise import Noise
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 
@@ -275,13 +274,13 @@ def test_noise_leaves_truth_and_validity_and_is_drawn_from_the_generator(rig):
     sample = drawn(rig)
     noisy = add_noise(sample, np.random.default_rng(1))
     again = add_noise(sample, np.random.default_rng(1))
-    for name, tensor in sample._tensors().items():
+    for name, tensor in sample.tensors().items():
         assert torch.equal(getattr(noisy, name), getattr(again, name))
         seen = name in ("left", "right") or name.startswith(("pol", "intensity"))
         assert torch.equal(getattr(noisy, name), tensor) != seen
     assert torch.equal((255 * noisy.left).round() / 255, noisy.left)
     assert all(
-        tensor.min() >= -1 and tensor.max() <= 1 for name, tensor in noisy._tensors().items() if "disp" not in name
+        tensor.min() >= -1 and tensor.max() <= 1 for name, tensor in noisy.tensors().items() if "disp" not in name
     )
     still = add_noise(sample, np.random.default_rng(1), 0.0)
     assert torch.equal(still.left, sample.left)

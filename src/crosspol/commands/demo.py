@@ -13,7 +13,7 @@ from tyro.conf import arg
 
 from crosspol import metrics
 from crosspol.commands.folders import check_output_folder, make_output_folder
-from crosspol.data.inputs import frame_inputs
+from crosspol.data.inputs import StereoInputs
 from crosspol.datasets.sample_rooms import sample_rooms
 from crosspol.datasets.scene_format import INDEX, SceneRecord, read_index, read_scene, scene_frames
 from crosspol.errors import UsageError
@@ -117,7 +117,7 @@ def shown(
     left: Frame, right: Frame, rig: RigKind
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Return both images (H, W, 3) and the left view's DoLP (H, W), NaN where not valid, as the network sees them."""
-    inputs = frame_inputs(left, right, rig)
+    inputs = StereoInputs.from_frames(left, right, rig).kwargs()
     images = [inputs[side].permute(1, 2, 0).numpy() for side in ("left", "right")]
     valid = inputs["valid_left"][0].numpy() > 0
     return images[0], images[1], np.where(valid, inputs["pol_left"][0].numpy(), np.float32(np.nan))

@@ -19,7 +19,7 @@ from crosspol.datasets.scene_format import SceneRecord, StoredScene, read_scene,
 from crosspol.errors import UsageError
 from crosspol.io.atomic import write_bytes
 from crosspol.io.images import write_image
-from crosspol.light import exposure
+from crosspol.light import encode_srgb, exposure
 from crosspol.render.scene import Scene, describe
 from crosspol.render.truth import calibration_of
 from crosspol.render.views import RenderedPair
@@ -187,7 +187,7 @@ def _colored(disparity: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _shown(light: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return _bytes(np.repeat(light, 3 // len(light), axis=0).transpose(1, 2, 0).clip(0, 1) ** (1 / 2.2))
+    return _bytes(encode_srgb(np.repeat(light, 3 // len(light), axis=0).transpose(1, 2, 0).clip(0, 1)))
 
 
 def _bytes(image: NDArray[Any]) -> NDArray[np.uint8]:

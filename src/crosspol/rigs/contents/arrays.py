@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crosspol.errors import UsageError
 
-__all__ = ["in_colors", "linear_of_srgb", "scaled", "split", "without_alpha"]
+__all__ = ["in_colors", "scaled", "split", "without_alpha"]
 
 Array = NDArray[Any]
 
@@ -78,8 +78,3 @@ def in_colors(light: Tensor, bayer: str | None) -> Tensor:
     weight = torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]).expand(1, 1, 3, 3)
     total = F.conv2d(sampled * light, weight, padding=1) / F.conv2d(sampled, weight, padding=1)
     return torch.where(sampled > 0, light.expand(3, 1, height, width), total)[:, 0]
-
-
-def linear_of_srgb(encoded: Tensor) -> Tensor:
-    """Undo the tone curve of sRGB (IEC 61966-2-1)."""
-    return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded.clamp(min=0) + 0.055) / 1.055) ** 2.4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from crosspol.rigs.contents.arrays import linear_of_srgb
+from crosspol.light import decode_srgb, well_exposed
 from crosspol.rigs.contents.content import CameraSettings, Content, Measured, Stored, color_light
 
 
@@ -18,9 +18,8 @@ class Image(Content):
 
     def light(self, stored: Stored, camera: CameraSettings, white: float) -> Tensor:  # noqa: D102
         light = color_light(stored.planes[0], camera, white)
-        return linear_of_srgb(light) if camera.encoding == "srgb" else light
+        return decode_srgb(light) if camera.encoding == "srgb" else light
 
     def measure(self, light: Tensor, camera: CameraSettings) -> Measured:  # noqa: D102
-        valid = (light > camera.dark).any(0) & (light < camera.saturated).all(0)
         finite = torch.where(light.isfinite(), light, light.new_zeros(()))
-        return Measured(None, finite.clamp(0, 1), valid)
+        return Measured(None, finite.clamp(0, 1), well_exposed(light, dark=camera.dark, saturated=camera.saturated))
