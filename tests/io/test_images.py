@@ -294,7 +294,7 @@ def test_three_channels(rng):
         (np.full(SHAPE, 1.5), 1, r"values from 1.5 to 1.5, wanted \[-1, 1\]"),
         (np.full(SHAPE, np.inf), 1, r"wanted \[-1, 1\]"),
         (np.zeros((20, 20)), 1, "got 20x20 px"),
-        (np.zeros(SHAPE), 3, r"shape \(40, 50\), wanted \(H, W, 3\)"),
+        (np.zeros(SHAPE), 3, r"shape \(40, 50\), .*wanted \(H, W, 3\)"),
         (np.zeros((*SHAPE, 3), np.uint8), 3, "got uint8, wanted float S1/S0"),
         (np.zeros(SHAPE, np.int32), 1, "type int32"),
     ],

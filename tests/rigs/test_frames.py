@@ -228,3 +228,21 @@ def test_black_above_the_files_white_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.full(SIZE, 0.2, np.float32))
     with pytest.raises(UsageError, match="got black_level 16, wanted less than the white level 1"):
         read_recording(tmp_path / "a.npy", Camera(black_level=16))
+
+
+def test_angles_in_degrees_are_not_read_as_radians(tmp_path: Path) -> None:
+    degrees = np.full(SIZE, 30, np.float32)
+    degrees[0] = 170
+    for name, values in (("dolp", np.full(SIZE, 0.5)), ("aolp", degrees), ("intensity", np.full(SIZE, 0.4))):
+        np.save(tmp_path / f"{name}.npy", values.astype(np.float32))
+    with pytest.raises(UsageError, match=r"got AoLP up to 170, wanted radians, .*for degrees, set aolp_half_turn: 180"):
+        read(tmp_path / "{map}.npy", Camera(content="dolp-aolp"))
+    frame = read(tmp_path / "{map}.npy", Camera(content="dolp-aolp", aolp_half_turn=180))
+    assert frame.stokes is not None
+    np.testing.assert_allclose(
+        frame.stokes[0, :, 5, 5], [0.4, 0.2 * math.cos(math.pi / 3), 0.2 * math.sin(math.pi / 3)], rtol=1e-5
+    )
+    np.save(tmp_path / "aolp.npy", np.radians(degrees - 90))
+    read(tmp_path / "{map}.npy", Camera(content="dolp-aolp"))
+    with pytest.raises(UsageError, match=r"got AoLP up to 1\.3"):
+        read(tmp_path / "{map}.npy", Camera(content="dolp-aolp", aolp_half_turn=1))

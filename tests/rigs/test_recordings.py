@@ -149,7 +149,11 @@ def test_lucid_stokes_leave_s3_out(tmp_path: Path) -> None:
     stored = numbers(4, HEIGHT, WIDTH)
     (tmp_path / "a.raw").write_bytes(np.moveaxis(stored, 0, 2).astype("<u2").tobytes())
     camera = Camera(
-        content="stokes", pixel_format="PolarizedStokes_S0_S1_S2_S3_Mono16", width=WIDTH, height=HEIGHT, stokes_zero=32768
+        content="stokes",
+        pixel_format="PolarizedStokes_S0_S1_S2_S3_Mono16",
+        width=WIDTH,
+        height=HEIGHT,
+        stokes_zero=32768,
     )
     np.testing.assert_array_equal(read_stored(tmp_path / "a.raw", camera).planes, stored[:3])
 
@@ -265,3 +269,49 @@ def test_missing_files_folders_and_objects(tmp_path: Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object))
     with pytest.raises(UsageError, match=r"not a complete \.npy file of numbers"):
         read_stored(tmp_path / "objects.npy", Camera())
+
+
+@pytest.mark.parametrize("content", ["angles", "stokes"])
+def test_pages_in_color_come_in_red_green_blue(tmp_path: Path, content: str) -> None:
+    count = 4 if content == "angles" else 3
+    stored = numbers(count, HEIGHT, WIDTH, 3)
+    assert cv2.imwritemulti(str(tmp_path / "a.tif"), [page[..., ::-1] for page in stored])
+    planes = read_stored(tmp_path / "a.tif", Camera(content=content, width=WIDTH, height=HEIGHT)).planes
+    np.testing.assert_array_equal(planes, stored)
+    with pytest.raises(UsageError, match="got 46x34 px, wanted the camera's 99x34 px"):
+        read_stored(tmp_path / "a.tif", Camera(content=content, width=99))
+
+
+def test_further_pages_are_refused(tmp_path: Path) -> None:
+    cv2.imwritemulti(str(tmp_path / "a.tif"), list(numbers(5, HEIGHT, WIDTH)))
+    for content in ("mosaic", "image"):
+        with pytest.raises(UsageError, match=r"a\.tif: got 5 images \(pages\) in one file, wanted one"):
+            read_stored(tmp_path / "a.tif", Camera(content=content))
+    with pytest.raises(UsageError, match=r"a\.tif: got an array of shape \(5, 34, 46\), wanted 4 channels"):
+        read_stored(tmp_path / "a.tif", Camera(content="angles"))
+
+
+def test_maxval_of_pgm_is_the_white_level(tmp_path: Path) -> None:
+    stored = numbers(HEIGHT, WIDTH, bits=12)
+    (tmp_path / "a.pgm").write_bytes(b"P5\n46 34\n4095\n" + stored.astype(">u2").tobytes())
+    found = read_stored(tmp_path / "a.pgm", Camera())
+    np.testing.assert_array_equal(found.planes[0], stored)
+    assert white_level(Camera(), found) == 4095
+    assert white_level(Camera(white_level=4000), found) == 4000
+    save(tmp_path / "b.pgm", stored)
+    assert white_level(Camera(), read_stored(tmp_path / "b.pgm", Camera())) == 65535
+    paths = [tmp_path / f"{name}.pgm" for name in "abbb"]
+    with pytest.raises(UsageError, match=r"got files of several maxval \(4095, none\)"):
+        read_stored(paths, Camera(content="angles"))
+
+
+def test_floating_point_above_white_asks_what_is_white(tmp_path: Path) -> None:
+    stored = np.full((HEIGHT, WIDTH), 0.5, np.float32)
+    stored[3, 4] = 3200
+    found = read_stored(save(tmp_path / "a.npy", stored), Camera())
+    with pytest.raises(UsageError, match=r"a\.npy: got floating point up to 3200, wanted at most 1, or white_level"):
+        white_level(Camera(), found)
+    assert white_level(Camera(white_level=4095), found) == 4095
+    for harmless in (1.0005, np.inf, np.nan, -3):
+        stored[3, 4] = harmless
+        assert white_level(Camera(), Stored([stored], "a")) == 1

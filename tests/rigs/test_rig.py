@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crosspol.errors import MissingFileError, UsageError
+from crosspol.rigs.contents import CONTENTS
 from crosspol.rigs.kinds import RIG_KINDS
 from crosspol.rigs.rig import Camera, Rig, default_rig, read_rig
 
@@ -144,3 +147,26 @@ def test_missing_binary_and_huge_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "huge.yaml").write_bytes(b"#" * (1 << 21))
     with pytest.raises(UsageError, match="2097152 bytes"):
         read_rig(tmp_path / "huge.yaml")
+
+
+def test_the_key_of_former_versions_is_named(tmp_path: Path) -> None:
+    (tmp_path / "rig.yaml").write_text("kind: quad\ncamera: {holds: angles}")
+    with pytest.raises(UsageError, match=r"camera\.holds: this key is now called content, wanted content: angles"):
+        read_rig(tmp_path / "rig.yaml")
+
+
+def test_the_template_has_every_key_with_its_default(tmp_path: Path) -> None:
+    text = resources.files("crosspol.rigs").joinpath("rig_template.yaml").read_text(encoding="utf-8")
+    content = yaml.safe_load(text)
+    assert [*content["camera"]] == [entry.name for entry in fields(Camera)]
+    assert {*content} == {entry.name for entry in fields(Rig)} - {"right_camera", "folder"}
+    (tmp_path / "rig.yaml").write_text(text)
+    assert read_rig(tmp_path / "rig.yaml") == replace(default_rig("quad"), folder=tmp_path)
+
+
+def test_every_key_is_in_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "rigs.md").read_text()
+    for name in [entry.name for entry in (*fields(Rig), *fields(Camera)) if entry.name != "folder"]:
+        assert re.search(rf"^\| `{name}`", text, re.MULTILINE), name
+    for name in CONTENTS:
+        assert f"`{name}`" in text, name

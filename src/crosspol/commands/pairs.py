@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 from crosspol.errors import MissingFileError, UsageError
@@ -59,6 +60,7 @@ def find_pairs(
             not say which belong together.
     """
     lefts = _list_files(left)
+    stems = _unique_stems(lefts)
     rights = _match(lefts, _list_files(right), left, right)
     partners: list[Sequence[Path | None]] = []
     for polarization in (polarization_left, polarization_right):
@@ -67,7 +69,6 @@ def find_pairs(
             if polarization is None
             else _match(lefts, _list_files(polarization), left, polarization)
         )
-    stems = _unique_stems(lefts)
     return [
         Pair(path, right_path, pol_left, pol_right, stem, apart)
         for path, right_path, pol_left, pol_right, stem, apart in zip(
@@ -119,8 +120,8 @@ def _match(lefts: list[Path], others: list[Path], left: str, other: str) -> list
             f"{longer[len(shorter)]}: got no partner: {left} names {len(lefts)} files, {other} names {len(others)}"
         )
     raise UsageError(
-        f"{lefts[0]}: got no partner of this name in {other} (its first is {others[0].name}), wanted names that agree but "
-        "for words like left and right, or numbers such as times"
+        f"{lefts[0]}: got no partner of this name in {other} (its first is {others[0].name}), wanted names that agree "
+        "but for words like left and right, or numbers such as times"
     )
 
 
@@ -129,7 +130,7 @@ def _nearest(
 ) -> list[Path]:
     """Return the file nearest in time to each left one; refuse where it is not clear which that is."""
     ordered = sorted(times)
-    step = sorted(later - earlier for earlier, later in zip(ordered, ordered[1:], strict=False))[len(ordered) // 2 - 1]
+    step = sorted(later - earlier for earlier, later in pairwise(ordered))[len(ordered) // 2 - 1]
     by_time = sorted(zip(other_times, others, strict=True))
     known = [time for time, _ in by_time]
     partners: dict[Path, Path] = {}

@@ -94,8 +94,9 @@ def predict(options: PredictOptions) -> None:
     with tqdm(pairs, unit="pair", file=sys.stderr, disable=len(pairs) == 1) as progress:
         for pair in progress:
             started = time.perf_counter()
+            messages: tuple[str, ...] = ()
             if reader is None:
-                result, messages = _predict_pair(predictor, pair), ()
+                result = _predict_pair(predictor, pair)
             else:
                 result, messages = _predict_frames(predictor, reader, pair)
             seconds = time.perf_counter() - started
@@ -132,9 +133,7 @@ def _predict_pair(predictor: StereoPredictor, pair: Pair) -> StereoResult:
     )
 
 
-def _predict_frames(
-    predictor: StereoPredictor, reader: RigReader, pair: Pair
-) -> tuple[StereoResult, tuple[str, ...]]:
+def _predict_frames(predictor: StereoPredictor, reader: RigReader, pair: Pair) -> tuple[StereoResult, tuple[str, ...]]:
     """Return the result, and what there is to warn about."""
     frames = reader.read(pair.left, pair.right)
     result = predictor.predict_frames(frames.left, frames.right, reader.rig.kind, frames.calibration)
@@ -144,7 +143,7 @@ def _predict_frames(
 def _left_image(result: StereoResult) -> NDArray[np.uint8]:
     """(H, W, 3), the left view as the network saw it."""
     assert result.inputs is not None  # `predict_frames` keeps them
-    return np.rint(255 * result.inputs.left.permute(1, 2, 0).numpy()).astype(np.uint8)
+    return np.asarray(np.rint(255 * result.inputs.left.permute(1, 2, 0).numpy()), np.uint8)
 
 
 def _stem(pair: Pair) -> str:
@@ -206,8 +205,9 @@ def _check_pair(predictor: StereoPredictor, pair: Pair) -> None:
 
 
 def _report(pair: Pair, result: StereoResult, written: list[Path], seconds: float) -> str:
+    least, most = result.disparity.min(), result.disparity.max()
     lines = [
-        f"{pair.left} with {pair.right}: disparity {result.disparity.min():.1f} to {result.disparity.max():.1f} px, {seconds:.1f} s",
+        f"{pair.left} with {pair.right}: disparity {least:.1f} to {most:.1f} px, {seconds:.1f} s",
         *(f"  {path}" for path in written),
     ]
     return "\n".join(lines)

@@ -119,6 +119,7 @@ def read_image_file(path: str | os.PathLike[str]) -> ImageFile:
     path = Path(path)
     data = read_bytes(path)
     own = _own_pages(data, path)
+    pages: list[NDArray[Any] | None]
     level = cv2.utils.logging.getLogLevel()
     # Decoders print their own complaints; the one line that the caller gets is ours.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -133,9 +134,10 @@ def read_image_file(path: str | os.PathLike[str]) -> ImageFile:
         pages = [None]
     finally:
         cv2.utils.logging.setLogLevel(level)
-    if any(page is None for page in pages):
+    whole = [page for page in pages if page is not None]
+    if len(whole) < len(pages):
         raise UsageError(f"{path}: got {_describe(data)}, wanted a complete image (PNG, JPEG, TIFF, ... or .npy)")
-    return ImageFile([_in_rgb(page) for page in pages], _maxval(data))
+    return ImageFile([_in_rgb(page) for page in whole], _maxval(data))
 
 
 def read_image_header(path: str | os.PathLike[str]) -> ImageHeader:

@@ -1,4 +1,4 @@
-"""Telling the raw frame of a mosaic sensor from an ordinary image, by the 2x2 structure that only the first is full of."""
+"""Telling the raw frame of a mosaic sensor from an ordinary image: only the first is full of 2x2 structure."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def looks_like_mosaic(image: NDArray[Any]) -> bool:
     return bool(alternating.mean() > _AREAS)
 
 
-def _alternation(light: NDArray[np.float32], along: int, across: int) -> NDArray[np.float32]:
+def _alternation(light: NDArray[Any], along: int, across: int) -> NDArray[Any]:
     """(H / 2, W / 2): half of what a pixel has more than its neighbors in a row, a column, or both.
 
     Against the mean of both neighbors, so that a slope cancels, at even places and, with the other sign, at odd ones.
@@ -66,6 +66,6 @@ def _alternation(light: NDArray[np.float32], along: int, across: int) -> NDArray
     return np.asarray(cells / 2, np.float32)
 
 
-def _area_means(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _area_means(values: NDArray[Any]) -> NDArray[Any]:
     height, width = (side // _BLOCK for side in values.shape)
-    return values.reshape(height, _BLOCK, width, _BLOCK).mean((1, 3))
+    return np.asarray(values.reshape(height, _BLOCK, width, _BLOCK).mean((1, 3)))

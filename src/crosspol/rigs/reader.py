@@ -11,6 +11,7 @@ from crosspol.errors import UsageError
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.calibration_files import read_calibration
 from crosspol.rigs.frames import Frame, frame_of, read_recordings
+from crosspol.rigs.recordings import FrameFiles, frame_files, frame_size
 from crosspol.rigs.rectification import (
     Rectification,
     check_calibrated_size,
@@ -18,7 +19,6 @@ from crosspol.rigs.rectification import (
     rectification,
     resample,
 )
-from crosspol.rigs.recordings import FrameFiles, frame_files, frame_size
 from crosspol.rigs.rig import Rig, read_rig
 
 __all__ = ["RigReader", "StereoPair"]
@@ -139,9 +139,7 @@ class RigReader:
         self._maps[size] = maps
         return maps
 
-    def _check_calibrated(
-        self, calibration: StereoCalibration, left: tuple[int, int], right: tuple[int, int]
-    ) -> None:
+    def _check_calibrated(self, calibration: StereoCalibration, left: tuple[int, int], right: tuple[int, int]) -> None:
         try:
             check_calibrated_size(calibration, left, right)
         except UsageError as error:

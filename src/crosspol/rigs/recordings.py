@@ -142,7 +142,7 @@ class _Reader:
         file = read_image_file(path)
         self.whites.add(file.white)
         stored = _one_array(file, path, channels)
-        _check_camera_size(stored.shape[-2:] if len(file.pages) > 1 else stored.shape[:2], path, self._camera)
+        _check_camera_size(file.pages[0].shape[:2], path, self._camera)
         return stored
 
 

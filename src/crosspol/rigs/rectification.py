@@ -157,9 +157,7 @@ def rectify(
     return resample(left, maps.left), resample(right, maps.right), maps.calibration
 
 
-def check_calibrated_size(
-    calibration: StereoCalibration, left: tuple[int, int], right: tuple[int, int]
-) -> None:
+def check_calibrated_size(calibration: StereoCalibration, left: tuple[int, int], right: tuple[int, int]) -> None:
     """Refuse views (height, width) of another size than they were calibrated with.
 
     Raises:

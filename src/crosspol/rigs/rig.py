@@ -34,9 +34,9 @@ _IMAGES_ONLY = ("crossed", "none")
 class Camera:
     """What one camera writes, and how it becomes linear light between 0 (black) and 1 (white).
 
-    content: what a file holds, a name in `crosspol.rigs.contents`: "mosaic", a raw frame of a division-of-focal-plane sensor; "angles", the images behind 0, 45, 90 and 135
-        degrees, in four files or one; "stokes", S0, S1, S2; "dolp-aolp", ready maps and an intensity image;
-        "image", no polarization of its own.
+    content: what a file holds, a name in `crosspol.rigs.contents`: "mosaic", a raw frame of a division-of-focal-plane
+        sensor; "angles", the images behind 0, 45, 90 and 135 degrees, in four files or one; "stokes", S0, S1, S2;
+        "dolp-aolp", ready maps and an intensity image; "image", no polarization of its own.
     pixel_format: GenICam name, such as Mono12p; needed for raw binary files, and gives the default white level.
     width, height: px; needed for raw binary files, and checked for all others.
     planar: raw binary files of several channels hold one after the other, instead of all channels pixel by pixel.
@@ -44,7 +44,7 @@ class Camera:
     bayer: colors of the 2x2 Bayer cell, left to right and top row first; None for mono.
     demosaic: "edge-aware" or "bilinear".
     black_level, white_level: stored values of no light and of full light (of S0, where S0 is stored); None for white is
-        the largest value of the format, 1 for floating point.
+        the largest value of the format (of a PGM, its maxval), 1 for floating point.
     encoding: "linear", or "srgb" for images with the tone curve of ordinary photographs, which is then undone.
     stokes_zero: stored value that means 0 in S1 and S2; None is 0, for files with signed numbers.
     aolp_half_turn: stored value that means 180 degrees in AoLP; None is pi, for files in radians.

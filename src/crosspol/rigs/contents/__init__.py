@@ -9,7 +9,5 @@ from crosspol.rigs.contents.stokes import Stokes
 
 __all__ = ["ANGLES_DEG", "CONTENTS", "Content", "Measured", "Stored"]
 
-CONTENTS: dict[str, Content] = {
-    content.name: content for content in (Mosaic(), Angles(), Stokes(), Maps(), Image())
-}
+CONTENTS: dict[str, Content] = {content.name: content for content in (Mosaic(), Angles(), Stokes(), Maps(), Image())}
 """By the name in `rig.yaml`."""

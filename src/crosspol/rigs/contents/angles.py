@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -40,7 +41,7 @@ class Angles(Content):
         text = os.fspath(pattern)
         if not _ANGLE.search(text):
             return [Path(text)]
-        return [Path(_ANGLE.sub(lambda place: f"{angle:0{place[1] or 1}d}", text)) for angle in ANGLES_DEG]
+        return [Path(_ANGLE.sub(partial(_digits, angle), text)) for angle in ANGLES_DEG]
 
     def planes(self, paths: Sequence[Path], load: LoadFile) -> list[Array]:  # noqa: D102
         if len(paths) == 4:
@@ -64,3 +65,8 @@ class Angles(Content):
 
     def angle_samples(self, light: Tensor, camera: CameraSettings) -> Tensor:  # noqa: D102
         return light
+
+
+def _digits(angle: int, place: re.Match[str]) -> str:
+    """Return an angle as `{angle}` asks for it: `{angle:03}` with leading zeros."""
+    return f"{angle:0{place[1] or 1}d}"
