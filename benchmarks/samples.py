@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from measuring import interleaved, machine
 
+from crosspol.commands.flags import read_size
 from crosspol.data.sample import StereoSample
 from crosspol.data.transforms import AugmentConfig, augment
 from crosspol.datasets.benchmarks import eth3d, kitti, middlebury, sceneflow
@@ -136,7 +137,9 @@ def _glazed(sample: StereoSample, index: int) -> StereoSample:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="samples of each kind and round: four")
-    parser.add_argument("--size", type=int, nargs=2, default=(240, 320), help="of the data, height and width, px")
+    parser.add_argument(
+        "--size", type=read_size, default=(240, 320), metavar="WxH", help="of the data, width and height, px"
+    )
     parser.add_argument("--crop", type=int, nargs=2, default=(192, 256), help="of training, height and width, px")
     parser.add_argument("--quick", action="store_true", help="small images, few rounds")
     parser.add_argument("--output", type=Path, help="write the table as JSON")

@@ -2,7 +2,7 @@
 
     python benchmarks/training_step.py --output training_step.json
     python benchmarks/training_step.py --quick
-    python benchmarks/training_step.py --device cuda --size 256 320 --batch-size 8
+    python benchmarks/training_step.py --device cuda --size 320x256 --batch-size 8
 
 ours     crosspol.training.step.train_step: Fabric, sums over processes, log figures, guards against non-finite values
 plain    forward, loss, backward, clip, AdamW, learning rate: nothing else; the same network, batch and arithmetic
@@ -29,6 +29,7 @@ import torch
 from measuring import interleaved, machine, peak_bytes, ratio
 
 from crosspol import CrossPol, sequence_loss
+from crosspol.commands.flags import read_size
 from crosspol.data.order import endless
 from crosspol.data.sample import StereoBatch
 from crosspol.datasets.config import DataConfig
@@ -140,7 +141,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--size", type=int, nargs=2, default=(96, 160), help="height and width, px")
+    parser.add_argument("--size", type=read_size, default=(96, 160), metavar="WxH", help="width and height, px")
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--iters", type=int, default=8, help="refinements in the first table")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))

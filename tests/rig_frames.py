@@ -1,4 +1,5 @@
-"""A scene for a polarized rig, with everything `rig check` looks at: texture, even areas, polarization, parallax."""
+"""Scenes for a polarized rig: a drawn one, with everything `rig check` looks at (texture, even areas, polarization,
+parallax), and the sample rooms, which are as hard as real ones."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crosspol.datasets.sample_rooms import sample_rooms
+from crosspol.datasets.scene_format import read_index, read_scene, scene_frames
 from crosspol.polarimetry import SONY_LAYOUT, Layout, intensity_at, mosaic
 
 HEIGHT, WIDTH = 240, 320
@@ -59,6 +62,15 @@ def views(
         ]
         right = torch.from_numpy(np.stack(planes))
     return left, right
+
+
+def room(name: str = "1-000039-quad") -> tuple[Tensor, Tensor]:
+    """Stokes parameters (3, H, W) of both views of a sample room, exposed as `canvas` is: S0 is the mean intensity."""
+    record = next(record for record in read_index(sample_rooms()) if record.identity == name)
+    pair = [frame.stokes for frame in scene_frames(read_scene(sample_rooms(), record))]
+    gray = [stokes.mean(0) for stokes in pair if stokes is not None]
+    bright = float(torch.quantile(gray[0][0], 0.95))
+    return gray[0] * (0.6 / bright), gray[1] * (0.6 / bright)
 
 
 def raw(

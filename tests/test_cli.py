@@ -418,6 +418,63 @@ def test_help_lists_commands_and_each_teaches_with_an_example(capsys):
     assert re.fullmatch(r"crosspol \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
+def test_the_list_of_commands_says_what_their_own_help_says():
+    for name, command in cli.COMMANDS.items():
+        options, run = command.load(name)
+        assert command.summary == (options.__doc__ or "").partition("\n")[0]
+        assert run.__name__ == name
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["render", "--help"], ["ablate", "--help"], ["-x"]])
+def test_what_needs_no_torch_starts_without_it(arguments):
+    code = f"""
+import sys
+from crosspol.cli import main
+status = main({arguments!r})
+print(status, sorted({{"torch", "cv2", "matplotlib", "lightning_fabric"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == ("2 []" if arguments == ["-x"] else "0 []"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "extra"),
+    [
+        ("lightning_fabric", ["train", "--preset", "cpu-tiny", "--num-steps", "1", "--output", "run"], "train"),
+        ("tensorboard", ["train", "--preset", "cpu-tiny", "--num-steps", "1", "--output", "run"], "train"),
+        ("mitsuba", ["render", "--output", "rooms"], "render"),
+    ],
+)
+def test_a_command_without_its_extra_says_what_to_install(tmp_path, module, arguments, extra):
+    # As where it is not installed: in a process of its own, in which the module cannot be found.
+    code = f"""
+import sys
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {module!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Hidden())
+from crosspol.cli import main
+sys.exit(main({arguments!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    # Training says first what it is about to do.
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"crosspol {arguments[0]}: ")
+    assert f"pip install 'crosspol[{extra}]'" in last
+    assert "Traceback" not in done.stderr
+
+
+def test_other_modules_that_are_missing_are_raised(monkeypatch):
+    def fail(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'crosspol.typo'", name="crosspol.typo")
+
+    monkeypatch.setattr(cli.Command, "load", fail)
+    with pytest.raises(ModuleNotFoundError, match=r"crosspol\.typo"):
+        main(["info"])
+
+
 def test_info_prints_the_parts(capsys, weights):
     assert main(["info"]) == 0
     said = capsys.readouterr().out

@@ -77,6 +77,44 @@ def test_a_wrong_rig_ends_with_one(
     assert (tmp_path / "contact_sheet.png").is_file()
 
 
+def test_the_last_line_follows_what_could_not_be_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pair: tuple[Path, Path]
+) -> None:
+    rig = default_rig("quad").write(tmp_path / "rig.yaml")
+    even = np.full((240, 320), 90, np.uint8) + np.random.default_rng(0).integers(0, 3, (240, 320), np.uint8)
+    assert cv2.imwrite(str(tmp_path / "even.png"), even)
+    frames = [tmp_path / "even.png", pair[1]]
+    status, out, err = run(capsys, "rig", "check", *frames, "--rig", rig, "--output", tmp_path)
+    assert (status, err) == (0, "")
+    asked = [line.split()[1] for line in out.splitlines() if line.startswith("  ?")]
+    assert asked == ["levels", "layout", "gamma", "rows"]
+    last = "left levels, left layout, left gamma, pair rows (see ?)"
+    assert out.splitlines()[-1] == f"nothing is wrong in what these frames show; they do not tell: {last}"
+
+
+def test_earlier_sheets_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str], pair: tuple[Path, Path]) -> None:
+    rig = default_rig("quad").write(tmp_path / "rig.yaml")
+    sheets = []
+    for _ in range(2):
+        _, out, _ = run(capsys, "rig", "check", pair[0], "--rig", rig, "--output", tmp_path)
+        sheets += [Path(line) for line in out.splitlines() if line.endswith(".png")]
+    assert sheets == [tmp_path / "contact_sheet.png", tmp_path / "contact_sheet_2.png"]
+    assert all(sheet.is_file() for sheet in sheets)
+
+
+def test_a_baseline_in_mm_is_a_line_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pair: tuple[Path, Path]
+) -> None:
+    (tmp_path / "calib.json").write_text(
+        '{"fx": 300, "fy": 300, "cx_left": 160, "cx_right": 160, "cy": 120, "baseline_m": 120}'
+    )
+    (tmp_path / "rig.yaml").write_text("kind: quad\ncalibration: calib.json\n")
+    status, out, err = run(capsys, "rig", "check", *pair, "--rig", tmp_path / "rig.yaml", "--output", tmp_path)
+    assert (status, err) == (1, "")
+    assert [line.split()[:2] for line in out.splitlines() if "WRONG" in line] == [["WRONG", "calibration"]]
+    assert "probably it is in mm" in " ".join(out.split())
+
+
 def test_one_frame_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str], pair: tuple[Path, Path]) -> None:
     rig = default_rig("quad").write(tmp_path / "rig.yaml")
     status, out, _ = run(capsys, "rig", "check", "--rig", rig, pair[0], "--output", tmp_path)

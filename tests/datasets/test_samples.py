@@ -357,11 +357,20 @@ def parse(*arguments: str):
 
 def test_flags_name_ones_own_data(tmp_path):
     data = parse(
-        "--data.scenes", "a", "--rig", "crossed", "--split", "x", "--on-bad", "skip", "--data.size", "64", "96"
+        "--data.scenes",
+        "a",
+        "--data.rig",
+        "crossed",
+        "--data.split",
+        "x",
+        "--data.on-bad",
+        "skip",
+        "--data.size",
+        "96x64",
     ).data
     assert (data.scenes, data.rig, data.split, data.on_bad, data.size) == ("a", "crossed", "x", "skip", (64, 96))
-    assert parse("--manifest", "a.csv", "--flip-vertical", "0").data.augment.flip_vertical == 0
-    assert [key for key, _ in parse("--manifest", "m.csv", "--scenes", "s").data.named_sources()] == [
+    assert parse("--data.manifest", "a.csv", "--data.augment.flip-vertical", "0").data.augment.flip_vertical == 0
+    assert [key for key, _ in parse("--data.manifest", "m.csv", "--data.scenes", "s").data.named_sources()] == [
         "data.scenes",
         "data.manifest",
     ]
@@ -403,9 +412,9 @@ def test_a_file_gives_a_mixture_and_flags_change_it(tmp_path):
     ("arguments", "complaint"),
     [
         (["--data.scenes", "{}/absent"], "data.scenes: {}/absent/scenes.jsonl: no such file"),
-        (["--data.scenes", "{}/scenes", "--rig", "crossed"], "got scenes of quad, wanted some of crossed"),
+        (["--data.scenes", "{}/scenes", "--data.rig", "crossed"], "got scenes of quad, wanted some of crossed"),
         (
-            ["--data.scenes", "{}/scenes", "--split", "empty"],
+            ["--data.scenes", "{}/scenes", "--data.split", "empty"],
             "got no scene of split 'empty', wanted one of train, val",
         ),
         (["--data.manifest", "{}/absent.csv"], "data.manifest: {}/absent.csv: no such file"),

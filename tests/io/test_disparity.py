@@ -58,6 +58,16 @@ def test_pfm_of_other_writers(tmp_path, header):
     np.testing.assert_array_equal(read_disparity(tmp_path / "a.pfm"), np.arange(6).reshape(2, 3))
 
 
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("first", [b"\n\x00\x00\x00", b"\r\n\x00\x00", b"\x00\x00\x40\x40"])
+def test_pfm_with_line_ends_of_windows(tmp_path, mark, first):
+    pixels = first + struct.pack(">5f", 4, 5, 0, 1, 2)
+    for end in (b"\n", b"\r\n"):
+        (tmp_path / "a.pfm").write_bytes(mark + end.join([b"Pf", b"3 2", b"1.0", b""]) + pixels)
+        found = read_disparity(tmp_path / "a.pfm")
+        np.testing.assert_array_equal(found[::-1].reshape(-1), np.frombuffer(pixels, ">f4"))
+
+
 def test_pfm_whose_first_pixel_looks_like_text(tmp_path):
     # 0x0a0a0a0a is four line feeds: the header ends at one white space, not at the last.
     disparity = np.frombuffer(b"\n\n\n\n1234", "<f4").reshape(1, 2)

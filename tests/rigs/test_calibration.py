@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 import warnings
 from pathlib import Path
 
@@ -201,7 +202,8 @@ def test_kitti_object_and_stereo_files(tmp_path: Path) -> None:
     assert read_calibration(tmp_path / "calib.txt").baseline_m == pytest.approx(387.5744 / 721.5377)
 
 
-def test_kitti_raw_file_gives_the_rectified_pair(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["calib_cam_to_cam.txt", "calib_cam_to_cam/000000.txt"])
+def test_files_of_kitti_raw_and_2015_give_the_rectified_pair(tmp_path: Path, name: str) -> None:
     lines = ["calib_time: 09-Jan-2012 13:57:47", "corner_dist: 9.950000e-02"]
     for camera, entry in enumerate(KITTI.splitlines()[:4]):
         lines += [
@@ -211,7 +213,8 @@ def test_kitti_raw_file_gives_the_rectified_pair(tmp_path: Path) -> None:
             f"S_rect_0{camera}: 1.242000e+03 3.750000e+02",
             f"P_rect_0{camera}: {entry[4:]}",
         ]
-    path = tmp_path / "calib_cam_to_cam.txt"
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
     path.write_text("\n".join(lines))
     found = read_calibration(path)
     assert found.rectified
@@ -352,6 +355,211 @@ def test_text_files_that_cannot_be(tmp_path: Path, name: str, text: str, complai
     check_message(str(caught.value), path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("camera_model", "fisheye"),
+        ("distortion_model", "equidistant"),
+        ("distortion_model", "fisheye"),
+        ("cam_model", "omni"),
+        ("lens_model", "Kannala-Brandt"),
+        ("fisheye", True),
+    ],
+)
+@pytest.mark.parametrize("distortion_model", ["plumb_bob", None])
+def test_another_lens_model_is_refused_whichever_key_says_so(
+    tmp_path: Path, key: str, value: object, distortion_model: str | None
+) -> None:
+    left = write_ros(tmp_path, **{"distortion_model": distortion_model, key: value})
+    with pytest.raises(UsageError, match=rf"left\.yaml: {key}: got {value!r}, wanted .* \(no fisheye\)"):
+        read_calibration(left)
+    plain = plain_values() | {key: value}
+    (tmp_path / "plain.yaml").write_text(yaml.safe_dump(plain))
+    (tmp_path / "plain.json").write_text(json.dumps(plain))
+    opencv = write_opencv(tmp_path / "stereo.yml", opencv_values() | {key: int(value) if value is True else value})
+    for path in (tmp_path / "plain.yaml", tmp_path / "plain.json", opencv):
+        with pytest.raises(UsageError, match=rf"{key}: got .*no fisheye"):
+            read_calibration(path)
+
+
+@pytest.mark.parametrize("model", ["pinhole", "plumb_bob"])
+def test_a_pinhole_by_name_is_read(tmp_path: Path, model: str) -> None:
+    check_raw(read_calibration(write_ros(tmp_path, camera_model=model, distortion_model=None)), tolerance=1e-10)
+
+
+def plain_values() -> dict[str, object]:
+    arrays = {"K1": LEFT, "D1": LEFT_DISTORTION, "K2": RIGHT, "D2": RIGHT_DISTORTION, "R": ROTATION, "T": TRANSLATION}
+    values: dict[str, object] = {name: array.tolist() for name, array in arrays.items()}
+    return values | {"image_size": list(SIZE), "P1": [[1, 0, 0, 0]] * 3, "P2": [[1, 0, 0, -1]] * 3, "rms": 0.2}
+
+
+def test_plain_yaml_json_and_npz(tmp_path: Path) -> None:
+    values = plain_values()
+    for flow in (True, False):
+        (tmp_path / "stereo.yaml").write_text(yaml.safe_dump(values, default_flow_style=flow))
+        check_raw(read_calibration(tmp_path / "stereo.yaml"))
+    (tmp_path / "stereo.json").write_text(json.dumps(values))
+    check_raw(read_calibration(tmp_path / "stereo.json"))
+    np.savez(tmp_path / "stereo.npz", **{name: np.array(value) for name, value in values.items()})
+    check_raw(read_calibration(tmp_path / "stereo.npz"))
+
+
+def test_plain_yaml_with_a_block_for_each_camera(tmp_path: Path) -> None:
+    sides = {"left": (LEFT, LEFT_DISTORTION), "right": (RIGHT, RIGHT_DISTORTION)}
+    for matrix, distortion in (("K", "D"), ("camera_matrix", "dist_coeffs")):
+        blocks = {side: {matrix: one.tolist(), distortion: two.tolist()} for side, (one, two) in sides.items()}
+        values = blocks | {"R": ROTATION.tolist(), "T": TRANSLATION.tolist(), "image_size": list(SIZE)}
+        (tmp_path / "stereo.yaml").write_text(yaml.safe_dump(values))
+        check_raw(read_calibration(tmp_path / "stereo.yaml"))
+
+
+def kalibr_values() -> dict[str, dict[str, object]]:
+    cameras = {}
+    for name, matrix, distortion in (("cam0", LEFT, LEFT_DISTORTION), ("cam1", RIGHT, RIGHT_DISTORTION)):
+        cameras[name] = {
+            "cam_overlaps": [1],
+            "camera_model": "pinhole",
+            "distortion_coeffs": distortion[:4].tolist(),
+            "distortion_model": "radtan",
+            "intrinsics": matrix[[0, 1, 0, 1], [0, 1, 2, 2]].tolist(),
+            "resolution": list(SIZE),
+            "rostopic": f"/{name}/image_raw",
+        }
+    moved = np.eye(4)
+    moved[:3, :3], moved[:3, 3] = ROTATION, TRANSLATION
+    cameras["cam1"]["T_cn_cnm1"] = moved.tolist()
+    return cameras
+
+
+def test_kalibr_camchain(tmp_path: Path) -> None:
+    path, values = tmp_path / "camchain.yaml", kalibr_values()
+    path.write_text(yaml.safe_dump(values))
+    found = read_calibration(path)
+    np.testing.assert_array_equal(found.left.matrix, LEFT)
+    np.testing.assert_array_equal(found.right.matrix, RIGHT)
+    np.testing.assert_array_equal(found.right.distortion, RIGHT_DISTORTION[:4])
+    np.testing.assert_array_equal(found.rotation, ROTATION)
+    np.testing.assert_array_equal(found.translation_m, TRANSLATION)
+    assert found.left.size == found.right.size == SIZE
+
+
+@pytest.mark.parametrize(
+    ("camera", "changes", "complaint"),
+    [
+        ("cam1", {"distortion_model": "equidistant"}, "cam1.distortion_model: got 'equidistant', wanted a pinhole"),
+        ("cam0", {"camera_model": "omni"}, "cam0.camera_model: got 'omni'"),
+        ("cam1", {"T_cn_cnm1": None}, "cam1.T_cn_cnm1: got None"),
+        ("cam1", {"T_cn_cnm1": np.eye(4).tolist()}, "are the views swapped"),
+        ("cam0", {"intrinsics": [1, 2, 3]}, "cam0.intrinsics: got 3 numbers, wanted 4"),
+    ],
+)
+def test_camchains_that_cannot_be(tmp_path: Path, camera: str, changes: dict[str, object], complaint: str) -> None:
+    values = kalibr_values()
+    values[camera] |= changes
+    path = tmp_path / "camchain.yaml"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(UsageError, match=complaint) as caught:
+        read_calibration(path)
+    check_message(str(caught.value), path)
+    path.write_text(yaml.safe_dump({"cam0": kalibr_values()["cam0"]}))
+    with pytest.raises(UsageError, match="cam1: got None, wanted a stereo pair"):
+        read_calibration(path)
+
+
+def test_camera_info_in_the_dialect_of_opencv(tmp_path: Path) -> None:
+    write_ros(tmp_path)
+    for name in ("left.yaml", "right.yaml"):
+        info = yaml.safe_load((tmp_path / name).read_text())
+        shapes = {"camera_matrix": (3, 3), "distortion_coefficients": (1, 5), "projection_matrix": (3, 4)}
+        shapes["rectification_matrix"] = (3, 3)
+        arrays = {key: np.array(info[key]["data"]).reshape(shape) for key, shape in shapes.items()}
+        rest = {key: info[key] for key in ("image_width", "image_height", "camera_name", "distortion_model")}
+        write_opencv(tmp_path / name, rest | arrays)
+    assert "opencv-matrix" in (tmp_path / "left.yaml").read_text()
+    check_raw(read_calibration(tmp_path / "left.yaml"), tolerance=1e-10)
+    check_raw(read_calibration(tmp_path), tolerance=1e-10)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("kind", ["opencv.yml", "opencv.xml", "left.yaml", "calib.txt", "kitti.txt", "native.json"])
+def test_byte_order_marks_and_line_ends_of_windows(tmp_path: Path, kind: str, encoding: str) -> None:
+    texts = {"calib.txt": MIDDLEBURY, "kitti.txt": KITTI, "native.json": json.dumps(NATIVE, indent=1)}
+    path = tmp_path / kind
+    if kind in texts:
+        path.write_text(texts[kind])
+    elif kind == "left.yaml":
+        write_ros(tmp_path)
+    else:
+        write_opencv(path, opencv_values())
+    plain = read_calibration(path)
+    for file in tmp_path.iterdir():
+        file.write_bytes(file.read_text().replace("\n", "\r\n").encode(encoding))
+    found = read_calibration(path)
+    for one, other in ((found.left, plain.left), (found.right, plain.right)):
+        np.testing.assert_array_equal(one.matrix, other.matrix)
+        np.testing.assert_array_equal(one.distortion, other.distortion)
+        assert one.size == other.size
+    np.testing.assert_array_equal(found.translation_m, plain.translation_m)
+
+
+BOMB = "K1: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{chr(98 + level)}: &{chr(98 + level)} [{', '.join(['*' + chr(97 + level)] * 9)}]\n" for level in range(9)
+)
+MERGES = "K1: &a {x: 1}\n" + "".join(
+    f"{chr(98 + level)}: &{chr(98 + level)}\n  <<: [{', '.join(['*' + chr(97 + level)] * 9)}]\n" for level in range(9)
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("aliases.yaml", BOMB),
+        ("aliases_in_a_value.yaml", BOMB.replace("j:", "D1:")),
+        ("merges.yaml", MERGES),
+        ("endless.yaml", "K1: &a [*a]\n"),
+        ("brackets.yaml", f"K1: {'[' * 5000}\n"),
+        ("lists.yaml", f"K1:\n{'- ' * 5000}1\n"),
+        ("indents.yaml", "".join(f"{' ' * level}K1:\n" for level in range(700))),
+        ("opencv.yml", f"%YAML:1.0\n---\nK1: {'[' * 50000}\n"),
+        ("opencv_quotes.yml", f"%YAML:1.0\n---\nK1: {'[ 1, ' * 50000}']'\n"),
+        ("opencv_lists.yml", f"%YAML:1.0\n---\nK1:\n  {'- ' * 50000}1\n"),
+        ("opencv.xml", f"<?xml version='1.0'?>\n<opencv_storage>{'<a>' * 50000}"),
+        ("opencv.json", '{"opencv_storage": ' + '{"a": ' * 50000),
+        ("plain.json", '{"K1": ' + "[" * 50000),
+        ("closed.json", '{"fx": ' + "[" * 900 + "]" * 900 + "}"),
+    ],
+)
+def test_small_files_that_would_take_the_machine_are_refused_at_once(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    started = time.process_time()
+    with pytest.raises(UsageError) as caught:
+        read_calibration(path)
+    assert time.process_time() - started < 5
+    check_message(str(caught.value), path)
+    assert len(str(caught.value)) < 500
+
+
+def test_an_npz_whose_header_claims_what_it_does_not_hold(tmp_path: Path) -> None:
+    path = tmp_path / "stereo.npz"
+    np.savez_compressed(path, K1=np.zeros(10**6))
+    with pytest.raises(UsageError, match="8000128 bytes of arrays, wanted a calibration's"):
+        read_calibration(path)
+    for content in (b"PK\x03\x04", b"no archive"):
+        path.write_bytes(content)
+        with pytest.raises(UsageError, match="not a complete"):
+            read_calibration(path)
+
+
+def test_an_alias_that_repeats_a_few_values_is_read(tmp_path: Path) -> None:
+    shared = [0.0] * 5
+    values = plain_values() | {"D1": shared, "D2": shared}
+    text = yaml.safe_dump(values)
+    assert "*id" in text
+    (tmp_path / "stereo.yaml").write_text(text)
+    assert read_calibration(tmp_path / "stereo.yaml").right.distortion.tolist() == shared
+
+
 def test_ros_files_that_cannot_be(tmp_path: Path) -> None:
     left = write_ros(tmp_path)
     (tmp_path / "right.yaml").rename(tmp_path / "other.yaml")
@@ -383,7 +591,9 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.data(),
-    kind=st.sampled_from(["opencv.yml", "opencv.xml", "left.yaml", "calib.txt", "kitti.txt", "native.json"]),
+    kind=st.sampled_from(
+        ["opencv.yml", "opencv.xml", "left.yaml", "calib.txt", "kitti.txt", "native.json", "k.yaml", "k.npz"]
+    ),
 )
 def test_damaged_files_are_refused_in_one_line_or_read(tmp_path: Path, data: st.DataObject, kind: str) -> None:
     path = tmp_path / kind
@@ -391,6 +601,10 @@ def test_damaged_files_are_refused_in_one_line_or_read(tmp_path: Path, data: st.
         write_opencv(path, opencv_values())
     elif kind == "left.yaml":
         write_ros(tmp_path)
+    elif kind == "k.npz":
+        np.savez(path, **{name: np.array(value) for name, value in plain_values().items()})
+    elif kind == "k.yaml":
+        path.write_text(yaml.safe_dump(kalibr_values()))
     else:
         path.write_text({"calib.txt": MIDDLEBURY, "kitti.txt": KITTI, "native.json": json.dumps(NATIVE)}[kind])
     whole = path.read_bytes()

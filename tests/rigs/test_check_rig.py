@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crosspol.errors import UsageError
-from crosspol.polarimetry import SONY_LAYOUT, Layout
+from crosspol.polarimetry import SONY_LAYOUT, Layout, aolp
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.calibration_files import write_calibration
-from crosspol.rigs.check_frame import Finding, _slope
+from crosspol.rigs.check_frame import _slope
 from crosspol.rigs.check_rig import RigReport, check_rig
+from crosspol.rigs.findings import Finding
 from crosspol.rigs.rig import Camera, Rig, default_rig
+from tests import rig_frames
 from tests.rig_frames import HEIGHT, WIDTH, eight_bits, raw, views
 
 LAYOUTS = [(order[:2], order[2:]) for order in itertools.permutations((0, 45, 90, 135))]
@@ -29,6 +32,7 @@ MOSAICS = Path("/work/shared/data/real/mosaics")
 real = pytest.mark.skipif(not MOSAICS.is_dir(), reason=f"the real mosaics are not in {MOSAICS}")
 
 scene = functools.cache(views)
+room = functools.cache(rig_frames.room)
 QUAD = default_rig("quad")
 
 
@@ -59,12 +63,12 @@ def test_clean_frames_get_no_complaint(tmp_path: Path, seed: int) -> None:
     report = check(tmp_path, *mosaics(*scene(seed)))
     assert report.wrong == []
     for view in ("left", "right"):
-        assert {topic: got.verdict for topic, found in by_topic(report, view).items()} == {
+        assert {topic: found.verdict for topic, found in by_topic(report, view).items()} == {
             "exposure": "right",
             "layout": "right",
             "gamma": "right",
         }
-    assert {topic: got.verdict for topic, found in by_topic(report, "pair").items()} == {
+    assert {topic: found.verdict for topic, found in by_topic(report, "pair").items()} == {
         "order": "right",
         "rows": "right",
         "timing": "right",
@@ -283,6 +287,157 @@ def test_a_calibration_of_rectified_views_changes_nothing(tmp_path: Path) -> Non
     write_calibration(tmp_path / "calibration.json", calibration)
     rig = Rig(kind="quad", calibration="calibration.json", folder=tmp_path)
     assert check(tmp_path, *mosaics(*scene()), rig=rig).wrong == []
+
+
+ROOMS = ["1-000009-quad", "1-000019-quad", "1-000039-quad"]
+rooms = pytest.mark.parametrize("name", ROOMS)
+
+
+@rooms
+def test_a_clean_room_gets_no_complaint(tmp_path: Path, name: str) -> None:
+    report = check(tmp_path, *mosaics(*room(name)))
+    assert report.wrong == []
+    assert {finding.topic for finding in report.unsure} <= {"layout", "gamma"}
+    assert {finding.verdict for finding in report.findings["pair"]} == {"right"}
+
+
+@rooms
+@pytest.mark.parametrize("averaging", ["half", "repeated", "blurred"])
+def test_an_averaged_mosaic_is_asked_about(tmp_path: Path, name: str, averaging: str) -> None:
+    frame = eight_bits(raw(room(name)[0]))
+    half = cv2.resize(frame, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    averaged = {"half": half, "repeated": half.repeat(2, 0).repeat(2, 1), "blurred": cv2.blur(frame, (2, 2))}
+    report = check(tmp_path, averaged[averaging])
+    assert report.wrong == []
+    assert "left layout" in report.unsure_topics
+    assert "left gamma" in report.unsure_topics
+
+
+@real
+@pytest.mark.parametrize("name", ["camera", "carps", "fruits"])
+def test_an_averaged_real_mosaic_is_named(tmp_path: Path, name: str) -> None:
+    frame = cv2.imread(str(MOSAICS / f"{name}_IMX250MZR.png"), cv2.IMREAD_UNCHANGED)
+    assert frame is not None
+    half = cv2.resize(frame, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    for averaged in (half, half.repeat(2, 0).repeat(2, 1), cv2.blur(frame, (2, 2))):
+        report = check(tmp_path, averaged)
+        assert "this is no raw mosaic any more (averaged 2x2" in by_topic(report, "left")["layout"].text
+        assert wrong_topics(report) == []
+
+
+@pytest.mark.parametrize("room_name", [None, *ROOMS])
+def test_a_pedestal_is_asked_about(tmp_path: Path, room_name: str | None) -> None:
+    left = (scene() if room_name is None else room(room_name))[0]
+    frame = np.minimum(eight_bits(raw(left)).astype(int) + 20, 255).astype(np.uint8)
+    report = check(tmp_path, frame)
+    levels = by_topic(report, "left")["levels"]
+    assert levels.verdict == "unsure"
+    assert "no value is near black_level 0: the darkest are 2" in levels.text
+    assert "take the mean of a frame with the lens cap on" in levels.text
+    stated = check(tmp_path, frame, rig=Rig(kind="quad", camera=Camera(black_level=20)))
+    assert "levels" not in by_topic(stated, "left")
+
+
+def test_a_clipping_level_is_not_named_as_a_tone_curve(tmp_path: Path) -> None:
+    for level, stored in ((0.4, 102), (0.3, 76)):
+        report = check(tmp_path, eight_bits(raw(scene()[0]).clamp(max=level)))
+        assert wrong_topics(report) == ["levels"]
+        assert f"set white_level: {stored}" in report.wrong[0].text
+        assert by_topic(report, "left")["gamma"].verdict == "unsure"
+
+
+def test_values_above_the_white_level_are_not_blamed_on_the_exposure(tmp_path: Path) -> None:
+    np.save(tmp_path / "left.npy", 4095 * raw(scene()[0]).numpy())
+    with pytest.raises(UsageError, match=r"left\.npy: got floating point up to .*, wanted at most 1, or white_level"):
+        check_rig(QUAD, [tmp_path / "left.npy"])
+    report = check_rig(Rig(kind="quad", camera=Camera(white_level=1.0)), [tmp_path / "left.npy"])
+    assert wrong_topics(report) == ["levels"]
+    assert "of the values lie above white_level 1, up to" in report.wrong[0].text
+    assert by_topic(report, "left")["exposure"].verdict == "unsure"
+    repaired = Rig(kind="quad", camera=Camera(white_level=4095))
+    assert check_rig(repaired, [tmp_path / "left.npy"]).wrong == []
+
+
+def test_twelve_bits_in_sixteen_are_not_blamed_on_the_exposure(tmp_path: Path) -> None:
+    report = check(tmp_path, (4095 * raw(scene()[0])).round().numpy().astype(np.uint16))
+    assert wrong_topics(report) == ["levels"]
+
+
+def test_unrelated_rooms_are_no_pair(tmp_path: Path) -> None:
+    for one, other in itertools.permutations(ROOMS, 2):
+        report = check(tmp_path, eight_bits(raw(room(one)[0])), eight_bits(raw(room(other)[1])))
+        assert wrong_topics(report) == ["timing"]
+        assert "do not show the same scene" in report.wrong[0].text
+
+
+def turned(stokes: Tensor, rotation: tuple[float, float, float]) -> Tensor:
+    """A view of a camera that is turned by a rotation vector; its focal length is 300 px."""
+    matrix = np.array([[300, 0, WIDTH / 2], [0, 300, HEIGHT / 2], [0, 0, 1]])
+    change = matrix @ cv2.Rodrigues(np.array(rotation))[0] @ np.linalg.inv(matrix)
+    size = (WIDTH, HEIGHT)
+    planes = [cv2.warpPerspective(p.numpy(), change, size, borderMode=cv2.BORDER_REFLECT) for p in stokes]
+    return torch.from_numpy(np.stack(planes))
+
+
+@rooms
+@pytest.mark.parametrize("rotation", [(0, 0.07, 0), (0, -0.07, 0), (0.01, 0, 0.02), (0, 0.14, 0)])
+def test_turned_cameras_before_a_room_that_holds_still_are_off_their_rows_and_nothing_moved(
+    tmp_path: Path, name: str, rotation: tuple[float, float, float]
+) -> None:
+    left, right = room(name)
+    report = check(tmp_path, *mosaics(left, turned(right, rotation)))
+    assert wrong_topics(report) == ["rows"]
+    assert by_topic(report, "pair")["timing"].verdict == "unsure"
+
+
+def test_a_camera_mounted_lower_shifts_near_things_more_and_nothing_moved(tmp_path: Path) -> None:
+    left, right = scene(rows_down=2.0, moved_down=2)
+    report = check(tmp_path, *mosaics(left, right))
+    assert wrong_topics(report) == ["rows"]
+    assert by_topic(report, "pair")["timing"].verdict == "unsure"
+
+
+def test_a_baseline_in_mm_is_a_line_of_the_report(tmp_path: Path) -> None:
+    calibration = StereoCalibration.of_rectified(
+        fx=300.0, fy=300.0, cx_left=160.0, cx_right=160.0, cy=120.0, baseline_m=120.0, size=(WIDTH, HEIGHT)
+    )
+    write_calibration(tmp_path / "calibration.json", calibration)
+    rig = Rig(kind="quad", calibration="calibration.json", folder=tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = check(tmp_path, *mosaics(*scene()), rig=rig)
+    assert wrong_topics(report) == ["calibration"]
+    assert "the baseline is 120 m, which is implausible: probably it is in mm" in report.wrong[0].text
+
+
+def test_the_advice_on_the_layout_does_not_go_by_the_scale_of_a_polarizer(tmp_path: Path) -> None:
+    text = by_topic(check(tmp_path, eight_bits(raw(scene()[0]))), "left")["layout"].text
+    assert "by the direction that it passes as seen in the image, not by its scale" in text
+
+
+def exchanged(layout: Layout, *angles: tuple[int, int]) -> Layout:
+    other = dict(angles) | {two: one for one, two in angles}
+    return [[other.get(angle, angle) for angle in row] for row in layout]
+
+
+@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if pairs(layout) == pairs(SONY_LAYOUT)])
+def test_the_way_of_the_docs_from_a_polarizer_to_the_layout(tmp_path: Path, layout: Layout) -> None:
+    stated: Layout = [list(row) for row in layout]
+    for direction in (0, 45, 0, 45):
+        turn = 2 * math.radians(direction)
+        light = 0.3 * torch.tensor([1.0, 0.9 * math.cos(turn), 0.9 * math.sin(turn)])
+        frame = eight_bits(raw(light[:, None, None].expand(3, 64, 64)))
+        report = check(tmp_path, frame, rig=Rig(kind="quad", camera=Camera(layout=stated)))
+        stokes = report.frames["left"].stokes
+        assert stokes is not None
+        shown = math.degrees(float(aolp(stokes.mean((0, 2, 3))[:, None, None]))) % 180
+        color = 45 * round(shown / 45) % 180
+        assert abs((shown - color + 90) % 180 - 90) < 3
+        if (color - direction) % 180 == 90:
+            stated = exchanged(stated, (color, direction))
+        elif color != direction:
+            stated = exchanged(stated, (0, 45), (90, 135))
+    assert [list(row) for row in stated] == [list(row) for row in SONY_LAYOUT]
 
 
 @real

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from crosspol.rigs.frames import Frame
-from crosspol.visualization.rig_sheet import aolp_colors, write_rig_sheet
+from crosspol.visualization.rig_sheet import aolp_colors, unused_name, write_rig_sheet
 
 
 def polarized(height: int = 60, width: int = 90, channels: int = 1, valid: float = 1.0) -> Frame:
@@ -80,6 +80,73 @@ def test_colors_of_the_sheet_say_what_is_wrong(tmp_path: Path) -> None:
     dark = (blue > 90) & (red < 60) & (green < 60)
     assert saturated.mean() > 0.1
     assert dark.mean() > 0.1
+
+
+YELLOW, BLUE = (0xFF, 0xD2, 0x1F), (0x2F, 0xD6, 0xFF)
+
+
+def colored(path: Path, color: tuple[int, int, int]) -> np.ndarray:
+    """Where a sheet has a color, RGB: (H, W)."""
+    sheet = cv2.imread(str(path))
+    assert sheet is not None
+    return (np.abs(sheet[..., ::-1].astype(int) - color) < 30).all(-1)
+
+
+@pytest.mark.parametrize("frames", [(polarized(), polarized()), (polarized(), plain()), (plain(), plain(80, 70))])
+def test_a_pair_is_under_lines_along_its_rows(tmp_path: Path, frames: tuple[Frame, Frame]) -> None:
+    pair = dict(zip(("left", "right"), frames, strict=True))
+    path = write_rig_sheet(tmp_path / "a.png", pair, dict.fromkeys(pair, "a.png"))
+    for color in (YELLOW, BLUE):
+        share = colored(path, color).mean(axis=1)
+        lines = np.flatnonzero(share > 0.5 * share.max())
+        # A line is a pixel or two high, six of each color, evenly spread.
+        starts = lines[np.flatnonzero(np.diff(lines, prepend=-9) > 2)]
+        assert len(starts) == 6
+        # They lie on whole rows, which are up to 14 px high here.
+        assert np.ptp(np.diff(starts)) <= 15
+
+
+def test_things_in_corresponding_rows_lie_at_one_line(tmp_path: Path) -> None:
+    # A white bar at rows 30 to 33 of both views, at other columns.
+    frames = {}
+    for view, column in (("left", 50), ("right", 30)):
+        intensity = torch.full((3, 60, 90), 0.1)
+        intensity[:, 30:34, column : column + 20] = 1.0
+        frames[view] = Frame(None, intensity, torch.ones(1, 60, 90))
+    sheet = cv2.imread(str(write_rig_sheet(tmp_path / "a.png", frames, dict.fromkeys(frames, "a.png"))))
+    assert sheet is not None
+    pair = (sheet[int(0.6 * len(sheet)) : int(0.93 * len(sheet))] > 250).all(-1)
+    # Besides what is white all the way down: the paper.
+    pair &= ~pair.all(axis=0)
+    middle = pair.shape[1] // 2
+    tops = [np.flatnonzero(half.sum(axis=1) > 50)[0] for half in (pair[:, :middle], pair[:, middle:])]
+    assert abs(tops[0] - tops[1]) <= 1
+
+
+def test_glass_is_outlined_and_one_view_has_no_pair(tmp_path: Path) -> None:
+    names = {"left": "a.png"}
+    frame = polarized()
+    without = cv2.imread(str(write_rig_sheet(tmp_path / "a.png", {"left": frame}, names, "quad rig")))
+    glass = np.zeros((60, 90), bool)
+    glass[20:40, 30:60] = True
+    outlined = cv2.imread(str(write_rig_sheet(tmp_path / "b.png", {"left": frame}, names, "quad rig", {"left": glass})))
+    assert without is not None
+    assert outlined is not None
+    assert outlined.shape == without.shape
+    changed = (outlined != without).any(-1)
+    # Lines in all four panels, not areas.
+    assert (np.add.reduceat(changed.sum(axis=0), np.linspace(0, changed.shape[1], 5).astype(int)[:-1]) > 100).all()
+    assert changed.mean() < 0.03
+    assert colored(tmp_path / "a.png", YELLOW).mean(axis=1).max() < 0.2
+
+
+def test_a_sheet_does_not_overwrite_the_last_one(tmp_path: Path) -> None:
+    names = []
+    for _ in range(3):
+        path = unused_name(tmp_path / "contact_sheet.png")
+        path.write_bytes(b"mine")
+        names.append(path.name)
+    assert names == ["contact_sheet.png", "contact_sheet_2.png", "contact_sheet_3.png"]
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:

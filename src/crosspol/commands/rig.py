@@ -12,8 +12,8 @@ from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, 
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.errors import UsageError
 from crosspol.rigs.check_rig import RigReport, check_rig
-from crosspol.rigs.rig import default_rig, read_rig
-from crosspol.visualization.rig_sheet import write_rig_sheet
+from crosspol.rigs.rig import Rig, default_rig, read_rig
+from crosspol.visualization.rig_sheet import unused_name, write_rig_sheet
 
 _SHEET = "contact_sheet.png"
 _MARKS = {"right": "ok", "wrong": "WRONG", "unsure": "?"}
@@ -53,7 +53,7 @@ class CheckOptions:
     rig: Annotated[Path, arg(metavar="RIG")]
     """Description of the rig (crosspol rig init)."""
     output: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: the working folder)")] = None
-    """Folder for contact_sheet.png; made if needed."""
+    """Folder for contact_sheet.png, or contact_sheet_2.png and so on beside earlier ones; made if needed."""
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,31 @@ def _init(options: InitOptions) -> None:
 def _check(options: CheckOptions) -> None:
     output = Path() if options.output is None else options.output
     check_output_folder(output)
-    report = check_rig(read_rig(options.rig), options.frames)
+    rig = read_rig(options.rig)
+    report = check_rig(rig, options.frames)
     print(_as_text(report))
     make_output_folder(output)
-    print(write_rig_sheet(output / _SHEET, report.frames, report.names))
+    print(write_rig_sheet(unused_name(output / _SHEET), report.frames, report.names, _title(rig, options.rig, report)))
     if report.wrong:
         print(f"{len(report.wrong)} {'thing is' if len(report.wrong) == 1 else 'things are'} wrong")
         raise SystemExit(1)
-    print("looks right")
+    if report.unsure:
+        print(
+            f"nothing is wrong in what these frames show; they do not tell: {', '.join(report.unsure_topics)} (see ?)"
+        )
+    else:
+        print("looks right")
+
+
+def _title(rig: Rig, path: Path, report: RigReport) -> str:
+    """What the contact sheet is of: the rig, and what was done to its frames."""
+    if len(report.frames) == 1:
+        done = "one frame, as the camera took it"
+    elif rig.calibration_path is None:
+        done = "no calibration: taken as rectified already"
+    else:
+        done = f"rectified by {rig.calibration_path.name}"
+    return f"{rig.kind} rig {path.name}; {done}{'; views swapped' if rig.swap_views else ''}"
 
 
 def _as_text(report: RigReport) -> str:

@@ -110,7 +110,7 @@ class StereoInputs(PairTensors):
         ValueError: a tensor has another shape or type than stated, or the fields contradict each other.
     """
 
-    _sides_together: ClassVar[tuple[str, ...]] = ("pol", "valid", "intensity")
+    _sides_together: ClassVar[tuple[str, ...]] = ("pol", "intensity", "valid")
 
     def __post_init__(self) -> None:
         self.check_shapes(1 if self.batch else 0)

@@ -119,16 +119,22 @@ def _to_pfm(disparity: NDArray[np.float32]) -> bytes:
 def _read_pfm(path: Path) -> NDArray[np.float32]:
     data = read_bytes(path)
     # A comment line is no part of the format, but some writers put one after the magic number.
-    header = re.match(rb"(Pf|PF)\s+(?:#[^\n]*\n\s*)*(\d+)\s+(\d+)\s+([-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s", data)
+    header = re.match(
+        rb"(?:\xef\xbb\xbf)?(Pf|PF)\s+(?:#[^\n]*\n\s*)*(\d+)\s+(\d+)\s+([-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s", data
+    )
     if header is None:
         raise UsageError(f"{path}: got no PFM header, wanted 'Pf', width, height and scale")
     if header[1] == b"PF":
         raise UsageError(f"{path}: got a color PFM (three channels), wanted one channel ('Pf')")
     width, height, scale = int(header[2]), int(header[3]), float(header[4])
-    found, wanted = len(data) - header.end(), 4 * width * height
+    start, wanted = header.end(), 4 * width * height
+    # One byte ends the header, so that pixels may begin with any; only their number tells that a line end had two.
+    if data[start - 1 : start + 1] == b"\r\n" and len(data) - start == wanted + 1:
+        start += 1
+    found = len(data) - start
     if found != wanted or wanted == 0:
         raise UsageError(f"{path}: got {found} bytes of pixels, wanted {wanted} for {width}x{height}")
-    values = np.frombuffer(data, "<f4" if scale < 0 else ">f4", offset=header.end()).reshape(height, width)
+    values = np.frombuffer(data, "<f4" if scale < 0 else ">f4", offset=start).reshape(height, width)
     return values[::-1].astype(np.float32)
 
 

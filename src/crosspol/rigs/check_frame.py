@@ -1,20 +1,23 @@
-"""What one camera's frame shows about its exposure, its levels, the layout of its angles, and a tone curve."""
+"""What one camera's frame shows: its exposure, its levels, the layout of its angles, a tone curve.
+
+A fault that would make others appear is named alone: what it hides is "unsure".
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
 
 import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from crosspol.polarimetry import SONY_LAYOUT, Layout, residual
+from crosspol.rigs.check_format import check_format
+from crosspol.rigs.findings import Finding, percent
 from crosspol.rigs.frames import Frame, Recording
 
-__all__ = ["Finding", "Verdict", "check_recording", "percent"]
+__all__ = ["check_recording"]
 
-Verdict = Literal["right", "wrong", "unsure"]
 
 _SATURATED_SHARE = 0.10
 _DARK_SHARE = 0.50
@@ -23,6 +26,13 @@ _CLIPPED_SHARE = 5e-4
 """Of all values, to call the largest one a clipping level that is lower than the white level."""
 _CLIPPED_PEAK = 5.0
 """How many times more often it then occurs than the values below it."""
+
+_ABOVE_WHITE = 1.1
+"""Of the range from black to white: white levels are often set a little below where the sensor clips."""
+_DARKEST_SHARE = 1e-3
+_PEDESTAL = 0.04
+"""Of the range from black to white, from which the darkest values are asked about: the real mosaics and the sample
+rooms show up to 0.02."""
 
 _EVEN = 0.05
 """Relative standard deviation of the light in a block up to which it counts as even."""
@@ -33,6 +43,10 @@ _LAYOUT_MARGIN = 1.5
 """How many times larger the residual of a wrong layout is at least. Real frames show 2.7 and more."""
 _LAYOUT_LEAST = 0.03
 """Residual that a wrong layout has to have, of S0: the gains of real sensors' angles alone make 0.02."""
+_SAME_RESIDUAL = 1.3
+"""Largest residual of a frame without polarization, of its smallest."""
+_NO_POLARIZATION = 0.005
+"""Residual of all ways to pair the angles up to which pixels were averaged: the real mosaics show 0.04, rooms 0.01."""
 
 _GAMMA_BLOCK = 4
 """Samples of an angle along the side of a block over which they are averaged; half as many of each color."""
@@ -43,19 +57,6 @@ _GAMMA_GROUPS = 64
 """Parts of the image that are left out in turn to estimate the error."""
 
 
-class Finding(NamedTuple):
-    """One thing that was looked at.
-
-    topic: exposure, levels, layout, gamma, rectification, order, rows or timing.
-    verdict: "right", "wrong", or "unsure" where the frames do not tell.
-    text: what was measured, what it means, and what to do.
-    """
-
-    topic: str
-    verdict: Verdict
-    text: str
-
-
 def check_recording(recording: Recording, frame: Frame, crossed: bool = False) -> list[Finding]:
     """Look at one camera's frame.
 
@@ -64,23 +65,35 @@ def check_recording(recording: Recording, frame: Frame, crossed: bool = False) -
         frame: what was computed from it.
         crossed: it is one of a crossed pair.
     """
-    found = [_exposure(recording, frame), *_levels(recording)]
+    file, levels = check_format(recording), _levels(recording)
+    if any(finding.topic == "format" for finding in file):
+        return [
+            *file,
+            Finding("layout", "unsure", "exposure, levels, layout and gamma show once the file is read right"),
+        ]
+    exposure = _exposure(recording, frame)
+    causes = [finding.topic for finding in (*file, *levels) if finding.verdict == "wrong"]
+    if exposure.verdict == "wrong" and "levels" in causes:
+        # What the levels make look too bright or too dark need not be the exposure.
+        exposure = exposure._replace(verdict="unsure", text=f"{exposure.text}; but see levels first")
+    found = [exposure, *file, *levels]
     if recording.camera.record.records_angles:
         layout = _layout(recording, frame)
         found.append(layout)
         if layout.verdict == "wrong":
-            found.append(Finding("gamma", "unsure", "a tone curve shows only under the right layout"))
+            causes.append("layout")
+        if causes:
+            text = f"a tone curve shows only once what is wrong above ({', '.join(causes)}) is right"
+            found.append(Finding("gamma", "unsure", text))
         else:
-            found.append(_gamma(recording))
+            gamma = _gamma(recording)
+            if gamma.verdict == "wrong" and layout.verdict == "unsure":
+                gamma = gamma._replace(verdict="unsure", text=f"{gamma.text}; but see layout first")
+            found.append(gamma)
     elif crossed:
         text = "one angle a camera cannot show a tone curve; check that twice the exposure time doubles the values"
         found.append(Finding("gamma", "unsure", text))
     return found
-
-
-def percent(share: float) -> str:
-    """A share in words: "4.5 %", and "less than 0.1 %" rather than 0 for what is there."""
-    return "less than 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
 
 
 def _exposure(recording: Recording, frame: Frame) -> Finding:
@@ -110,6 +123,12 @@ def _levels(recording: Recording) -> list[Finding]:
     if below > _BELOW_BLACK_SHARE:
         text = f"{percent(below)} of the values lie below black_level {camera.black_level:g}: it is too high"
         found.append(Finding("levels", "wrong", text))
+    above = float(np.mean(plane[np.isfinite(plane)] > camera.black_level + _ABOVE_WHITE * (white - camera.black_level)))
+    if above > _CLIPPED_SHARE:
+        text = f"{percent(above)} of the values lie above white_level {white:g}, up to {np.nanmax(plane):g}: set it"
+        found.append(Finding("levels", "wrong", f"{text} to the value of full light"))
+    if not found and camera.encoding == "linear" and (pedestal := _pedestal(recording)) is not None:
+        found.append(pedestal)
     if plane.dtype not in (np.uint8, np.uint16):
         return found
     counts = np.bincount(plane.reshape(-1))
@@ -126,6 +145,23 @@ def _levels(recording: Recording) -> list[Finding]:
     return found
 
 
+def _pedestal(recording: Recording) -> Finding | None:
+    """Ask about values that end well above the black level; a scene without anything dark looks the same."""
+    camera, white = recording.camera, recording.white
+    stored = np.concatenate([plane[np.isfinite(plane)].reshape(-1) for plane in recording.planes])
+    if not stored.size:
+        return None
+    darkest = float(np.quantile(stored, _DARKEST_SHARE))
+    if darkest - camera.black_level < _PEDESTAL * (white - camera.black_level):
+        return None
+    text = (
+        f"no value is near black_level {camera.black_level:g}: the darkest are {darkest:.4g}. Nothing in this scene is "
+        "dark, or the camera adds a pedestal, which makes all polarization look weaker: take the mean of a frame with "
+        "the lens cap on for black_level"
+    )
+    return Finding("levels", "unsure", text)
+
+
 def _layout(recording: Recording, frame: Frame) -> Finding:
     """Compare the residual I0 + I90 - I45 - I135 with those of the two other ways to pair the angles."""
     residuals = _pairing_residuals(recording, frame)
@@ -133,6 +169,12 @@ def _layout(recording: Recording, frame: Frame) -> Finding:
         return Finding("layout", "unsure", "too few even, unsaturated areas to tell")
     own, smallest, second = residuals[0], *sorted(residuals)[:2]
     measured = f"I0 + I90 and I45 + I135 differ by {percent(own)} of S0"
+    if max(residuals) < max(_SAME_RESIDUAL * smallest, _NO_POLARIZATION) and _is_mosaic(recording):
+        text = (
+            f"{measured}, and as little with the angles paired otherwise: there is no polarization, or "
+            "this is no raw mosaic any more (averaged 2x2, scaled, denoised or demosaiced)"
+        )
+        return Finding("layout", "unsure", f"{text}; photograph a polarizer to tell")
     if second < _LAYOUT_MARGIN * smallest or second < _LAYOUT_LEAST:
         others = " and ".join(percent(other) for other in residuals[1:])
         advice = "too little polarization in this scene to tell; photograph a shiny surface at a slant, or a polarizer"
@@ -170,6 +212,10 @@ def _pairing_residuals(recording: Recording, frame: Frame) -> list[float] | None
     return [float((residual(*means[order].unbind(0)).abs().mean(0))[even].mean()) for order in _EXCHANGES.values()]
 
 
+def _is_mosaic(recording: Recording) -> bool:
+    return recording.light.ndim == 2
+
+
 _EXCHANGES = {(0, 0): [0, 1, 2, 3], (45, 90): [0, 2, 1, 3], (0, 45): [1, 0, 2, 3]}
 
 
@@ -187,8 +233,9 @@ def _pairing_names(recording: Recording) -> list[str]:
 
 
 _CANNOT_TELL = (
-    "Which angle of a pair is which no frame can tell: look at AoLP on a polarizer of known direction, or on a shiny "
-    "floor, whose reflection is polarized along the rows (red in the contact sheet)"
+    "Which angle of a pair is which no frame can tell: look at AoLP on a shiny floor, whose reflection is polarized "
+    "along the rows (red in the contact sheet), or on a polarizer, by the direction that it passes as seen in the "
+    "image, not by its scale, which may run clockwise or start at the vertical"
 )
 
 

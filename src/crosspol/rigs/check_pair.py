@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosspol.light import encode_srgb
-from crosspol.rigs.check_frame import Finding, percent
+from crosspol.rigs.findings import Finding, percent
 from crosspol.rigs.frames import Frame
 
 __all__ = ["check_pair"]
@@ -29,6 +29,13 @@ _NEGATIVE_SHARE = 0.9
 _MOVED_SHARE = 0.04
 _FEWEST_MOVED = 8
 _NEIGHBORS = 5
+_UNRELATED_SHARE = 0.06
+"""Of the features of the view with fewer, up to which their matches are chance; views of one scene show 0.3 and more,
+crossed ones 0.2."""
+_FEATURES_TO_TELL = 100
+_AGREEING_SHARE = 0.5
+_PREDICTED_PX = 1.0
+"""Standard error, px of the matched images, up to which it is known where a static scene has its points."""
 
 
 class _Matches(NamedTuple):
@@ -52,19 +59,26 @@ def check_pair(left: Frame, right: Frame, rectified_by: str | None = None, swapp
         return [Finding("order", "wrong", "both views are the same image")]
     scale = max(1.0, max(images[0].shape) / _MATCHING_SIDE)
     matches, features = _matches(images[0], images[1], scale)
-    if len(matches.down) < _FEWEST_MATCHES:
-        found = f"{features} features in the view that has fewer, {len(matches.down)} of them matched"
-        if features >= 10 * _FEWEST_MATCHES:
+    found = f"{features} features in the view that has fewer, {len(matches.down)} of them matched"
+    if len(matches.down) < _FEWEST_MATCHES or len(matches.down) < _UNRELATED_SHARE * features:
+        if features >= _FEATURES_TO_TELL and len(matches.down) < _UNRELATED_SHARE * features:
             return [Finding("timing", "wrong", f"the views do not show the same scene ({found})")]
         return [Finding("rows", "unsure", f"too little texture to compare the views ({found})")]
     plane = _row_model(matches, scale)
     off = matches.down - _at(plane, matches.points)
     agrees = np.abs(off) < _ON_ITS_ROW * scale
-    return [
-        _order(matches, agrees, rectified_by, swapped),
-        _rows(matches, agrees, plane, left.size, rectified_by),
-        _timing(matches, agrees, off),
-    ]
+    if agrees.mean() < _AGREEING_SHARE:
+        text = f"only {percent(float(agrees.mean()))} of the matches have a common place of the rows ({found})"
+        return [Finding("rows", "unsure", f"{text}: other scenes, other lenses, or a repeating pattern")]
+    moved = _moved(matches, agrees, off)
+    rows = _rows(matches, agrees, plane, left.size, rectified_by)
+    if rows.verdict == "right" and moved is not None and _is_static(matches, agrees, moved, scale):
+        rows = _rows_by_depth(matches, moved, rectified_by)
+    order = _order(matches, agrees, rectified_by, swapped)
+    if order.verdict == rows.verdict == "wrong" and rectified_by is None:
+        # Cameras that are turned against each other shift rows and columns alike.
+        order = order._replace(verdict="unsure", text=f"{order.text}; but see rows first")
+    return [order, rows, _timing(agrees, off, moved, rows)]
 
 
 def _shown(frame: Frame) -> NDArray[np.uint8]:
@@ -159,30 +173,75 @@ def _rows(
     if typical <= _MISALIGNED_PX:
         return Finding("rows", "right", f"rows correspond within {typical:.2f} px (median of {agrees.sum()} matches)")
     where = f"{abs(middle):.1f} px {'lower' if middle > 0 else 'higher'} in the middle, {largest:+.1f} px in a corner"
-    blame = (
-        f"the calibration {rectified_by} does not fit these views"
-        if rectified_by
-        else "rectify with a calibration, or the camera moved between the exposures"
-    )
     text = f"vertical misalignment: things are {typical:.1f} px off their row in the right view ({where})"
-    return Finding("rows", "wrong", f"{text}: {blame}")
+    return Finding("rows", "wrong", f"{text}: {_blame(rectified_by)}")
 
 
-def _timing(matches: _Matches, agrees: NDArray[np.bool_], off: Array) -> Finding:
-    """Find what moved: matches off their row that their neighbors share, as no wrong match does."""
+def _rows_by_depth(matches: _Matches, moved: NDArray[np.bool_], rectified_by: str | None) -> Finding:
+    by = float(np.median(np.abs(matches.down[moved])))
+    text = (
+        f"vertical misalignment that differs with depth or place: {percent(float(moved.mean()))} of the matches are "
+        f"{by:.1f} px off their row in the right view, where a scene that holds still has them under cameras that are "
+        "not level"
+    )
+    return Finding("rows", "wrong", f"{text}: {_blame(rectified_by)}")
+
+
+def _blame(rectified_by: str | None) -> str:
+    if rectified_by:
+        return f"the calibration {rectified_by} does not fit these views"
+    return "rectify with a calibration, or the camera moved between the exposures"
+
+
+def _is_static(matches: _Matches, agrees: NDArray[np.bool_], moved: NDArray[np.bool_], scale: float) -> bool:
+    """Whether what is off its row is where the rest of the views puts a scene that holds still.
+
+    Where cameras are turned or shifted against each other, how far down a point is depends on its depth, to first
+    order in its disparity, and on its place, to second order. That is measured at what lies on its row, and has to
+    hold at what does not.
+    """
+    height_and_width = np.ptp(matches.points, axis=0) + 1
+    place = (matches.points - matches.points.mean(axis=0)) / height_and_width
+    x, y = place.T
+    disparity = (matches.disparity - matches.disparity[agrees].mean()) / (np.ptp(matches.disparity[agrees]) + 1)
+    design = np.column_stack([np.ones(len(x)), x, y, disparity, x * y, y * y])
+    known = design[agrees]
+    # A ridge, far below what is measured, for what these points leave open, as one distance of all leaves the depth.
+    information = known.T @ known + 1e-6 * np.eye(design.shape[1])
+    model = np.linalg.solve(information, known.T @ matches.down[agrees])
+    noise = float(np.std(matches.down[agrees] - known @ model))
+    points = design[moved]
+    error = noise * np.sqrt(np.einsum("ij,ij->i", points, np.linalg.solve(information, points.T).T))
+    right = np.abs(points @ model - matches.down[moved]) < _ON_ITS_ROW * scale + error
+    return bool(np.mean(right & (error < _PREDICTED_PX * scale)) > 0.5)
+
+
+def _moved(matches: _Matches, agrees: NDArray[np.bool_], off: Array) -> NDArray[np.bool_] | None:
+    """Matches off their row that their neighbors share, as no wrong match does; None where they are too few to count.
+
+    Where the rows do not correspond, or the views are unrelated, they say nothing about motion.
+    """
     moved = np.flatnonzero(~agrees)
     motion = np.column_stack([matches.disparity, off])[moved]
-    coherent = np.zeros(len(moved), bool)
+    coherent = np.zeros(len(off), bool)
     if len(moved) > _NEIGHBORS:
         distance = np.linalg.norm(matches.points[moved, None] - matches.points[None, moved], axis=-1)
         nearest = np.argsort(distance, axis=1)[:, 1 : 1 + _NEIGHBORS]
         alike = np.linalg.norm(motion[nearest] - motion[:, None], axis=-1) < 2 * _ON_ITS_ROW
-        coherent = alike.sum(axis=1) > _NEIGHBORS / 2
-    share = float(coherent.sum() / len(off))
-    if coherent.sum() >= _FEWEST_MOVED and share > _MOVED_SHARE:
-        by = float(np.median(np.abs(motion[coherent, 1])))
-        text = f"something moved between the exposures: {percent(share)} of the matches are off by {by:.1f} px together"
-        return Finding("timing", "wrong", f"{text}; trigger both cameras at once (or hold the scene still)")
+        coherent[moved] = alike.sum(axis=1) > _NEIGHBORS / 2
+    enough = coherent.sum() >= _FEWEST_MOVED and coherent.mean() > _MOVED_SHARE
+    return coherent if enough else None
+
+
+def _timing(agrees: NDArray[np.bool_], off: Array, moved: NDArray[np.bool_] | None, rows: Finding) -> Finding:
+    if rows.verdict == "wrong":
+        return Finding("timing", "unsure", "motion shows only once the rows correspond")
+    if moved is not None:
+        by = float(np.median(np.abs(off[moved])))
+        share = percent(float(moved.mean()))
+        text = f"something moved between the exposures: {share} of the matches are off by {by:.1f} px together"
+        advice = "trigger both cameras at once (or hold the scene still); if it stays, the cameras are not level"
+        return Finding("timing", "wrong", f"{text}; {advice}")
     agreeing = percent(float(agrees.mean()))
     return Finding(
         "timing", "right", f"no motion seen: {agreeing} of {len(off)} matches agree. Motion along rows cannot be seen"

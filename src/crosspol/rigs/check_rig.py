@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from crosspol.errors import UsageError
 from crosspol.rigs.calibration_files import read_calibration
-from crosspol.rigs.check_frame import Finding, check_recording
+from crosspol.rigs.check_frame import check_recording
 from crosspol.rigs.check_pair import check_pair
+from crosspol.rigs.findings import Finding, Verdict
 from crosspol.rigs.frames import Frame, frame_of, read_recording, read_recordings
 from crosspol.rigs.recordings import FrameFiles
 from crosspol.rigs.rectification import rectify
@@ -38,7 +39,25 @@ class RigReport:
     @property
     def wrong(self) -> list[Finding]:
         """The findings that say something is wrong."""
-        return [finding for found in self.findings.values() for finding in found if finding.verdict == "wrong"]
+        return self._with("wrong")
+
+    @property
+    def unsure(self) -> list[Finding]:
+        """The findings that could not tell."""
+        return self._with("unsure")
+
+    @property
+    def unsure_topics(self) -> list[str]:
+        """What could not be told, with the view it is of: "left layout"."""
+        return [
+            f"{view} {finding.topic}"
+            for view, found in self.findings.items()
+            for finding in found
+            if finding.verdict == "unsure"
+        ]
+
+    def _with(self, verdict: Verdict) -> list[Finding]:
+        return [finding for found in self.findings.values() for finding in found if finding.verdict == verdict]
 
 
 def check_rig(rig: Rig, frames: Sequence[FrameFiles]) -> RigReport:
@@ -62,7 +81,10 @@ def check_rig(rig: Rig, frames: Sequence[FrameFiles]) -> RigReport:
     findings = {
         view: check_recording(recording, images[view], rig.kind == "crossed") for view, recording in recordings.items()
     }
-    if len(images) == 2:
+    if len(images) == 2 and any(finding.topic == "format" for found in findings.values() for finding in found):
+        text = "the views can be compared once their files are read right"
+        findings["pair"] = [Finding("rows", "unsure", text)]
+    elif len(images) == 2:
         images, rectified = _rectified(rig, images)
         calibration = None if rig.calibration_path is None else rig.calibration_path.name
         pair = check_pair(images["left"], images["right"], calibration, rig.swap_views)
@@ -74,9 +96,13 @@ def _rectified(rig: Rig, frames: dict[str, Frame]) -> tuple[dict[str, Frame], li
     """Rectify as the predictor does; a warning on the way is a finding."""
     if rig.calibration_path is None:
         return frames, []
-    calibration = read_calibration(rig.calibration_path)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
+        calibration = read_calibration(rig.calibration_path)
+        of_file = len(warned)
         left, right, _ = rectify(frames["left"], frames["right"], calibration, crossed=rig.kind == "crossed")
-    found = [Finding("rectification", "wrong", str(warning.message)) for warning in warned]
+    found = [
+        Finding("calibration" if index < of_file else "rectification", "wrong", str(warning.message))
+        for index, warning in enumerate(warned)
+    ]
     return {"left": left, "right": right}, found
