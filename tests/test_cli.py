@@ -23,6 +23,8 @@ from crosspol.errors import UsageError
 from crosspol.io.disparity import read_disparity
 from crosspol.io.images import write_image
 from crosspol.model import CrossPol, FusionConfig
+from tests.rig_frames import eight_bits, views
+from tests.rig_frames import raw as raw_frame
 
 HEIGHT, WIDTH = 40, 52
 
@@ -69,7 +71,8 @@ def test_predict_writes_every_format_and_says_so(pair, weights, capsys, monkeypa
     assert exact.shape == (HEIGHT, WIDTH)
     np.testing.assert_array_equal(read_disparity("out/left_disparity.pfm"), exact)
     assert re.fullmatch(
-        rf"left\.png: disparity {exact.min():.1f} to {exact.max():.1f} px, \d+\.\d s", lines(said.out)[0]
+        rf"left\.png with right\.png: disparity {exact.min():.1f} to {exact.max():.1f} px, \d+\.\d s",
+        lines(said.out)[0],
     )
     # The same request again replaces the files and leaves nothing else behind.
     assert main([*arguments, "--output", "out"]) == 0
@@ -124,6 +127,31 @@ def test_a_result_never_replaces_an_input(tmp_path, weights, capsys):
     assert main([*request, "--output", str(tmp_path)]) == 2
     assert "left_disparity.png: the result would replace this image" in capsys.readouterr().err
     assert (tmp_path / "left_disparity.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("other", ["a_disparity.png", "a_disparity_color.png"])
+def test_a_result_never_replaces_an_input_of_another_pair(tmp_path, weights, capsys, other):
+    for side in ("left", "right"):
+        (tmp_path / side).mkdir()
+        for name in ("a.png", other):
+            write_image(tmp_path / side / name, image())
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    request = ["predict", str(tmp_path / "left"), str(tmp_path / "right"), "--weights", str(weights)]
+    assert main([*request, "--output", str(tmp_path / "left")]) == 2
+    assert f"left/{other}: the result would replace this image" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
+
+
+def test_a_raw_mosaic_without_a_rig_is_asked_about(tmp_path, weights, capsys):
+    raw = eight_bits(raw_frame(views()[0]))
+    for side in ("left", "right"):
+        write_image(tmp_path / f"{side}.png", raw)
+    request = ["predict", str(tmp_path / "left.png"), str(tmp_path / "right.png"), "--weights", str(weights)]
+    assert main([*request, "--output", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert re.search(r"left\.png: got an image full of 2x2 structure.*--rig", said)
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 # What is refused: the arguments, in the folder of `pair`; and what the one line must contain.
@@ -216,7 +244,7 @@ REFUSED = {
     "one is a folder": (write_unequal, ("predict", "left.png", "r", "--output", "out"), r"r/1\.png: got no partner"),
     "text file": (write_text, BAD_RIGHT, r"bad\.png: got a text file \(\d+ bytes\), wanted a complete image"),
     "web page": (write_web_page, BAD_RIGHT, r"bad\.png: got a web page"),
-    "truncated": (write_truncated, BAD_RIGHT, r"bad\.png: got a truncated PNG"),
+    "truncated": (write_truncated, BAD_RIGHT, r"bad\.png: got a truncated or damaged PNG"),
     "empty": (write_empty, BAD_RIGHT, r"bad\.png: got an empty file \(0 bytes\)"),
     "too small": (write_small, BAD_RIGHT, r"bad\.png: got 52x31 px, wanted at least 32x32 px"),
     "other size": (write_other_size, BAD_RIGHT, r"bad\.png: got 53x40 px, wanted 52x40 px as in left\.png"),
@@ -557,9 +585,35 @@ def test_words_for_the_sides_do_not_matter(tmp_path):
     ]
 
 
-def test_names_without_anything_in_common_are_matched_by_order(tmp_path):
+def test_names_without_anything_in_common_are_refused(tmp_path):
     touch(tmp_path, "l/a.png", "l/b.png", "r/x.png", "r/y.png")
-    assert found(tmp_path, "l", "r") == [("l/a.png", "r/x.png", "a"), ("l/b.png", "r/y.png", "b")]
+    with pytest.raises(UsageError, match=r"l/a.png: got no partner of this name in .*r .*x\.png.*, wanted names that"):
+        found(tmp_path, "l", "r")
+    assert found(tmp_path, "l/a.png", "r/y.png") == [("l/a.png", "r/y.png", "a")]
+
+
+def test_times_are_matched_by_the_nearest(tmp_path):
+    touch(
+        tmp_path, "l/1000.10.png", "l/1000.20.png", "l/1000.30.png", "r/1000.101.png", "r/1000.202.png", "r/1000.29.png"
+    )
+    expected = {"1000.10": "1000.101", "1000.20": "1000.202", "1000.30": "1000.29"}
+    pairs = find_pairs(str(tmp_path / "l"), str(tmp_path / "r"))
+    assert {pair.left.stem: pair.right.stem for pair in pairs} == expected
+    assert [float(pair.apart) for pair in pairs] == [0.001, 0.002, 0.01]
+
+
+@pytest.mark.parametrize(
+    ("rights", "says"),
+    [
+        (("150", "250", "350"), r"l/100.png: got no partner in .*r: the nearest, 150.png, is 50 away"),
+        (("101", "199", "299", "420"), r"r/420.png: got no partner among the 3 left images"),
+        (("101", "201"), r"l/300.png: got no partner in .*: the nearest, 201.png, is 99 away"),
+    ],
+)
+def test_times_that_do_not_say_which_belong_together_are_refused(tmp_path, rights, says):
+    touch(tmp_path, "l/100.png", "l/200.png", "l/300.png", *(f"r/{name}.png" for name in rights))
+    with pytest.raises(UsageError, match=says):
+        found(tmp_path, "l", "r")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from crosspol.polarimetry import intensity_at, mosaic
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.calibration_files import write_calibration
 from crosspol.rigs.frames import Frame
-from crosspol.rigs.rectification import read_rectified_pair
+from crosspol.rigs.reader import RigReader, StereoPair
 from crosspol.rigs.rig import Camera, Rig, default_rig
 from crosspol.synthesis.compositing import View, render_view
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
@@ -68,6 +68,10 @@ def quad(views: tuple[View, View], tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return tmp_path
 
 
+def read_raw() -> StereoPair:
+    return RigReader(default_rig("quad")).read("left.png", "right.png")
+
+
 def run(weights: Path, *arguments: str) -> int:
     always = ("--weights", str(weights), "--iters", "2", "--device", "cpu", "--output", "out")
     return main(["predict", "left.png", "right.png", *always, *arguments])
@@ -101,8 +105,9 @@ def test_raw_mosaics_to_disparity_files(
 
 def test_python_and_command_line_agree(quad: Path, weights: Path, network: CrossPol) -> None:
     assert run(weights, "--rig", "rig.yaml") == 0
-    left, right, calibration = read_rectified_pair(default_rig("quad"), "left.png", "right.png")
-    assert calibration is None
+    pair = read_raw()
+    left, right = pair.left, pair.right
+    assert pair.calibration is None
     result = StereoPredictor(network, device="cpu", iters=2).predict_frames(left, right, "quad")
     np.testing.assert_array_equal(result.disparity, read_disparity("out/left_disparity.npy"))
     assert result.polarization_use is not None
@@ -111,7 +116,8 @@ def test_python_and_command_line_agree(quad: Path, weights: Path, network: Cross
 
 def test_maps_made_by_hand_give_the_same_as_frames(quad: Path, network: CrossPol) -> None:
     """`predict` with images and DoLP maps, and `predict_frames`, are two doors to one network."""
-    left, right, _ = read_rectified_pair(default_rig("quad"), "left.png", "right.png")
+    pair = read_raw()
+    left, right = pair.left, pair.right
     predictor = StereoPredictor(network, device="cpu", iters=2)
     seen = StereoInputs.from_frames(left, right, "quad").kwargs()
     inputs = {name: tensor.permute(1, 2, 0).numpy() for name, tensor in seen.items()}
@@ -163,12 +169,13 @@ def test_a_rolled_rig_is_rectified_with_its_polarization(
         storage.write(name, value)
     storage.release()
     replace(default_rig("quad"), calibration="stereo.yml").write("rig.yaml")
-    raw, _, _ = read_rectified_pair(default_rig("quad"), "left.png", "right.png")
+    raw = read_raw().left
     assert run(weights, "--rig", "rig.yaml") == 0
     rectified = read_image("out/left_rectified.png")
     assert rectified.shape == (*SIZE, 3)
     rig = Rig(kind="quad", calibration="stereo.yml", folder=quad)
-    left, right, calibration = read_rectified_pair(rig, "left.png", "right.png")
+    pair = RigReader(rig).read("left.png", "right.png")
+    left, right, calibration = pair.left, pair.right, pair.calibration
     assert calibration is not None
     assert calibration.rectified
     np.testing.assert_array_equal(
@@ -221,7 +228,7 @@ def test_angle_images_and_raw_binary(
         for angle in (0, 45, 90, 135):
             light = intensity_at(stokes(view, white), math.radians(angle)).clamp(0, 1).numpy()
             write_image(f"shot_{side}_{angle}.png", np.rint(65535 * light).astype(np.uint16))
-    Rig(kind="quad", camera=Camera(holds="angles")).write("angles.yaml")
+    Rig(kind="quad", camera=Camera(content="angles")).write("angles.yaml")
     command[1] = "angles.yaml"
     assert main(["predict", "shot_l_{angle}.png", "shot_r_{angle}.png", *command]) == 0
     found = read_disparity("out/shot_l_disparity.npy")

@@ -152,7 +152,7 @@ def test_wrong_requests_are_one_line_and_status_two(
 
 def test_a_crossed_rig_from_raw_binary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "rig.yaml").write_text(
-        "kind: crossed\ncamera: {holds: image, pixel_format: Mono12, width: 320, height: 240}\n"
+        "kind: crossed\ncamera: {content: image, pixel_format: Mono12, width: 320, height: 240}\n"
     )
     for name, view in zip(("l", "r"), views(), strict=True):
         noisy = view[0] + 0.003 * torch.randn(view[0].shape)

@@ -91,7 +91,7 @@ def test_a_view_is_a_frame_of_a_rig_as_well(tmp_path):
     # `crosspol predict --rig` on the files of a scene sees the same light as training.
     scene = stored_scene("quad")
     write_scene(tmp_path, scene)
-    planes, _ = read_stored(tmp_path / "quad-1/left.exr", Camera(holds="stokes"))
+    planes = read_stored(tmp_path / "quad-1/left.exr", Camera(content="stokes")).planes
     np.testing.assert_array_equal(np.stack(planes), scene.left[0])
 
 

@@ -83,7 +83,7 @@ def test_a_png_that_is_cut_anywhere_is_refused(tmp_path_factory, cut):
     data = png(np.random.default_rng(0))
     path = tmp_path_factory.mktemp("cut") / "a.png"
     path.write_bytes(data[: int(cut * len(data))])
-    with pytest.raises(UsageError, match=r"a\.png: found"):
+    with pytest.raises(UsageError, match=r"a\.png: got"):
         read_image(path)
 
 
@@ -94,7 +94,7 @@ def test_a_png_that_is_damaged_is_refused(tmp_path_factory, where):
     data[int(where * len(data))] ^= 0xFF
     path = tmp_path_factory.mktemp("damaged") / "a.png"
     path.write_bytes(data)
-    with pytest.raises(UsageError, match=r"a\.png: got a (damaged|truncated) PNG"):
+    with pytest.raises(UsageError, match=r"a\.png: got a truncated or damaged PNG"):
         read_image(path)
 
 
@@ -294,7 +294,7 @@ def test_three_channels(rng):
         (np.full(SHAPE, 1.5), 1, r"values from 1.5 to 1.5, wanted \[-1, 1\]"),
         (np.full(SHAPE, np.inf), 1, r"wanted \[-1, 1\]"),
         (np.zeros((20, 20)), 1, "got 20x20 px"),
-        (np.zeros(SHAPE), 3, r"shape \(40, 50\), wanted \(H, W, 3\)"),
+        (np.zeros(SHAPE), 3, r"shape \(40, 50\), .*wanted \(H, W, 3\)"),
         (np.zeros((*SHAPE, 3), np.uint8), 3, "got uint8, wanted float S1/S0"),
         (np.zeros(SHAPE, np.int32), 1, "type int32"),
     ],

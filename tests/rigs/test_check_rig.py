@@ -119,7 +119,7 @@ def test_angle_images_in_a_wrong_order_are_told(tmp_path: Path) -> None:
     s0, s1, s2 = scene()[0]
     noise = 0.003 * torch.randn(4, HEIGHT, WIDTH)
     stacked = (torch.stack([s0 + s1, s0 + s2, s0 - s1, s0 - s2]) + noise).clamp(0, 1).numpy()
-    camera = Camera(holds="angles")
+    camera = Camera(content="angles")
     for order, verdict in (([0, 1, 2, 3], "right"), ([2, 1, 0, 3], "right"), ([0, 2, 1, 3], "wrong")):
         np.save(tmp_path / "a.npy", stacked[order])
         found = by_topic(check_rig(Rig(kind="quad", camera=camera), [tmp_path / "a.npy"]), "left")
@@ -347,6 +347,9 @@ def test_a_clipping_level_is_not_named_as_a_tone_curve(tmp_path: Path) -> None:
 
 
 def test_values_above_the_white_level_are_not_blamed_on_the_exposure(tmp_path: Path) -> None:
+    np.save(tmp_path / "left.npy", 4095 * raw(scene()[0]).numpy())
+    with pytest.raises(UsageError, match=r"left\.npy: got floating point up to .*, wanted at most 1, or white_level"):
+        check_rig(QUAD, [tmp_path / "left.npy"])
     frame = (4095 * raw(scene()[0])).round().numpy().astype(np.uint16)
     report = check(tmp_path, frame, rig=Rig(kind="quad", camera=Camera(white_level=255)))
     assert wrong_topics(report) == ["levels"]

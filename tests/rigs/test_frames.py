@@ -38,7 +38,7 @@ def even_mosaic(layout: tuple[tuple[int, int], tuple[int, int]] = ((90, 45), (13
 
 
 def read(path: Path, camera: Camera) -> Frame:
-    kind = "none" if camera.holds == "image" else "quad"
+    kind = "none" if camera.content == "image" else "quad"
     return read_frame(path, Rig(kind=kind, camera=camera))
 
 
@@ -72,7 +72,7 @@ def test_a_turned_sensor(tmp_path_factory: pytest.TempPathFactory, aolp_deg: flo
     path = tmp_path_factory.getbasetemp() / "turned.npy"
     np.save(path, np.stack([np.full(SIZE, seen[angle], np.float32) for angle in ANGLES]))
     assert_even(
-        read(path, Camera(holds="angles", angle_offset_deg=turn)), stokes_of(0.3, dolp, aolp_deg), tolerance=1e-5
+        read(path, Camera(content="angles", angle_offset_deg=turn)), stokes_of(0.3, dolp, aolp_deg), tolerance=1e-5
     )
 
 
@@ -105,13 +105,13 @@ def test_stored_stokes_count_from_their_zero(tmp_path: Path) -> None:
     expected = stokes_of()
     stored = np.stack([np.full(SIZE, value) for value in expected.numpy()])
     np.save(tmp_path / "signed.npy", stored.astype(np.float32) * 2)
-    assert_even(read(tmp_path / "signed.npy", Camera(holds="stokes", white_level=2)), expected, 1e-6)
+    assert_even(read(tmp_path / "signed.npy", Camera(content="stokes", white_level=2)), expected, 1e-6)
     unsigned = np.rint(stored * 200 + [[[10]], [[128]], [[128]]]).astype(np.uint8)
     np.save(tmp_path / "unsigned.npy", unsigned)
-    camera = Camera(holds="stokes", black_level=10, white_level=210, stokes_zero=128)
+    camera = Camera(content="stokes", black_level=10, white_level=210, stokes_zero=128)
     assert_even(read(tmp_path / "unsigned.npy", camera), expected, 1 / 200)
     with pytest.raises(UsageError, match=r"unsigned.npy: got uint8.* wanted stokes_zero"):
-        read(tmp_path / "unsigned.npy", Camera(holds="stokes"))
+        read(tmp_path / "unsigned.npy", Camera(content="stokes"))
 
 
 @pytest.mark.parametrize(("half_turn", "dtype"), [(None, np.float32), (180, np.uint8), (201, np.uint8)])
@@ -121,7 +121,7 @@ def test_ready_maps(tmp_path: Path, half_turn: float | None, dtype: type) -> Non
     values = {"dolp": 0.5 * (255 if whole else 1), "aolp": angle, "intensity": 0.3 * (255 if whole else 1)}
     for name, value in values.items():
         np.save(tmp_path / f"{name}.npy", np.full(SIZE, np.rint(value) if whole else value, dtype))
-    frame = read(tmp_path / "{map}.npy", Camera(holds="dolp-aolp", aolp_half_turn=half_turn))
+    frame = read(tmp_path / "{map}.npy", Camera(content="dolp-aolp", aolp_half_turn=half_turn))
     assert_even(frame, stokes_of(), 0.01 if whole else 1e-6)
 
 
@@ -129,16 +129,16 @@ def test_ready_maps_need_to_be_understood(tmp_path: Path) -> None:
     for name, value in {"dolp": 2.0, "aolp": 0.1, "intensity": 0.3}.items():
         np.save(tmp_path / f"{name}.npy", np.full(SIZE, value, np.float32))
     with pytest.raises(UsageError, match=r"dolp.npy: got DoLP from 2 to 2, wanted \[0, 1\]"):
-        read(tmp_path / "{map}.npy", Camera(holds="dolp-aolp"))
+        read(tmp_path / "{map}.npy", Camera(content="dolp-aolp"))
     np.save(tmp_path / "aolp.npy", np.zeros(SIZE, np.uint8))
     with pytest.raises(UsageError, match="got AoLP as uint8, wanted aolp_half_turn"):
-        read(tmp_path / "{map}.npy", Camera(holds="dolp-aolp"))
+        read(tmp_path / "{map}.npy", Camera(content="dolp-aolp"))
 
 
 def test_srgb_is_undone(tmp_path: Path) -> None:
     stored = np.arange(256, dtype=np.uint8).repeat(8).reshape(32, 64)
     assert cv2.imwrite(str(tmp_path / "a.png"), stored)
-    frame = read(tmp_path / "a.png", Camera(holds="image", encoding="srgb"))
+    frame = read(tmp_path / "a.png", Camera(content="image", encoding="srgb"))
     value = stored / 255
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
     assert frame.stokes is None
@@ -150,50 +150,50 @@ def test_a_plain_bayer_camera(tmp_path: Path) -> None:
     raw = np.zeros(SIZE, np.float32)
     raw[::2, ::2], raw[::2, 1::2], raw[1::2, ::2], raw[1::2, 1::2] = 0.6, 0.4, 0.4, 0.2
     np.save(tmp_path / "a.npy", raw)
-    frame = read(tmp_path / "a.npy", Camera(holds="image", bayer="RGGB"))
+    frame = read(tmp_path / "a.npy", Camera(content="image", bayer="RGGB"))
     assert frame.intensity is not None
     for plane, value in zip(frame.intensity, (0.6, 0.4, 0.2), strict=True):
         torch.testing.assert_close(plane, torch.full(SIZE, value))
     # Samples keep their values at their own pixels.
     noisy = np.random.default_rng(0).random(SIZE).astype(np.float32)
     np.save(tmp_path / "a.npy", noisy)
-    frame = read(tmp_path / "a.npy", Camera(holds="image", bayer="GBRG"))
+    frame = read(tmp_path / "a.npy", Camera(content="image", bayer="GBRG"))
     np.testing.assert_array_equal(frame.image[1, ::2, ::2], noisy[::2, ::2])
     np.testing.assert_array_equal(frame.image[2, ::2, 1::2], noisy[::2, 1::2])
     np.testing.assert_array_equal(frame.image[0, 1::2, ::2], noisy[1::2, ::2])
 
 
-@pytest.mark.parametrize("holds", ["mosaic", "angles", "stokes", "image"])
+@pytest.mark.parametrize("content", ["mosaic", "angles", "stokes", "image"])
 @pytest.mark.parametrize("bad", [1.0, 0.0, math.nan, math.inf])
-def test_one_bad_place_is_not_trusted_and_stays_where_it_is(tmp_path: Path, holds: str, bad: float) -> None:
+def test_one_bad_place_is_not_trusted_and_stays_where_it_is(tmp_path: Path, content: str, bad: float) -> None:
     stored = {
         "mosaic": even_mosaic(),
         "image": np.full(SIZE, 0.3),
         "angles": np.stack([np.full(SIZE, value) for value in intensities().values()]),
         "stokes": np.stack([np.full(SIZE, value) for value in stokes_of().numpy()]),
-    }[holds].astype(np.float32)
+    }[content].astype(np.float32)
     place = {"mosaic": np.s_[18:22, 20:24], "image": np.s_[20, 22], "stokes": np.s_[0, 20, 22]}.get(
-        holds, np.s_[:, 20, 22] if bad == 0 else np.s_[1, 20, 22]
+        content, np.s_[:, 20, 22] if bad == 0 else np.s_[1, 20, 22]
     )
     stored[place] = bad
     np.save(tmp_path / "a.npy", stored)
-    frame = read(tmp_path / "a.npy", Camera(holds=holds))  # type: ignore[arg-type]
+    frame = read(tmp_path / "a.npy", Camera(content=content))  # type: ignore[arg-type]
     assert frame.valid[0, 20, 22] == 0
     assert frame.valid[0, :12].min() == 1
     assert frame.valid[0, :, 32:].min() == 1
     assert frame.image.isfinite().all()
-    if holds != "image":
+    if content != "image":
         assert frame.stokes is not None
         assert frame.stokes.isfinite().all()
 
 
-@given(values=st.lists(st.floats(width=32), min_size=16, max_size=16), holds=st.sampled_from(["mosaic", "image"]))
+@given(values=st.lists(st.floats(width=32), min_size=16, max_size=16), content=st.sampled_from(["mosaic", "image"]))
 def test_any_numbers_make_a_finite_image(
-    tmp_path_factory: pytest.TempPathFactory, values: list[float], holds: str
+    tmp_path_factory: pytest.TempPathFactory, values: list[float], content: str
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any.npy"
     np.save(path, np.tile(np.array(values, np.float32).reshape(4, 4), (8, 9)))
-    frame = read(path, Camera(holds=holds))  # type: ignore[arg-type]
+    frame = read(path, Camera(content=content, white_level=1.0))  # type: ignore[arg-type]
     assert frame.image.isfinite().all()
     assert frame.image.min() >= 0
     assert frame.image.max() <= 1
@@ -205,7 +205,7 @@ def test_pairs_are_read_and_swapped(tmp_path: Path) -> None:
     for name, value in (("l", 0.2), ("r", 0.4)):
         paths.append(tmp_path / f"{name}.npy")
         np.save(paths[-1], np.full(SIZE, value, np.float32))
-    camera, right_camera = Camera(holds="image"), Camera(holds="image", white_level=2)
+    camera, right_camera = Camera(content="image"), Camera(content="image", white_level=2)
     rig = Rig(kind="crossed", camera=camera, right_camera=right_camera)
     left, right = read_pair(rig, *paths)
     assert (left.image[0, 0, 0], right.image[0, 0, 0]) == (pytest.approx(0.2), pytest.approx(0.2))
@@ -217,7 +217,7 @@ def test_pairs_are_read_and_swapped(tmp_path: Path) -> None:
 def test_views_of_two_sizes_need_a_calibration(tmp_path: Path) -> None:
     for name, size in (("l", SIZE), ("r", (40, 50))):
         np.save(tmp_path / f"{name}.npy", np.full(size, 0.2, np.float32))
-    rig = Rig(kind="none", camera=Camera(holds="image"))
+    rig = Rig(kind="none", camera=Camera(content="image"))
     with pytest.raises(UsageError, match=r"r\.npy: got 50x40 px, wanted 48x40 px as the left view"):
         read_pair(rig, tmp_path / "l.npy", tmp_path / "r.npy")
     calibrated = Rig(kind="none", camera=rig.camera, calibration="stereo.yaml")
@@ -228,3 +228,21 @@ def test_black_above_the_files_white_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.full(SIZE, 0.2, np.float32))
     with pytest.raises(UsageError, match="got black_level 16, wanted less than the white level 1"):
         read_recording(tmp_path / "a.npy", Camera(black_level=16))
+
+
+def test_angles_in_degrees_are_not_read_as_radians(tmp_path: Path) -> None:
+    degrees = np.full(SIZE, 30, np.float32)
+    degrees[0] = 170
+    for name, values in (("dolp", np.full(SIZE, 0.5)), ("aolp", degrees), ("intensity", np.full(SIZE, 0.4))):
+        np.save(tmp_path / f"{name}.npy", values.astype(np.float32))
+    with pytest.raises(UsageError, match=r"got AoLP up to 170, wanted radians, .*for degrees, set aolp_half_turn: 180"):
+        read(tmp_path / "{map}.npy", Camera(content="dolp-aolp"))
+    frame = read(tmp_path / "{map}.npy", Camera(content="dolp-aolp", aolp_half_turn=180))
+    assert frame.stokes is not None
+    np.testing.assert_allclose(
+        frame.stokes[0, :, 5, 5], [0.4, 0.2 * math.cos(math.pi / 3), 0.2 * math.sin(math.pi / 3)], rtol=1e-5
+    )
+    np.save(tmp_path / "aolp.npy", np.radians(degrees - 90))
+    read(tmp_path / "{map}.npy", Camera(content="dolp-aolp"))
+    with pytest.raises(UsageError, match=r"got AoLP up to 1\.3"):
+        read(tmp_path / "{map}.npy", Camera(content="dolp-aolp", aolp_half_turn=1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from crosspol.errors import UsageError
 from crosspol.rigs.pixel_formats import PixelFormat, parse_pixel_format, stored_bytes, unpack
+from crosspol.rigs.rig import Camera
 
 
 def pack(values: list[int], bits: int) -> bytes:
@@ -81,3 +84,36 @@ def test_too_short_data_are_refused(bits: int, values: int) -> None:
     assert wanted == len(pack([0] * values, bits))
     with pytest.raises(ValueError, match=f"wanted {wanted}"):
         unpack(b"\0" * (wanted - 1), pixel_format, values)
+
+
+@pytest.mark.parametrize(
+    ("name", "same_as", "bayer"),
+    [
+        ("Polarized8", "Mono8", None),
+        ("Polarized10p", "Mono10p", None),
+        ("Polarized12p", "Mono12p", None),
+        ("Polarized16", "Mono16", None),
+        ("BayerRGPolarized8", "BayerRG8", "RGGB"),
+        ("BayerRGPolarized12p", "BayerRG12p", "RGGB"),
+    ],
+)
+def test_raw_mosaics_by_their_own_name(name: str, same_as: str, bayer: str | None) -> None:
+    found = parse_pixel_format(name)
+    assert found == replace(parse_pixel_format(same_as), content="mosaic")
+    assert (found.channels, found.bayer) == (1, bayer)
+    camera = Camera(pixel_format=name, bayer=bayer)
+    assert camera.content == "mosaic"
+    with pytest.raises(UsageError, match=r"content: got image with pixel_format .*, wanted content: mosaic"):
+        replace(camera, content="image")
+
+
+@pytest.mark.parametrize("name", ["Polarized12Packed", "Polarized14", "Polarized8p", "PolarizedRG8"])
+def test_names_that_nobody_uses_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"pixel_format: got '{name}'"):
+        parse_pixel_format(name)
+
+
+def test_packed_and_p_are_two_orders_of_the_same_bytes() -> None:
+    data = bytes([0xAB, 0x3C, 0x12])
+    assert unpack(data, parse_pixel_format("Mono12Packed"), 2).tolist() == [0xABC, 0x123]
+    assert unpack(data, parse_pixel_format("Mono12p"), 2).tolist() == [0xCAB, 0x123]

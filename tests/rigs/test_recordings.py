@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from crosspol.errors import MissingFileError, UsageError
-from crosspol.rigs.recordings import frame_files, read_stored, white_level
+from crosspol.rigs.recordings import Stored, frame_files, read_stored, white_level
 from crosspol.rigs.rig import Camera
 
 HEIGHT, WIDTH = 34, 46
@@ -32,7 +32,7 @@ def save(path: Path, array: NDArray[np.generic]) -> Path:
 
 
 def read_one(path: Path | str, camera: Camera) -> NDArray[np.generic]:
-    planes, _ = read_stored(path, camera)
+    planes = read_stored(path, camera).planes
     assert len(planes) == 1
     return planes[0]
 
@@ -59,7 +59,7 @@ def test_mosaics_in_raw_binary(tmp_path: Path) -> None:
         camera = Camera(pixel_format=name, width=WIDTH, height=HEIGHT)
         found = read_one(path, camera)
         np.testing.assert_array_equal(found, stored >> 4 if name == "Mono8" else stored)
-        assert white_level(camera, found) == (255 if name == "Mono8" else 4095)
+        assert white_level(camera, Stored([found], name)) == (255 if name == "Mono8" else 4095)
 
 
 def test_raw_binary_of_another_size_is_refused(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_headers_that_lie_are_refused(tmp_path: Path) -> None:
         read_stored(path, Camera())
     path = tmp_path / "a.pgm"
     path.write_bytes(b"P5 20000 10000 255\n" + b"\0" * 99)
-    with pytest.raises(UsageError, match="claims 20000x10000 px"):
+    with pytest.raises(UsageError, match="claims 200000000 px, wanted at most"):
         read_stored(path, Camera())
 
 
@@ -91,21 +91,22 @@ def test_four_angle_images_by_one_pattern(tmp_path: Path, pattern: str) -> None:
     stored = numbers(4, HEIGHT, WIDTH)
     for index, angle in enumerate((0, 45, 90, 135)):
         save(tmp_path / pattern.format(angle=angle), stored[index])
-    planes, name = read_stored(tmp_path / pattern, Camera(holds="angles"))
+    stored_frame = read_stored(tmp_path / pattern, Camera(content="angles"))
+    planes, name = stored_frame.planes, stored_frame.name
     np.testing.assert_array_equal(planes, stored)
     assert name == str(tmp_path / pattern.format(angle=0))
     (tmp_path / pattern.format(angle=90)).unlink()
     with pytest.raises(MissingFileError, match="90"):
-        read_stored(tmp_path / pattern, Camera(holds="angles"))
+        read_stored(tmp_path / pattern, Camera(content="angles"))
 
 
 def test_four_angle_images_as_a_list_in_color(tmp_path: Path) -> None:
     stored = numbers(4, HEIGHT, WIDTH, 3)
     paths = [save(tmp_path / f"{index}.png", stored[index]) for index in range(4)]
-    planes, _ = read_stored(paths, Camera(holds="angles"))
+    planes = read_stored(paths, Camera(content="angles")).planes
     np.testing.assert_array_equal(planes, stored)
-    with pytest.raises(UsageError, match="wanted 1 or 4 files for holds: angles"):
-        read_stored(paths[:3], Camera(holds="angles"))
+    with pytest.raises(UsageError, match="wanted 1 or 4 files for content: angles"):
+        read_stored(paths[:3], Camera(content="angles"))
 
 
 def test_stacked_angles(tmp_path: Path) -> None:
@@ -120,14 +121,14 @@ def test_stacked_angles(tmp_path: Path) -> None:
         save(tmp_path / "below.png", stored.reshape(4 * HEIGHT, WIDTH)),
         tmp_path / "pages.tif",
     ):
-        np.testing.assert_array_equal(read_stored(path, Camera(holds="angles"))[0], stored, err_msg=path.name)
+        np.testing.assert_array_equal(read_stored(path, Camera(content="angles")).planes, stored, err_msg=path.name)
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2, 3), (0, 3, 1, 2), (3, 0, 1, 2), (1, 2, 3, 0)])
 def test_stacked_angles_in_color(tmp_path: Path, axes: tuple[int, ...]) -> None:
     stored = numbers(4, HEIGHT, WIDTH, 3)
     path = save(tmp_path / "a.npy", np.ascontiguousarray(stored.transpose(axes)))
-    np.testing.assert_array_equal(read_stored(path, Camera(holds="angles"))[0], stored)
+    np.testing.assert_array_equal(read_stored(path, Camera(content="angles")).planes, stored)
 
 
 @pytest.mark.parametrize("planar", [False, True])
@@ -135,29 +136,33 @@ def test_lucid_angles(tmp_path: Path, planar: bool) -> None:
     stored = numbers(4, HEIGHT, WIDTH, bits=8).astype(np.uint8)
     (tmp_path / "a.raw").write_bytes((stored if planar else np.moveaxis(stored, 0, 2)).tobytes())
     camera = Camera(
-        holds="angles",
+        content="angles",
         pixel_format="PolarizedAngles_0d_45d_90d_135d_Mono8",
         width=WIDTH,
         height=HEIGHT,
         planar=planar,
     )
-    np.testing.assert_array_equal(read_stored(tmp_path / "a.raw", camera)[0], stored)
+    np.testing.assert_array_equal(read_stored(tmp_path / "a.raw", camera).planes, stored)
 
 
 def test_lucid_stokes_leave_s3_out(tmp_path: Path) -> None:
     stored = numbers(4, HEIGHT, WIDTH)
     (tmp_path / "a.raw").write_bytes(np.moveaxis(stored, 0, 2).astype("<u2").tobytes())
     camera = Camera(
-        holds="stokes", pixel_format="PolarizedStokes_S0_S1_S2_S3_Mono16", width=WIDTH, height=HEIGHT, stokes_zero=32768
+        content="stokes",
+        pixel_format="PolarizedStokes_S0_S1_S2_S3_Mono16",
+        width=WIDTH,
+        height=HEIGHT,
+        stokes_zero=32768,
     )
-    np.testing.assert_array_equal(read_stored(tmp_path / "a.raw", camera)[0], stored[:3])
+    np.testing.assert_array_equal(read_stored(tmp_path / "a.raw", camera).planes, stored[:3])
 
 
 @pytest.mark.parametrize("shape", [(3, HEIGHT, WIDTH), (HEIGHT, WIDTH, 3), (4, HEIGHT, WIDTH), (HEIGHT, WIDTH, 4)])
 def test_stokes_arrays(tmp_path: Path, shape: tuple[int, ...]) -> None:
     stored = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     expected = stored if shape[1:] == (HEIGHT, WIDTH) else np.moveaxis(stored, 2, 0)
-    found, _ = read_stored(save(tmp_path / "a.npy", stored), Camera(holds="stokes"))
+    found = read_stored(save(tmp_path / "a.npy", stored), Camera(content="stokes")).planes
     np.testing.assert_array_equal(found, expected[:3])
 
 
@@ -171,10 +176,10 @@ def test_stokes_exr(tmp_path: Path, suffixes: list[str]) -> None:
     }
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
     OpenEXR.File(header, channels).write(str(tmp_path / "a.exr"))
-    found, _ = read_stored(tmp_path / "a.exr", Camera(holds="stokes"))
+    found = read_stored(tmp_path / "a.exr", Camera(content="stokes")).planes
     np.testing.assert_array_equal(found, stored[..., 0] if len(suffixes) == 1 else stored)
     with pytest.raises(UsageError, match=r"got the channels S0.*wanted R, G, B or Y"):
-        read_stored(tmp_path / "a.exr", Camera(holds="image"))
+        read_stored(tmp_path / "a.exr", Camera(content="image"))
 
 
 def test_images_in_exr(tmp_path: Path) -> None:
@@ -182,19 +187,19 @@ def test_images_in_exr(tmp_path: Path) -> None:
     header = {"compression": OpenEXR.NO_COMPRESSION, "type": OpenEXR.scanlineimage}
     colors = {name: np.ascontiguousarray(stored[..., index]) for index, name in enumerate("RGB")}
     OpenEXR.File(header, colors).write(str(tmp_path / "color.exr"))
-    np.testing.assert_array_equal(read_one(tmp_path / "color.exr", Camera(holds="image")), stored)
+    np.testing.assert_array_equal(read_one(tmp_path / "color.exr", Camera(content="image")), stored)
     OpenEXR.File(header, {"Y": colors["R"]}).write(str(tmp_path / "gray.exr"))
-    np.testing.assert_array_equal(read_one(tmp_path / "gray.exr", Camera(holds="image")), stored[..., 0])
+    np.testing.assert_array_equal(read_one(tmp_path / "gray.exr", Camera(content="image")), stored[..., 0])
     with pytest.raises(UsageError, match="wanted S0, S1, S2"):
-        read_stored(tmp_path / "gray.exr", Camera(holds="stokes"))
+        read_stored(tmp_path / "gray.exr", Camera(content="stokes"))
 
 
 def test_maps_by_one_pattern(tmp_path: Path) -> None:
     stored = numbers(3, HEIGHT, WIDTH, bits=8).astype(np.uint8)
     for index, name in enumerate(("dolp", "aolp", "intensity")):
         save(tmp_path / f"7_{name}.png", stored[index])
-    camera = Camera(holds="dolp-aolp", aolp_half_turn=180)
-    np.testing.assert_array_equal(read_stored(tmp_path / "7_{map}.png", camera)[0], stored)
+    camera = Camera(content="dolp-aolp", aolp_half_turn=180)
+    np.testing.assert_array_equal(read_stored(tmp_path / "7_{map}.png", camera).planes, stored)
     with pytest.raises(UsageError, match=r"wanted 2 or 3 files .*\{map\}"):
         read_stored(tmp_path / "7_dolp.png", camera)
 
@@ -204,9 +209,9 @@ def test_lucid_maps_beside_an_intensity(tmp_path: Path) -> None:
     (tmp_path / "7_dolpaolp.raw").write_bytes(np.moveaxis(stored[:2], 0, 2).tobytes())
     (tmp_path / "7_intensity.raw").write_bytes(stored[2].tobytes())
     camera = Camera(
-        holds="dolp-aolp", pixel_format="PolarizedDolpAolp_Mono8", width=WIDTH, height=HEIGHT, aolp_half_turn=201
+        content="dolp-aolp", pixel_format="PolarizedDolpAolp_Mono8", width=WIDTH, height=HEIGHT, aolp_half_turn=201
     )
-    np.testing.assert_array_equal(read_stored(tmp_path / "7_{map}.raw", camera)[0], stored)
+    np.testing.assert_array_equal(read_stored(tmp_path / "7_{map}.raw", camera).planes, stored)
 
 
 def test_gray_stored_as_color_is_gray(tmp_path: Path) -> None:
@@ -224,10 +229,10 @@ def test_gray_stored_as_color_is_gray(tmp_path: Path) -> None:
         ((HEIGHT, WIDTH, 4), Camera(), "got four channels"),
         (
             (HEIGHT, WIDTH, 3),
-            Camera(holds="image", bayer="RGGB"),
+            Camera(content="image", bayer="RGGB"),
             "got a color image with bayer: RGGB, wanted the raw values",
         ),
-        ((HEIGHT, WIDTH, 3), Camera(holds="angles"), "got an array of shape .*, wanted 4 channels"),
+        ((HEIGHT, WIDTH, 3), Camera(content="angles"), "got an array of shape .*, wanted 4 channels"),
         ((30, WIDTH), Camera(), "got 46x30 px, wanted at least 32x32 px"),
         ((HEIGHT, WIDTH), Camera(width=WIDTH, height=99), "got 46x34 px, wanted the camera's 46x99 px"),
     ],
@@ -243,16 +248,16 @@ def test_what_does_not_fit_the_rig_is_refused(
 def test_images_of_different_sizes_are_refused(tmp_path: Path) -> None:
     paths = [save(tmp_path / f"{index}.png", numbers(HEIGHT + index, WIDTH)) for index in range(4)]
     with pytest.raises(UsageError, match="got images of 46x34, 46x35, 46x36, 46x37 px, wanted one size"):
-        read_stored(paths, Camera(holds="angles"))
+        read_stored(paths, Camera(content="angles"))
 
 
 def test_white_levels(tmp_path: Path) -> None:
-    assert white_level(Camera(), np.zeros(1, np.uint8)) == 255
-    assert white_level(Camera(pixel_format="Mono12"), np.zeros(1, np.uint16)) == 4095
-    assert white_level(Camera(pixel_format="Mono12"), np.zeros(1, np.float32)) == 1
-    assert white_level(Camera(white_level=7), np.zeros(1, np.float32)) == 7
+    assert white_level(Camera(), Stored([np.zeros(1, np.uint8)], "a")) == 255
+    assert white_level(Camera(pixel_format="Mono12"), Stored([np.zeros(1, np.uint16)], "a")) == 4095
+    assert white_level(Camera(pixel_format="Mono12"), Stored([np.zeros(1, np.float32)], "a")) == 1
+    assert white_level(Camera(white_level=7), Stored([np.zeros(1, np.float32)], "a")) == 7
     with pytest.raises(UsageError, match="got null with values of type int64"):
-        white_level(Camera(), np.zeros(1, np.int64))
+        white_level(Camera(), Stored([np.zeros(1, np.int64)], "a"))
 
 
 def test_missing_files_folders_and_objects(tmp_path: Path) -> None:
@@ -264,3 +269,49 @@ def test_missing_files_folders_and_objects(tmp_path: Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object))
     with pytest.raises(UsageError, match=r"not a complete \.npy file of numbers"):
         read_stored(tmp_path / "objects.npy", Camera())
+
+
+@pytest.mark.parametrize("content", ["angles", "stokes"])
+def test_pages_in_color_come_in_red_green_blue(tmp_path: Path, content: str) -> None:
+    count = 4 if content == "angles" else 3
+    stored = numbers(count, HEIGHT, WIDTH, 3)
+    assert cv2.imwritemulti(str(tmp_path / "a.tif"), [page[..., ::-1] for page in stored])
+    planes = read_stored(tmp_path / "a.tif", Camera(content=content, width=WIDTH, height=HEIGHT)).planes
+    np.testing.assert_array_equal(planes, stored)
+    with pytest.raises(UsageError, match="got 46x34 px, wanted the camera's 99x34 px"):
+        read_stored(tmp_path / "a.tif", Camera(content=content, width=99))
+
+
+def test_further_pages_are_refused(tmp_path: Path) -> None:
+    cv2.imwritemulti(str(tmp_path / "a.tif"), list(numbers(5, HEIGHT, WIDTH)))
+    for content in ("mosaic", "image"):
+        with pytest.raises(UsageError, match=r"a\.tif: got 5 images \(pages\) in one file, wanted one"):
+            read_stored(tmp_path / "a.tif", Camera(content=content))
+    with pytest.raises(UsageError, match=r"a\.tif: got an array of shape \(5, 34, 46\), wanted 4 channels"):
+        read_stored(tmp_path / "a.tif", Camera(content="angles"))
+
+
+def test_maxval_of_pgm_is_the_white_level(tmp_path: Path) -> None:
+    stored = numbers(HEIGHT, WIDTH, bits=12)
+    (tmp_path / "a.pgm").write_bytes(b"P5\n46 34\n4095\n" + stored.astype(">u2").tobytes())
+    found = read_stored(tmp_path / "a.pgm", Camera())
+    np.testing.assert_array_equal(found.planes[0], stored)
+    assert white_level(Camera(), found) == 4095
+    assert white_level(Camera(white_level=4000), found) == 4000
+    save(tmp_path / "b.pgm", stored)
+    assert white_level(Camera(), read_stored(tmp_path / "b.pgm", Camera())) == 65535
+    paths = [tmp_path / f"{name}.pgm" for name in "abbb"]
+    with pytest.raises(UsageError, match=r"got files of several maxval \(4095, none\)"):
+        read_stored(paths, Camera(content="angles"))
+
+
+def test_floating_point_above_white_asks_what_is_white(tmp_path: Path) -> None:
+    stored = np.full((HEIGHT, WIDTH), 0.5, np.float32)
+    stored[3, 4] = 3200
+    found = read_stored(save(tmp_path / "a.npy", stored), Camera())
+    with pytest.raises(UsageError, match=r"a\.npy: got floating point up to 3200, wanted at most 1, or white_level"):
+        white_level(Camera(), found)
+    assert white_level(Camera(white_level=4095), found) == 4095
+    for harmless in (1.0005, np.inf, np.nan, -3):
+        stored[3, 4] = harmless
+        assert white_level(Camera(), Stored([stored], "a")) == 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crosspol.errors import MissingFileError, UsageError
+from crosspol.rigs.contents import CONTENTS
 from crosspol.rigs.kinds import RIG_KINDS
 from crosspol.rigs.rig import Camera, Rig, default_rig, read_rig
 
 cameras = st.builds(
     Camera,
-    holds=st.sampled_from(["mosaic", "angles", "stokes", "dolp-aolp"]),
+    content=st.sampled_from(["mosaic", "angles", "stokes", "dolp-aolp"]),
     pixel_format=st.sampled_from([None, "Mono8", "Mono12p"]),
     width=st.none() | st.integers(1, 5000),
     height=st.none() | st.integers(1, 5000),
@@ -73,13 +76,13 @@ def test_calibration_is_relative_to_the_file(tmp_path: Path) -> None:
 def test_the_right_camera_starts_from_the_left_one(tmp_path: Path) -> None:
     content = {
         "kind": "quad-left",
-        "camera": {"holds": "mosaic", "black_level": 3, "layout": [[0, 45], [135, 90]]},
-        "right_camera": {"holds": "image", "white_level": 1023},
+        "camera": {"content": "mosaic", "black_level": 3, "layout": [[0, 45], [135, 90]]},
+        "right_camera": {"content": "image", "white_level": 1023},
     }
     (tmp_path / "rig.yaml").write_text(yaml.safe_dump(content))
     rig = read_rig(tmp_path / "rig.yaml")
     assert rig.camera_of("left") == Camera(black_level=3, layout=((0, 45), (135, 90)))
-    assert rig.camera_of("right") == replace(rig.camera, holds="image", white_level=1023)
+    assert rig.camera_of("right") == replace(rig.camera, content="image", white_level=1023)
 
 
 @pytest.mark.parametrize(
@@ -105,17 +108,17 @@ def test_the_right_camera_starts_from_the_left_one(tmp_path: Path) -> None:
         ("kind: quad\ncamera: {pixel_format: Mono13}", "camera.pixel_format: got 'Mono13'"),
         ("kind: quad\ncamera: {pixel_format: 12}", "camera.pixel_format: got 12"),
         ("kind: quad\ncamera: {pixel_format: BayerRG8}", "camera.bayer: got null with pixel_format BayerRG8.*RGGB"),
-        ("kind: quad\ncamera: {pixel_format: PolarizedDolpAolp_Mono8}", "camera.holds: got mosaic.*dolp-aolp"),
-        ("kind: quad\ncamera: {encoding: srgb}", "camera.encoding: got srgb with holds: mosaic"),
+        ("kind: quad\ncamera: {pixel_format: PolarizedDolpAolp_Mono8}", "camera.content: got mosaic.*dolp-aolp"),
+        ("kind: quad\ncamera: {encoding: srgb}", "camera.encoding: got srgb with content: mosaic"),
         ("kind: quad\ncamera: {planar: 1}", "camera.planar: got 1, wanted true or false"),
         ("kind: quad\nswap_views: maybe", "swap_views: got 'maybe', wanted true or false"),
         ("kind: quad\ncalibration: 7", "calibration: got 7, wanted the path"),
         (
-            "kind: crossed\ncamera: {holds: mosaic, encoding: linear}",
-            "camera.holds: got mosaic, wanted image for the left camera of a crossed rig",
+            "kind: crossed\ncamera: {content: mosaic, encoding: linear}",
+            "camera.content: got mosaic, wanted image for the left camera of a crossed rig",
         ),
-        ("kind: quad-left", "camera.holds: got mosaic, wanted image for the right camera of a quad-left rig"),
-        ("kind: quad\nright_camera: {holds: image}", "right_camera.holds: got image, wanted mosaic"),
+        ("kind: quad-left", "camera.content: got mosaic, wanted image for the right camera of a quad-left rig"),
+        ("kind: quad\nright_camera: {content: image}", "right_camera.content: got image, wanted mosaic"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -144,3 +147,26 @@ def test_missing_binary_and_huge_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "huge.yaml").write_bytes(b"#" * (1 << 21))
     with pytest.raises(UsageError, match="2097152 bytes"):
         read_rig(tmp_path / "huge.yaml")
+
+
+def test_the_key_of_former_versions_is_named(tmp_path: Path) -> None:
+    (tmp_path / "rig.yaml").write_text("kind: quad\ncamera: {holds: angles}")
+    with pytest.raises(UsageError, match=r"camera\.holds: this key is now called content, wanted content: angles"):
+        read_rig(tmp_path / "rig.yaml")
+
+
+def test_the_template_has_every_key_with_its_default(tmp_path: Path) -> None:
+    text = resources.files("crosspol.rigs").joinpath("rig_template.yaml").read_text(encoding="utf-8")
+    content = yaml.safe_load(text)
+    assert [*content["camera"]] == [entry.name for entry in fields(Camera)]
+    assert {*content} == {entry.name for entry in fields(Rig)} - {"right_camera", "folder"}
+    (tmp_path / "rig.yaml").write_text(text)
+    assert read_rig(tmp_path / "rig.yaml") == replace(default_rig("quad"), folder=tmp_path)
+
+
+def test_every_key_is_in_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "rigs.md").read_text()
+    for name in [entry.name for entry in (*fields(Rig), *fields(Camera)) if entry.name != "folder"]:
+        assert re.search(rf"^\| `{name}`", text, re.MULTILINE), name
+    for name in CONTENTS:
+        assert f"`{name}`" in text, name

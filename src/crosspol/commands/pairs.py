@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import bisect
 import glob
 import os
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 from crosspol.errors import MissingFileError, UsageError
@@ -26,6 +29,8 @@ class Pair:
     polarization_left: Path | None
     polarization_right: Path | None
     stem: str
+    apart: Fraction | None = None
+    """By how much the numbers in the names of the views differ, where they were paired by that."""
 
     def files(self) -> tuple[Path, ...]:
         """Return the files that there are."""
@@ -39,7 +44,9 @@ def find_pairs(
     """Find the pairs that two arguments name, in the order of the left names.
 
     An argument is a file, a folder (all images in it) or a pattern such as ``run1/*_left.png``. Files belong together
-    whose names agree but for words like left and right; where no names agree, the sorted names do in their order.
+    whose names agree but for words like left and right. Where they do not and are all numbers, such as the times of two
+    cameras that were not triggered together, those belong together that are nearest to each other and clearly nearer
+    than to any other: at most a quarter of the usual step between the left ones.
 
     Args:
         left: left views.
@@ -49,21 +56,24 @@ def find_pairs(
 
     Raises:
         MissingFileError: an argument names nothing.
-        UsageError: a folder without images, a pattern without matches, or an image without its partner.
+        UsageError: a folder without images, a pattern without matches, an image without its partner, or names that do
+            not say which belong together.
     """
     lefts = _list_files(left)
-    partners: list[Sequence[Path | None]] = [_match(lefts, _list_files(right), left, right)]
+    stems = _unique_stems(lefts)
+    rights = _match(lefts, _list_files(right), left, right)
+    partners: list[Sequence[Path | None]] = []
     for polarization in (polarization_left, polarization_right):
         partners.append(
             [None] * len(lefts)
             if polarization is None
             else _match(lefts, _list_files(polarization), left, polarization)
         )
-    stems = _unique_stems(lefts)
     return [
-        Pair(path, Path(right_path), pol_left, pol_right, stem)
-        for path, right_path, pol_left, pol_right, stem in zip(lefts, *partners, stems, strict=True)
-        if right_path is not None
+        Pair(path, right_path, pol_left, pol_right, stem, apart)
+        for path, right_path, pol_left, pol_right, stem, apart in zip(
+            lefts, rights, *partners, stems, _apart(lefts, rights), strict=True
+        )
     ]
 
 
@@ -86,10 +96,17 @@ def _list_files(argument: str) -> list[Path]:
 
 def _match(lefts: list[Path], others: list[Path], left: str, other: str) -> list[Path]:
     """Return the partner of every left file."""
+    if len(lefts) == len(others) == 1:
+        return others
     left_keys, other_keys = _keys(lefts), _keys(others)
     by_key = dict(zip(other_keys, others, strict=True))
     common = set(left_keys) & by_key.keys()
     unique = len(set(left_keys)) == len(lefts) and len(by_key) == len(others)
+    if unique and set(left_keys) == by_key.keys():
+        return [by_key[key] for key in left_keys]
+    times, other_times = _numbers(left_keys), _numbers(other_keys)
+    if times is not None and other_times is not None and len(times) > 1 and not common:
+        return _nearest(lefts, times, others, other_times, other)
     if common and unique and len(lefts) > 1:
         for path, key in zip(lefts, left_keys, strict=True):
             if key not in common:
@@ -97,13 +114,63 @@ def _match(lefts: list[Path], others: list[Path], left: str, other: str) -> list
         for path, key in zip(others, other_keys, strict=True):
             if key not in common:
                 raise UsageError(f"{path}: got no partner of this name in {left}")
-        return [by_key[key] for key in left_keys]
     if len(lefts) != len(others):
         longer, shorter = (lefts, others) if len(lefts) > len(others) else (others, lefts)
         raise UsageError(
             f"{longer[len(shorter)]}: got no partner: {left} names {len(lefts)} files, {other} names {len(others)}"
         )
-    return others
+    raise UsageError(
+        f"{lefts[0]}: got no partner of this name in {other} (its first is {others[0].name}), wanted names that agree "
+        "but for words like left and right, or numbers such as times"
+    )
+
+
+def _nearest(
+    lefts: list[Path], times: list[Fraction], others: list[Path], other_times: list[Fraction], other: str
+) -> list[Path]:
+    """Return the file nearest in time to each left one; refuse where it is not clear which that is."""
+    ordered = sorted(times)
+    step = sorted(later - earlier for earlier, later in pairwise(ordered))[len(ordered) // 2 - 1]
+    by_time = sorted(zip(other_times, others, strict=True))
+    known = [time for time, _ in by_time]
+    partners: dict[Path, Path] = {}
+    for path, time in zip(lefts, times, strict=True):
+        place = bisect.bisect(known, time)
+        around = by_time[max(place - 1, 0) : place + 1]
+        apart, partner = min((abs(near - time), file) for near, file in around)
+        if 4 * apart > step:
+            raise UsageError(
+                f"{path}: got no partner in {other}: the nearest, {partner.name}, is {float(apart):g} away, wanted at "
+                f"most a quarter of the usual step, {float(step):g}"
+            )
+        if partner in partners:
+            raise UsageError(f"{partner}: got two partners, {partners[partner].name} and {path.name}, wanted one")
+        partners[partner] = path
+    for file in others:
+        if file not in partners:
+            raise UsageError(f"{file}: got no partner among the {len(lefts)} left images")
+    return list(partners)
+
+
+def _numbers(keys: list[str]) -> list[Fraction] | None:
+    """Return the numbers that the names are, None where one is none; a point has become a space in the keys."""
+    found = [re.fullmatch(r"(\d+)(?: (\d+))?", key) for key in keys]
+    if not all(found):
+        return None
+    return [Fraction(f"{match[1]}.{match[2] or 0}") for match in found if match]
+
+
+def _apart(lefts: list[Path], rights: list[Path]) -> list[Fraction | None]:
+    """Return how far the numbers in each pair's names are apart; None where the names agree or say no number."""
+    if len(lefts) == 1:
+        return [None]
+    keys = _keys(lefts), _keys(rights)
+    if sorted(keys[0]) == sorted(keys[1]):
+        return [None] * len(lefts)
+    times = _numbers(keys[0]), _numbers(keys[1])
+    if times[0] is None or times[1] is None:
+        return [None] * len(lefts)
+    return [abs(one - other) for one, other in zip(times[0], times[1], strict=True)]
 
 
 def _keys(paths: list[Path]) -> list[str]:

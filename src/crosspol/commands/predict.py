@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -20,9 +19,8 @@ from crosspol.commands.pairs import Pair, find_pairs
 from crosspol.errors import UsageError
 from crosspol.inference.predictor import Precision, StereoPredictor, StereoResult
 from crosspol.io.images import write_image
-from crosspol.rigs.frames import Frame
-from crosspol.rigs.rectification import read_rectified_pair
-from crosspol.rigs.rig import Rig, read_rig
+from crosspol.rigs.raw_structure import looks_like_mosaic
+from crosspol.rigs.reader import RigReader
 
 # {angle} and {map} in a path, with what separates them from the rest of the name.
 _SEVERAL_FILES = re.compile(r"[\W_]*\{(angle|map)[^}]*\}[\W_]*")
@@ -76,36 +74,39 @@ def predict(options: PredictOptions) -> None:
     Raises:
         UsageError: something that was asked for cannot be done; nothing was written.
     """
-    rig = None if options.rig is None else read_rig(options.rig)
+    reader = None if options.rig is None else RigReader(options.rig)
     pairs = _find_pairs(options)
+    _check_outputs(pairs, _inputs(pairs, options.rig, reader), options.output)
     check_output_folder(options.output)
     predictor = StereoPredictor.from_pretrained(
         options.weights, device=options.device, precision=options.precision, iters=options.iters
     )
     if len(pairs) > 1:
-        print(f"{len(pairs)} pairs: {pairs[0].left} with {pairs[0].right}, ...", flush=True)
-    # Reading is about a hundred times faster than predicting, so that every file is read once before the first
-    # prediction.
-    said: set[str] = set()
+        print(_partners(pairs), flush=True)
     for pair in pairs:
-        _check_output(pair, options.output)
-        if rig is None:
+        if reader is None:
             _check_pair(predictor, pair)
         else:
-            predictor.check_rig(rig.kind)
-            _check_frames(rig, pair, said)
+            predictor.check_rig(reader.rig.kind)
+            reader.check(pair.left, pair.right)
     make_output_folder(options.output)
+    warned: set[str] = set()
     with tqdm(pairs, unit="pair", file=sys.stderr, disable=len(pairs) == 1) as progress:
         for pair in progress:
             started = time.perf_counter()
-            if rig is None:
-                result, image = _predict_pair(predictor, pair), None
+            messages: tuple[str, ...] = ()
+            if reader is None:
+                result = _predict_pair(predictor, pair)
             else:
-                result, image = _predict_frames(predictor, rig, pair)
+                result, messages = _predict_frames(predictor, reader, pair)
             seconds = time.perf_counter() - started
+            for message in messages:
+                if message not in warned:
+                    progress.write(f"crosspol predict: warning: {message}", file=sys.stderr)
+                    warned.add(message)
             written = result.save(options.output, _stem(pair))
-            if image is not None:
-                written.append(write_image(options.output / _rectified_name(pair), image))
+            if reader is not None:
+                written.append(write_image(options.output / _rectified_name(pair), _left_image(result)))
             progress.write(_report(pair, result, written, seconds), file=sys.stdout)
 
 
@@ -132,21 +133,17 @@ def _predict_pair(predictor: StereoPredictor, pair: Pair) -> StereoResult:
     )
 
 
-def _predict_frames(predictor: StereoPredictor, rig: Rig, pair: Pair) -> tuple[StereoResult, NDArray[np.uint8]]:
-    """Return the result, and the left image (H, W, 3) as the network saw it."""
-    left, right, _ = _read_frames(rig, pair)
-    result = predictor.predict_frames(left, right, rig.kind)
+def _predict_frames(predictor: StereoPredictor, reader: RigReader, pair: Pair) -> tuple[StereoResult, tuple[str, ...]]:
+    """Return the result, and what there is to warn about."""
+    frames = reader.read(pair.left, pair.right)
+    result = predictor.predict_frames(frames.left, frames.right, reader.rig.kind, frames.calibration)
+    return result, frames.warnings
+
+
+def _left_image(result: StereoResult) -> NDArray[np.uint8]:
+    """(H, W, 3), the left view as the network saw it."""
     assert result.inputs is not None  # `predict_frames` keeps them
-    image = result.inputs.left.permute(1, 2, 0).numpy()
-    return result, np.rint(255 * image).astype(np.uint8)
-
-
-def _read_frames(rig: Rig, pair: Pair) -> tuple[Frame, Frame, list[str]]:
-    """Return both views, rectified, and what there is to warn about."""
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        left, right, _ = read_rectified_pair(rig, pair.left, pair.right)
-    return left, right, [str(warning.message) for warning in warned]
+    return np.asarray(np.rint(255 * result.inputs.left.permute(1, 2, 0).numpy()), np.uint8)
 
 
 def _stem(pair: Pair) -> str:
@@ -157,20 +154,35 @@ def _rectified_name(pair: Pair) -> str:
     return f"{pair.stem}_rectified.png"
 
 
-def _check_output(pair: Pair, output: Path) -> None:
-    """Refuse output that would replace input."""
-    for path in pair.files():
-        replaced = path.name.startswith(f"{_stem(pair)}.") or path.name == _rectified_name(pair)
-        if path.resolve().parent == output.resolve() and replaced:
+def _inputs(pairs: list[Pair], rig: Path | None, reader: RigReader | None) -> list[Path]:
+    """Return every file that the run reads, but for the weights, which have names of their own."""
+    if rig is None or reader is None:
+        return [path for pair in pairs for path in pair.files()]
+    frames = [path for pair in pairs for path in reader.files(pair.left, pair.right)]
+    calibration = reader.rig.calibration_path
+    return [*frames, rig, *([] if calibration is None else [calibration])]
+
+
+def _check_outputs(pairs: list[Pair], inputs: list[Path], output: Path) -> None:
+    """Refuse output that would replace input, of whichever pair: `<stem>_disparity...` and `<stem>_rectified.png`."""
+    results, rectified = {_stem(pair) for pair in pairs}, {_rectified_name(pair) for pair in pairs}
+    folder = output.resolve()
+    for path in inputs:
+        resolved = path.resolve()
+        if resolved.parent != folder:
+            continue
+        name = resolved.name
+        beginnings = {name[: place.start()] for place in re.finditer(r"[._]", name)}
+        if name in rectified or results & beginnings:
             raise UsageError(f"{path}: the result would replace this image, wanted another --output")
 
 
-def _check_frames(rig: Rig, pair: Pair, said: set[str]) -> None:
-    """Refuse what cannot be predicted; warn about what will not be good, once."""
-    for message in _read_frames(rig, pair)[2]:
-        if message not in said:
-            print(f"crosspol predict: warning: {message}", file=sys.stderr)
-            said.add(message)
+def _partners(pairs: list[Pair]) -> str:
+    """Say which views are taken for pairs: all of them where their names do not agree."""
+    if pairs[0].apart is None:
+        return f"{len(pairs)} pairs: {pairs[0].left} with {pairs[0].right}, ..."
+    lines = [f"  {pair.left} with {pair.right}, {float(pair.apart or 0):g} apart" for pair in pairs]
+    return "\n".join([f"{len(pairs)} pairs, by the nearest number in the names:", *lines])
 
 
 def _check_pair(predictor: StereoPredictor, pair: Pair) -> None:
@@ -184,11 +196,18 @@ def _check_pair(predictor: StereoPredictor, pair: Pair) -> None:
     for side, path in (("left", pair.polarization_left), ("right", pair.polarization_right)):
         if path is not None and not getattr(inputs, f"valid_{side}").any():
             raise UsageError(f"{path}: got only NaN, wanted DoLP or contrast somewhere")
+    for path, view in ((pair.left, inputs.left), (pair.right, inputs.right)):
+        if looks_like_mosaic(np.moveaxis(view[0].numpy(), 0, -1)):
+            raise UsageError(
+                f"{path}: got an image full of 2x2 structure, as raw frames of polarization and color sensors are; "
+                "describe the camera with --rig (crosspol rig init), for an ordinary image after all with kind: none"
+            )
 
 
 def _report(pair: Pair, result: StereoResult, written: list[Path], seconds: float) -> str:
+    least, most = result.disparity.min(), result.disparity.max()
     lines = [
-        f"{pair.left}: disparity {result.disparity.min():.1f} to {result.disparity.max():.1f} px, {seconds:.1f} s",
+        f"{pair.left} with {pair.right}: disparity {least:.1f} to {most:.1f} px, {seconds:.1f} s",
         *(f"  {path}" for path in written),
     ]
     return "\n".join(lines)

@@ -213,7 +213,7 @@ class StereoPredictor:
         """Estimate the disparity of a pair of frames in linear light, as cameras record them.
 
         Args:
-            left: rectified, as `crosspol.rigs.rectification.read_rectified_pair` reads it.
+            left: rectified, as `crosspol.rigs.reader.RigReader` reads it.
             right: likewise, same size.
             rig: kind of the rig: quad, quad-left, crossed or none.
             calibration: of the rectified views; handed on with the result.

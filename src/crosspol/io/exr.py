@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +13,38 @@ from numpy.typing import NDArray
 
 from crosspol.errors import UsageError
 from crosspol.io.atomic import read_bytes
-from crosspol.io.declared_sizes import check_declared_size
+from crosspol.io.images import MAXIMUM_PIXELS
+
+
+def read_exr_header(path: Path) -> tuple[int, int, list[str]]:
+    """Return width and height, px, and the names of the channels, without reading pixels.
+
+    Raises:
+        MissingFileError: there is no such file.
+        UsageError: it is no EXR of one part of scan lines, larger than `MAXIMUM_PIXELS`, or has channels of several
+            sizes.
+    """
+    import OpenEXR
+
+    if not path.is_file() or not path.stat().st_size:
+        read_bytes(path)  # says what is wrong
+    try:
+        with _without_output(), OpenEXR.File(str(path), header_only=True) as file:
+            header = file.header()
+            (x0, y0), (x1, y1) = header["dataWindow"]
+            names = [channel.name for channel in header["channels"]]
+            samplings = {(channel.xSampling, channel.ySampling) for channel in header["channels"]}
+            plain = len(file.parts) == 1 and header["type"] == OpenEXR.scanlineimage
+    except (RuntimeError, ValueError, TypeError, KeyError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not a complete EXR ({_reason(error)})") from error
+    width, height = int(x1) - int(x0) + 1, int(y1) - int(y0) + 1
+    if not plain:
+        raise UsageError(f"{path}: got a tiled, deep or multi-part EXR, wanted one part of scan lines")
+    if width < 1 or height < 1 or width * height > MAXIMUM_PIXELS:
+        raise UsageError(f"{path}: the header claims {width}x{height} px, wanted at most {MAXIMUM_PIXELS} px")
+    if len(samplings) != 1:
+        raise UsageError(f"{path}: got channels of different sizes, wanted one size")
+    return width, height, names
 
 
 def read_exr_channels(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -17,16 +52,37 @@ def read_exr_channels(path: Path) -> dict[str, NDArray[np.float32]]:
 
     Raises:
         MissingFileError: there is no such file.
-        UsageError: it is no complete EXR of scan lines with channels of one size.
+        UsageError: as `read_exr_header`, or the file is cut off or damaged.
     """
     import OpenEXR
 
-    check_declared_size(read_bytes(path), path)
+    width, height, names = read_exr_header(path)
     try:
-        with OpenEXR.File(str(path), separate_channels=True) as file:
+        with _without_output(), OpenEXR.File(str(path), separate_channels=True) as file:
             found = {name: np.asarray(channel.pixels, np.float32) for name, channel in file.channels().items()}
     except (RuntimeError, ValueError, TypeError) as error:
-        raise UsageError(f"{path}: not a complete EXR ({(str(error).splitlines() or ['damaged'])[0]})") from error
-    if len({channel.shape for channel in found.values()}) != 1:
+        raise UsageError(f"{path}: got a truncated EXR, or a damaged one, wanted a complete image") from error
+    if found.keys() != set(names) or any(channel.shape != (height, width) for channel in found.values()):
         raise UsageError(f"{path}: got channels of different sizes, wanted one size")
     return found
+
+
+@contextlib.contextmanager
+def _without_output() -> Iterator[None]:
+    """The library prints its complaints, to both outputs, before it raises; the one line the caller gets is ours."""
+    kept = [(number, os.dup(number)) for number in (1, 2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for number, _ in kept:
+            os.dup2(nowhere, number)
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        for number, copy in kept:
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(nowhere)
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).splitlines() or ["damaged"])[0]

@@ -8,11 +8,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from crosspol.polarimetry import SONY_LAYOUT, Layout, demosaic, residual
+from crosspol.polarimetry import SONY_LAYOUT, Layout, residual
 from crosspol.rigs.check_format import check_format
 from crosspol.rigs.findings import Finding, percent
 from crosspol.rigs.frames import Frame, Recording
@@ -78,7 +77,7 @@ def check_recording(recording: Recording, frame: Frame, crossed: bool = False) -
         # What the levels make look too bright or too dark need not be the exposure.
         exposure = exposure._replace(verdict="unsure", text=f"{exposure.text}; but see levels first")
     found = [exposure, *file, *levels]
-    if recording.camera.holds in ("mosaic", "angles"):
+    if recording.camera.record.records_angles:
         layout = _layout(recording, frame)
         found.append(layout)
         if layout.verdict == "wrong":
@@ -98,9 +97,8 @@ def check_recording(recording: Recording, frame: Frame, crossed: bool = False) -
 
 
 def _exposure(recording: Recording, frame: Frame) -> Finding:
-    camera, light = recording.camera, recording.light
-    if camera.holds in ("stokes", "dolp-aolp"):
-        light = light[:, 0]
+    camera = recording.camera
+    light = camera.record.brightness(recording.light)
     saturated = (light >= camera.saturated).float().mean().item()
     dark = (frame.image.mean(0) <= camera.dark).float().mean().item()
     broken = (~recording.light.isfinite()).float().mean().item()
@@ -118,7 +116,7 @@ def _exposure(recording: Recording, frame: Frame) -> Finding:
 def _levels(recording: Recording) -> list[Finding]:
     """Compare the stored integers with black and white level; nothing to say is no finding."""
     camera, plane, white = recording.camera, recording.planes[-1], recording.white
-    if camera.holds not in ("mosaic", "angles", "image"):
+    if not camera.record.counts_light:
         return []
     found = []
     below = float(np.mean(plane < camera.black_level))
@@ -201,10 +199,7 @@ def _pairing_residuals(recording: Recording, frame: Frame) -> list[float] | None
     mosaic has a residual, but that of diagonal neighbors a smaller one, whatever the layout.
     """
     camera, light = recording.camera, recording.light
-    planes = light
-    if camera.holds == "mosaic":
-        clean = torch.where(light.isfinite(), light, torch.zeros_like(light))
-        planes = torch.stack(demosaic(clean, camera.layout, camera.bayer, "bilinear")).reshape(4, -1, *light.shape)
+    planes = camera.record.angle_images(light, camera)
     means = F.avg_pool2d(planes, _LAYOUT_BLOCK)
     s0 = means.sum(0) / 2
     untrusted = F.max_pool2d(1 - frame.valid, _LAYOUT_BLOCK)[0] > 0
@@ -226,7 +221,7 @@ _EXCHANGES = {(0, 0): [0, 1, 2, 3], (45, 90): [0, 2, 1, 3], (0, 45): [1, 0, 2, 3
 
 def _pairing_names(recording: Recording) -> list[str]:
     """What to call the stated pairing and the two others."""
-    if recording.camera.holds == "angles":
+    if "layout" not in recording.camera.record.keys:
         return [f"the order {' '.join(str(45 * place) for place in order)}" for order in _EXCHANGES.values()]
     layouts: list[Layout] = []
     for one, other in _EXCHANGES:
@@ -279,20 +274,8 @@ def _gamma(recording: Recording) -> Finding:
 def _angle_means(recording: Recording) -> NDArray[np.float64]:
     """(4, N): intensities at 0, 45, 90, 135 degrees, means of blocks that are even, and neither dark nor saturated."""
     camera, light = recording.camera, recording.light
-    if camera.holds == "angles":
-        planes = light
-    else:
-        # The four angles of a block lie together; in color, within one cell of the Bayer pattern.
-        period, cells = (2, ((0, 0),)) if camera.bayer is None else (4, ((0, 0), (0, 2), (2, 0), (2, 2)))
-        height, width = (side // period * period for side in light.shape[-2:])
-        places = {camera.layout[row][column]: (row, column) for row in (0, 1) for column in (0, 1)}
-        planes = torch.stack(
-            [
-                torch.stack([light[row + y : height : period, column + x : width : period] for y, x in cells])
-                for row, column in (places[angle] for angle in (0, 45, 90, 135))
-            ]
-        )
-    block = _GAMMA_BLOCK if camera.holds == "angles" or camera.bayer is None else _GAMMA_BLOCK // 2
+    planes = camera.record.angle_samples(light, camera)
+    block = _GAMMA_BLOCK if "layout" not in camera.record.keys or camera.bayer is None else _GAMMA_BLOCK // 2
     total = planes.mean(0, keepdim=True)
     means, mean = F.avg_pool2d(planes, block), F.avg_pool2d(total, block)
     spread = (F.avg_pool2d(total**2, block) - mean**2).clamp(min=0).sqrt()

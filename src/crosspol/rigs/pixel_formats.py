@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,10 @@ _NAME = re.compile(
     r"(?P<color>Mono|BayerRG|BayerBG|BayerGR|BayerGB)(?P<bits>8|10|12|14|16)(?P<packing>p|Packed)?",
     re.IGNORECASE,
 )
+_POLARIZED = re.compile(
+    r"(?:Bayer(?P<color>RG|BG|GR|GB))?Polarized(?P<bits>8|10|12|16)(?P<packing>(?<=[02])p)?", re.IGNORECASE
+)
+"""Raw mosaics of polarizers, as Teledyne FLIR's cameras call them."""
 _CHANNELS = {"angles_0d_45d_90d_135d": 4, "stokes_s0_s1_s2_s3": 4, "stokes_s0_s1_s2": 3, "dolpaolp": 2}
 _BAYER = {"RG": "RGGB", "BG": "BGGR", "GR": "GRBG", "GB": "GBRG"}
 
@@ -31,41 +35,48 @@ class PixelFormat:
         "packed" (GigE Vision: two values in three bytes, the low bits of both in the middle one).
     channels: values a pixel.
     bayer: color cell that the name implies; None for mono.
-    holds: what the channels are, in the words of `Camera.holds`; None for one channel.
+    content: what the channels are, in the words of `Camera.content`; None where the name says nothing of polarization.
     """
 
     bits: int
     packing: Literal["none", "p", "packed"]
     channels: int = 1
     bayer: str | None = None
-    holds: Literal["angles", "stokes", "dolp-aolp"] | None = None
+    content: Literal["mosaic", "angles", "stokes", "dolp-aolp"] | None = None
 
 
 def parse_pixel_format(name: str) -> PixelFormat:
     """Return what the GenICam name of a pixel format means, LUCID's polarized ones included.
 
-    Examples are Mono8, Mono12p, Mono12Packed, BayerRG12p, PolarizeMono12p and PolarizedAngles_0d_45d_90d_135d_Mono8.
+    Examples are Mono8, Mono12p, Mono12Packed, BayerRG12p, PolarizeMono12p, PolarizedAngles_0d_45d_90d_135d_Mono8,
+    Polarized12p and BayerRGPolarized12p. Mono12p and Mono12Packed take the same bytes in another order: a file does not
+    show which of the two it is.
 
     Raises:
         UsageError: the name is not known.
 
     Source: GenICam Pixel Format Naming Convention 2.x; GigE Vision 2.0 for the formats called Packed.
     """
+    polarized = _POLARIZED.fullmatch(name)
+    if polarized is not None:
+        mono = f"{'Bayer' + polarized['color'] if polarized['color'] else 'Mono'}"
+        plain = parse_pixel_format(f"{mono}{polarized['bits']}{polarized['packing'] or ''}")
+        return replace(plain, content="mosaic")
     match = _NAME.fullmatch(name)
     packing = match["packing"].lower() if match and match["packing"] else "none"
     bits = int(match["bits"]) if match else 0
     if match is None or (packing == "p" and bits in (8, 16)) or (packing == "packed" and bits not in (10, 12)):
         raise UsageError(
             f"pixel_format: got {name!r}, wanted Mono or Bayer.. with 8, 10, 12, 14 or 16 bits, such as Mono12p, or "
-            "LUCID's PolarizedAngles_.., PolarizedStokes_.., PolarizedDolpAolp_.."
+            "LUCID's PolarizedAngles_.., PolarizedStokes_.., PolarizedDolpAolp_.., or Polarized12p, BayerRGPolarized12p"
         )
     structure = (match["structure"] or "").lower()
     bayer = None if match["color"].lower() == "mono" else _BAYER[match["color"][-2:].upper()]
-    holds: Literal["angles", "stokes", "dolp-aolp"] | None = None
+    content: Literal["mosaic", "angles", "stokes", "dolp-aolp"] | None = None
     if structure:
-        holds = "angles" if structure[0] == "a" else "stokes" if structure[0] == "s" else "dolp-aolp"
+        content = "angles" if structure[0] == "a" else "stokes" if structure[0] == "s" else "dolp-aolp"
     unpacked: Literal["none", "p", "packed"] = "p" if packing == "p" else "packed" if packing == "packed" else "none"
-    return PixelFormat(bits, unpacked, _CHANNELS.get(structure, 1), bayer, holds)
+    return PixelFormat(bits, unpacked, _CHANNELS.get(structure, 1), bayer, content)
 
 
 def stored_bytes(pixel_format: PixelFormat, values: int) -> int:

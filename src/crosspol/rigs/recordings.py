@@ -1,12 +1,10 @@
 """What cameras write: files of mosaics, angle images, Stokes parameters, polarization maps and plain images, read
-as the numbers they hold."""
+as the numbers they hold, or looked at without reading them."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +13,26 @@ from numpy.typing import NDArray
 
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.atomic import read_bytes
-from crosspol.io.declared_sizes import MAXIMUM_PIXELS, check_declared_size
-from crosspol.io.exr import read_exr_channels
-from crosspol.io.images import IMAGE_SUFFIXES, MINIMUM_SIDE, read_image
+from crosspol.io.exr import read_exr_channels, read_exr_header
+from crosspol.io.images import (
+    IMAGE_SUFFIXES,
+    MAXIMUM_PIXELS,
+    MINIMUM_SIDE,
+    ImageFile,
+    read_image_file,
+    read_image_header,
+)
+from crosspol.rigs.contents.content import ANGLES_DEG, Content, Stored
 from crosspol.rigs.pixel_formats import PixelFormat, parse_pixel_format, stored_bytes, unpack
 from crosspol.rigs.rig import Camera
 
-__all__ = ["ANGLES_DEG", "FrameFiles", "frame_files", "read_stored", "white_level"]
+__all__ = ["ANGLES_DEG", "FrameFiles", "Stored", "frame_files", "frame_size", "read_stored", "white_level"]
 
 FrameFiles = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """A file; a pattern with {angle} or {map} in it; or the files that these stand for, in their order."""
 
-ANGLES_DEG = (0, 45, 90, 135)
-
-_TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-_ANGLE = re.compile(r"\{angle(?::0(\d)d?)?\}")
-_MAPS = ("dolp", "aolp", "intensity")
+_WHITE_SLACK = 1e-3
+"""How far rounding may carry floating point beyond white, as a share of it."""
 
 
 def frame_files(files: FrameFiles, camera: Camera) -> list[Path]:
@@ -43,115 +45,164 @@ def frame_files(files: FrameFiles, camera: Camera) -> list[Path]:
         MissingFileError: a file does not exist.
         UsageError: not as many files as the camera writes for a frame.
     """
-    if isinstance(files, (str, os.PathLike)):
-        pattern = os.fspath(files)
-        if camera.holds == "angles" and _ANGLE.search(pattern):
-            paths = [Path(_ANGLE.sub(partial(_digits, angle), pattern)) for angle in ANGLES_DEG]
-        elif camera.holds == "dolp-aolp" and "{map}" in pattern:
-            paths = [Path(pattern.replace("{map}", name)) for name in _MAPS]
-            joint = Path(pattern.replace("{map}", "dolpaolp"))
-            if joint.exists() and not paths[0].exists():
-                paths = [joint, paths[2]]
-        else:
-            paths = [Path(pattern)]
-    else:
-        paths = [Path(file) for file in files]
-    wanted = {"angles": (1, 4), "dolp-aolp": (2, 3)}.get(camera.holds, (1,))
-    if len(paths) not in wanted:
-        hint = {"angles": ", or a path with {angle} in it", "dolp-aolp": " (a path with {map} in it)"}
-        numbers = " or ".join(map(str, wanted))
+    content = camera.record
+    paths = content.paths(files) if isinstance(files, (str, os.PathLike)) else [Path(file) for file in files]
+    if len(paths) not in content.file_counts:
+        numbers = " or ".join(map(str, content.file_counts))
         found = ", ".join(map(str, paths)) or "nothing"
-        raise UsageError(f"{found}: wanted {numbers} files for holds: {camera.holds}{hint.get(camera.holds, '')}")
+        raise UsageError(f"{found}: wanted {numbers} files for content: {content.name}{content.several_files}")
     for path in paths:
         if not path.exists():
             raise MissingFileError(f"{path}: no such file")
     return paths
 
 
-def _digits(angle: int, place: re.Match[str]) -> str:
-    """Return an angle as `{angle}` asks for it: `{angle:03}` with leading zeros."""
-    return f"{angle:0{place[1] or 1}d}"
-
-
-def read_stored(files: FrameFiles, camera: Camera) -> tuple[list[NDArray[Any]], str]:
+def read_stored(files: FrameFiles, camera: Camera) -> Stored:
     """Read the numbers of one frame as they are stored.
 
     Returns:
-        The planes of the frame, and what to call it in an error. Each is uint8, uint16 or floating point. By
-        `camera.holds`: "mosaic", one (H, W); "angles", four (H, W) or (H, W, 3) in RGB, for 0, 45, 90 and 135 degrees;
-        "stokes", three, S0, S1 and S2, likewise; "dolp-aolp", DoLP and AoLP (H, W) and an intensity (H, W) or
-        (H, W, 3); "image", one (H, W) or (H, W, 3).
+        The planes of the frame. Each is uint8, uint16 or floating point. By `camera.content`: "mosaic", one (H, W);
+        "angles", four (H, W) or (H, W, 3) in RGB, for 0, 45, 90 and 135 degrees; "stokes", three, S0, S1 and S2,
+        likewise; "dolp-aolp", DoLP and AoLP (H, W) and an intensity (H, W) or (H, W, 3); "image", one (H, W) or
+        (H, W, 3).
 
     Raises:
         MissingFileError: a file does not exist.
         UsageError: a file does not hold what the camera is said to write.
     """
     paths = frame_files(files, camera)
-    name = str(paths[0])
-    if camera.holds in ("mosaic", "image"):
-        planes = [_without_alpha(_read_file(paths[0], camera, 1), name)]
-    elif camera.holds == "angles":
-        if len(paths) == 4:
-            planes = [_without_alpha(_read_file(path, camera, 1), str(path)) for path in paths]
-        else:
-            planes = _split(_read_file(paths[0], camera, 4), 4, name)
-    elif camera.holds == "stokes":
-        stored = _read_file(paths[0], camera, 3)
-        planes = _split(stored, 4 if 4 in stored.shape else 3, name)[:3]
-    else:
-        intensity = _without_alpha(_read_file(paths[-1], camera, 1), str(paths[-1]))
-        if len(paths) == 3:
-            maps = [_without_alpha(_read_file(path, camera, 1), str(path)) for path in paths[:2]]
-        else:
-            maps = _split(_read_file(paths[0], camera, 2), 2, name)
-        planes = [*maps, intensity]
+    load = _Reader(camera)
+    planes = camera.record.planes(paths, load)
     _check_planes(planes, paths, camera)
-    return planes, name
+    if len(load.whites) > 1:
+        found = ", ".join(sorted(str(white or "none") for white in load.whites))
+        raise UsageError(f"{paths[0]}: got files of several maxval ({found}), wanted one")
+    return Stored(planes, str(paths[0]), load.whites.pop() if load.whites else None)
 
 
-def white_level(camera: Camera, plane: NDArray[Any]) -> float:
-    """Return the stored value of full light: the camera's, or the largest of its pixel format or of the number type.
+def frame_size(files: FrameFiles, camera: Camera) -> tuple[int, int]:
+    """Return height and width of a frame, px, without reading pixels.
 
     Raises:
-        UsageError: integers of more than 16 bits, which have no such value.
+        MissingFileError: a file does not exist.
+        UsageError: names, headers or sizes do not fit what the camera is said to write.
+    """
+    paths = frame_files(files, camera)
+    planes = camera.record.planes(paths, _Header(camera))
+    _check_planes(planes, paths, camera)
+    return planes[0].shape[0], planes[0].shape[1]
+
+
+def white_level(camera: Camera, stored: Stored) -> float:
+    """Return the stored value of full light.
+
+    It is the camera's; else the largest of its pixel format, of what the files say (maxval of PGM) or of the number
+    type; 1 for floating point.
+
+    Raises:
+        UsageError: integers of more than 16 bits, which have no such value, or floating point above 1.
     """
     if camera.white_level is not None:
         return camera.white_level
-    if plane.dtype.kind == "f":
+    planes = camera.record.between_levels(stored.planes)
+    kind = planes[0].dtype
+    if kind.kind == "f":
+        for plane in planes:
+            largest = float(np.max(plane, where=np.isfinite(plane), initial=0))
+            if largest > 1 + _WHITE_SLACK:
+                raise UsageError(
+                    f"{stored.name}: got floating point up to {largest:g}, wanted at most 1, or white_level in the "
+                    "rig: the stored value of full light"
+                )
         return 1.0
     if camera.pixel_format is not None:
         return float(2 ** parse_pixel_format(camera.pixel_format).bits - 1)
-    if plane.dtype in (np.uint8, np.uint16):
-        return float(np.iinfo(plane.dtype).max)
-    raise UsageError(f"camera.white_level: got null with values of type {plane.dtype}, wanted a number")
+    if stored.white is not None:
+        return float(stored.white)
+    if kind in (np.uint8, np.uint16):
+        return float(np.iinfo(kind).max)
+    raise UsageError(f"camera.white_level: got null with values of type {kind}, wanted a number")
 
 
-def _read_file(path: Path, camera: Camera, channels: int) -> NDArray[Any]:
-    """Read a file: by its suffix an image, an array, an EXR, or raw binary with `channels` values a pixel."""
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
-        return _read_npy(path)
-    if suffix == ".exr":
-        return _read_exr(path, camera)
-    if suffix not in IMAGE_SUFFIXES:
-        return _read_raw(path, camera, channels)
-    data = read_bytes(path)
-    check_declared_size(data, path)
-    if channels > 1 and data.startswith(_TIFF):
-        pages = _tiff_pages(data)
-        if len(pages) > 1:
-            return np.stack(pages)
-    image = read_image(path)
-    if camera.width is not None or camera.height is not None:
-        height, width = image.shape[:2]
-        if (camera.width or width, camera.height or height) != (width, height):
-            found = f"{width}x{height} px"
-            raise UsageError(f"{path}: got {found}, wanted the camera's {camera.width}x{camera.height} px")
-    return image
+class _Reader:
+    """Reads the files of a frame. whites: what they say of their largest value, None among them where one does not."""
+
+    def __init__(self, camera: Camera) -> None:
+        self._camera = camera
+        self.whites: set[int | None] = set()
+
+    def __call__(self, path: Path, channels: int) -> NDArray[Any]:
+        suffix = path.suffix.lower()
+        if suffix == ".npy":
+            return np.array(_map_npy(path))
+        if suffix == ".exr":
+            return _read_exr(path, self._camera.record)
+        if suffix not in IMAGE_SUFFIXES:
+            return _read_raw(path, self._camera, channels)
+        file = read_image_file(path)
+        self.whites.add(file.white)
+        stored = _one_array(file, path, channels)
+        _check_camera_size(file.pages[0].shape[:2], path, self._camera)
+        return stored
 
 
-def _read_raw(path: Path, camera: Camera, channels: int) -> NDArray[Any]:
-    """Read raw binary: (H, W), or (H, W, C), or (C, H, W) from a planar file."""
+class _Header:
+    """Looks at the files of a frame: arrays of their shapes, in which every number is the same one and takes no memory.
+
+    That number is the largest of its type, so that an alpha channel counts as opaque.
+    """
+
+    def __init__(self, camera: Camera) -> None:
+        self._camera = camera
+
+    def __call__(self, path: Path, channels: int) -> NDArray[Any]:
+        suffix = path.suffix.lower()
+        if suffix == ".npy":
+            mapped = _map_npy(path)
+            return _stand_in(mapped.shape, mapped.dtype)
+        if suffix == ".exr":
+            width, height, names = read_exr_header(path)
+            planes = _exr_planes(names, self._camera.record, path)
+            return _stand_in(_exr_shape(planes, height, width), np.dtype(np.float32))
+        if suffix not in IMAGE_SUFFIXES:
+            return _stand_in(_raw_shape(path, self._camera, channels)[0], np.dtype(np.uint16))
+        header = read_image_header(path)
+        _check_pages(header.pages, path, channels)
+        _check_camera_size((header.height, header.width), path, self._camera)
+        shape: tuple[int, ...] = (header.height, header.width)
+        if header.channels > 1:
+            shape = (*shape, header.channels)
+        return _stand_in(shape if header.pages == 1 else (header.pages, *shape), np.dtype(np.uint8))
+
+
+def _stand_in(shape: tuple[int, ...], kind: np.dtype[Any]) -> NDArray[Any]:
+    return np.broadcast_to(np.array(np.iinfo(kind).max if kind.kind in "ui" else 1, kind), shape)
+
+
+def _one_array(file: ImageFile, path: Path, channels: int) -> NDArray[Any]:
+    _check_pages(len(file.pages), path, channels)
+    if len(file.pages) == 1:
+        return file.pages[0]
+    shapes = {page.shape for page in file.pages}
+    if len(shapes) > 1:
+        raise UsageError(f"{path}: got pages of the shapes {', '.join(map(str, sorted(shapes)))}, wanted one")
+    return np.stack(file.pages)
+
+
+def _check_pages(pages: int, path: Path, channels: int) -> None:
+    if pages > 1 and channels == 1:
+        raise UsageError(f"{path}: got {pages} images (pages) in one file, wanted one")
+
+
+def _check_camera_size(size: tuple[int, ...], path: Path, camera: Camera) -> None:
+    height, width = size
+    if (camera.width or width, camera.height or height) != (width, height):
+        wanted = f"{camera.width or width}x{camera.height or height}"
+        raise UsageError(f"{path}: got {width}x{height} px, wanted the camera's {wanted} px")
+
+
+def _raw_shape(path: Path, camera: Camera, channels: int) -> tuple[tuple[int, ...], PixelFormat, int]:
+    """Return the array's shape, the format of its numbers and how many there are; refuse files of another size."""
     if camera.pixel_format is None or camera.width is None or camera.height is None:
         raise UsageError(
             f"{path}: not an image by its name ({', '.join(IMAGE_SUFFIXES)}, .exr); for raw binary, the rig's "
@@ -173,10 +224,15 @@ def _read_raw(path: Path, camera: Camera, channels: int) -> NDArray[Any]:
         raise UsageError(
             f"{path}: got {size} bytes, wanted {wanted} for {width}x{height} px {camera.pixel_format}{many}"
         )
-    stored = unpack(read_bytes(path), pixel_format, values)
     if channels == 1:
-        return stored.reshape(height, width)
-    return stored.reshape((channels, height, width) if camera.planar else (height, width, channels))
+        return (height, width), pixel_format, values
+    return (channels, height, width) if camera.planar else (height, width, channels), pixel_format, values
+
+
+def _read_raw(path: Path, camera: Camera, channels: int) -> NDArray[Any]:
+    """Read raw binary: (H, W), or (H, W, C), or (C, H, W) from a planar file."""
+    shape, pixel_format, values = _raw_shape(path, camera, channels)
+    return unpack(read_bytes(path), pixel_format, values).reshape(shape)
 
 
 def _size(path: Path) -> int:
@@ -185,8 +241,8 @@ def _size(path: Path) -> int:
     return path.stat().st_size
 
 
-def _read_npy(path: Path) -> NDArray[Any]:
-    """Read an array; mapping the file into memory first fails where the header claims more than there is."""
+def _map_npy(path: Path) -> NDArray[Any]:
+    """Map an array into memory, which fails where the header claims more than there is."""
     if not _size(path):
         raise UsageError(f"{path}: got an empty file (0 bytes)")
     try:
@@ -196,74 +252,28 @@ def _read_npy(path: Path) -> NDArray[Any]:
         raise UsageError(f"{path}: not a complete .npy file of numbers ({reason})") from error
     if mapped.dtype.kind not in "uif" or mapped.size == 0:
         raise UsageError(f"{path}: got {mapped.dtype} {mapped.shape}, wanted an array of numbers")
-    return np.array(mapped)
+    return mapped
 
 
-def _read_exr(path: Path, camera: Camera) -> NDArray[np.float32]:
-    """Read an EXR: (3, H, W) or, in color, (3, H, W, 3) Stokes parameters; (H, W) or (H, W, 3) of an image."""
+def _exr_planes(names: Sequence[str], content: Content, path: Path) -> tuple[tuple[str, ...], ...]:
+    """Return the names of the channels of each plane."""
+    for planes in content.exr_channels:
+        if all(name in names for plane in planes for name in plane):
+            return planes
+    raise UsageError(f"{path}: got the channels {', '.join(names)}, wanted {content.exr_wanted}")
+
+
+def _exr_shape(planes: tuple[tuple[str, ...], ...], height: int, width: int) -> tuple[int, ...]:
+    """(P, H, W, C), without P or C where there is one."""
+    count, colors = len(planes), len(planes[0])
+    return (*(() if count == 1 else (count,)), height, width, *(() if colors == 1 else (colors,)))
+
+
+def _read_exr(path: Path, content: Content) -> NDArray[np.float32]:
     channels = read_exr_channels(path)
-    found = ", ".join(channels)
-    if camera.holds != "stokes":
-        for colors in ("RGB", "Y"):
-            if all(color in channels for color in colors):
-                return np.stack([channels[color] for color in colors], axis=-1)
-        raise UsageError(f"{path}: got the channels {found}, wanted R, G, B or Y")
-    for suffixes in ([""], [".Y"], [".R", ".G", ".B"]):
-        names = [[f"S{order}{suffix}" for suffix in suffixes] for order in range(3)]
-        if all(name in channels for parameter in names for name in parameter):
-            stokes = np.stack([np.stack([channels[name] for name in parameter], axis=-1) for parameter in names])
-            return stokes[..., 0] if len(suffixes) == 1 else stokes
-    raise UsageError(f"{path}: got the channels {found}, wanted S0, S1, S2, or S0.R, S0.G, S0.B, ...")
-
-
-def _tiff_pages(data: bytes) -> list[NDArray[Any]]:
-    import cv2
-
-    decoded, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    return [np.asarray(page) for page in pages] if decoded else []
-
-
-def _without_alpha(plane: NDArray[Any], name: str) -> NDArray[Any]:
-    """Return (H, W) or (H, W, 3); an opaque alpha channel is dropped, and gray stored as color is gray."""
-    if plane.ndim == 3 and plane.shape[0] == 1:
-        plane = plane[0]
-    if plane.ndim == 3 and plane.shape[2] == 1:
-        plane = plane[..., 0]
-    if plane.ndim == 3 and plane.shape[2] == 4:
-        if (plane[..., 3] != (np.iinfo(plane.dtype).max if plane.dtype.kind in "ui" else 1)).any():
-            raise UsageError(f"{name}: got four channels, wanted one, or opaque colors")
-        plane = plane[..., :3]
-    if plane.ndim == 3 and plane.shape[0] == 3 and plane.shape[2] != 3:
-        plane = np.moveaxis(plane, 0, 2)
-    if plane.ndim not in (2, 3) or plane.shape[2:] not in ((), (3,)):
-        raise UsageError(f"{name}: got an array of shape {plane.shape}, wanted (H, W) or (H, W, 3)")
-    if plane.ndim == 3 and (plane == plane[..., :1]).all():
-        return np.ascontiguousarray(plane[..., 0])
-    return plane
-
-
-def _split(stored: NDArray[Any], count: int, name: str) -> list[NDArray[Any]]:
-    """Take an array with `count` channels or planes apart, into arrays (H, W) or (H, W, 3).
-
-    The axis of the channels is the first, the last or, in color, the one before height and width; in an image of one
-    channel the planes lie below each other.
-    """
-    shape = stored.shape
-    if stored.ndim == 2 and shape[0] % count == 0:
-        return list(stored.reshape(count, shape[0] // count, shape[1]))
-    if stored.ndim == 3 and shape[0] == count:
-        return list(stored)
-    if stored.ndim == 3 and shape[2] == count:
-        return [np.ascontiguousarray(stored[..., channel]) for channel in range(count)]
-    if stored.ndim == 4:
-        for axis, colors in ((0, 3), (0, 1), (1, 0), (3, 2)):
-            if shape[axis] == count and shape[colors] == 3:
-                planes = np.moveaxis(stored, (axis, colors), (0, 3))
-                return [np.ascontiguousarray(plane) for plane in planes]
-    raise UsageError(
-        f"{name}: got an array of shape {shape}, wanted {count} channels: ({count}, H, W), (H, W, {count}), or with "
-        f"colors ({count}, H, W, 3), (3, {count}, H, W) or (H, W, 3, {count})"
-    )
+    planes = _exr_planes(list(channels), content, path)
+    stacked = np.stack([np.stack([channels[name] for name in plane], axis=-1) for plane in planes])
+    return stacked.reshape(_exr_shape(planes, *stacked.shape[1:3]))
 
 
 def _check_planes(planes: list[NDArray[Any]], paths: list[Path], camera: Camera) -> None:
@@ -279,12 +289,6 @@ def _check_planes(planes: list[NDArray[Any]], paths: list[Path], camera: Camera)
     for plane in planes:
         if plane.dtype.kind not in "uif":
             raise UsageError(f"{name}: got values of type {plane.dtype}, wanted integers or floating point")
-    is_color = [plane.ndim == 3 for plane in planes]
-    if camera.holds == "mosaic" and is_color[0]:
-        raise UsageError(f"{name}: got a color image, wanted the raw mosaic, one value a pixel")
-    if camera.holds == "dolp-aolp" and any(is_color[:2]):
-        raise UsageError(f"{name}: got colors, wanted DoLP and AoLP with one value a pixel")
-    if camera.holds in ("angles", "stokes") and len(set(is_color)) > 1:
-        raise UsageError(f"{name}: got gray and color images together, wanted one kind")
-    if camera.bayer is not None and any(is_color):
+    camera.record.check_planes(planes, name)
+    if camera.bayer is not None and any(plane.ndim == 3 for plane in planes):
         raise UsageError(f"{name}: got a color image with bayer: {camera.bayer}, wanted the raw values")

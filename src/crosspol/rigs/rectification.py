@@ -22,12 +22,17 @@ from torch import Tensor
 from crosspol.errors import UsageError
 from crosspol.polarimetry import rotate_frame
 from crosspol.rigs.calibration import StereoCalibration
-from crosspol.rigs.calibration_files import read_calibration
-from crosspol.rigs.frames import Frame, read_pair
-from crosspol.rigs.recordings import FrameFiles
-from crosspol.rigs.rig import Rig
+from crosspol.rigs.frames import Frame
 
-__all__ = ["Rectification", "ViewMap", "read_rectified_pair", "rectification", "rectify", "resample"]
+__all__ = [
+    "Rectification",
+    "ViewMap",
+    "check_calibrated_size",
+    "crossed_turns",
+    "rectification",
+    "rectify",
+    "resample",
+]
 
 _ON_A_PIXEL = 1e-3
 """px. Maps are float32: a sample that is meant to lie on the border pixel lies beyond it by a rounding."""
@@ -142,52 +147,40 @@ def rectify(
     Raises:
         UsageError: a view has another size than it was calibrated with.
     """
-    for name, frame, camera in (("left", left, calibration.left), ("right", right, calibration.right)):
-        height, width = frame.size
-        if camera.size is not None and camera.size != (width, height):
-            raise UsageError(
-                f"{name} view: got {width}x{height} px, wanted {camera.size[0]}x{camera.size[1]} px as calibrated"
-            )
+    check_calibrated_size(calibration, left.size, right.size)
     if calibration.rectified and left.size == right.size:
         return left, right, calibration
     maps = rectification(calibration, left.size)
     if crossed:
-        for name, view in (("left", maps.left), ("right", maps.right)):
-            turn = abs(math.degrees(view.turn_rad.median()))
-            if turn > _CROSSED_TURN_DEG:
-                warnings.warn(
-                    f"rectification turns the {name} image by {turn:.1f} degrees, and its polarizer with it, so that "
-                    f"the pair is no longer crossed at 0 and 90 degrees; wanted at most {_CROSSED_TURN_DEG:g}: mount "
-                    "the camera level",
-                    stacklevel=2,
-                )
+        for message in crossed_turns(maps):
+            warnings.warn(message, stacklevel=2)
     return resample(left, maps.left), resample(right, maps.right), maps.calibration
 
 
-def read_rectified_pair(rig: Rig, left: FrameFiles, right: FrameFiles) -> tuple[Frame, Frame, StereoCalibration | None]:
-    """Read both views of a rig and rectify them if it has a calibration.
-
-    Args:
-        rig: the rig.
-        left, right: files, as for `read_pair`.
-
-    Returns:
-        Both views, and the calibration that holds for them; None where the rig has none.
+def check_calibrated_size(calibration: StereoCalibration, left: tuple[int, int], right: tuple[int, int]) -> None:
+    """Refuse views (height, width) of another size than they were calibrated with.
 
     Raises:
-        MissingFileError: a file does not exist.
-        UsageError: a file does not hold what the rig says, the calibration cannot be read, or sizes do not fit.
+        UsageError: names the view.
     """
-    path = rig.calibration_path
-    # First, because it is read faster than it takes to demosaic two frames.
-    calibration = None if path is None else read_calibration(path)
-    frames = read_pair(rig, left, right)
-    if calibration is None:
-        return *frames, None
-    try:
-        return rectify(*frames, calibration, crossed=rig.kind == "crossed")
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
+    for name, (height, width), camera in (("left", left, calibration.left), ("right", right, calibration.right)):
+        if camera.size is not None and camera.size != (width, height):
+            raise UsageError(
+                f"{name} view: got {width}x{height} px, wanted {camera.size[0]}x{camera.size[1]} px as calibrated"
+            )
+
+
+def crossed_turns(maps: Rectification) -> tuple[str, ...]:
+    """Return a warning for each view of a crossed pair whose polarizer the maps turn too far."""
+    turns = {
+        name: abs(math.degrees(view.turn_rad.median())) for name, view in (("left", maps.left), ("right", maps.right))
+    }
+    return tuple(
+        f"rectification turns the {name} image by {turn:.1f} degrees, and its polarizer with it, so that the pair is "
+        f"no longer crossed at 0 and 90 degrees; wanted at most {_CROSSED_TURN_DEG:g}: mount the camera level"
+        for name, turn in turns.items()
+        if turn > _CROSSED_TURN_DEG
+    )
 
 
 def _coefficients(distortion: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
+import re
 from dataclasses import dataclass, field, fields, replace
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from crosspol.errors import UsageError
+from crosspol.errors import UsageError, did_you_mean
 from crosspol.io.atomic import read_bytes, write_bytes
 from crosspol.light import DARK, SATURATED
 from crosspol.polarimetry import DemosaicMethod
+from crosspol.rigs.contents import CONTENTS, Content
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
 from crosspol.rigs.pixel_formats import parse_pixel_format
 
-__all__ = ["Camera", "Holds", "Rig", "Side", "default_rig", "read_rig"]
+__all__ = ["Camera", "ContentName", "Rig", "Side", "default_rig", "read_rig"]
 
-Holds = Literal["mosaic", "angles", "stokes", "dolp-aolp", "image"]
+ContentName = str
+"""A name in `crosspol.rigs.contents.CONTENTS`."""
 Side = Literal["left", "right"]
 
 _BAYER = ("RGGB", "BGGR", "GRBG", "GBRG")
 _MAXIMUM_BYTES = 1 << 20
+_KEY = re.compile(r"( *)([a-z_]+): .*")
 _IMAGES_ONLY = ("crossed", "none")
 
 
@@ -30,9 +34,9 @@ _IMAGES_ONLY = ("crossed", "none")
 class Camera:
     """What one camera writes, and how it becomes linear light between 0 (black) and 1 (white).
 
-    holds: "mosaic", a raw frame of a division-of-focal-plane sensor; "angles", the images behind 0, 45, 90 and 135
-        degrees, in four files or one; "stokes", S0, S1, S2; "dolp-aolp", ready maps and an intensity image;
-        "image", no polarization of its own.
+    content: what a file holds, a name in `crosspol.rigs.contents`: "mosaic", a raw frame of a division-of-focal-plane
+        sensor; "angles", the images behind 0, 45, 90 and 135 degrees, in four files or one; "stokes", S0, S1, S2;
+        "dolp-aolp", ready maps and an intensity image; "image", no polarization of its own.
     pixel_format: GenICam name, such as Mono12p; needed for raw binary files, and gives the default white level.
     width, height: px; needed for raw binary files, and checked for all others.
     planar: raw binary files of several channels hold one after the other, instead of all channels pixel by pixel.
@@ -40,7 +44,7 @@ class Camera:
     bayer: colors of the 2x2 Bayer cell, left to right and top row first; None for mono.
     demosaic: "edge-aware" or "bilinear".
     black_level, white_level: stored values of no light and of full light (of S0, where S0 is stored); None for white is
-        the largest value of the format, 1 for floating point.
+        the largest value of the format (of a PGM, its maxval), 1 for floating point.
     encoding: "linear", or "srgb" for images with the tone curve of ordinary photographs, which is then undone.
     stokes_zero: stored value that means 0 in S1 and S2; None is 0, for files with signed numbers.
     aolp_half_turn: stored value that means 180 degrees in AoLP; None is pi, for files in radians.
@@ -51,7 +55,7 @@ class Camera:
         UsageError: a value of another type or range, or values that contradict each other.
     """
 
-    holds: Holds = "mosaic"
+    content: ContentName = "mosaic"
     pixel_format: str | None = None
     width: int | None = None
     height: int | None = None
@@ -69,7 +73,7 @@ class Camera:
     saturated: float = SATURATED
 
     def __post_init__(self) -> None:
-        _check_choice("holds", self.holds, get_args(Holds))
+        _check_choice("content", self.content, tuple(CONTENTS))
         _check_choice("demosaic", self.demosaic, get_args(DemosaicMethod))
         _check_choice("encoding", self.encoding, ("linear", "srgb"))
         if self.bayer is not None:
@@ -93,9 +97,14 @@ class Camera:
         if not 0 <= self.dark < self.saturated <= 1:
             found = f"dark {self.dark:g} and saturated {self.saturated:g}"
             raise UsageError(f"saturated: got {found}, wanted 0 <= dark < saturated <= 1")
-        if self.encoding == "srgb" and self.holds != "image":
-            raise UsageError(f"encoding: got srgb with holds: {self.holds}, wanted linear: polarization needs it")
+        if self.encoding == "srgb" and "encoding" not in self.record.keys:
+            raise UsageError(f"encoding: got srgb with content: {self.content}, wanted linear: polarization needs it")
         self._check_pixel_format()
+
+    @property
+    def record(self) -> Content:
+        """What is particular to the content."""
+        return CONTENTS[self.content]
 
     def _check_pixel_format(self) -> None:
         if self.pixel_format is None:
@@ -103,9 +112,9 @@ class Camera:
         if not isinstance(self.pixel_format, str):
             raise UsageError(f"pixel_format: got {self.pixel_format!r}, wanted a name such as Mono12p, or null")
         parsed = parse_pixel_format(self.pixel_format)
-        if parsed.holds is not None and parsed.holds != self.holds:
+        if parsed.content is not None and parsed.content != self.content:
             raise UsageError(
-                f"holds: got {self.holds} with pixel_format {self.pixel_format}, wanted holds: {parsed.holds}"
+                f"content: got {self.content} with pixel_format {self.pixel_format}, wanted content: {parsed.content}"
             )
         if parsed.bayer is not None and self.bayer != parsed.bayer:
             raise UsageError(
@@ -144,15 +153,13 @@ class Rig:
             raise UsageError(f"calibration: got {self.calibration!r}, wanted the path of a file, or null")
         for side in get_args(Side):
             plain = self.kind in _IMAGES_ONLY or (self.kind == "quad-left" and side == "right")
-            holds = self.camera_of(side).holds
+            content = self.camera_of(side).record
             block = "right_camera" if side == "right" and self.right_camera is not None else "camera"
-            if plain and holds != "image":
-                why = f"the {side} camera of a {self.kind} rig"
-                raise UsageError(f"{block}.holds: got {holds}, wanted image for {why}")
-            if not plain and holds == "image":
+            if content.polarized == plain:
+                *others, last = [other.name for other in CONTENTS.values() if other.polarized != plain]
+                wanted = f"{', '.join(others)} or {last}" if others else last
                 raise UsageError(
-                    f"{block}.holds: got image, wanted mosaic, angles, stokes or dolp-aolp for the {side} camera "
-                    f"of a {self.kind} rig"
+                    f"{block}.content: got {content.name}, wanted {wanted} for the {side} camera of a {self.kind} rig"
                 )
 
     def camera_of(self, side: Side) -> Camera:
@@ -181,8 +188,8 @@ def default_rig(kind: RigKind) -> Rig:
     if kind == "quad":
         return Rig(kind=kind)
     if kind == "quad-left":
-        return Rig(kind=kind, right_camera=Camera(holds="image"))
-    return Rig(kind=kind, camera=Camera(holds="image", encoding="srgb" if kind == "none" else "linear"))
+        return Rig(kind=kind, right_camera=Camera(content="image"))
+    return Rig(kind=kind, camera=Camera(content="image", encoding="srgb" if kind == "none" else "linear"))
 
 
 def read_rig(path: str | os.PathLike[str]) -> Rig:
@@ -240,8 +247,9 @@ def _checked_mapping(content: Any, names: list[str], prefix: str) -> dict[str, A
         raise UsageError(f"{where}got {_describe(content)}, wanted keys and values such as {names[0]}: ...")
     for key in content:
         if key not in names:
-            near = difflib.get_close_matches(str(key), names, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            if key == "holds" and "content" in names:
+                raise UsageError(f"{prefix}holds: this key is now called content, wanted content: {content[key]}")
+            hint = did_you_mean(str(key), names)
             raise UsageError(f"{prefix}{key}: no such key, wanted one of {', '.join(names)}{hint}")
     return dict(content)
 
@@ -272,106 +280,47 @@ def _checked_layout(layout: Any) -> tuple[tuple[int, int], tuple[int, int]]:
     raise UsageError(f"layout: got {layout!r}, wanted 0, 45, 90 and 135 in two rows, such as [[90, 45], [135, 0]]")
 
 
-_HEADER = """\
-# A rig for CrossPol: two cameras side by side. Edit this, then: crosspol rig check LEFT RIGHT --rig THIS_FILE
-# A key that is left out has the value that `crosspol rig init` writes.
-
-# quad       both cameras have a polarization sensor (such as Sony IMX250MZR)
-# quad-left  the left camera has one, the right camera is plain
-# crossed    two plain cameras behind linear polarizers: left parallel to the lamp's polarizer, right perpendicular
-# none       plain stereo, no polarization"""
-
-_RIG_COMMENTS = {
-    "calibration": """\
-# File with the calibration of both cameras, relative to this one; null: the images are rectified already.""",
-    "swap_views": """\
-# true: what is given as left image comes from the camera on the right, and the other way round.""",
-}
-
-_CAMERA_COMMENTS = {
-    "holds": """\
-# What a file of this camera holds.
-#   mosaic     the raw frame of a polarization sensor, one value a pixel
-#   angles     images behind polarizers at 0, 45, 90 and 135 degrees: four files, written as one path with {angle}
-#              in it (shot_{angle}.png), or one file with four channels or planes
-#   stokes     S0, S1, S2 (.exr with channels S0, S1, S2 or S0.R ..., .npy, or LUCID's PolarizedStokes)
-#   dolp-aolp  ready maps and an intensity image: a path with {map} in it, for which dolp, aolp and intensity stand
-#   image    a camera without polarization of its own, or behind one polarizer (crossed)""",
-    "pixel_format": """\
-# The camera's name for how it writes pixels: Mono8, Mono10, Mono12, Mono16, the packed Mono10p and Mono12p, ...
-# Needed with width and height for raw binary files (.raw, .bin); null: PNG, TIFF, NPY and EXR know it themselves.""",
-    "planar": """\
-# Raw binary files with several channels: false, a pixel's channels lie together; true, one image after another.""",
-    "layout": """\
-# Polarizer angles in degrees of the 2x2 block that starts at the first pixel, top row first.
-# [[90, 45], [135, 0]] is Sony's. A frame cropped by an odd number of columns needs its columns exchanged, and rows
-# likewise. rig check finds 16 of the 23 wrong layouts; see what it says about the rest.""",
-    "bayer": """\
-# Colors of a color sensor, such as RGGB; null: mono.""",
-    "demosaic": """\
-# edge-aware has the smaller error; bilinear is faster and looks less far.""",
-    "black_level": """\
-# Stored values of no light and of full light. Take black_level from an image with the lens cap on.
-# white_level null: the largest value of the format (255, 4095, 65535; 1 for floating point). 12-bit values in a
-# 16-bit image need 4095 here, or pixel_format: Mono12. Of Stokes files it is the S0 that counts as white.""",
-    "encoding": """\
-# linear: twice the light is twice the value. srgb: photographs, whose tone curve is undone. Polarization needs
-# linear: switch gamma, tone curves and automatic contrast of the camera off.""",
-    "stokes_zero": """\
-# Stored value that means 0 in S1 and S2; null: 0, for files with signed numbers.""",
-    "aolp_half_turn": """\
-# Stored value that means 180 degrees in AoLP: 201 in LUCID's 8-bit maps, 180 for degrees; null: pi, for radians.""",
-    "angle_offset_deg": """\
-# Turns all polarizer angles counter-clockwise, degrees: for a sensor that is mounted turned. AoLP is 0 along the
-# image's rows and grows counter-clockwise.""",
-    "dark": """\
-# Polarization is trusted where the light is above dark and below saturated (0 is black, 1 white).""",
-}
-
-_GROUPED = {"width", "height", "white_level", "saturated"}
-"""Keys that the comment of the key before them explains."""
-
-_USED_BY: dict[str, tuple[Holds, ...]] = {
-    "planar": ("angles", "stokes", "dolp-aolp"),
-    "layout": ("mosaic",),
-    "bayer": ("mosaic", "angles", "image"),
-    "demosaic": ("mosaic",),
-    "encoding": ("image",),
-    "stokes_zero": ("stokes",),
-    "aolp_half_turn": ("dolp-aolp",),
-    "angle_offset_deg": ("mosaic", "angles", "stokes", "dolp-aolp"),
-}
-"""For which contents a key means something; the others always do."""
-
-
 def _as_yaml(rig: Rig) -> str:
-    lines = [_HEADER, f"kind: {_value(rig.kind)}"]
-    for name, comment in _RIG_COMMENTS.items():
-        lines += ["", comment, f"{name}: {_value(getattr(rig, name))}"]
-    both = "both cameras" if rig.right_camera is None else "the left camera"
-    lines += ["", f"# What {both} write{'' if rig.right_camera is None else 's'}.", "camera:"]
-    lines += _camera_lines(rig.camera, None)
+    """Fill in the template, block by block; keys that mean nothing for a camera's content are left out."""
+    text = resources.files("crosspol.rigs").joinpath("rig_template.yaml").read_text(encoding="utf-8")
+    blocks = text.rstrip("\n").split("\n\n")
     if rig.right_camera is not None:
-        lines += ["", "# What is different in the right camera; everything else is as above.", "right_camera:"]
-        lines += _camera_lines(rig.right_camera, rig.camera) or ["  {}"]
-    return "\n".join(lines) + "\n"
+        blocks = [block.replace("# What both cameras write.", "# What the left camera writes.") for block in blocks]
+    filled = [block for block in (_filled(block, rig) for block in blocks) if block]
+    if rig.right_camera is not None:
+        different = [
+            f"  {entry.name}: {_value(getattr(rig.right_camera, entry.name))}"
+            for entry in fields(Camera)
+            if getattr(rig.right_camera, entry.name) != getattr(rig.camera, entry.name)
+        ]
+        title = ["# What is different in the right camera; everything else is as above.", "right_camera:"]
+        filled.append("\n".join([*title, *(different or ["  {}"])]))
+    return "\n\n".join(filled) + "\n"
 
 
-def _camera_lines(camera: Camera, base: Camera | None) -> list[str]:
-    """Return the keys of a camera, without those that mean nothing for it; with a base, only what differs from it."""
-    lines: list[str] = []
-    usual = Camera(holds=camera.holds)
-    for entry in fields(Camera):
-        name, value = entry.name, getattr(camera, entry.name)
-        used = camera.holds in _USED_BY.get(name, get_args(Holds)) or value != getattr(usual, name)
-        if base is None and not used:
+def _filled(block: str, rig: Rig) -> str | None:
+    """Return a block of the template (comments, then keys) with the rig's values; None if no key has a use."""
+    lines, used = [], "camera:" in block
+    for line in block.splitlines():
+        match = _KEY.fullmatch(line)
+        if match is None:
+            lines.append(line)
             continue
-        if base is not None and value == getattr(base, name):
-            continue
-        if base is None and name in _CAMERA_COMMENTS:
-            lines += ["", *(f"  {line}" for line in _CAMERA_COMMENTS[name].splitlines())][not lines :]
-        lines.append(f"  {name}: {_value(value)}")
-    return lines
+        indent, name = match.groups()
+        if not indent:
+            used = True
+            lines.append(f"{name}: {_value(getattr(rig, name))}")
+        elif _has_use(name, rig.camera):
+            used = True
+            lines.append(f"{indent}{name}: {_value(getattr(rig.camera, name))}")
+    return "\n".join(lines) if used else None
+
+
+def _has_use(name: str, camera: Camera) -> bool:
+    """Whether a key means something for the camera's content, or has been set all the same."""
+    particular = frozenset[str]().union(*(content.keys for content in CONTENTS.values()))
+    usual = Camera(content=camera.content)
+    return name not in particular or name in camera.record.keys or getattr(camera, name) != getattr(usual, name)
 
 
 def _value(value: Any) -> str:

@@ -114,7 +114,7 @@ def _photographed(frame: Frame, rng: np.random.Generator, config: SensorConfig, 
     if frame.stokes is None:
         assert frame.intensity is not None  # a frame has one of the two
         light = frame.intensity.mean(dim=0, keepdim=True) if config.bayer is None else frame.intensity
-        return frame_of(_recorded(light, replace(camera, holds="image"), rng, sensor))
+        return frame_of(_recorded(light, replace(camera, content="image"), rng, sensor))
     stokes = frame.stokes
     if config.bayer is None:
         stokes = stokes.mean(dim=0, keepdim=True)
@@ -122,9 +122,9 @@ def _photographed(frame: Frame, rng: np.random.Generator, config: SensorConfig, 
     s1, s2 = sensor.contrast * s1, sensor.contrast * s2
     angles = (s0 + s1, s0 + s2, s0 - s1, s0 - s2)
     if not config.mosaic:
-        return frame_of(_recorded(torch.stack(angles), replace(camera, holds="angles"), rng, sensor))
+        return frame_of(_recorded(torch.stack(angles), replace(camera, content="angles"), rng, sensor))
     bayer = config.bayer if len(stokes) == 3 else None
-    camera = replace(camera, holds="mosaic", bayer=bayer)
+    camera = replace(camera, content="mosaic", bayer=bayer)
     planes = [angle if bayer else angle[0] for angle in angles]
     raw = mosaic(*planes, layout=camera.layout, bayer=bayer)
     return frame_of(_recorded(raw, camera, rng, sensor))

@@ -1,0 +1,80 @@
+"""Arrays as files hold them, brought to (H, W) or (H, W, 3) planes and to light."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crosspol.errors import UsageError
+
+__all__ = ["in_colors", "scaled", "split", "without_alpha"]
+
+Array = NDArray[Any]
+
+
+def without_alpha(plane: Array, name: str) -> Array:
+    """Return (H, W) or (H, W, 3); an opaque alpha channel is dropped, and gray stored as color is gray."""
+    if plane.ndim == 3 and plane.shape[0] == 1:
+        plane = plane[0]
+    if plane.ndim == 3 and plane.shape[2] == 1:
+        plane = plane[..., 0]
+    if plane.ndim == 3 and plane.shape[2] == 4:
+        if (plane[..., 3] != (np.iinfo(plane.dtype).max if plane.dtype.kind in "ui" else 1)).any():
+            raise UsageError(f"{name}: got four channels, wanted one, or opaque colors")
+        plane = plane[..., :3]
+    if plane.ndim == 3 and plane.shape[0] == 3 and plane.shape[2] != 3:
+        plane = np.moveaxis(plane, 0, 2)
+    if plane.ndim not in (2, 3) or plane.shape[2:] not in ((), (3,)):
+        raise UsageError(f"{name}: got an array of shape {plane.shape}, wanted (H, W) or (H, W, 3)")
+    if plane.ndim == 3 and (plane == plane[..., :1]).all():
+        return np.ascontiguousarray(plane[..., 0])
+    return plane
+
+
+def split(stored: Array, count: int, name: str) -> list[Array]:
+    """Take an array with `count` channels or planes apart, into arrays (H, W) or (H, W, 3).
+
+    The axis of the channels is the first, the last or, in color, the one before height and width; in an image of one
+    channel the planes lie below each other.
+    """
+    shape = stored.shape
+    if stored.ndim == 2 and shape[0] % count == 0:
+        return list(stored.reshape(count, shape[0] // count, shape[1]))
+    if stored.ndim == 3 and shape[0] == count:
+        return list(stored)
+    if stored.ndim == 3 and shape[2] == count:
+        return [np.ascontiguousarray(stored[..., channel]) for channel in range(count)]
+    if stored.ndim == 4:
+        for axis, colors in ((0, 3), (0, 1), (1, 0), (3, 2)):
+            if shape[axis] == count and shape[colors] == 3:
+                planes = np.moveaxis(stored, (axis, colors), (0, 3))
+                return [np.ascontiguousarray(plane) for plane in planes]
+    raise UsageError(
+        f"{name}: got an array of shape {shape}, wanted {count} channels: ({count}, H, W), (H, W, {count}), or with "
+        f"colors ({count}, H, W, 3), (3, {count}, H, W) or (H, W, 3, {count})"
+    )
+
+
+def scaled(plane: Array, black: float, white: float) -> Tensor:
+    """(H, W) or (H, W, 3) stored numbers to (C, H, W) between 0 and 1, in double precision until they are scaled."""
+    channels = plane[None] if plane.ndim == 2 else np.moveaxis(plane, 2, 0)
+    return torch.from_numpy(((channels - np.float64(black)) / (white - black)).astype(np.float32))
+
+
+def in_colors(light: Tensor, bayer: str | None) -> Tensor:
+    """(1, H, W) of a Bayer sensor to (3, H, W), by the mean of the samples around; as it is without one."""
+    if bayer is None:
+        return light
+    height, width = light.shape[-2:]
+    cell = torch.tensor([["RGB".index(letter) for letter in bayer[row : row + 2]] for row in (0, 2)])
+    color = cell.repeat(-(-height // 2), -(-width // 2))[:height, :width]
+    sampled = torch.stack([color == index for index in range(3)]).float()[:, None]
+    # Weights fall off with distance, so that a sample counts most at its own pixel; they sum to 1 over those there are.
+    weight = torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]).expand(1, 1, 3, 3)
+    total = F.conv2d(sampled * light, weight, padding=1) / F.conv2d(sampled, weight, padding=1)
+    return torch.where(sampled > 0, light.expand(3, 1, height, width), total)[:, 0]
