@@ -50,7 +50,7 @@ def color(values: NDArray[np.floating], scale: Scale) -> NDArray[np.uint8]:
     table = (colormaps[scale.colors](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
     known = np.isfinite(values)
     share = (np.where(known, values, scale.low) - scale.low) / (scale.high - scale.low)
-    image = table[(share.clip(0, 1) * 255).round().astype(np.uint8)]
+    image: NDArray[np.uint8] = table[(share.clip(0, 1) * 255).round().astype(np.uint8)]
     image[~known] = UNKNOWN_GRAY
     return image
 
@@ -235,6 +235,8 @@ def as_image(figure: Figure) -> NDArray[np.uint8]:
     """Draw a figure into (H, W, 3), RGB."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    canvas = FigureCanvasAgg(figure)
+    # matplotlib's canvas has no types.
+    canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    image: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return image
