@@ -52,7 +52,7 @@ def one_batch(config: TrainConfig, device: str) -> StereoBatch:
 
 def loss_of(net: Any, batch: StereoBatch, config: TrainConfig) -> torch.Tensor:
     with torch.autocast(batch.left.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        out = net(**batch.inputs(), iters=config.iters)
+        out = net(**batch.inputs.kwargs(), iters=config.iters)
     return sequence_loss(out.predictions, batch.disparity, batch.valid, batch.glass, batch.pol_left * batch.valid_left)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosspol.data.inputs import frame_inputs
+from crosspol.data.inputs import StereoInputs
 from crosspol.datasets.manifest import COLUMNS, Manifest, read_manifest
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.disparity import write_disparity
@@ -128,9 +128,9 @@ def test_frames_of_a_rig_are_read_as_the_predictor_reads_them(tmp_path):
     path = table(tmp_path, [{"left": "l.png", "right": "r.png", "disparity": "d.png"}])
     sample = Manifest(path, rig=tmp_path / "rig.yaml")[0]
     frames = read_pair(read_rig(tmp_path / "rig.yaml"), tmp_path / "l.png", tmp_path / "r.png")
-    wanted = frame_inputs(*frames, "quad")
-    assert wanted.keys() == sample.inputs().keys()
-    for name, tensor in sample.inputs().items():
+    wanted = StereoInputs.from_frames(*frames, "quad").kwargs()
+    assert wanted.keys() == sample.inputs.kwargs().keys()
+    for name, tensor in sample.inputs.kwargs().items():
         np.testing.assert_array_equal(tensor, wanted[name])
 
 

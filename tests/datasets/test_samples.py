@@ -64,7 +64,7 @@ def mixed(root: Path, rig: str = "quad") -> DataConfig:
 
 
 def same(one: StereoSample, other: StereoSample) -> bool:
-    tensors = [sample._tensors() for sample in (one, other)]
+    tensors = [sample.tensors() for sample in (one, other)]
     return tensors[0].keys() == tensors[1].keys() and all(
         torch.equal(tensor, tensors[1][name]) for name, tensor in tensors[0].items()
     )

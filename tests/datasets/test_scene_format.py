@@ -101,7 +101,7 @@ def test_samples(tmp_path, rig, channels):
     sample = samples[0]
     assert len(samples) == 1
     assert (sample.rig, sample.identity) == (rig, f"{rig}-3")
-    assert stack([sample]).inputs().keys() == sample.inputs().keys()
+    assert stack([sample]).inputs.kwargs().keys() == sample.inputs.kwargs().keys()
     scene = stored_scene(rig, colors=3)
     torch.testing.assert_close(sample.disparity[0], torch.from_numpy(np.nan_to_num(scene.disparity)))
     assert sample.valid[0, 0, 0] == 0
@@ -137,7 +137,7 @@ def test_intensities_that_a_sensor_would_clip_are_not_trusted(tmp_path):
     wanted[4:8, 4:8] = 0
     assert torch.equal(sample.valid_left[0], wanted)
     assert sample.valid_right.all()
-    assert "valid_left" in stack([sample]).inputs()
+    assert "valid_left" in stack([sample]).inputs.kwargs()
 
 
 def test_exposure_does_not_depend_on_the_unit_of_light(tmp_path):

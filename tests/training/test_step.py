@@ -133,7 +133,7 @@ def test_activation_checkpointing_gives_the_same_gradients_and_keeps_less(precis
             torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"),
             torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
         ):
-            out = net(**batch.inputs(), iters=8)
+            out = net(**batch.inputs.kwargs(), iters=8)
         sum(p.mean() for p in out.predictions).backward()
         found.append((kept, {name: p.grad for name, p in net.named_parameters()}, names == list(net.state_dict())))
     (kept, plain, _), (kept_less, checkpointed, same_names) = found
@@ -147,9 +147,9 @@ def test_without_gradients_nothing_is_checkpointed():
     net = CrossPol(tiny_network()).eval()
     batch = next(iter(parts(build())))[0]
     with torch.no_grad():
-        before = net(**batch.inputs(), iters=2).disparity
+        before = net(**batch.inputs.kwargs(), iters=2).disparity
         checkpoint_refinement(net)
-        assert torch.equal(net(**batch.inputs(), iters=2).disparity, before)
+        assert torch.equal(net(**batch.inputs.kwargs(), iters=2).disparity, before)
 
 
 def test_the_cap_rises_linearly_and_is_kept_with_the_weights():

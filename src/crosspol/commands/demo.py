@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tyro.conf import arg
 
 from crosspol.commands.folders import check_output_folder, make_output_folder
-from crosspol.data.inputs import frame_inputs
+from crosspol.data.inputs import StereoInputs
 from crosspol.data.sample import StereoBatch, stack
 from crosspol.data.truth import Truth, make_sample
 from crosspol.datasets.sample_rooms import sample_rooms
@@ -81,7 +81,7 @@ def demo(options: DemoOptions) -> None:
     without = predictor.predict_frames(*frames, "none")
     polarized = predictor.predict_frames(*frames, scene.rig)
     truth = Truth(scene.disparity, scene.glass, scene.occluded)
-    batch = stack([make_sample(frame_inputs(*frames, scene.rig), scene.rig, truth, scene.identity)])
+    batch = stack([make_sample(StereoInputs.from_frames(*frames, scene.rig), scene.rig, truth, scene.identity)])
     scores = [score(result.disparity, batch) for result in (without, polarized)]
     print(f"{scene.identity}, {scene.disparity.shape[1]}x{scene.disparity.shape[0]} px, {scene.glass.mean():.0%} glass")
     print(table(scores[0], scores[1]))
@@ -123,7 +123,7 @@ def shown(
     left: Frame, right: Frame, rig: RigKind
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Return both images (H, W, 3) and the left view's DoLP (H, W), NaN where not valid, as the network sees them."""
-    inputs = frame_inputs(left, right, rig)
+    inputs = StereoInputs.from_frames(left, right, rig).kwargs()
     images = [inputs[side].permute(1, 2, 0).numpy() for side in ("left", "right")]
     valid = inputs["valid_left"][0].numpy() > 0
     return images[0], images[1], np.where(valid, inputs["pol_left"][0].numpy(), np.float32(np.nan))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 from torch.utils.data import Dataset
 
+from crosspol.data.inputs import trusting_replace
 from crosspol.data.sample import StereoSample
 
 __all__ = ["Interleaved", "Mixture"]
@@ -59,7 +59,7 @@ class Mixture(Dataset[StereoSample]):
             IndexError: `index` is not in [0, length).
         """
         part, inner = self.source(index)
-        return replace(self.parts[part][inner], disparity_background=None)
+        return trusting_replace(self.parts[part][inner], disparity_background=None)
 
     def source(self, index: int) -> tuple[int, int]:
         """Which part sample `index` comes from, and its index there.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torch.utils.data import Dataset
 
+from crosspol.data.inputs import trusting_replace
 from crosspol.data.sample import StereoSample
 from crosspol.errors import UsageError
 
@@ -45,7 +44,7 @@ class Resilient(Dataset[StereoSample]):
         for attempt in range(self.attempts if self.skip else 1):
             try:
                 sample = self.samples[(index + attempt) % self.length]
-                return replace(sample, skipped=(*problems, *sample.skipped))
+                return trusting_replace(sample, skipped=(*problems, *sample.skipped)) if problems else sample
             except (UsageError, OSError) as error:
                 # No number: a data set that goes through many times has many for one file, and the file is named.
                 problem = " ".join(str(error).split())

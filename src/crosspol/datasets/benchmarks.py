@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from crosspol.data.arguments import read_view
+from crosspol.data.inputs import StereoInputs
 from crosspol.data.sample import StereoSample
 from crosspol.data.truth import Truth, make_sample
 from crosspol.errors import MissingFileError, UsageError
@@ -79,8 +79,7 @@ class PlainPairs(Dataset[StereoSample]):
             if plane is not None and plane.shape[-2:] != size:
                 height, width = plane.shape[-2:]
                 raise UsageError(f"{pair.left}: got {size[1]}x{size[0]} px, wanted {width}x{height} px as its {name}")
-        seen = {"left": torch.from_numpy(left), "right": torch.from_numpy(right)}
-        return make_sample(seen, "none", truth, pair.identity)
+        return make_sample(StereoInputs.from_arrays(left, right), "none", truth, pair.identity)
 
     def calibration(self, index: int) -> StereoCalibration | None:
         """The calibration of pair `index`; None where the data set has none.

@@ -29,13 +29,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from crosspol.data.arguments import as_intensity, as_mask, as_polarization, read_view
-from crosspol.data.inputs import frame_inputs
+from crosspol.data.inputs import StereoInputs
 from crosspol.data.sample import StereoSample
 from crosspol.data.truth import Truth, make_sample
 from crosspol.errors import MissingFileError, UsageError
@@ -175,9 +173,7 @@ class Manifest(Dataset[StereoSample]):
             raise IndexError(f"index must be in [0, {len(self.rows)}), got {index}")
         row = self.rows[index]
         seen = self._maps(row) if self.description is None else self._frames(row, self.description)
-        size = seen["left"].shape[-2:]
-        for name, tensor in seen.items():
-            self._fits(row, name, tensor.shape[-2:], size)
+        size = seen.size
         disparity, background = (
             self._read(row, column, _disparity) for column in ("disparity", "disparity_background")
         )
@@ -214,7 +210,7 @@ class Manifest(Dataset[StereoSample]):
                 kind = UsageError if file.exists() else MissingFileError
                 raise kind(f"{self._place(row, column)}: {problem}")
 
-    def _maps(self, row: ManifestRow) -> dict[str, Tensor]:
+    def _maps(self, row: ManifestRow) -> StereoInputs:
         """Images and ready maps, as the network takes them."""
 
         def polarization(path: Path) -> NDArray[np.float32]:
@@ -228,30 +224,22 @@ class Manifest(Dataset[StereoSample]):
             arrays[side] = self._needed(row, side, read_view)
             if row.rig == "crossed":
                 arrays[f"intensity_{side}"] = self._needed(row, f"intensity_{side}", intensity)
-                mask = self._read(row, f"valid_{side}", _mask)
-                size = arrays[side].shape[-2:]
-                arrays[f"valid_{side}"] = (np.ones(size, np.bool_) if mask is None else mask)[None]
-            elif row.rig != "none":
-                pol = self._read(row, f"pol_{side}", polarization)
-                if pol is None:
-                    pol = np.full((self.pol_channels, *arrays[side].shape[-2:]), np.nan, np.float32)
-                mask = self._read(row, f"valid_{side}", _mask)
-                known = ~np.isnan(pol[:1])
-                if mask is not None:
-                    self._fits(row, f"valid_{side}", mask.shape, pol.shape[-2:])
-                    known &= mask
-                arrays[f"pol_{side}"] = np.nan_to_num(pol, nan=0)
-                arrays[f"valid_{side}"] = known
-        return {name: torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)) for name, array in arrays.items()}
+            pol = self._read(row, f"pol_{side}", polarization)
+            mask = self._read(row, f"valid_{side}", _mask)
+            arrays |= {} if pol is None else {f"pol_{side}": pol}
+            arrays |= {} if mask is None else {f"valid_{side}": mask[None]}
+        for name, array in arrays.items():
+            self._fits(row, name, array.shape[-2:], arrays["left"].shape[-2:])
+        return StereoInputs.from_arrays(**arrays)
 
-    def _frames(self, row: ManifestRow, rig: Rig) -> dict[str, Tensor]:
+    def _frames(self, row: ManifestRow, rig: Rig) -> StereoInputs:
         """The cameras' frames, as the predictor reads them."""
         left, right = (str(self.path.parent / row.cells[side]) for side in ("left", "right"))
         with self._named(row, "left, right"):
             frames = read_pair(rig, left, right)
             if self.calibration is not None:
                 frames = rectify(*frames, self.calibration, crossed=rig.kind == "crossed")[:2]
-        return frame_inputs(*frames, rig.kind, self.pol_channels)
+        return StereoInputs.from_frames(*frames, rig.kind, self.pol_channels)
 
     def _read(self, row: ManifestRow, column: str, read: Callable[[Path], _Read]) -> _Read | None:
         if column not in row.cells:

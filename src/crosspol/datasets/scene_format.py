@@ -31,7 +31,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from crosspol.data.inputs import frame_inputs
+from crosspol.data.inputs import StereoInputs
 from crosspol.data.sample import StereoSample
 from crosspol.data.truth import Truth, make_sample
 from crosspol.errors import MissingFileError, UsageError
@@ -39,7 +39,7 @@ from crosspol.io.atomic import read_bytes, write_bytes
 from crosspol.io.disparity import KITTI_LIMIT, KITTI_SCALE, read_disparity, write_disparity
 from crosspol.io.exr import read_exr_channels
 from crosspol.io.images import MINIMUM_SIDE, read_image, write_image
-from crosspol.light import exposure
+from crosspol.light import exposure, well_exposed
 from crosspol.polarimetry import validity
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.calibration_files import read_calibration, write_calibration
@@ -299,14 +299,14 @@ def scene_frames(scene: StoredScene, rig: RigKind | None = None) -> tuple[Frame,
     stored = zip((scene.left, scene.right), _HOLDS[scene.rig], _HOLDS[rig], strict=True)
     views = [light[:, 0] if has != wanted else light for light, has, wanted in stored]
     seen = [view[:, 0] if holds == "stokes" else view for view, holds in zip(views, _HOLDS[rig], strict=True)]
-    # As `frame_inputs` shows images, so that what a camera would clip is white in the image, no more.
+    # As `StereoInputs.from_frames` shows images, so that what a camera would clip is white in the image, no more.
     factor = exposure(seen)
     left, right = (_frame(factor * view, holds) for view, holds in zip(views, _HOLDS[rig], strict=True))
     return left, right
 
 
 class SceneFolder(Dataset[StereoSample]):
-    """A data set in the native format; samples pass through `frame_inputs`, as do a camera's frames in use.
+    """A data set in the native format; samples pass through `StereoInputs`, as do a camera's frames in use.
 
     Sample `index` depends on the scene, `seed` and `index` only.
     """
@@ -374,7 +374,8 @@ class SceneFolder(Dataset[StereoSample]):
         if self.camera is not None:
             frames = self.camera(*frames, np.random.default_rng([self.seed, index]))
         truth = Truth(scene.disparity, scene.glass, scene.occluded, scene.disparity_background)
-        return make_sample(frame_inputs(*frames, self.rig, self.pol_channels), self.rig, truth, scene.identity)
+        inputs = StereoInputs.from_frames(*frames, self.rig, self.pol_channels)
+        return make_sample(inputs, self.rig, truth, scene.identity)
 
 
 def _write_files(folder: Path, scene: StoredScene, exact: bool) -> SceneRecord:
@@ -456,9 +457,7 @@ def _frame(light: Array, holds: Holds) -> Frame:
         s0, s1, s2 = tensor.unbind(1)
         trusted = validity(s0 + s1, s0 + s2, s0 - s1, s0 - s2).all(0)
         return Frame(tensor, None, trusted[None].float())
-    # As `frame_of` judges a camera's image: neither dark in every color nor saturated in one.
-    trusted = (tensor > 0.01).any(0) & (tensor < 0.99).all(0)
-    return Frame(None, tensor, trusted[None].float())
+    return Frame(None, tensor, well_exposed(tensor)[None].float())
 
 
 def _record_line(record: SceneRecord) -> str:

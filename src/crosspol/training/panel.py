@@ -47,7 +47,7 @@ def panel(
     if polarization == "oracle":
         batch = substitute(batch, polarization)
     batch = batch.to(next(net.parameters()).device)
-    out = net(**batch.inputs(), iters=iters)
+    out = net(**batch.inputs.kwargs(), iters=iters)
     truth, predicted = _image(sample.disparity), _image(out.disparity)
     known = _image(sample.valid) > 0
     range_ = {"vmin": float(truth[known].min(initial=0)), "vmax": float(truth[known].max(initial=1))}

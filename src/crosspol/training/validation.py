@@ -18,6 +18,7 @@ from crosspol.data.sample import StereoBatch, StereoSample, stack
 from crosspol.datasets.config import Polarization
 from crosspol.metrics import epe
 from crosspol.model import CrossPol, StereoOutput
+from crosspol.model.precision import without_tf32
 from crosspol.training.shown import drop, substitute
 from crosspol.training.step import glass_logits
 
@@ -56,14 +57,14 @@ def validate(
     device = next(net.parameters()).device
     table = torch.zeros(count, 2, len(_COLUMNS), dtype=torch.float64)
     headed = False
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with without_tf32(device):
         for index in range(rank, count, world):
             batch = _scene(samples, index, count, polarization).to(device)
-            out = net(**batch.inputs(), iters=iters)
+            out = net(**batch.inputs.kwargs(), iters=iters)
             table[index, 0] = _row(out, batch)
             headed = headed or glass_logits(out) is not None
             if glass_logits(out) is not None and batch.rig != "none":
-                table[index, 1] = _row(net(**drop(batch, [True]).inputs(), iters=iters), batch)
+                table[index, 1] = _row(net(**drop(batch, [True]).inputs.kwargs(), iters=iters), batch)
             else:
                 table[index, 1] = table[index, 0]
     if fabric is not None and world > 1:

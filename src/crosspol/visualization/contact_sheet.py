@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from crosspol.datasets.scene_format import SceneRecord, StoredScene, read_scene
 from crosspol.io.images import read_image, write_image
-from crosspol.light import exposure
+from crosspol.light import encode_srgb, exposure
 from crosspol.visualization.maps import DISPARITY_COLORS, USE_COLORS, Scale, draw_map, render_figure, robust_range
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _intensity(light: NDArray[np.float32]) -> NDArray[np.float32]:
 def _displayed(linear: NDArray[np.float32]) -> NDArray[np.float32]:
     """Linear light (C, H, W) as a display shows it: (H, W, 3) in [0, 1]."""
     color = np.repeat(linear, 3 // len(linear), axis=0).transpose(1, 2, 0)
-    return np.asarray(color.clip(0, 1) ** (1 / 2.2), np.float32)
+    return np.asarray(encode_srgb(color.clip(0, 1)), np.float32)
 
 
 def _glass_right(root: Path, record: SceneRecord) -> Mask | None:
