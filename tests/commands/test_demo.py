@@ -10,7 +10,7 @@ import pytest
 
 from crosspol.cli import main
 from crosspol.commands.demo import DemoOptions, demo, score, shown, table
-from crosspol.data.inputs import frame_inputs
+from crosspol.data.inputs import StereoInputs
 from crosspol.data.sample import stack
 from crosspol.data.truth import Truth, make_sample
 from crosspol.datasets.check import check_data
@@ -75,7 +75,9 @@ def test_demo_needs_a_scene_of_stokes_cameras(tmp_path):
 
 def scores_of(scene: StoredScene, predicted: np.ndarray) -> dict[str, float]:
     truth = Truth(scene.disparity, scene.glass, scene.occluded)
-    return score(predicted, stack([make_sample(frame_inputs(*scene_frames(scene), "quad"), "quad", truth, "a")]))
+    return score(
+        predicted, stack([make_sample(StereoInputs.from_frames(*scene_frames(scene), "quad"), "quad", truth, "a")])
+    )
 
 
 def test_scores_are_right_and_missing_regions_are_dashes():

@@ -63,7 +63,7 @@ def test_a_killed_worker_ends_the_run_in_one_line(tmp_path: Path) -> None:
         status, error = ending(process)
     assert status == 1
     assert error.startswith("crosspol render: failed: a worker died (SIGKILL), likely out of memory")
-    assert "the same command goes on, fewer --workers need less memory" in error
+    assert "the same command resumes, fewer --workers need less memory" in error
     assert error.count("\n") == 1
     assert finished(tmp_path) == ["finished"]
 

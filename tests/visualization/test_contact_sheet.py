@@ -21,13 +21,13 @@ from tests.datasets.stored_scenes import stored_scene
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that are drawn."""
     figures: list[Figure] = []
-    render = module.as_image
+    render = module.render_figure
 
     def keep(figure: Figure) -> np.ndarray:
         figures.append(figure)
         return render(figure)
 
-    monkeypatch.setattr(module, "as_image", keep)
+    monkeypatch.setattr(module, "render_figure", keep)
     return figures
 
 

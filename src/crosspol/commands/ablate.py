@@ -17,7 +17,7 @@ from crosspol.errors import UsageError
 class AblateOptions:
     """Train variants x seeds of a plan, evaluate each, and compare them.
 
-    Start it, stop it at any time (Ctrl-C, SIGTERM, a power cut), start it again: every run goes on where it was, is
+    Start it, stop it at any time (Ctrl-C, SIGTERM, a power cut), start it again: every run resumes where it was, is
     trained once, and is evaluated on the same held-out scenes:
         crosspol ablate --plan plans/first.yaml --output runs/first
 

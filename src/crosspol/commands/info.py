@@ -76,7 +76,7 @@ def multiplications(network: CrossPol, height: int = 480, width: int = 640) -> i
     maps = [torch.zeros(1, network.config.polarization.channels, height, width, device="meta") for _ in range(2)]
     with FlopCounterMode(display=False) as counter:
         shadow(*images, *maps)
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops() // 2)
 
 
 def parameters_by_part(network: CrossPol) -> dict[str, int]:

@@ -165,7 +165,7 @@ def render_all(job: RenderJob, variant: Variant) -> Generator[bool, None, None]:
         if isinstance(error, BrokenProcessPool):
             raise ChildProcessError(
                 f"a worker died ({_how_one_died(workers)}), likely out of memory or of an abort in Mitsuba or LLVM; "
-                "finished scenes stay, the same command goes on, fewer --workers need less memory"
+                "finished scenes stay, the same command resumes, fewer --workers need less memory"
             ) from error
         raise
     executor.shutdown()

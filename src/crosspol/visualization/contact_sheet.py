@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from crosspol.datasets.scene_format import SceneRecord, StoredScene, read_scene
 from crosspol.io.images import read_image, write_image
 from crosspol.light import encode_srgb, exposure
-from crosspol.visualization.maps import DISPARITY_COLORS, USE_COLORS, Scale, as_image, draw_panel, robust_range
+from crosspol.visualization.maps import DISPARITY_COLORS, USE_COLORS, Scale, draw_map, render_figure, robust_range
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,7 +69,7 @@ def contact_sheet(scenes: Sequence[StoredScene], glass_right: Sequence[Mask | No
     for scene, mask, inches in zip(scenes, masks, heights, strict=True):
         _draw_row(figure, scene, mask, top, inches)
         top -= inches + _TITLE + _GAP
-    return as_image(figure)
+    return render_figure(figure)
 
 
 def _draw_row(figure: Figure, scene: StoredScene, glass_right: Mask | None, top: float, inches: float) -> None:
@@ -92,7 +92,7 @@ def _draw_row(figure: Figure, scene: StoredScene, glass_right: Mask | None, top:
     x = _LABEL
     for content, name, glass, scale in panels:
         place = (x / width, (top - _TITLE - inches) / height, _PANEL / width, inches / height)
-        draw_panel(figure.add_axes(place), content, name, glass, scale, text=8)
+        draw_map(figure.add_axes(place), content, name, glass, scale, text=8)
         x += _PANEL + _GAP + (0 if scale is None else _SCALE)
 
 

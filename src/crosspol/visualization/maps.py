@@ -50,7 +50,7 @@ def color(values: NDArray[np.floating], scale: Scale) -> NDArray[np.uint8]:
     table = (colormaps[scale.colors](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
     known = np.isfinite(values)
     share = (np.where(known, values, scale.low) - scale.low) / (scale.high - scale.low)
-    image = table[(share.clip(0, 1) * 255).round().astype(np.uint8)]
+    image: NDArray[np.uint8] = table[(share.clip(0, 1) * 255).round().astype(np.uint8)]
     image[~known] = UNKNOWN_GRAY
     return image
 
@@ -149,19 +149,19 @@ def story(
     pixels = Scale(*robust_range(disparity), DISPARITY_COLORS, "px")
     wrong = Scale(0, min(max(robust_range(*errors)[1], 2.0), 8.0), ERROR_COLORS, "px")
     share = Scale(0, max(robust_range(100 * use)[1], 1e-3), USE_COLORS, "%")
-    draw_panel(axes[0, 0], left, "left view", glass)
-    draw_panel(axes[0, 1], right, "right view")
-    draw_panel(axes[0, 2], dolp, "degree of linear polarization, left", scale=Scale(0, 1, USE_COLORS, ""))
-    draw_panel(axes[1, 0], disparity, "true disparity", glass, pixels)
-    draw_panel(axes[1, 1], without, "disparity without polarization", glass, pixels)
-    draw_panel(axes[1, 2], with_polarization, "disparity with polarization", glass, pixels)
-    draw_panel(axes[2, 0], 100 * use, "use of polarization", glass, share)
-    draw_panel(axes[2, 1], errors[0], "error without polarization", glass, wrong, captions[0])
-    draw_panel(axes[2, 2], errors[1], "error with polarization", glass, wrong, captions[1])
-    return as_image(figure)
+    draw_map(axes[0, 0], left, "left view", glass)
+    draw_map(axes[0, 1], right, "right view")
+    draw_map(axes[0, 2], dolp, "degree of linear polarization, left", scale=Scale(0, 1, USE_COLORS, ""))
+    draw_map(axes[1, 0], disparity, "true disparity", glass, pixels)
+    draw_map(axes[1, 1], without, "disparity without polarization", glass, pixels)
+    draw_map(axes[1, 2], with_polarization, "disparity with polarization", glass, pixels)
+    draw_map(axes[2, 0], 100 * use, "use of polarization", glass, share)
+    draw_map(axes[2, 1], errors[0], "error without polarization", glass, wrong, captions[0])
+    draw_map(axes[2, 2], errors[1], "error with polarization", glass, wrong, captions[1])
+    return render_figure(figure)
 
 
-def draw_panel(
+def draw_map(
     axes: Axes,
     content: NDArray[np.floating],
     title: str,
@@ -220,7 +220,7 @@ def _colored(values: NDArray[np.floating], scale: Scale) -> NDArray[np.uint8]:
     axes.tick_params(labelsize=points, length=0.3 * points, width=0.08 * points)
     if top > text:
         figure.text(margin / width, 1 - 0.5 * text / height, scale.unit, fontsize=points, va="top")
-    strip = as_image(figure)
+    strip = render_figure(figure)
     return np.concatenate([image, strip[:height, :width]], axis=1)
 
 
@@ -231,10 +231,12 @@ def _mappable(scale: Scale) -> Any:
     return ScalarMappable(Normalize(scale.low, scale.high), scale.colors)
 
 
-def as_image(figure: Figure) -> NDArray[np.uint8]:
+def render_figure(figure: Figure) -> NDArray[np.uint8]:
     """Draw a figure into (H, W, 3), RGB."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    canvas = FigureCanvasAgg(figure)
+    # matplotlib's canvas has no types.
+    canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    image: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return image

@@ -18,7 +18,7 @@ from crosspol.io.atomic import write_bytes
 from crosspol.light import encode_srgb
 from crosspol.polarimetry import aolp, dolp
 from crosspol.rigs.frames import Frame
-from crosspol.visualization.maps import USE_COLORS, Scale, draw_panel, robust_range
+from crosspol.visualization.maps import USE_COLORS, Scale, draw_map, robust_range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -157,7 +157,7 @@ def _largest_dolp(frames: Iterable[Frame]) -> float:
 
 def _show(axis: Axes, content: NDArray[Any], title: str, glass: Mask | None, scale: Scale | None = None) -> None:
     axis.set_axis_on()
-    draw_panel(axis, content, title, glass, scale, text=_TEXT)
+    draw_map(axis, content, title, glass, scale, text=_TEXT)
 
 
 def _draw_pair(axis: Axes, left: Frame, right: Frame) -> None:
