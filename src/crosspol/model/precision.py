@@ -9,12 +9,13 @@ import torch
 
 
 @contextmanager
-def without_tf32(device: torch.device) -> Iterator[None]:
+def without_tf32(device: torch.device | None = None) -> Iterator[None]:
     """Turn TF32 off for the time of a call, in convolutions and in matrix products.
 
-    By default a GPU rounds the inputs of convolutions to 10 bits. On other devices nothing happens.
+    By default a GPU rounds the inputs of convolutions to 10 bits. For a device that is no such GPU nothing is done;
+    None is any device. What was set before is set again at the end.
     """
-    if device.type != "cuda":
+    if device is not None and device.type != "cuda":
         yield
         return
     cudnn = torch.backends.cudnn

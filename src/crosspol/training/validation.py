@@ -57,7 +57,7 @@ def validate(
     device = next(net.parameters()).device
     table = torch.zeros(count, 2, len(_COLUMNS), dtype=torch.float64)
     headed = False
-    with without_tf32(device):
+    with without_tf32():
         for index in range(rank, count, world):
             batch = _scene(samples, index, count, polarization).to(device)
             out = net(**batch.inputs.kwargs(), iters=iters)
