@@ -1,4 +1,4 @@
-"""The network for people with images: NumPy arrays or files in, disparity in NumPy out."""
+"""NumPy-facing predictor: arrays or files in, disparity out."""
 
 from __future__ import annotations
 
