@@ -200,7 +200,7 @@ class StereoPredictor:
             The result; arrays are (H, W).
 
         Raises:
-            UsageError: the network has no use for what such a rig measures.
+            UsageError: the network does not use what such a rig measures.
             ValueError: sizes that differ, or a frame without what the rig measures.
             FloatingPointError: the network's output is not finite.
         """
@@ -216,7 +216,7 @@ class StereoPredictor:
         """
         config = self.network.config
         if rig != "none" and config.fusion.kind == "none":
-            raise UsageError(f"rig: got {rig}, but these weights have no use for polarization (fusion: none)")
+            raise UsageError(f"rig: got {rig}, but these weights do not use polarization (fusion: none)")
 
     def _run(self, inputs: dict[str, Tensor]) -> StereoResult:
         """Predict a batch."""
