@@ -31,8 +31,8 @@ def data_card(root: Path, records: Sequence[SceneRecord]) -> dict[str, Any]:
     """Measure a rendered set.
 
     Returns:
-        what JSON can hold: `index_sha256` (of scenes.jsonl), `parts` (scenes per split), `settings` and `made_with` (each
-        a list of what occurs and how often), and `rigs`: one dictionary per rig. Shares are of 1, lengths in
+        what JSON can hold: `index_sha256` (of scenes.jsonl), `parts` (scenes per split), `settings` and `made_with`
+        (each a list of what occurs and how often), and `rigs`: one dictionary per rig. Shares are of 1, lengths in
         meters, three numbers are the 10 %, 50 % and 90 % quantiles over scenes. Where a set has no glass, or nothing
         but glass, its area under the ROC curve is null.
 
