@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain(program, "interrupted", 130)
     except BrokenPipeError:
-        # Whoever read the output went away (`crosspol info | head`); Python would complain again at exit.
+        # The reader closed the pipe (`crosspol info | head`); Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (OSError, MemoryError, FloatingPointError) as error:

@@ -1,6 +1,6 @@
 """How far a disparity is from the truth, per scene: EPE, bad-N and D1 under masks; how well glass is found.
 
-Every function takes a batch and returns one number a scene, NaN where no pixel counts. NaN is not 0: a scene without
+Every function takes a batch and returns one number per scene, NaN where no pixel counts. NaN is not 0: a scene without
 glass has no glass error, and whoever averages over scenes leaves it out (`torch.nanmean`).
 
 A pixel counts where the mask is set (everywhere without one) and the truth is finite. A prediction that is not finite

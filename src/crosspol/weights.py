@@ -1,4 +1,4 @@
-"""Official RAFT-Stereo checkpoints in, and a report of what was taken.
+"""Loads official RAFT-Stereo checkpoints and reports which tensors were used.
 
 The network's own weights travel by `CrossPol.save_pretrained` and `load_network`, as safetensors.
 """

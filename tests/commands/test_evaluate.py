@@ -111,7 +111,7 @@ def test_a_pair_with_its_truth_is_reported_scene_by_scene(tmp_path, networks, ca
         (["--weights", "{a}", "{a}"], "got"),
         (["--weights", "sgbm={a}", "--baselines", "sgbm"], "got sgbm more than once"),
         (["--weights", "{a}", "--oracle", "{a}"], "among the other weights"),
-        (["--weights", "{a}", "--oracle", "{twin}"], "has no use for polarization"),
+        (["--weights", "{a}", "--oracle", "{twin}"], "does not use polarization"),
         (["--weights", "{a}", "--twin", "{oracle}"], "--twin: got"),
         (["--weights", "{a}", "--counterfactuals", "all", "zero"], "wanted all, none, or some kinds"),
         (["--weights", "{a}", "--counterfactuals", "mirrored"], "mirrored"),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from crosspol.data import transforms
+from crosspol.data.noise import Noise
 from crosspol.data.sample import StereoSample, stack
 from crosspol.data.transforms import (
     AugmentConfig,
@@ -27,7 +28,6 @@ from crosspol.data.transforms import (
 )
 from crosspol.data.warping import seen_from_right, warp_to_left
 from crosspol.light import decode_srgb, encode_srgb
-from crosspol.synthesis.noise import Noise
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 
 SIZE = (96, 128)

@@ -85,7 +85,7 @@ def test_what_is_not_applicable_says_why_and_has_no_values(method, rows):
         "plain", CrossPol.from_preset("blueprint", **SMALL, fusion=FusionConfig(kind="none")).eval(), 1
     )
     row = measure_rows(counterfactuals(plain, ["zero"]), one, survey(one.open(1)))[0]
-    assert row.not_applicable == "the network has no use for polarization"
+    assert row.not_applicable == "the network does not use polarization"
 
 
 def test_networks_of_one_and_three_channels_and_the_oracle_see_the_same_scenes(method):

@@ -84,7 +84,7 @@ def test_gradients_match_grid_sample() -> None:
 
 @pytest.mark.parametrize("shift", [0, 3, 7])
 def test_peak_is_at_the_disparity(shift: int) -> None:
-    """x_right = x_left - d with d positive: looked up at the truth, the center sample is the largest (FACTS 2.2)."""
+    """x_right = x_left - d: the center sample is largest at d (docs/pitfalls.md#the-sign-of-a-disparity)."""
     scene = F.normalize(randn(1, 32, 4, 40), dim=1)
     left, right = scene[..., :32], scene[..., shift : 32 + shift]
     pyramid = CorrelationPyramid(left, right, levels=1)

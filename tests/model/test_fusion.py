@@ -72,7 +72,7 @@ def test_a_soft_mask_is_cut_at_a_half() -> None:
 
 
 def test_mean_and_projection_commute() -> None:
-    """Pooling before the projection is pooling after it (FACTS 7)."""
+    """Pooling before the projection is pooling after it (docs/pitfalls.md#the-fused-kernel-is-silently-not-used)."""
     layer = PooledCrossAttention(16, num_heads=2, pool_size=4).to_key_value
     x = randn(1, 16, 12, 8)
     cells, _ = masked_pool(x, None, 4)
@@ -160,7 +160,7 @@ def test_gradient_against_finite_differences(pool: Any, masked: str, window: int
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 def test_the_fused_kernel_runs(position: Any, null_key: bool, masked: bool, training: bool, window: int | None) -> None:
-    """Else the scores are stored after all, silently (FACTS 7)."""
+    """Else the scores are stored after all, silently (docs/pitfalls.md#the-fused-kernel-is-silently-not-used)."""
     attention = PooledCrossAttention(32, 24, 4, 4, position=position, null_key=null_key, window=window).train(training)
     query = randn(2, 32, 12, 16).requires_grad_(training)
     with profile(activities=[ProfilerActivity.CPU]) as recorded:
@@ -230,7 +230,7 @@ def test_fully_masked_samples_are_exactly_zero(position: Any, null_key: bool, wi
 @pytest.mark.parametrize("window", [None, 1])
 @pytest.mark.parametrize("position", POSITIONS)
 def test_a_sample_does_not_depend_on_its_batchmates(position: Any, window: int | None) -> None:
-    """Masks per sample, not `valid_count.min() > 0` over the batch (FACTS 2.6)."""
+    """Masks per sample, not `valid_count.min() > 0` over the batch (docs/pitfalls.md#masks-across-the-batch)."""
     attention = PooledCrossAttention(16, num_heads=2, pool_size=4, position=position, window=window)
     query, key_value = randn(3, 16, 9, 10), randn(3, 16, 9, 10, seed=1)
     mask = masks(3, 9, 10, "first empty")
@@ -313,7 +313,7 @@ def shuffled(x: Tensor, size: int) -> Tensor:
 @pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("pool", ["average", "max"])
 def test_shuffling_cells_shows_only_with_positions(null_key: bool, position: Any, pool: Any) -> None:
-    """Free of position, attention cannot tell where the polarization is (FACTS 2.10)."""
+    """Else attention cannot tell where the polarization is (docs/pitfalls.md#attention-without-position)."""
     options: dict[str, Any] = {"position": position, "null_key": null_key, "pool": pool}
     fusion = perturbed(SafeCrossAttentionFusion(16, 8, 2, 4, merge="none", **options), scale=0.5)
     stereo, pol = randn(2, 16, 16, 24), randn(2, 8, 16, 24, seed=1)
@@ -460,7 +460,7 @@ def test_every_parameter_receives_a_gradient(variant: dict[str, Any]) -> None:
 
 
 def test_gradients_at_step_0() -> None:
-    """What FACTS 2.8 warns of, documented: at first only the zero-initialized layers learn, through the gate."""
+    """At first only the zero-initialized layers learn, through the gate (docs/pitfalls.md#attenuated-three-times)."""
     norms = {}
     for gate in ("blueprint", "projection"):
         fusion = SafeCrossAttentionFusion(16, num_heads=2, pool_size=4, gate=gate)

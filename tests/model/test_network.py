@@ -488,7 +488,7 @@ def test_refuses(trained: CrossPol, arguments: dict[str, Any], message: str) -> 
 
 
 def test_no_argument_takes_ground_truth() -> None:
-    """Ground truth in the input made a published error look twice as good (FACTS 2.1)."""
+    """It made a published error look twice as good (docs/pitfalls.md#ground-truth-in-the-input)."""
     assert list(inspect.signature(CrossPol.forward).parameters) == [
         "self", "left", "right", "pol_left", "pol_right", "valid_left", "valid_right",
         "intensity_left", "intensity_right", "iters", "alpha_cap",

@@ -85,7 +85,7 @@ def test_gradients_are_finite_beside_nan() -> None:
 
 
 def test_a_highlight_does_not_rescale_the_image() -> None:
-    """No statistics of the image (FACTS 2.11, 2.12): far from a change nothing changes, alone or in a batch."""
+    """Far from a change nothing changes, alone or in a batch: docs/pitfalls.md#norms-that-wash-out-the-magnitude."""
     encoder = perturbed(PolarizationEncoder(PolarizationConfig(pol_dim=16)), scale=0.05).train()
     x = 0.2 * rand(1, 1, 64, 64)
     highlight = x.clone()

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from crosspol.data.noise import Noise
 from crosspol.data.sample import StereoSample, stack
 from crosspol.data.transforms import flip_vertical
 from crosspol.light import decode_srgb
-from crosspol.synthesis.noise import Noise
 from crosspol.synthesis.virtual_glass import Coat, VirtualPane, draw_pane, glaze, put_glass
 from tests.data.test_transforms import drawn
 

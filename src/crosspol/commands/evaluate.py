@@ -191,7 +191,7 @@ def _networks(options: EvaluateOptions) -> tuple[list[NetworkMethod], str | None
         if entry == options.twin and method.polarized:
             raise UsageError(f"--twin: got {path}, which has polarization; wanted one trained without (fusion: none)")
         if substitution is not None and not method.polarized:
-            raise UsageError(f"--oracle: got {path}, which has no use for polarization; wanted one trained on it")
+            raise UsageError(f"--oracle: got {path}, which does not use polarization; wanted one trained on it")
         networks.append(method)
     twin, oracle = (None if entry is None else names[entries.index(entry)] for entry in (options.twin, options.oracle))
     return networks, twin, oracle

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from crosspol.data.indexed import Indexed, SizedSamples
 from crosspol.data.inputs import trusting_replace
+from crosspol.data.noise import draw_noise
 from crosspol.data.sample import StereoSample
 from crosspol.data.warping import seen_from_right
 from crosspol.light import decode_srgb, encode_srgb
-from crosspol.synthesis.noise import draw_noise
 
 __all__ = [
     "AugmentConfig",

@@ -33,7 +33,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Measure:
-    """One number a scene and region, of a prediction (B, 1, H, W), the truth and a mask; less is better."""
+    """One number per scene and region, of a prediction (B, 1, H, W), the truth and a mask; less is better."""
 
     name: str
     title: str

@@ -88,7 +88,7 @@ class NetworkMethod:
 
     @property
     def polarized(self) -> bool:
-        """Whether the network has a use for polarization."""
+        """Whether the network uses polarization."""
         return self.net.config.fusion.kind != "none"
 
     def __call__(self, batch: StereoBatch) -> Prediction:

@@ -76,7 +76,7 @@ def reason_against(method: Method, scenes: SceneSet, survey: Survey) -> str | No
     if not isinstance(method, NetworkMethod) or method.substitution is None:
         return None
     if not method.polarized:
-        return "the network has no use for polarization"
+        return "the network does not use polarization"
     if method.substitution == ORACLE:
         return None
     reason = why_not(method.substitution, scenes.description["rig"], method.pol_channels)
@@ -90,7 +90,7 @@ def try_out(methods: Sequence[Method], scenes: SceneSet, device: torch.device) -
     """Run every network once on the first scene, with one refinement.
 
     Raises:
-        UsageError: one of them has no use for what the rig records.
+        UsageError: one of them does not use what the rig records.
     """
     for method in methods:
         if isinstance(method, NetworkMethod):

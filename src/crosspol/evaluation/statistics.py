@@ -66,7 +66,7 @@ class Bootstrap:
         """Return mean, median and 90th percentile over scenes.
 
         Args:
-            values: one a scene; NaN = the scene has none.
+            values: one per scene; NaN = the scene has none.
         """
         known = _known(values)[0]
         if not known.size:
@@ -78,7 +78,7 @@ class Bootstrap:
         """Return the mean over scenes of `first` - `second`, scene by scene.
 
         Args:
-            first: one a scene, NaN = none.
+            first: one per scene, NaN = none.
             second: of the same scenes in the same order.
         """
         one, other = _known(first, second)
@@ -92,7 +92,7 @@ class Bootstrap:
         """Return how much of the gain from `twin` to `oracle` a row has: (twin - row) / (twin - oracle), of means.
 
         Args:
-            twin: errors without the cue, one a scene, NaN = none.
+            twin: errors without the cue, one per scene, NaN = none.
             row: errors of what is judged.
             oracle: errors with a perfect cue.
 

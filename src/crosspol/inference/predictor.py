@@ -1,4 +1,4 @@
-"""The network for people with images: NumPy arrays or files in, disparity in NumPy out."""
+"""NumPy-facing predictor: arrays or files in, disparity out."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ class StereoPredictor:
             The result; arrays are (H, W). Its `inputs` hold both views as the network saw them.
 
         Raises:
-            UsageError: the network has no use for what such a rig measures.
+            UsageError: the network does not use what such a rig measures.
             ValueError: sizes that differ, or a frame without what the rig measures.
             FloatingPointError: the network's output is not finite.
         """
@@ -238,7 +238,7 @@ class StereoPredictor:
         """
         config = self.config
         if rig != "none" and config.fusion.kind == "none":
-            raise UsageError(f"rig: got {rig}, but these weights have no use for polarization (fusion: none)")
+            raise UsageError(f"rig: got {rig}, but these weights do not use polarization (fusion: none)")
 
     def _run(self, inputs: StereoInputs) -> StereoResult:
         """Predict a batch."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -82,12 +82,24 @@ def rotate(tokens: Tensor, angles: Tensor) -> Tensor:
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
+class AttentionOptions(TypedDict, total=False):
+    """Arguments of `PooledCrossAttention` that a fusion hands on to it; what they mean is said there."""
+
+    position: Literal["none", "rotary"]
+    null_key: bool
+    window: int | None
+    locality: float
+    pool: Literal["average", "max"]
+    dropout: float
+
+
 class PooledCrossAttention(nn.Module):
     """Every stereo pixel queries polarization pooled to cells (blueprint 3.1).
 
-    K and V are pooled *before* they are projected, which is the same for an average and cheaper (FACTS 7). The whole
-    computation is the fused kernel's: for N = H * W queries and M = N / pool_size**2 keys the N x M scores are never
-    stored; with a window, N x (2 * window + 1)**2 products are all there are. `reference` is the same in plain steps.
+    K and V are pooled *before* they are projected, which is the same for an average and cheaper. The whole computation
+    is the fused kernel's (docs/pitfalls.md#the-fused-kernel-is-silently-not-used): for N = H * W queries and
+    M = N / pool_size**2 keys the N x M scores are never stored; with a window, N x (2 * window + 1)**2 products are all
+    there are. `reference` is the same in plain steps.
 
     Args:
         dim: channels of the query and of the result.

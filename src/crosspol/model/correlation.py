@@ -13,7 +13,8 @@ from torch.nn import functional as F
 class CorrelationPyramid:
     """All dot products along a row, in float32, pooled along the right view's axis only.
 
-    Level i has shape (B * h * w_left, w_right // 2**i); the left axis is never pooled (FACTS 2.3).
+    Level i has shape (B * h * w_left, w_right // 2**i); the left axis is never pooled
+    (docs/pitfalls.md#pooling-both-axes-of-the-correlation).
     """
 
     def __init__(self, left: Tensor, right: Tensor, levels: int = 4, radius: int = 4) -> None:
@@ -57,7 +58,7 @@ def _sample_row(rows: Tensor, x: Tensor, radius: int) -> Tensor:
     """Sample rows (N, W) at x - radius, ..., x + radius, x (N, 1): (N, 2 * radius + 1).
 
     All offsets share one fraction, so 2 * radius + 2 neighbors are gathered once and mixed pairwise. Faster than
-    grid_sample, and it exports (FACTS 5, 7).
+    grid_sample, and it exports (docs/pitfalls.md#lookups-that-do-not-export).
     """
     width = rows.shape[-1]
     # Far outside everything reads 0; the clamp keeps the conversion to integers defined for any finite estimate.

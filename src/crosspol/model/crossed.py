@@ -1,7 +1,8 @@
 """The contrast of a crossed pair, formed from the network's own estimate.
 
 The left camera sees I_parallel, the right one I_perpendicular: the contrast at a point needs both, hence a disparity.
-It is always the network's own, detached: ground truth here made a published error look twice as good (FACTS 2.1).
+It is always the network's own, detached: ground truth here made a published error look twice as good
+(docs/pitfalls.md#ground-truth-in-the-input).
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class ChannelAffine(nn.Module):
     """Scale and bias per channel, without statistics.
 
     Stands where the blueprint's count has a norm but batch statistics would wash out the magnitude, which is the
-    signal of polarization (FACTS 2.12).
+    signal of polarization (docs/pitfalls.md#norms-that-wash-out-the-magnitude).
     """
 
     def __init__(self, channels: int) -> None:

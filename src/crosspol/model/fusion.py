@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
-from crosspol.model.attention import PooledCrossAttention, valid_cells
+from crosspol.model.attention import AttentionOptions, PooledCrossAttention, valid_cells
 from crosspol.model.config import FusionConfig
 from crosspol.model.encoders import ChannelAffine
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 GATE_LOGIT = -5.0
 """Initial alpha logit: sigmoid(-5) is 0.0067 (blueprint 3.2)."""
@@ -47,15 +50,10 @@ class SafeCrossAttentionFusion(nn.Module):
         pool_size: side of the cells of K and V, feature pixels.
         merge: "gated" as above (the blueprint's count), "none" for the pure residual of its section 2.
         gate: "blueprint" as above; "projection" leaves alpha out (1): one zero attenuates instead of three
-            (FACTS 2.8).
+            (docs/pitfalls.md#attenuated-three-times).
         enable_stereo_to_pol: first updates the polarization features from the stereo features, through a fusion of
             the same kind; the updated ones are then K and V.
-        position: see `PooledCrossAttention`, as for the arguments after it.
-        null_key: see there.
-        window: see there.
-        locality: see there.
-        pool: see there.
-        dropout: see there.
+        attention: position, null_key, window, locality, pool, dropout of `PooledCrossAttention`.
     """
 
     ignores_unknown = True
@@ -70,27 +68,18 @@ class SafeCrossAttentionFusion(nn.Module):
         merge: Literal["none", "gated"] = "gated",
         gate: Literal["blueprint", "projection"] = "blueprint",
         enable_stereo_to_pol: bool = False,
-        position: Literal["none", "rotary"] = "none",
-        null_key: bool = False,
-        window: int | None = None,
-        locality: float = 0.0,
-        pool: Literal["average", "max"] = "average",
-        dropout: float = 0.0,
+        **attention: Unpack[AttentionOptions],
     ) -> None:
         super().__init__()
         pol_dim = dim if pol_dim is None else pol_dim
-        attention: dict[str, Any] = {
-            "num_heads": num_heads, "pool_size": pool_size, "position": position, "null_key": null_key,
-            "window": window, "locality": locality, "pool": pool, "dropout": dropout,
-        }  # fmt: skip
         self.pool_size = pool_size
-        self.attention = PooledCrossAttention(dim, pol_dim, **attention)
+        self.attention = PooledCrossAttention(dim, pol_dim, num_heads, pool_size, **attention)
         self.projection = _zero_initialised(nn.Conv2d(dim, dim, 1))
         self.alpha_logit = nn.Parameter(torch.tensor(GATE_LOGIT)) if gate == "blueprint" else None
         self.pol_affine = ChannelAffine(pol_dim) if merge == "gated" else None
         self.merge = _zero_initialised(nn.Conv2d(dim + pol_dim, dim, 1)) if merge == "gated" else None
         self.stereo_to_pol = (
-            SafeCrossAttentionFusion(pol_dim, dim, merge="none", gate=gate, **attention)
+            SafeCrossAttentionFusion(pol_dim, dim, num_heads, pool_size, merge="none", gate=gate, **attention)
             if enable_stereo_to_pol
             else None
         )

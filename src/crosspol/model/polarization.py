@@ -17,7 +17,7 @@ def soft_threshold(x: Tensor, threshold: float = 0.05, slope: float = 20.0) -> T
     """Hold back weak polarization: ``x * sigmoid(slope * (|x| - threshold))``, any shape, sign kept.
 
     Acts on the physical range [-1, 1]; a normalization by the image's maximum would let one highlight rescale
-    all of it (FACTS 2.11).
+    all of it (docs/pitfalls.md#normalizing-by-the-images-maximum).
     """
     return x * torch.sigmoid(slope * (x.abs() - threshold))
 
@@ -33,7 +33,8 @@ def feature_mask(valid: Tensor, stride: int) -> Tensor:
 class PolarizationEncoder(nn.Module):
     """Polarization maps to features: (B, P, H, W) in [-1, 1] to (B, pol_dim, H / stride, W / stride).
 
-    Plain scales and biases stand where the blueprint's count has norms: the magnitude is the signal (FACTS 2.12).
+    Plain scales and biases stand where the blueprint's count has norms: the magnitude is the signal
+    (docs/pitfalls.md#norms-that-wash-out-the-magnitude).
     Invalid pixels are zeroed here, whatever they hold, so that they cannot reach the output.
     """
 

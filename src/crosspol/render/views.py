@@ -33,7 +33,7 @@ _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 class Quality:
     """How much work goes into an image.
 
-    samples: rays a pixel and view. bounces: longest path; straight passage through panes does not count.
+    samples: rays per pixel and view. bounces: longest path; straight passage through panes does not count.
     denoise: clean with Open Image Denoise where it is installed.
     """
 

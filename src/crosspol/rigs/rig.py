@@ -1,4 +1,4 @@
-"""What a rig is: its kind, what its cameras write, and where its calibration lies. One small YAML file a rig."""
+"""What a rig is: its kind, what its cameras write, and where its calibration lies. One small YAML file per rig."""
 
 from __future__ import annotations
 

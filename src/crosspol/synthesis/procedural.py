@@ -16,13 +16,13 @@ from torch import Tensor
 
 from crosspol.data.indexed import Indexed
 from crosspol.data.inputs import StereoInputs, ViewRecord
+from crosspol.data.noise import Noise, draw_noise
 from crosspol.data.sample import StereoSample
 from crosspol.light import DARK, SATURATED, display_image
 from crosspol.polarimetry import validity
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
 from crosspol.synthesis.compositing import View, occlusion, render_view
 from crosspol.synthesis.layout import Scene, draw_scene
-from crosspol.synthesis.noise import Noise, draw_noise
 
 __all__ = ["ProceduralConfig", "ProceduralStereo"]
 

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from crosspol.data.inputs import StereoInputs, ViewRecord, trusting_replace
+from crosspol.data.noise import Noise, draw_noise
 from crosspol.data.sample import StereoSample
 from crosspol.data.truth import Truth, make_sample
 from crosspol.light import decode_srgb, display_image, well_exposed
 from crosspol.polarimetry import validity
 from crosspol.rigs.kinds import RigKind
-from crosspol.synthesis.noise import Noise, draw_noise
 from crosspol.synthesis.panes import pane_optics, plane_normal, reflected, transmitted
 
 __all__ = ["Coat", "VirtualPane", "draw_pane", "glaze", "put_glass"]

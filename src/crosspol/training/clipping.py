@@ -14,7 +14,7 @@ def clip_by_part(groups: Iterable[Mapping[str, Any]], largest: float) -> dict[st
     """Limit the gradient's norm of each part, backbone and polarization, by itself.
 
     One norm for everything lets the refinement, whose gradient is a hundred thousand times larger, scale away the
-    polarization's (FACTS 8).
+    polarization's (docs/pitfalls.md#one-clip-for-the-whole-gradient).
 
     Args:
         groups: of the optimizer; a part is what their ``name`` says before a comma.

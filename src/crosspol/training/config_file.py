@@ -14,7 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.training.config import TrainConfig
 
-# What a resumed run may have otherwise without a word: nothing that is computed depends on it.
+# Settings that may change on resume: nothing that is computed depends on them.
 _FREE = ("machine.", "log_every", "checkpoint_every", "keep_checkpoints", "tensorboard", "compile")
 # Stands for the setting of a source that only one of two runs has.
 _ABSENT = "absent"

@@ -85,7 +85,10 @@ def one_cycle(step: int, num_steps: int, warmup_share: float = 0.01) -> float:
 
 
 def set_rates(optimizer: torch.optim.Optimizer, step: int, num_steps: int, warmup_share: float = 0.01) -> None:
-    """Give every group its share of its own maximum: one maximum for all would undo `pol_lr_mult` (FACTS 2.4)."""
+    """Give every group its share of its own maximum: one maximum for all would undo `pol_lr_mult`.
+
+    See docs/pitfalls.md#one-maximum-for-all-learning-rates.
+    """
     share = one_cycle(step, num_steps, warmup_share)
     for group in optimizer.param_groups:
         group["lr"] = share * group["max_lr"]

@@ -21,8 +21,9 @@ class Chosen(NamedTuple):
 def choose_precision(wanted: Precision, accelerator: str) -> Chosen:
     """Resolve ``auto``: bfloat16 where the hardware computes it, else float32.
 
-    Emulated bfloat16 is 30 to 90 times slower than float32 (FACTS 8), so it is never guessed. On a processor with
-    AVX-512 BF16 a training step (batch 4 of 96x128, 4 refinements) took 0.56 of its time in float32.
+    Emulated bfloat16 is 30 to 90 times slower than float32 (docs/pitfalls.md#emulated-bfloat16), so it is never
+    guessed. On a processor with AVX-512 BF16 a training step (batch 4 of 96x128, 4 iterations) took 0.56 of its time
+    in float32.
 
     Args:
         wanted: as configured.

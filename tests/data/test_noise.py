@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crosspol.synthesis.noise import Noise, draw_noise
+from crosspol.data.noise import Noise, draw_noise
 
 
 @pytest.mark.parametrize("level", [0.0, 0.02, 0.5])
