@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crosspol.errors import MissingFileError, UsageError
-from crosspol.training.journal import JOURNAL, read_journal
+from crosspol.training.run_folder import LOG
+from crosspol.training.run_log import read_log
 
 Records = list[dict[str, Any]]
 
@@ -52,10 +53,10 @@ def read_runs(folders: Sequence[Path]) -> dict[str, Records]:
     """
     runs = {}
     for folder, name in zip(folders, _names(folders), strict=True):
-        path = folder / JOURNAL
+        path = folder / LOG
         if not path.is_file():
             raise MissingFileError(f"{path}: no such file, wanted the folder of a training run")
-        records = read_journal(path)
+        records = read_log(path)
         if not records:
             raise UsageError(f"{path}: no record yet, wanted a run that has logged a step")
         runs[name] = records

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from crosspol.data.sample import StereoSample, stack
 from crosspol.datasets.config import Polarization
 from crosspol.model import CrossPol
-from crosspol.training.shown import substitute
+from crosspol.training.polarization_input import substitute_polarization
 
 _LARGEST_ERROR = 10.0
 
@@ -45,7 +45,7 @@ def panel(
     net.eval()
     batch = stack([sample])
     if polarization == "oracle":
-        batch = substitute(batch, polarization)
+        batch = substitute_polarization(batch, polarization)
     batch = batch.to(next(net.parameters()).device)
     out = net(**batch.inputs(), iters=iters)
     truth, predicted = _image(sample.disparity), _image(out.disparity)

@@ -18,8 +18,9 @@ import torch
 
 import crosspol
 from crosspol.io.atomic import write_bytes
-
-RUN = "run.json"
+from crosspol.training.config import TrainConfig
+from crosspol.training.config_file import flat
+from crosspol.training.run_folder import RunFolder
 
 
 def describe_session(
@@ -57,21 +58,32 @@ def describe_session(
     }
 
 
-def write_provenance(folder: Path, session: Mapping[str, Any]) -> None:
-    """Add a session to ``run.json``; the sessions that a run had before stay, up to the step that it goes on from.
+def settings_hash(config: TrainConfig) -> dict[str, str]:
+    """Name the settings that decide what is drawn and how it is changed; procedural scenes follow from them alone.
+
+    Returns:
+        A dictionary to put beside what finite data sets hold.
+    """
+    settings = flat(config.data) | {"sizes": [stage.size for stage in config.stages]}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
+    return {"data": f"settings {digest[:12]}"}
+
+
+def write_provenance(folder: RunFolder, session: Mapping[str, Any]) -> None:
+    """Add a session to ``run.json``; the sessions that a run had before stay, up to the step that it resumes from.
 
     Raises:
         OSError: it cannot be written; what was there stays.
     """
-    path = folder / RUN
+    path = folder.provenance
     kept = [entry for entry in read_provenance(folder) if entry["from_step"] <= session["from_step"]]
     write_bytes(path, (json.dumps({"sessions": [*kept, session]}, indent=2) + "\n").encode())
 
 
-def read_provenance(folder: Path) -> list[dict[str, Any]]:
+def read_provenance(folder: RunFolder) -> list[dict[str, Any]]:
     """Return the sessions of a run, the first one first; none where the file is missing or damaged."""
     try:
-        sessions = json.loads((folder / RUN).read_text(encoding="utf-8"))["sessions"]
+        sessions = json.loads(folder.provenance.read_text(encoding="utf-8"))["sessions"]
         return [dict(entry) for entry in sessions if isinstance(entry["from_step"], int)]
     except (OSError, ValueError, KeyError, TypeError):
         return []

@@ -18,7 +18,7 @@ from crosspol.data.sample import StereoBatch, StereoSample, stack
 from crosspol.datasets.config import Polarization
 from crosspol.metrics import epe
 from crosspol.model import CrossPol, StereoOutput
-from crosspol.training.shown import drop, substitute
+from crosspol.training.polarization_input import drop_polarization, substitute_polarization
 from crosspol.training.step import glass_logits
 
 _REGIONS = ("epe", "epe_glass", "epe_background")
@@ -49,7 +49,7 @@ def validate(
         count: how many of them.
         iters: refinements.
         fabric: None: this process alone.
-        polarization: what the network is shown as such (`substitute`); foreign is the next scene's.
+        polarization: what the network is shown as such (`substitute_polarization`); foreign is the next scene's.
     """
     net.eval()
     rank, world = (0, 1) if fabric is None else (fabric.global_rank, fabric.world_size)
@@ -63,7 +63,7 @@ def validate(
             table[index, 0] = _row(out, batch)
             headed = headed or glass_logits(out) is not None
             if glass_logits(out) is not None and batch.rig != "none":
-                table[index, 1] = _row(net(**drop(batch, [True]).inputs(), iters=iters), batch)
+                table[index, 1] = _row(net(**drop_polarization(batch, [True]).inputs(), iters=iters), batch)
             else:
                 table[index, 1] = table[index, 0]
     if fabric is not None and world > 1:
@@ -83,8 +83,8 @@ def validate(
 def _scene(samples: Dataset[StereoSample], index: int, count: int, polarization: Polarization) -> StereoBatch:
     """One scene as a batch, with the polarization that the network is shown."""
     if polarization != "foreign":
-        return substitute(stack([samples[index]]), polarization)
-    pair = substitute(stack([samples[index], samples[(index + 1) % count]]), polarization)
+        return substitute_polarization(stack([samples[index]]), polarization)
+    pair = substitute_polarization(stack([samples[index], samples[(index + 1) % count]]), polarization)
     values = {field.name: getattr(pair, field.name) for field in fields(pair)}
     first = {name: value[:1] for name, value in values.items() if isinstance(value, Tensor)}
     return StereoBatch(**(values | first | {"identity": pair.identity[:1]}))

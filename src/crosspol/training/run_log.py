@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from crosspol.errors import UsageError
 from crosspol.io.atomic import write_bytes
+from crosspol.training.run_folder import RunFolder
 
-JOURNAL = "log.jsonl"
 
-
-class Journal:
+class RunLog:
     """The records of one run, opened where its checkpoint stands.
 
     Args:
@@ -32,18 +31,18 @@ class Journal:
 
     def __init__(
         self,
-        folder: Path,
+        folder: RunFolder,
         step: int,
         tensorboard: bool = True,
         on_log: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
-        self.path = folder / JOURNAL
+        self.path = folder.log
         if self.path.exists():
-            kept = [record for record in read_journal(self.path) if record["step"] <= step]
+            kept = [record for record in read_log(self.path) if record["step"] <= step]
             write_bytes(self.path, "".join(_line(record) for record in kept).encode())
         self._on_log = on_log
         self._file = self.path.open("a", encoding="utf-8", buffering=1)
-        self._board = _board(folder / "tensorboard", step) if tensorboard else None
+        self._board = _board(folder.tensorboard, step) if tensorboard else None
 
     def write(self, record: dict[str, Any]) -> None:
         """Add a record; it has a ``step``, and its numbers may be nested in dictionaries."""
@@ -73,12 +72,12 @@ class Journal:
             self._board.close()
 
 
-def read_journal(path: Path) -> list[dict[str, Any]]:
+def read_log(path: Path) -> list[dict[str, Any]]:
     """Read the records of a run; a last line that was cut off is left out.
 
     Raises:
         OSError: the file cannot be read.
-        UsageError: it is no journal.
+        UsageError: it is no log of a run.
     """
     records = []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
