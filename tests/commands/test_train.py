@@ -11,9 +11,9 @@ from crosspol.cli import main
 from crosspol.commands.train import TrainOptions, spelled_out
 from crosspol.training.config import train_preset
 from crosspol.training.config_file import write_config
-from crosspol.training.curves import CURVES, read_runs, series, smoothed
 from crosspol.training.run_folder import RunFolder
-from crosspol.training.run_log import RunLog
+from crosspol.training.run_log import RunLog, read_runs
+from crosspol.visualization.curves import CURVES, series, smoothed
 from tests.training.tiny_runs import tiny_config
 
 TINY = [

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from crosspol.data.substitution import ORACLE
 from crosspol.datasets.samples import held_out_samples
 from crosspol.errors import UsageError
-from crosspol.evaluation.figures import curve_plot, difference_plot
+from crosspol.evaluation.figures import difference_plot
 from crosspol.evaluation.measures import key
 from crosspol.evaluation.methods import NetworkMethod, describe_network
 from crosspol.evaluation.plan import Plan
@@ -35,11 +35,11 @@ from crosspol.io.atomic import write_bytes
 from crosspol.model import CrossPol
 from crosspol.training.config import TrainConfig
 from crosspol.training.config_file import differences, read_config
-from crosspol.training.curves import Curve, series
 from crosspol.training.failures import TrainingError
 from crosspol.training.loop import train
 from crosspol.training.run_folder import FINAL, LOG
 from crosspol.training.run_log import read_log
+from crosspol.visualization.curves import Curve, curve_plot, series
 from crosspol.weights import load_network
 
 EVALUATION = "evaluation.json"

@@ -28,7 +28,6 @@ from crosspol.training.failures import Interrupted, TrainingError, explain
 from crosspol.training.feeding import check_batches, feed, open_samples
 from crosspol.training.interruption import stop_requests
 from crosspol.training.launch import launch, layout
-from crosspol.training.panel import panel, scene_with_glass
 from crosspol.training.precision import choose_precision
 from crosspol.training.progress import Clock, RigMeans, UnreadableSamples, describe_step, say, stay_silent
 from crosspol.training.provenance import describe_session, settings_hash, write_provenance
@@ -45,7 +44,8 @@ from crosspol.training.state import (
     write_checkpoint,
 )
 from crosspol.training.step import Run, train_step
-from crosspol.training.validation import validate
+from crosspol.training.validation import predict_scene, scene_with_glass, validate
+from crosspol.visualization.panel import validation_figure
 
 OnLog = Callable[[dict[str, Any]], None]
 """Is given every record of the log, as it is written."""
@@ -238,7 +238,8 @@ def _validate(run: Run, samples: Dataset[StereoSample], folder: RunFolder) -> di
 
 
 def _draw(run: Run, scene: StereoSample, folder: RunFolder, log: RunLog) -> None:
-    image = panel(run.evaluated, scene, run.config.valid_iters, f"step {run.step}", run.config.data.polarization)
+    predicted = predict_scene(run.evaluated, scene, run.config.valid_iters, run.config.data.polarization)
+    image = validation_figure(predicted, f"step {run.step}")
     write_image(folder.panel(run.step), image)
     log.image("panel", image, run.step)
 

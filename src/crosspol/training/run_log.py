@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.errors import UsageError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.atomic import write_bytes
 from crosspol.training.run_folder import RunFolder
 
@@ -94,6 +94,25 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+def read_runs(folders: Sequence[Path]) -> dict[str, list[dict[str, Any]]]:
+    """Read the logs of runs, under the shortest names that tell them apart.
+
+    Raises:
+        MissingFileError: a folder has no log.
+        UsageError: a log is damaged or empty.
+    """
+    runs = {}
+    for folder, name in zip(folders, _names(folders), strict=True):
+        path = RunFolder(folder).log
+        if not path.is_file():
+            raise MissingFileError(f"{path}: no such file, wanted the folder of a training run")
+        records = read_log(path)
+        if not records:
+            raise UsageError(f"{path}: no record yet, wanted a run that has logged a step")
+        runs[name] = records
+    return runs
+
+
 def _line(record: dict[str, Any]) -> str:
     return json.dumps(_plain(record)) + "\n"
 
@@ -121,3 +140,14 @@ def _board(folder: Path, step: int) -> Any:
     except ImportError as error:
         raise UsageError("tensorboard is not installed: pip install tensorboard, or --no-tensorboard") from error
     return SummaryWriter(str(folder), purge_step=step + 1)
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """Return the last part of each path, or all of it where two runs share the last."""
+    last = [folder.resolve().name for folder in folders]
+    if len(set(last)) == len(last):
+        return last
+    whole = [str(folder) for folder in folders]
+    if len(set(whole)) < len(whole):
+        raise UsageError(f"the same run twice: {', '.join(whole)}; wanted each once")
+    return whole

@@ -1,4 +1,4 @@
-"""Validation on a part of the procedural set that is never trained on, and the choice of the best checkpoint.
+"""Validation on a split of the data that is never trained on, and the choice of the best checkpoint.
 
 The network sees images and polarization, never ground truth. It computes in float32 without TF32, one scene at a
 time, so that the figures depend on neither batch size, devices nor precision of training.
@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import fields
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -19,7 +21,9 @@ from crosspol.datasets.config import Polarization
 from crosspol.metrics import epe
 from crosspol.model import CrossPol, StereoOutput
 from crosspol.training.polarization_input import drop_polarization, substitute_polarization
+from crosspol.training.precision import exact_float32
 from crosspol.training.step import glass_logits
+from crosspol.visualization.panel import ScenePrediction
 
 _REGIONS = ("epe", "epe_glass", "epe_background")
 _COLUMNS = (*_REGIONS, "glass found", "glass found and true", "glass true")
@@ -56,7 +60,7 @@ def validate(
     device = next(net.parameters()).device
     table = torch.zeros(count, 2, len(_COLUMNS), dtype=torch.float64)
     headed = False
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with exact_float32():
         for index in range(rank, count, world):
             batch = _scene(samples, index, count, polarization).to(device)
             out = net(**batch.inputs(), iters=iters)
@@ -78,6 +82,74 @@ def validate(
         "score": score(means),
         **{f"{name}_without_polarization": value for name, value in without.items()},
     }
+
+
+def scene_with_glass(samples: Dataset[StereoSample]) -> StereoSample:
+    """Return the first scene that has glass, or the first."""
+    for index in range(len(samples)):  # type: ignore[arg-type]
+        sample = samples[index]
+        if sample.glass.any():
+            return sample
+    return samples[0]
+
+
+@torch.no_grad()
+def predict_scene(
+    net: CrossPol, sample: StereoSample, iters: int, polarization: Polarization = "own"
+) -> ScenePrediction:
+    """Predict a scene as it is validated, for `validation_figure`.
+
+    A network that was trained with the oracle is shown it here as well; foreign polarization needs other scenes, and
+    the scene's own is shown.
+
+    Args:
+        net: put into evaluation mode.
+        sample: the scene.
+        iters: refinements.
+        polarization: what the network is shown as such.
+    """
+    net.eval()
+    batch = stack([sample])
+    if polarization == "oracle":
+        batch = substitute_polarization(batch, polarization)
+    with exact_float32():
+        out = net(**batch.to(next(net.parameters()).device).inputs(), iters=iters)
+    logits = glass_logits(out)
+    signal, signal_name = _signal(batch)
+    return ScenePrediction(
+        name=sample.identity,
+        rig=batch.rig,
+        left=sample.left.permute(1, 2, 0).numpy(),
+        right=sample.right.permute(1, 2, 0).numpy(),
+        disparity=np.where(_plane(sample.valid) > 0, _plane(sample.disparity), np.float32(np.nan)),
+        predicted=_plane(out.disparity),
+        glass=_plane(sample.glass) > 0,
+        use=_plane(out.polarization_use),
+        signal=signal,
+        signal_name=signal_name,
+        glass_probability=None if logits is None else _plane(torch.sigmoid(logits)),
+    )
+
+
+Plane = NDArray[np.float32]
+
+
+def _plane(tensor: Tensor) -> Plane:
+    array: Plane = tensor.detach().float().cpu().reshape(tensor.shape[-2:]).numpy()
+    return array
+
+
+def _signal(batch: StereoBatch) -> tuple[tuple[Plane | None, Plane | None], str]:
+    """What a batch of one has of polarization, left and right, and what that is."""
+    if batch.intensity_left is not None and batch.intensity_right is not None:
+        views = (_plane(batch.intensity_left), _plane(batch.intensity_right))
+        return views, "linear intensity through the polarizer"
+    sides = ((batch.pol_left, batch.valid_left), (batch.pol_right, batch.valid_right))
+    planes = [
+        None if pol is None or valid is None else np.where(_plane(valid) > 0, _plane(pol[:, -1:]), np.float32(np.nan))
+        for pol, valid in sides
+    ]
+    return (planes[0], planes[1]), "DoLP"
 
 
 def _scene(samples: Dataset[StereoSample], index: int, count: int, polarization: Polarization) -> StereoBatch:

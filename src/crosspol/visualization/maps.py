@@ -149,19 +149,19 @@ def story(
     pixels = Scale(*robust_range(disparity), DISPARITY_COLORS, "px")
     wrong = Scale(0, min(max(robust_range(*errors)[1], 2.0), 8.0), ERROR_COLORS, "px")
     share = Scale(0, max(robust_range(100 * use)[1], 1e-3), USE_COLORS, "%")
-    _panel(axes[0, 0], left, "left view", glass)
-    _panel(axes[0, 1], right, "right view")
-    _panel(axes[0, 2], dolp, "degree of linear polarization, left", scale=Scale(0, 1, USE_COLORS, ""))
-    _panel(axes[1, 0], disparity, "true disparity", glass, pixels)
-    _panel(axes[1, 1], without, "disparity without polarization", glass, pixels)
-    _panel(axes[1, 2], with_polarization, "disparity with polarization", glass, pixels)
-    _panel(axes[2, 0], 100 * use, "use of polarization", glass, share)
-    _panel(axes[2, 1], errors[0], "error without polarization", glass, wrong, captions[0])
-    _panel(axes[2, 2], errors[1], "error with polarization", glass, wrong, captions[1])
-    return _render(figure)
+    draw_map(axes[0, 0], left, "left view", glass)
+    draw_map(axes[0, 1], right, "right view")
+    draw_map(axes[0, 2], dolp, "degree of linear polarization, left", scale=Scale(0, 1, USE_COLORS, ""))
+    draw_map(axes[1, 0], disparity, "true disparity", glass, pixels)
+    draw_map(axes[1, 1], without, "disparity without polarization", glass, pixels)
+    draw_map(axes[1, 2], with_polarization, "disparity with polarization", glass, pixels)
+    draw_map(axes[2, 0], 100 * use, "use of polarization", glass, share)
+    draw_map(axes[2, 1], errors[0], "error without polarization", glass, wrong, captions[0])
+    draw_map(axes[2, 2], errors[1], "error with polarization", glass, wrong, captions[1])
+    return render_figure(figure)
 
 
-def _panel(
+def draw_map(
     axes: Axes,
     content: NDArray[np.floating],
     title: str,
@@ -169,7 +169,16 @@ def _panel(
     scale: Scale | None = None,
     caption: str = "",
 ) -> None:
-    """Draw an image, or a map with its scale, and outline the glass."""
+    """Draw an image, or a map with its scale, and outline the glass.
+
+    Args:
+        axes: of a matplotlib figure with a layout that leaves room for the scale at the right.
+        content: (H, W, 3), RGB in [0, 1], or with a scale a map (H, W), NaN = unknown (gray).
+        title: above it.
+        glass: (H, W), where the first surface is glass; None outlines nothing.
+        scale: what the colors of a map mean; None: an image.
+        caption: below it.
+    """
     from matplotlib.ticker import MaxNLocator
 
     image = content if scale is None else color(content, scale)
@@ -209,7 +218,7 @@ def _colored(values: NDArray[np.floating], scale: Scale) -> NDArray[np.uint8]:
     axes.tick_params(labelsize=points, length=0.3 * points, width=0.08 * points)
     if top > text:
         figure.text(margin / width, 1 - 0.5 * text / height, scale.unit, fontsize=points, va="top")
-    strip = _render(figure)
+    strip = render_figure(figure)
     return np.concatenate([image, strip[:height, :width]], axis=1)
 
 
@@ -220,7 +229,7 @@ def _mappable(scale: Scale) -> Any:
     return ScalarMappable(Normalize(scale.low, scale.high), scale.colors)
 
 
-def _render(figure: Figure) -> NDArray[np.uint8]:
+def render_figure(figure: Figure) -> NDArray[np.uint8]:
     """Draw a figure into (H, W, 3), RGB."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
