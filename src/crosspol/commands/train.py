@@ -1,4 +1,4 @@
-"""`crosspol train`: train a network, or go on with a run."""
+"""`crosspol train`: train a network, or resume a run."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from crosspol.training.config_file import flat, read_config
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Train a network, or go on with a run that was stopped.
+    """Train a network, or resume a run that was stopped.
 
-    The same command goes on where the run stands; SIGTERM and Ctrl-C write a checkpoint and leave:
+    Re-running the same command resumes the run; SIGTERM and Ctrl-C write a checkpoint and leave:
         crosspol train --output runs/a --preset cpu-small
         crosspol train --output runs/b --config runs/a/config.json --lr 1e-4
         crosspol train --output runs/c --pretrained raftstereo-sceneflow.pth --devices 8
@@ -37,7 +37,7 @@ class TrainOptions:
     """blueprint: its section 6, for GPUs; crosspol-cpu: every rig, a night on one core; cpu-small: hours on two cores;
     cpu-tiny: minutes."""
     allow_changes: bool = False
-    """Go on although the settings are not those that the run was started with."""
+    """Resume even if the settings have changed."""
     training: Annotated[TrainConfig, arg(name="")] = field(default_factory=TrainConfig)
 
     @classmethod

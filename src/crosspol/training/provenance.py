@@ -41,13 +41,8 @@ def describe_session(
         "from_step": step,
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": sys.argv,
-        "versions": {
-            "crosspol": _version("crosspol"),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "commit": source_commit(Path(crosspol.__file__).parent),
+        "versions": versions(),
+        "commit": source_commit(),
         "device": device_name(device),
         "processes": processes,
         "threads": torch.get_num_threads(),
@@ -89,8 +84,23 @@ def read_provenance(folder: RunFolder) -> list[dict[str, Any]]:
         return []
 
 
-def source_commit(folder: Path) -> str | None:
-    """Return the git commit of the source, with ``+changes`` where files differ; None outside a checkout."""
+def versions() -> dict[str, str | None]:
+    """Return the versions that results depend on, by package; None of one that is not installed."""
+    return {
+        "crosspol": _version("crosspol"),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def source_commit(folder: Path | None = None) -> str | None:
+    """Return the git commit of a package's source, with ``+changes`` where files differ; None outside a checkout.
+
+    Args:
+        folder: of the package; None: this one's.
+    """
+    folder = Path(crosspol.__file__).parent if folder is None else folder
     if not any((parent / ".git").exists() for parent in folder.parents):
         return None
     try:

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from crosspol.data.sample import StereoBatch, StereoSample, stack
-from crosspol.errors import UsageError
+from crosspol.errors import UsageError, one_line
 from crosspol.training.failures import TrainingError
 
 # The least that systems allow (macOS: 104 with the closing zero).
@@ -128,7 +128,7 @@ class _Guarded(Dataset[tuple[Any, StereoSample | LoadError]]):
         try:
             return key, self.samples[key]
         except Exception as error:
-            return key, LoadError(f"sample {key}: {_one_line(error)}")
+            return key, LoadError(f"sample {key}: {one_line(error)}")
 
 
 def _collate(made: Sequence[tuple[Any, StereoSample | LoadError]], finish: Finish | None) -> StereoBatch | LoadError:
@@ -141,7 +141,7 @@ def _collate(made: Sequence[tuple[Any, StereoSample | LoadError]], finish: Finis
         batch = stack(samples)
         return batch if finish is None else finish(batch, [key for key, _ in made])
     except ValueError as error:
-        return LoadError(_one_line(error))
+        return LoadError(one_line(error))
 
 
 def _quiet_worker(_: int) -> None:
@@ -191,16 +191,9 @@ def _next(loaded: Iterator[StereoBatch | LoadError]) -> StereoBatch:
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise TrainingError(
-            f"a process that makes samples died ({_one_line(error)}): out of memory, or killed; "
+            f"a process that makes samples died ({one_line(error)}): out of memory, or killed; "
             "fewer --workers need less memory"
         ) from error
     if isinstance(batch, LoadError):
         raise TrainingError(f"a sample cannot be read: {batch.cause}")
     return batch
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    if isinstance(error, UsageError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
