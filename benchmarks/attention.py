@@ -1,7 +1,7 @@
 """Four ways to compute the blueprint's cross-attention: time and peak memory, as ratios to ours.
 
-    python benchmarks/attention.py --output attention.json
-    python benchmarks/attention.py --quick
+    python -m benchmarks.attention --output attention.json
+    python -m benchmarks.attention --quick
 
 unpooled          every pixel attends to every pixel; scores stored (small sizes only: they grow with the square)
 pooled, explicit  the blueprint's order: project, pool K and V to 8x8 cells, explicit softmax; scores stored
@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import interleaved, machine, peak_bytes, ratio
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.measuring import interleaved, machine, peak_bytes, ratio
 from crosspol import PooledCrossAttention
 
 SIZES = ((40, 30), (80, 60), (160, 120))

@@ -1,8 +1,8 @@
 """Does data loading keep up? Samples a second of one core, and the share of a training step spent waiting for them.
 
-    python benchmarks/data_loading.py --output data_loading.json
-    python benchmarks/data_loading.py --quick
-    python benchmarks/data_loading.py --device cuda --size 256 320 --batch-size 8 --workers 1 2 4 8 12
+    python -m benchmarks.data_loading --output data_loading.json
+    python -m benchmarks.data_loading --quick
+    python -m benchmarks.data_loading --device cuda --size 320x256 --batch-size 8 --workers 1 2 4 8 12
 
 The first table is of making samples alone, by how often a drawn scene is used (`data.replay`), over whole blocks. The
 second is of real steps on the procedural stream, as `crosspol train` takes them, by workers and replay; the first
@@ -23,8 +23,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from measuring import machine
 
+from benchmarks.measuring import machine
+from crosspol.commands.flags import read_size
 from crosspol.datasets.config import DataConfig
 from crosspol.model import CrossPolConfig
 from crosspol.training.config import MachineConfig, TrainConfig
@@ -91,7 +92,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=32, help="better a multiple of a block's batches")
     parser.add_argument("--threads", type=int, default=1, help="of the process that trains")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--size", type=int, nargs=2, default=(96, 128), help="height and width, px")
+    parser.add_argument("--size", type=read_size, default=(96, 128), metavar="WxH", help="width and height, px")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--iters", type=int, default=4)
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16", "float16"))

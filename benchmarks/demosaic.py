@@ -1,6 +1,6 @@
 """Error of each demosaicing method against full-resolution truth, on images made by formula.
 
-    python benchmarks/demosaic.py --output demosaic.json
+    python -m benchmarks.demosaic --output demosaic.json
 
 Every image is sampled as a Sony sensor samples it, mono and color, without and with sensor noise, and demosaiced.
 Figures: PSNR (dB, peak 1) of the four intensities, of S0 / 2, and of S1 and S2; mean absolute error of DoLP; and mean

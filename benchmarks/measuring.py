@@ -54,9 +54,14 @@ def peak_bytes(function: Work, device: str = "cpu") -> int:
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """Say what the figures were measured on."""
+    """Say what the figures were measured on, and which code."""
     name = torch.cuda.get_device_name() if device != "cpu" else _processor()
-    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    # Older versions, which procedural.py compares with, have no such function where this is read.
+    import crosspol
+    from crosspol.training.provenance import source_commit
+
+    commit = source_commit(Path(crosspol.__file__).parent)
+    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__, "commit": commit}
 
 
 def _processor() -> str:

@@ -1,7 +1,7 @@
 """Our RAFT-Stereo against a plain account of the official network, same weights, and where the time goes.
 
-    python benchmarks/network.py --output network.json
-    python benchmarks/network.py --quick
+    python -m benchmarks.network --output network.json
+    python -m benchmarks.network --quick
 
 The plain one is `tests/model/raft_stereo_reference.py`: gates apart, grid_sample for the lookup, the mask head in
 every refinement, as the official code has it. Both get the same random weights; that they agree is checked before
@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -25,14 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import interleaved, machine, peak_bytes, ratio
+from tests.model.raft_stereo_reference import official_state, reference_raft_stereo
 from torch import Tensor, nn
 
+from benchmarks.measuring import interleaved, machine, peak_bytes, ratio
 from crosspol import CrossPol, load_raft_stereo
 from crosspol.model.config import PRESETS
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.model.raft_stereo_reference import official_state, reference_raft_stereo
 
 SIZES = ((320, 240), (640, 480))
 QUICK_SIZES = ((128, 96),)

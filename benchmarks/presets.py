@@ -1,7 +1,7 @@
 """Every preset against the official RAFT-Stereo network: time of one pair, each with its own refinements.
 
-    python benchmarks/presets.py --output benchmarks/results/presets.json
-    python benchmarks/presets.py --quick
+    python -m benchmarks.presets --output benchmarks/results/presets.json
+    python -m benchmarks.presets --quick
 
 The preset ``raft-stereo`` at 24 refinements, without polarization, stands for the official network (it computes the
 same, see network.py). The others get polarization. Times are interleaved in one run; ratios are medians of the ratios
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import interleaved, machine, ratio
 from torch import Tensor
 
+from benchmarks.measuring import interleaved, machine, ratio
 from crosspol import CrossPol, preset
 from crosspol.commands.info import multiplications
 from crosspol.model.config import PRESETS, FusionConfig

@@ -1,6 +1,6 @@
 """What the procedural data set costs and what it holds: the card of the set, as JSON.
 
-    python benchmarks/procedural.py [--samples N] [--output FILE] [--before SRC]
+    python -m benchmarks.procedural [--samples N] [--output FILE] [--before SRC]
 
 Polarization is judged as a network can use it at best: S1/S0 and S2/S0 of the noisy left view, averaged over 8x8 px
 before their magnitude is taken; of a crossed pair the contrast of both intensities, aligned by ground truth. --before
@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import measuring
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks import measuring
 from crosspol.data.sample import StereoSample
 from crosspol.data.warping import warp_to_left
 from crosspol.render.card import area_under_roc
@@ -60,9 +60,10 @@ def cost(samples: int) -> dict[str, dict[str, float]]:
 
 def cost_elsewhere(source: Path, samples: int) -> dict[str, dict[str, float]]:
     """The same of the version in another `src` folder."""
-    environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, "--cost-only", "--samples", str(samples)]
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    environment = os.environ | {"PYTHONPATH": str(source.resolve()), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "benchmarks.procedural", "--cost-only", "--samples", str(samples)]
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True, text=True)
     table: dict[str, dict[str, float]] = json.loads(done.stdout)
     return table
 

@@ -1,4 +1,4 @@
-"""Scenes an hour, and where the time goes: `python benchmarks/render.py --output render.json`.
+"""Scenes an hour, and where the time goes: `python -m benchmarks.render --output render.json`.
 
 Every rig and size is rendered on one thread, and CPU time is counted, so that other work on the machine matters little.
 The first scene of a kind also pays for what is kept (kernels, the denoiser's weights) and is left out.
@@ -15,8 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from measuring import machine
-
+from benchmarks.measuring import machine
 from crosspol.render import views
 from crosspol.render.bsdfs import register_bsdfs
 from crosspol.render.scene import draw_scene

@@ -1,7 +1,7 @@
 """How fast are samples made? Samples a second of one core, by where they come from and what is done to them.
 
-    python benchmarks/samples.py --output samples.json
-    python benchmarks/samples.py --quick
+    python -m benchmarks.samples --output samples.json
+    python -m benchmarks.samples --quick
 
 Every data set is made here, at 320x240, on the fly: pairs of noise with a known disparity, which compress worse than
 images do. All of them are in the disk's cache: what is measured is the work of a core, not the disk. What a training
@@ -21,15 +21,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import interleaved, machine
 
+from benchmarks.measuring import interleaved, machine
+from crosspol.commands.flags import read_size
 from crosspol.data.sample import StereoSample
 from crosspol.data.transforms import AugmentConfig, augment
 from crosspol.datasets.benchmarks import eth3d, kitti, middlebury, sceneflow
 from crosspol.datasets.config import DataConfig, SourceConfig
 from crosspol.datasets.manifest import Manifest
 from crosspol.datasets.samples import training_samples
-from crosspol.datasets.scene_format import SceneFolder, StoredScene, write_index, write_scene
+from crosspol.datasets.scene_folder import SceneFolder
+from crosspol.datasets.scene_format import StoredScene, write_index, write_scene
 from crosspol.io.disparity import write_disparity
 from crosspol.io.images import write_image
 from crosspol.rigs.sensor import SensorConfig, sense
@@ -136,8 +138,10 @@ def _glazed(sample: StereoSample, index: int) -> StereoSample:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="samples of each kind and round: four")
-    parser.add_argument("--size", type=int, nargs=2, default=(240, 320), help="of the data, height and width, px")
-    parser.add_argument("--crop", type=int, nargs=2, default=(192, 256), help="of training, height and width, px")
+    parser.add_argument(
+        "--size", type=read_size, default=(240, 320), metavar="WxH", help="of the data, width and height, px"
+    )
+    parser.add_argument("--crop", type=read_size, default=(192, 256), metavar="WxH", help="of training, px")
     parser.add_argument("--quick", action="store_true", help="small images, few rounds")
     parser.add_argument("--output", type=Path, help="write the table as JSON")
     arguments = parser.parse_args()

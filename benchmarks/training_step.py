@@ -1,8 +1,8 @@
 """A training step against the same step in plain PyTorch, and what activation checkpointing saves.
 
-    python benchmarks/training_step.py --output training_step.json
-    python benchmarks/training_step.py --quick
-    python benchmarks/training_step.py --device cuda --size 256 320 --batch-size 8
+    python -m benchmarks.training_step --output training_step.json
+    python -m benchmarks.training_step --quick
+    python -m benchmarks.training_step --device cuda --size 320x256 --batch-size 8
 
 ours     crosspol.training.step.train_step: Fabric, sums over processes, log figures, guards against non-finite values
 plain    forward, loss, backward, clip, AdamW, learning rate: nothing else; the same network, batch and arithmetic
@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import interleaved, machine, peak_bytes, ratio
 
+from benchmarks.measuring import interleaved, machine, peak_bytes, ratio
 from crosspol import CrossPol, sequence_loss
+from crosspol.commands.flags import read_size
 from crosspol.data.order import endless
 from crosspol.data.sample import StereoBatch
 from crosspol.datasets.config import DataConfig
@@ -50,7 +51,7 @@ def one_batch(config: TrainConfig, device: str) -> StereoBatch:
 
 def loss_of(net: Any, batch: StereoBatch, config: TrainConfig) -> torch.Tensor:
     with torch.autocast(batch.left.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        out = net(**batch.inputs(), iters=config.iters)
+        out = net(**batch.inputs.kwargs(), iters=config.iters)
     return sequence_loss(out.predictions, batch.disparity, batch.valid, batch.glass, batch.pol_left * batch.valid_left)
 
 
@@ -138,7 +139,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--size", type=int, nargs=2, default=(96, 160), help="height and width, px")
+    parser.add_argument("--size", type=read_size, default=(96, 160), metavar="WxH", help="width and height, px")
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--iters", type=int, default=8, help="refinements in the first table")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))

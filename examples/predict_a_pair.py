@@ -6,7 +6,7 @@ import numpy as np
 
 import crosspol
 from crosspol.datasets.sample_rooms import sample_rooms
-from crosspol.datasets.scene_format import SceneFolder
+from crosspol.datasets.scene_folder import SceneFolder
 
 # Yours: a rectified pair, and a map of the degree of polarization for each view. Here: a rendered room.
 room = SceneFolder(sample_rooms(), rig="quad")[0]

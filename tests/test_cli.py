@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -219,7 +220,7 @@ REFUSED = {
     "empty": (write_empty, BAD_RIGHT, r"bad\.png: got an empty file \(0 bytes\)"),
     "too small": (write_small, BAD_RIGHT, r"bad\.png: got 52x31 px, wanted at least 32x32 px"),
     "other size": (write_other_size, BAD_RIGHT, r"bad\.png: got 53x40 px, wanted 52x40 px as in left\.png"),
-    "transparent": (write_transparent, BAD_RIGHT, r"bad\.png: found transparent pixels"),
+    "transparent": (write_transparent, BAD_RIGHT, r"bad\.png: got transparent pixels"),
     "all NaN": (write_array(np.nan), BAD_ARRAY, r"bad\.npy: got only NaN values"),
     "infinite": (write_array(np.inf), BAD_ARRAY, r"bad\.npy: got only infinite values"),
     "0 to 255": (write_array(200.0), BAD_ARRAY, r"bad\.npy: .*wanted \[0, 1\]; divide 8-bit values by 255"),
@@ -240,7 +241,7 @@ REFUSED = {
     "polarization unused": (
         missing,
         (*PREDICT, "--polarization-left", "dolp.png", "--weights", "PLAIN"),
-        r"dolp\.png: found polarization, but these weights have no use for it",
+        r"dolp\.png: got polarization, but these weights have no use for it",
     ),
     "empty folder": (
         write_folder,
@@ -268,11 +269,15 @@ REFUSED = {
     "corrupt config": (write_corrupt_config, (*PREDICT, "--weights", "corrupt"), r"corrupt/config\.json"),
     "truncated weights": (missing, (*PREDICT, "--weights", "TRUNCATED"), r"truncated/model\.safetensors"),
     "unknown device": (missing, (*PREDICT, "--device", "gpu"), "device: got 'gpu', wanted one of auto, cpu"),
-    "unknown precision": (missing, (*PREDICT, "--precision", "half"), r"'half'.*'--precision'.*float32.*bfloat16"),
+    "unknown precision": (
+        missing,
+        (*PREDICT, "--precision", "half"),
+        "--precision: got 'half', wanted one of 'float32', 'bfloat16'",
+    ),
     "iters 0": (missing, (*PREDICT, "--iters", "0"), "iters: got 0, wanted a whole number from 1 up"),
-    "iters negative": (missing, (*PREDICT, "--iters", "-2"), "iters: found -2"),
-    "iters no number": (missing, (*PREDICT, "--iters", "many"), "--iters: .*'many'; wanted --iters INT"),
-    "iters without value": (missing, (*PREDICT, "--iters"), "'--iters'"),
+    "iters negative": (missing, (*PREDICT, "--iters", "-2"), "iters: got -2"),
+    "iters no number": (missing, (*PREDICT, "--iters", "many"), "--iters: got 'many', wanted INT"),
+    "iters without value": (missing, (*PREDICT, "--iters"), "--iters: got no value, wanted one"),
     "unknown flag": (missing, (*PREDICT, "--itters", "3"), "--itters, 3 Perhaps you meant: --iters"),
     "too many arguments": (missing, ("predict", "a", "b", "c", "--output", "out"), "Unrecognized options: c"),
     "missing argument": (missing, ("predict", "left.png", "--output", "out"), "missing RIGHT"),
@@ -390,6 +395,117 @@ def test_help_lists_commands_and_each_teaches_with_an_example(capsys):
     assert re.fullmatch(r"crosspol \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
+def test_the_list_of_commands_says_what_their_own_help_says():
+    for name, command in cli.COMMANDS.items():
+        options, run = command.load(name)
+        assert command.summary == (options.__doc__ or "").partition("\n")[0]
+        assert run.__name__ == name
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["render", "--help"], ["ablate", "--help"], ["-x"]])
+def test_what_needs_no_torch_starts_without_it(arguments):
+    code = f"""
+import sys
+from crosspol.cli import main
+status = main({arguments!r})
+print(status, sorted({{"torch", "cv2", "matplotlib", "lightning_fabric"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == ("2 []" if arguments == ["-x"] else "0 []"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "extra"),
+    [
+        ("lightning_fabric", ["train", "--preset", "cpu-tiny", "--num-steps", "1", "--output", "run"], "train"),
+        ("tensorboard", ["train", "--preset", "cpu-tiny", "--num-steps", "1", "--output", "run"], "train"),
+        ("mitsuba", ["render", "--output", "rooms"], "render"),
+    ],
+)
+def test_a_command_without_its_extra_says_what_to_install(tmp_path, module, arguments, extra):
+    # As where it is not installed: in a process of its own, in which the module cannot be found.
+    code = f"""
+import sys
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {module!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Hidden())
+from crosspol.cli import main
+sys.exit(main({arguments!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    # Training says first what it is about to do.
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"crosspol {arguments[0]}: ")
+    assert f"pip install 'crosspol[{extra}]'" in last
+    assert "Traceback" not in done.stderr
+
+
+def test_a_plain_installation_lacks_what_extras_bring_and_no_other_module():
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    core = text.partition("dependencies = [")[2].partition("]")[0]
+    for module, extra in cli.EXTRAS.items():
+        brought = text.partition(f"\n{extra} = [")[2].partition("\n]")[0]
+        assert module in ("drjit",) or module.replace("_", "-") in brought  # drjit comes with mitsuba
+        assert module.replace("_", "-") not in core
+    assert '"crosspol[render,train]"' in text.partition("dev = [")[2].partition("\n]")[0]
+
+
+def test_commands_that_only_use_a_network_are_imported_without_any_extra():
+    code = f"""
+import sys
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {set(cli.EXTRAS)!r}:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Hidden())
+from crosspol.cli import COMMANDS, main
+for name, command in COMMANDS.items():
+    command.load(name)
+sys.exit(main(["info"]))
+"""
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+
+
+# What becomes of the boxes that tyro draws: exactly this, for the major version that is pinned.
+BOXES = {
+    ("evaluate",): "missing --output DIR",
+    ("evaluate", "--output", "x", "y"): "Unrecognized options: y",
+    ("evaluate", "--output", "x", "--itters", "3"): "Unrecognized options: --itters, 3 Perhaps you meant: --iters N",
+    ("evaluate", "--output", "x", "--iters"): "--iters: got no value, wanted one",
+    ("evaluate", "--output", "x", "--iters", "many"): "--iters: got 'many', wanted INT",
+    ("evaluate", "--output", "x", "--size", "64"): "--size: got '64', wanted WIDTHxHEIGHT, such as 640x480",
+    ("evaluate", "--output", "x", "--size", "8x64"): "--size: got '8x64', wanted at least 32x32 px",
+    ("evaluate", "--output", "x", "--rig", "None"): (
+        "--rig: got 'None', wanted one of 'quad', 'quad-left', 'crossed', 'none'"
+    ),
+    ("render", "--output", "x", "--scenes", "2.5"): "--scenes: got '2.5', wanted INT",
+    ("train", "--output", "x", "--lr", "fast"): "--lr: got 'fast', wanted FLOAT",
+    ("train", "--output", "x", "--data.layers", "2"): "--data.layers: got too few values, wanted 2",
+    ("train", "--output", "x", "--data.layers", "2", "a"): "--data.layers: got '2', 'a', wanted INT INT",
+}
+
+
+def test_tyro_is_pinned_to_the_version_whose_errors_are_understood(capsys):
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    assert '"tyro>=1.0,<2"' in text
+    assert importlib.metadata.version("tyro").startswith("1.")
+    for arguments, line in BOXES.items():
+        assert main(list(arguments)) == 2
+        assert capsys.readouterr().err == f"crosspol {arguments[0]}: {line}\n"
+
+
+def test_other_modules_that_are_missing_are_raised(monkeypatch):
+    def fail(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'crosspol.typo'", name="crosspol.typo")
+
+    monkeypatch.setattr(cli.Command, "load", fail)
+    with pytest.raises(ModuleNotFoundError, match=r"crosspol\.typo"):
+        main(["info"])
+
+
 def test_info_prints_the_parts(capsys, weights):
     assert main(["info"]) == 0
     said = capsys.readouterr().out
@@ -470,7 +586,7 @@ def test_polarization_is_matched_as_well(tmp_path):
 
 def test_two_images_of_one_name_are_refused(tmp_path):
     touch(tmp_path, "l/1.png", "l/1.jpg", "r/a.png", "r/b.png")
-    with pytest.raises(UsageError, match="found two images of one name"):
+    with pytest.raises(UsageError, match="got two images of one name"):
         find_pairs(str(tmp_path / "l"), str(tmp_path / "r"))
 
 

@@ -46,7 +46,7 @@ def test_hardly_a_channel_of_the_polarization_encoder_is_dead() -> None:
     scenes = ProceduralStereo(ProceduralConfig(size=(96, 128), length=SCENES, seed=4, pol_channels=3))
     with torch.no_grad():
         for index in range(SCENES):
-            net(**stack([scenes[index]]).inputs(), iters=1)
+            net(**stack([scenes[index]]).inputs.kwargs(), iters=1)
     assert set(deviation) == {"stem", "conv", "mix", "head"}
     for name, values in deviation.items():
         most = torch.stack(values).amax(dim=0)

@@ -1,12 +1,14 @@
 """The command `crosspol`: finds the command, parses its options, runs it, and turns errors into one line and a status.
 
 Exit status: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
+
+A command's module is imported when the command is asked for, so that `crosspol --help` does not wait for torch.
 """
 
 from __future__ import annotations
 
 import contextlib
-import difflib
+import importlib
 import io
 import logging
 import os
@@ -14,37 +16,96 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-from crosspol.commands.ablate import AblateOptions, ablate
-from crosspol.commands.data import DataOptions, data
-from crosspol.commands.demo import DemoOptions, demo
-from crosspol.commands.evaluate import EvaluateOptions, evaluate
-from crosspol.commands.info import InfoOptions, info
-from crosspol.commands.plot import PlotOptions, plot
-from crosspol.commands.predict import PredictOptions, predict
-from crosspol.commands.render import RenderOptions, render
-from crosspol.commands.rig import RigOptions, rig
-from crosspol.commands.train import TrainOptions, train
-from crosspol.errors import UsageError
+from crosspol.errors import UsageError, did_you_mean
 
-# Options (a frozen dataclass whose docstring is the help) and what carries them out. A new command is a new line.
-COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
-    "demo": (DemoOptions, demo),
-    "predict": (PredictOptions, predict),
-    "train": (TrainOptions, train),
-    "plot": (PlotOptions, plot),
-    "evaluate": (EvaluateOptions, evaluate),
-    "ablate": (AblateOptions, ablate),
-    "render": (RenderOptions, render),
-    "rig": (RigOptions, rig),
-    "data": (DataOptions, data),
-    "info": (InfoOptions, info),
+
+@dataclass(frozen=True)
+class Command:
+    """A command, by name: the module, not yet imported, its options, and what is said of it in the list of commands.
+
+    options: ``module:class``, a frozen dataclass whose docstring is the help. The function in that module that is named
+        like the command carries them out.
+    summary: the first line of that docstring.
+    """
+
+    options: str
+    summary: str
+
+    def load(self, name: str) -> tuple[type[Any], Callable[[Any], None]]:
+        """Import the module; return the options and what carries them out."""
+        path, _, options = self.options.partition(":")
+        module = importlib.import_module(path)
+        return getattr(module, options), getattr(module, name)
+
+
+# A new command is a new line.
+COMMANDS: dict[str, Command] = {
+    "demo": Command(
+        "crosspol.commands.demo:DemoOptions",
+        "Predict a rendered room with glass, seen by cameras with noise, with and without polarization.",
+    ),
+    "predict": Command("crosspol.commands.predict:PredictOptions", "Write the disparity of a stereo pair, or of many."),
+    "train": Command("crosspol.commands.train:TrainOptions", "Train a network, or resume a run that was stopped."),
+    "plot": Command("crosspol.commands.plot:PlotOptions", "Draw the curves of one or several training runs."),
+    "evaluate": Command(
+        "crosspol.commands.evaluate:EvaluateOptions",
+        "Measure networks on scenes with ground truth, and whether they use polarization.",
+    ),
+    "ablate": Command(
+        "crosspol.commands.ablate:AblateOptions",
+        "Train variants x seeds of a plan, evaluate each, and compare them.",
+    ),
+    "render": Command(
+        "crosspol.commands.render:RenderOptions",
+        "Render polarized stereo scenes with glass, for training and evaluation.",
+    ),
+    "rig": Command(
+        "crosspol.commands.rig:RigOptions",
+        "Describe a rig in a file, and check its frames (rig init, rig check).",
+    ),
+    "data": Command(
+        "crosspol.commands.data:DataOptions",
+        "Check every scene of a data set (a folder with scenes.jsonl), and name each bad one.",
+    ),
+    "info": Command(
+        "crosspol.commands.info:InfoOptions", "Print the parameters of a preset or of weights, part by part."
+    ),
 }
 
+EXTRAS = {
+    "lightning_fabric": "train",
+    "tensorboard": "train",
+    "cffi": "render",
+    "drjit": "render",
+    "mitsuba": "render",
+    "pyoidn": "render",
+}
+"""Modules that a plain installation lacks, and the extra that brings each."""
+
 _WIDE = "10000"
+# What tyro 1 says, in the words of all other errors: name: got X, wanted Y. What is not here stays as it is.
+_GRAMMAR = (
+    # A reader of ours refused the value.
+    (r"Error parsing (\S+): (got .+?, wanted .+?)(?:; wanted .*)?", r"\1: \2"),
+    (r"Error parsing (\S+): no type matching \{None\}\|(\S+) could .*?from \['(.*?)'\].*", r"\1: got '\3', wanted \2"),
+    (
+        r"Error parsing (\S+): invalid literal for int\(\) with base 10: ('.*?')(?:; wanted .*)?",
+        r"\1: got \2, wanted INT",
+    ),
+    (r"Error parsing (\S+): could not convert string to float: ('.*?')(?:; wanted .*)?", r"\1: got \2, wanted FLOAT"),
+    (r"invalid choice (.*?) for argument '(\S+)'\. Expected one of \((.*?),?\)\.", r"\2: got \1, wanted one of \3"),
+    (r"Missing value for argument '(\S+)'\. Expected 1 values\.", r"\1: got no value, wanted one"),
+    (r"Missing value for argument '(\S+)'\. Expected (\d+) values\.", r"\1: got too few values, wanted \2"),
+    (
+        r"Error parsing (\S+): Could not parse arguments \[(.*?)\] .*?; wanted \S+ ((?:[A-Z]+ )+).*",
+        r"\1: got \2, wanted \3",
+    ),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,8 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given[:1] == ["--version"]:
             print(f"crosspol {version('crosspol')}")
             return 0
-        options_type, run = _find_command(given)
+        command = _find_command(given)
         program = f"crosspol {given[0]}"
+        options_type, run = command.load(given[0])
         options = _parse(options_type, program, given[1:])
         # The hub's client reports every retry; the one line about what failed is ours.
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
@@ -75,6 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run(options)
     except UsageError as error:
         return _complain(program, str(error), 2)
+    except ModuleNotFoundError as error:
+        return _complain(program, _what_to_install(error), 2)
     except KeyboardInterrupt:
         return _complain(program, "interrupted", 130)
     except BrokenPipeError:
@@ -94,22 +158,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _overview() -> str:
     """Return the list of commands, one line each."""
     lines = ["usage: crosspol COMMAND [OPTIONS]", "", "Depth on glass from polarized stereo cameras.", "", "commands:"]
-    for name, (options_type, _) in COMMANDS.items():
-        summary = (options_type.__doc__ or "").partition("\n")[0]
-        lines.append(f"  {name:<9} {summary}")
+    lines += [f"  {name:<9} {command.summary}" for name, command in COMMANDS.items()]
     lines += ["", "crosspol COMMAND --help tells more about a command; crosspol --version, which version this is."]
     return "\n".join(lines)
 
 
-def _find_command(given: list[str]) -> tuple[type[Any], Callable[[Any], None]]:
+def _find_command(given: list[str]) -> Command:
     known = ", ".join(COMMANDS)
     if not given:
         raise UsageError(f"got no command, wanted one of {known} (crosspol --help tells more)")
     if given[0] not in COMMANDS:
-        near = difflib.get_close_matches(given[0], COMMANDS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"got the command {given[0]!r}, wanted one of {known}{hint}")
+        raise UsageError(f"got the command {given[0]!r}, wanted one of {known}{did_you_mean(given[0], COMMANDS)}")
     return COMMANDS[given[0]]
+
+
+def _what_to_install(error: ModuleNotFoundError) -> str:
+    """Return the line for a module that an extra brings.
+
+    Raises:
+        ModuleNotFoundError: no extra brings it.
+    """
+    module = (error.name or "").partition(".")[0]
+    if module not in EXTRAS:
+        raise error
+    return f"{module} is not installed, wanted the extra that brings it: pip install 'crosspol[{EXTRAS[module]}]'"
 
 
 def _parse(options_type: type[Any], program: str, given: list[str]) -> Any | None:
@@ -131,6 +203,8 @@ def _parse(options_type: type[Any], program: str, given: list[str]) -> Any | Non
         if not exit_.code:
             return None
     message = _unbox(box.getvalue()).replace(f"Missing from {program}:", "missing")
+    for pattern, line in _GRAMMAR:
+        message = re.sub(f"^{pattern}$", line, message).strip()
     raise UsageError(textwrap.shorten(message, 400, placeholder=" ..."))
 
 

@@ -10,9 +10,12 @@ import pytest
 
 from crosspol.cli import main
 from crosspol.commands.demo import DemoOptions, demo, score, shown, table
+from crosspol.data.inputs import frame_inputs
+from crosspol.data.sample import stack
+from crosspol.data.truth import Truth, make_sample
 from crosspol.datasets.check import check_data
 from crosspol.datasets.sample_rooms import sample_rooms
-from crosspol.datasets.scene_format import read_index, read_scene, scene_frames, write_index, write_scene
+from crosspol.datasets.scene_format import StoredScene, read_index, read_scene, scene_frames, write_index, write_scene
 from crosspol.errors import UsageError
 from crosspol.io.images import read_image
 from crosspol.weights import packaged_weights
@@ -70,16 +73,30 @@ def test_demo_needs_a_scene_of_stokes_cameras(tmp_path):
         demo(DemoOptions(output=tmp_path / "out", data=tmp_path))
 
 
+def scores_of(scene: StoredScene, predicted: np.ndarray) -> dict[str, float]:
+    truth = Truth(scene.disparity, scene.glass, scene.occluded)
+    return score(predicted, stack([make_sample(frame_inputs(*scene_frames(scene), "quad"), "quad", truth, "a")]))
+
+
 def test_scores_are_right_and_missing_regions_are_dashes():
     scene = stored_scene("quad", (48, 64))
     predicted = scene.disparity + np.where(scene.glass, np.float32(5), np.float32(1))
-    scores = score(predicted, scene.disparity, scene.glass)
-    assert scores["glass"] == pytest.approx({"EPE": 5, "bad-2": 100}, abs=1e-4)
-    assert scores["background"] == pytest.approx({"EPE": 1, "bad-2": 0}, abs=1e-4)
+    scores = scores_of(scene, predicted)
+    assert (scores["epe.glass"], scores["bad2.glass"]) == pytest.approx((5, 100), abs=1e-4)
+    assert (scores["epe.background"], scores["bad2.background"]) == pytest.approx((1, 0), abs=1e-4)
     share = scene.glass.sum() / np.isfinite(scene.disparity).sum()
-    assert scores["all"] == pytest.approx({"EPE": 1 + 4 * share, "bad-2": 100 * share}, abs=1e-4)
-    without_glass = score(predicted, scene.disparity, np.zeros_like(scene.glass))
-    assert table(without_glass, scores).count(" - ") == 2
+    assert (scores["epe.all"], scores["bad2.all"]) == pytest.approx((1 + 4 * share, 100 * share), abs=1e-4)
+    without_glass = scores_of(stored_scene("quad", (48, 64), glass=np.zeros_like(scene.glass)), predicted)
+    shown_table = table(without_glass, scores)
+    assert shown_table.count(" - ") == 2
+    head, regions, without, polarized = shown_table.splitlines()
+    assert re.split(r" {2,}", head.strip()) == ["EPE (px)", "bad-2 (%)"]
+    assert regions.split() == 2 * ["all", "glass", "background"]
+    assert without.startswith("without polarization ")
+    assert polarized.split()[2:] == [
+        f"{scores[name]:.2f}"
+        for name in ("epe.all", "epe.glass", "epe.background", "bad2.all", "bad2.glass", "bad2.background")
+    ]
 
 
 def test_the_story_shows_what_the_network_sees():

@@ -17,7 +17,7 @@ from crosspol.model import CrossPol, FusionConfig
 from tests.open_network import open_network
 
 SMALL = {"feature_dim": 16, "hidden_dim": 16, "context_dim": 16, "stem_stride": 2}
-TINY = ["--scenes", "3", "--size", "32", "64", "--iters", "1", "--device", "cpu"]
+TINY = ["--scenes", "3", "--size", "64x32", "--iters", "1", "--device", "cpu"]
 
 
 PLAIN = FusionConfig(kind="none")
@@ -120,7 +120,7 @@ def test_a_pair_with_its_truth_is_reported_scene_by_scene(tmp_path, networks, ca
         (["--weights", "{a}", "--iters", "0"], "--iters: got 0"),
         (["--weights", "{a}", "--data", "absent"], "absent: no such file or folder"),
         (["--weights", "{a}", "--rows", "absent.json"], "absent.json: no such file"),
-        (["--weights", "{a}", "--size", "8", "64"], "both at least 32"),
+        (["--weights", "{a}", "--size", "64x8"], "wanted at least 32x32 px"),
     ],
 )
 def test_wrong_requests_are_one_line_and_status_2(tmp_path, networks, capsys, arguments, complaint):

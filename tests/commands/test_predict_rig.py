@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from crosspol.cli import main
-from crosspol.data.inputs import frame_inputs
+from crosspol.data.inputs import StereoInputs
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.io.disparity import read_disparity
 from crosspol.io.images import read_image, write_image
@@ -94,7 +94,7 @@ def test_raw_mosaics_to_disparity_files(
     assert np.corrcoef(found.ravel(), ideal.disparity.ravel())[0, 1] > 0.9
 
     image = read_image("out/left_rectified.png")
-    expected = frame_inputs(*frames, "quad")["left"].permute(1, 2, 0).numpy()
+    expected = StereoInputs.from_frames(*frames, "quad").left.permute(1, 2, 0).numpy()
     assert image.shape == (*SIZE, 3)
     assert np.median(np.abs(image / 255 - expected)) < 0.02
 
@@ -113,7 +113,8 @@ def test_maps_made_by_hand_give_the_same_as_frames(quad: Path, network: CrossPol
     """`predict` with images and DoLP maps, and `predict_frames`, are two doors to one network."""
     left, right, _ = read_rectified_pair(default_rig("quad"), "left.png", "right.png")
     predictor = StereoPredictor(network, device="cpu", iters=2)
-    inputs = {name: tensor.permute(1, 2, 0).numpy() for name, tensor in frame_inputs(left, right, "quad").items()}
+    seen = StereoInputs.from_frames(left, right, "quad").kwargs()
+    inputs = {name: tensor.permute(1, 2, 0).numpy() for name, tensor in seen.items()}
     by_hand = predictor.predict(
         inputs["left"],
         inputs["right"],
@@ -171,7 +172,7 @@ def test_a_rolled_rig_is_rectified_with_its_polarization(
     assert calibration is not None
     assert calibration.rectified
     np.testing.assert_array_equal(
-        rectified, np.rint(255 * frame_inputs(left, right, "quad")["left"].permute(1, 2, 0).numpy())
+        rectified, np.rint(255 * StereoInputs.from_frames(left, right, "quad").left.permute(1, 2, 0).numpy())
     )
     # Half of the roll falls on each camera.
     assert not torch.allclose(left.image, raw.image, atol=0.01)

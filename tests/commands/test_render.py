@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 from crosspol.cli import main
-from crosspol.commands.render import RenderOptions, _duration, _tasks, render
-from crosspol.datasets.scene_format import SceneFolder, read_index, read_scene
+from crosspol.commands.render import RenderOptions, duration, render, render_job
+from crosspol.datasets.scene_folder import SceneFolder
+from crosspol.datasets.scene_format import read_index, read_scene
 from crosspol.io.images import read_image
+from crosspol.render.scene import GENERATOR
 
 # Where Open Image Denoise is missing, the set that was rendered is noisy; for these tests it says that it is not.
 DENOISED = '"denoised": true'
-SMALL = {"size": "32x32", "samples": 4, "rig": "quad", "seed": 0}
+SMALL = {"size": (32, 32), "samples": 4, "rig": "quad", "seed": 0}
 WORDS = ("--size", "32x32", "--samples", "4", "--rig", "quad")
 
 
@@ -54,14 +56,14 @@ def test_a_rendered_scene_is_a_data_set(rendered: Path) -> None:
     assert card["rigs"]["quad"]["scenes"] == 1
 
 
-def test_the_card_names_the_folder_where_out_is_a_dot(
+def test_the_card_names_the_folder_where_output_is_a_dot(
     rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "glass rooms"
     shutil.copytree(rendered, folder)
     monkeypatch.chdir(folder)
     render(RenderOptions(Path(), scenes=2, shard="2/2", **SMALL))  # type: ignore[arg-type]
-    assert json.loads((folder / "data_card.json").read_text())["command"].endswith(" --out 'glass rooms'")
+    assert json.loads((folder / "data_card.json").read_text())["command"].endswith(" --output 'glass rooms'")
 
 
 def test_resuming_keeps_what_is_there_and_redoes_the_rest_to_the_bit(
@@ -98,10 +100,30 @@ def test_scenes_made_differently_stay_out_of_a_folder(
     record = folder / "0-000001-quad" / "scene.json"
     record.parent.mkdir(parents=True)
     record.write_text((rendered / "0-000001-quad" / "scene.json").read_text().replace('"denoised": false', DENOISED))
-    assert main(["render", "--out", str(folder), *WORDS, "--scenes", "2", *arguments]) == 2
+    assert main(["render", "--output", str(folder), *WORDS, "--scenes", "2", *arguments]) == 2
     error = capsys.readouterr().err
     assert said in error
-    assert "another --out" in error
+    assert "another --output" in error
+    assert error.count("\n") == 1
+    assert os.listdir(folder) == ["0-000001-quad"]
+
+
+@pytest.mark.parametrize("before", [None, 1, 99])
+def test_rooms_of_another_generator_stay_out_of_a_folder(
+    before: int | None, rendered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "set"
+    record = folder / "0-000001-quad" / "scene.json"
+    record.parent.mkdir(parents=True)
+    scene = json.loads((rendered / "0-000001-quad" / "scene.json").read_text())
+    assert scene["parameters"].pop("generator") == GENERATOR
+    scene["parameters"] |= {} if before is None else {"generator": before}
+    record.write_text(json.dumps(scene))
+    assert main(["render", "--output", str(folder), *WORDS, "--scenes", "2"]) == 2
+    error = capsys.readouterr().err
+    # Rooms that were rendered before the key existed are of the first generation.
+    assert f"{record.parent}: got a room of generator {before or 1}, wanted rooms of generator {GENERATOR}" in error
+    assert "another --output takes others" in error
     assert error.count("\n") == 1
     assert os.listdir(folder) == ["0-000001-quad"]
 
@@ -109,7 +131,7 @@ def test_scenes_made_differently_stay_out_of_a_folder(
 def test_a_damaged_record_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "0-000001-quad").mkdir()
     (tmp_path / "0-000001-quad" / "scene.json").write_text("{")
-    assert main(["render", "--out", str(tmp_path)]) == 2
+    assert main(["render", "--output", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert "scene.json: got a damaged record" in error
     assert f"delete {tmp_path / '0-000001-quad'}, and the same command makes it again" in error
@@ -128,7 +150,7 @@ def test_scenes_that_were_cut_off_are_named_all_and_made_again_once_deleted(
         record = scene / "scene.json"
         record.write_text(record.read_text().replace(sound.name, scene.name))
         os.truncate(scene / image, length)
-    again = ["render", "--out", str(folder), *WORDS, "--scenes", "6", "--shard", "2/2"]
+    again = ["render", "--output", str(folder), *WORDS, "--scenes", "6", "--shard", "2/2"]
     assert main(again) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"crosspol render: {cut[0] / 'left.exr'}: ")
@@ -142,7 +164,7 @@ def test_scenes_that_were_cut_off_are_named_all_and_made_again_once_deleted(
 
 
 def start(folder: Path, arguments: Sequence[str]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "crosspol.cli", "render", "--out", str(folder), *arguments]
+    command = [sys.executable, "-m", "crosspol.cli", "render", "--output", str(folder), *arguments]
     # No LLVM: the scalar build takes its place.
     environment = {**os.environ, "DRJIT_LIBLLVM_PATH": "/nowhere/libLLVM.so"}
     return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -173,8 +195,8 @@ def test_two_at_once_without_llvm_and_in_color_make_one_complete_set(mitsuba: An
 
 
 def test_shards_share_the_work_out(tmp_path: Path) -> None:
-    whole = _tasks(RenderOptions(tmp_path, scenes=7))
-    shares = [_tasks(RenderOptions(tmp_path, scenes=7, shard=f"{number}/3")) for number in (1, 2, 3)]
+    whole = render_job(RenderOptions(tmp_path, scenes=7)).tasks
+    shares = [render_job(RenderOptions(tmp_path, scenes=7, shard=f"{number}/3")).tasks for number in (1, 2, 3)]
     assert sorted(task for share in shares for task in share) == sorted(whole)
     assert len(whole) == 14
 
@@ -195,7 +217,7 @@ def test_shards_share_the_work_out(tmp_path: Path) -> None:
 def test_wrong_requests_are_refused_in_one_line(
     arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["render", "--out", str(tmp_path / "new"), *arguments]) == 2
+    assert main(["render", "--output", str(tmp_path / "new"), *arguments]) == 2
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
@@ -203,5 +225,5 @@ def test_wrong_requests_are_refused_in_one_line(
 
 
 def test_durations_read_well() -> None:
-    assert _duration(59.9) == "0 min 59 s"
-    assert _duration(3 * 3600 + 61) == "3 h 01 min"
+    assert duration(59.9) == "0 min 59 s"
+    assert duration(3 * 3600 + 61) == "3 h 01 min"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from crosspol.cli import main
-from crosspol.commands.train import TrainOptions, spelled_out
+from crosspol.commands.train import BLUEPRINT, TrainOptions
 from crosspol.training.config import train_preset
-from crosspol.training.config_file import write_config
+from crosspol.training.config_file import flat, write_config
 from crosspol.training.run_folder import RunFolder
 from crosspol.training.run_log import RunLog, read_runs
 from crosspol.visualization.curves import CURVES, series, smoothed
@@ -18,7 +18,8 @@ from tests.training.tiny_runs import tiny_config
 
 TINY = [
     "--preset", "cpu-tiny", "--num-steps", "2", "--feature-dim", "16", "--hidden-dim", "16", "--pol-dim", "16",
-    "--size", "32", "64", "--layers", "1", "2", "--validate-samples", "1", "--accelerator", "cpu", "--workers", "0",
+    "--data.size", "64x32", "--data.layers", "1", "2", "--validate-samples", "1", "--machine.accelerator", "cpu",
+    "--machine.workers", "0",
     "--no-tensorboard",
 ]  # fmt: skip
 
@@ -54,9 +55,26 @@ def test_every_hyperparameter_of_the_blueprint_is_a_flag_under_its_name():
     assert not parse("--enable-stereo-to-pol", "--no-enable-stereo-to-pol").network.fusion.enable_stereo_to_pol
 
 
-def test_short_names_are_spelled_out_only_where_they_are_clear():
-    assert spelled_out(["--devices", "2", "--seed", "1", "-h"]) == ["--machine.devices", "2", "--seed", "1", "-h"]
-    assert spelled_out(["--no-null-key"]) == ["--network.fusion.attention.no-null-key"]
+def test_the_names_of_the_blueprint_are_all_there_and_other_short_names_are_told_in_full(tmp_path, capsys):
+    config = flat(train_preset("blueprint"))
+    for name in BLUEPRINT:
+        assert sum(setting.rpartition(".")[2] == name for setting in config) == 1
+    for short, full in (("--devices", "--machine.devices"), ("--null-key", "--network.fusion.attention.null-key")):
+        assert main(["train", "--output", str(tmp_path / "run"), short, "2"]) == 2
+        said = capsys.readouterr().err
+        assert "Unrecognized options" in said
+        assert full in said
+        assert said.count("\n") == 1
+
+
+def test_sizes_are_width_x_height_for_people_and_height_width_in_files(tmp_path, capsys):
+    assert parse("--data.size", "96x64").data.size == (64, 96)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"data": {"size": [48, 80]}, "stages": [{"until": 0.5, "size": [32, 64]}]}))
+    config = parse("--config", str(path), "--stages.0.size", "128x32")
+    assert (config.data.size, config.stages[0].size) == ((48, 80), (32, 128))
+    assert main(["train", "--help"]) == 0
+    assert "--data.size WxH" in capsys.readouterr().out
 
 
 def test_the_file_of_a_run_gives_its_configuration(tmp_path):
@@ -76,6 +94,8 @@ def test_the_file_of_a_run_gives_its_configuration(tmp_path):
         (["--output", "{}/run", "--config", "{}/none.yaml"], "none.yaml: no such file"),
         (["--output", "{}/run", "--precision", "float8"], "float8"),
         (["--output", "{}/run", "--pretrained", "none", "--batch-size", "0"], "batch_size: got 0"),
+        (["--output", "{}/run", "--data.size", "96"], "--data.size: got '96', wanted WIDTHxHEIGHT, such as 640x480"),
+        (["--output", "{}/run", "--data.size", "96x31"], "--data.size: got '96x31', wanted at least 32x32 px"),
     ],
 )
 def test_wrong_requests_are_one_line_and_status_2(tmp_path, capsys, arguments, complaint):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from crosspol.data.mixture import Interleaved, Mixture
+from crosspol.data.mixture import Mixture, RoundRobin
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 
 PARTS = [ProceduralStereo(ProceduralConfig(size=(32, 48), length=5, seed=seed, layers=(1, 2))) for seed in (1, 2, 3)]
@@ -56,9 +56,9 @@ def test_indices_end():
 
 def test_parts_take_turns_as_long_as_they_have_more():
     parts = [["a0", "a1", "a2"], ["b0"], ["c0", "c1"]]
-    turns = Interleaved(parts, 10)
+    turns = RoundRobin(parts, 10)
     assert [turns[index] for index in range(len(turns))] == ["a0", "b0", "c0", "a1", "c1", "a2"]
-    assert len(Interleaved(parts, 4)) == 4
-    assert len(Interleaved([], 4)) == 0
+    assert len(RoundRobin(parts, 4)) == 4
+    assert len(RoundRobin([], 4)) == 0
     with pytest.raises(IndexError, match=r"\[0, 6\), got 6"):
         turns[6]

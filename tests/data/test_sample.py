@@ -30,10 +30,10 @@ def fields(rig: str = "quad", size: tuple[int, int] = (4, 6), channels: int = 1,
 @pytest.mark.parametrize("rig", RIG_KINDS)
 def test_inputs_are_what_the_network_takes_and_no_truth(rig: str) -> None:
     sample = StereoSample(**fields(rig))
-    assert set(sample.inputs()) == {"left", "right", *RECORDED[rig]}
+    assert set(sample.inputs.kwargs()) == {"left", "right", *RECORDED[rig]}
     batch = stack([sample, sample])
-    assert set(batch.inputs()) == set(sample.inputs())
-    assert batch.inputs()["left"].shape == (2, 3, 4, 6)
+    assert set(batch.inputs.kwargs()) == set(sample.inputs.kwargs())
+    assert batch.inputs.kwargs()["left"].shape == (2, 3, 4, 6)
 
 
 @settings(deadline=None, max_examples=20)
@@ -66,16 +66,19 @@ def test_stack_keeps_every_field_of_every_sample(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"left": torch.zeros(1, 4, 6)}, "left must be (3, H, W), got (1, 4, 6)"),
-        ({"left": torch.zeros(2, 3, 4, 6)}, "left must be (3, H, W), got (2, 3, 4, 6)"),
-        ({"right": torch.zeros(3, 4, 5)}, "right must be (3, 4, 6) to match left, got (3, 4, 5)"),
-        ({"disparity": torch.zeros(4, 6)}, "disparity must be (1, 4, 6) to match left, got (4, 6)"),
-        ({"glass": torch.zeros(1, 4, 6, dtype=torch.bool)}, "glass must be float32, got torch.bool"),
-        ({"pol_left": torch.zeros(2, 4, 6)}, "pol_left must be (1, 4, 6) or (3, 4, 6) to match left, got (2, 4, 6)"),
-        ({"pol_right": torch.zeros(3, 4, 6)}, "pol_right must be (1, 4, 6) to match left, got (3, 4, 6)"),
-        ({"valid_right": None}, "rig 'quad' needs valid_right, got None"),
-        ({"intensity_left": torch.zeros(1, 4, 6)}, "rig 'quad' has no intensity_left, got a tensor (1, 4, 6)"),
-        ({"rig": "quad-right"}, "rig must be one of quad, quad-left, crossed, none, got 'quad-right'"),
+        ({"left": torch.zeros(1, 4, 6)}, "left: got (1, 4, 6), wanted (3, H, W)"),
+        ({"left": torch.zeros(2, 3, 4, 6)}, "left: got (2, 3, 4, 6), wanted (3, H, W)"),
+        ({"right": torch.zeros(3, 4, 5)}, "right: got (3, 4, 5), wanted (3, 4, 6) to match left"),
+        ({"disparity": torch.zeros(4, 6)}, "disparity: got (4, 6), wanted (1, 4, 6) to match left"),
+        ({"glass": torch.zeros(1, 4, 6, dtype=torch.bool)}, "glass: got torch.bool, wanted float32"),
+        ({"pol_left": torch.zeros(2, 4, 6)}, "pol_left: got (2, 4, 6), wanted (1, 4, 6) or (3, 4, 6) to match left"),
+        ({"pol_right": torch.zeros(3, 4, 6)}, "pol_right: got (3, 4, 6), wanted (1, 4, 6) to match left"),
+        ({"valid_right": None}, "valid_right: got None, wanted one with rig 'quad'"),
+        (
+            {"intensity_left": torch.zeros(1, 4, 6)},
+            "intensity_left: got a tensor (1, 4, 6), wanted none with rig 'quad'",
+        ),
+        ({"rig": "quad-right"}, "rig: got 'quad-right', wanted one of quad, quad-left, crossed, none"),
     ],
 )
 def test_wrong_fields_are_refused(change: dict[str, Any], message: str) -> None:
@@ -85,11 +88,13 @@ def test_wrong_fields_are_refused(change: dict[str, Any], message: str) -> None:
 
 def test_stack_refuses_what_does_not_fit_together() -> None:
     quad = StereoSample(**fields("quad"))
-    with pytest.raises(ValueError, match="at least one sample"):
+    with pytest.raises(ValueError, match="samples: got none, wanted at least one"):
         stack([])
-    with pytest.raises(ValueError, match="share one rig, got none, quad"):
+    with pytest.raises(ValueError, match="samples: got the rigs none, quad, wanted one rig"):
         stack([quad, StereoSample(**fields("none"))])
-    with pytest.raises(ValueError, match=r"left of quad-0.5 is \(3, 5, 6\), of quad-0.5 \(3, 4, 6\)"):
+    with pytest.raises(
+        ValueError, match=r"left of quad-0.5: got \(3, 5, 6\), wanted one size in a batch, \(3, 4, 6\) as quad-0.5"
+    ):
         stack([quad, StereoSample(**fields("quad", size=(5, 6)))])
     with pytest.raises(ValueError, match="differ in disparity_background"):
         stack([quad, StereoSample(**fields("quad"), disparity_background=quad.disparity)])
@@ -108,8 +113,8 @@ def test_a_crossed_sample_may_say_where_its_intensities_are_trusted() -> None:
     values = fields("crossed")
     masks = {name: values["valid"].clone() for name in ("valid_left", "valid_right")}
     batch = stack([StereoSample(**values, **masks)] * 2)
-    assert set(batch.inputs()) == {"left", "right", *RECORDED["crossed"], *masks}
-    with pytest.raises(ValueError, match="valid_left and valid_right must both be there or not, got a tensor"):
+    assert set(batch.inputs.kwargs()) == {"left", "right", *RECORDED["crossed"], *masks}
+    with pytest.raises(ValueError, match=r"valid_left, valid_right: got a tensor .* and None, wanted both or neither"):
         StereoSample(**values, valid_left=masks["valid_left"])
-    with pytest.raises(ValueError, match="rig 'none' has no valid_left"):
+    with pytest.raises(ValueError, match=r"valid_left: got a tensor .*, wanted none with rig 'none'"):
         StereoSample(**fields("none"), **masks)

@@ -20,14 +20,13 @@ from crosspol.data.transforms import (
     add_noise,
     augment,
     crop,
-    decode_srgb,
-    encode_srgb,
     flip_horizontal,
     flip_vertical,
     jitter,
     scale,
 )
 from crosspol.data.warping import seen_from_right, warp_to_left
+from crosspol.light import decode_srgb, encode_srgb
 from crosspol.synthesis.noise import Noise
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 
@@ -275,13 +274,13 @@ def test_noise_leaves_truth_and_validity_and_is_drawn_from_the_generator(rig):
     sample = drawn(rig)
     noisy = add_noise(sample, np.random.default_rng(1))
     again = add_noise(sample, np.random.default_rng(1))
-    for name, tensor in sample._tensors().items():
+    for name, tensor in sample.tensors().items():
         assert torch.equal(getattr(noisy, name), getattr(again, name))
         seen = name in ("left", "right") or name.startswith(("pol", "intensity"))
         assert torch.equal(getattr(noisy, name), tensor) != seen
     assert torch.equal((255 * noisy.left).round() / 255, noisy.left)
     assert all(
-        tensor.min() >= -1 and tensor.max() <= 1 for name, tensor in noisy._tensors().items() if "disp" not in name
+        tensor.min() >= -1 and tensor.max() <= 1 for name, tensor in noisy.tensors().items() if "disp" not in name
     )
     still = add_noise(sample, np.random.default_rng(1), 0.0)
     assert torch.equal(still.left, sample.left)
@@ -314,3 +313,19 @@ def test_noise_of_polarization_is_that_of_four_noisy_angles(monkeypatch, light):
     assert float(add_noise(gray(light, 1), np.random.default_rng(6)).pol_left.mean()) == pytest.approx(mean, rel=0.03)
     linear = decode_srgb(noisy.left)
     assert float(linear.std()) == pytest.approx(math.sqrt(shot * light + read**2), rel=0.1)
+
+
+def test_a_sample_is_checked_where_it_is_born_and_where_it_is_stacked(monkeypatch):
+    """Changes trust each other: what they make has the right shapes by how it is made."""
+    checked = []
+    check = StereoSample.check_shapes
+    monkeypatch.setattr(StereoSample, "check_shapes", lambda self, dims: (checked.append(1), check(self, dims)))
+    rng = np.random.default_rng(3)
+    sample = ProceduralStereo(ProceduralConfig((64, 80), pol_channels=3))[0]
+    born = len(checked)
+    config = AugmentConfig(flip_horizontal=1.0, flip_vertical=1.0)
+    changed = add_noise(augment(sample, config, rng, (48, 64)), rng)
+    assert (born, len(checked)) == (1, 1)
+    # And it has them.
+    replace(changed)
+    assert stack([changed, changed]).left.shape == (2, 3, 48, 64)

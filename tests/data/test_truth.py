@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from crosspol.data.inputs import StereoInputs
 from crosspol.data.truth import Truth, make_sample, occlusion_of
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 
@@ -39,7 +40,9 @@ def test_occlusion_agrees_with_the_exact_one(index):
 def test_what_is_not_known_is_0_and_not_valid():
     disparity = np.array([[1.5, np.nan], [2.0, 0.5]], np.float32)
     image = torch.rand(3, 2, 2)
-    sample = make_sample({"left": image, "right": image}, "none", Truth(disparity, disparity_background=disparity), "a")
+    sample = make_sample(
+        StereoInputs(left=image, right=image), "none", Truth(disparity, disparity_background=disparity), "a"
+    )
     assert sample.disparity.tolist() == sample.disparity_background.tolist() == [[[1.5, 0.0], [2.0, 0.5]]]
     assert sample.valid.tolist() == [[[1.0, 0.0], [1.0, 1.0]]]
     assert not sample.glass.any()

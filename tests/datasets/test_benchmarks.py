@@ -9,11 +9,27 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from crosspol.datasets.benchmarks import PlainPairs, booster, eth3d, kitti, middlebury, sceneflow
+from crosspol.data.inputs import frame_inputs
+from crosspol.data.truth import Truth
+from crosspol.datasets.benchmarks import (
+    PlainPair,
+    PlainPairs,
+    booster,
+    eth3d,
+    instereo2k,
+    kitti,
+    middlebury,
+    pair_folders,
+    sceneflow,
+)
+from crosspol.datasets.reader import Request
+from crosspol.datasets.registry import KINDS, SOURCES
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.disparity import write_disparity
 from crosspol.io.images import write_image
+from crosspol.rigs.frames import Frame
 
 SIZE = (34, 42)
 RNG = np.random.default_rng(0)
@@ -87,6 +103,21 @@ def make_booster(root: Path) -> None:
     write_image(scene / "mask_cat.png", np.where(GLASS, 3, 1).astype(np.uint8))
 
 
+def make_instereo2k(root: Path) -> None:
+    for split in ("train", "test"):
+        scene = root / split / "000000"
+        image(scene / "left.png", 10)
+        image(scene / "right.png", 11)
+        write_image(scene / "left_disp.png", np.rint(100 * np.nan_to_num(DISPARITY, nan=0)).astype(np.uint16))
+
+
+def make_pairs(root: Path) -> None:
+    for name in ("a", "b"):
+        image(root / name / "left.png", 10)
+        image(root / name / "right.png", 11)
+        np.save(root / name / "disparity.npy", np.nan_to_num(DISPARITY, nan=0))
+
+
 EVERY: dict[str, tuple[Callable[[Path], None], Callable[[Path], PlainPairs], list[str]]] = {
     "sceneflow": (
         make_sceneflow,
@@ -101,6 +132,8 @@ EVERY: dict[str, tuple[Callable[[Path], None], Callable[[Path], PlainPairs], lis
     "kitti": (make_kitti, kitti, ["image_2/000000_10", "colored_0/000000_10"]),
     "middlebury": (make_two_view, middlebury, ["Adirondack", "data/chess1"]),
     "eth3d": (make_eth3d, eth3d, ["Adirondack", "data/chess1"]),
+    "instereo2k": (make_instereo2k, instereo2k, ["test/000000", "train/000000"]),
+    "pairs": (make_pairs, pair_folders, ["a", "b"]),
     "booster": (make_booster, booster, ["train/balanced/Bathroom/im0", "train/balanced/Bathroom/im1"]),
 }
 
@@ -110,7 +143,7 @@ def test_pairs_are_found_and_read(tmp_path, name):
     make, read, identities = EVERY[name]
     make(tmp_path)
     samples = read(tmp_path)
-    assert [pair.identity for pair in samples.pairs] == identities
+    assert [pair.name for pair in samples.pairs] == identities
     assert len(samples) == len(identities)
     for index in range(len(samples)):
         sample = samples[index]
@@ -119,8 +152,8 @@ def test_pairs_are_found_and_read(tmp_path, name):
         np.testing.assert_allclose(255 * (sample.right - sample.left), 1, atol=1e-4)
         known = sample.valid[0].numpy() > 0
         np.testing.assert_array_equal(known, np.isfinite(DISPARITY))
-        np.testing.assert_allclose(sample.disparity[0].numpy()[known], DISPARITY[known], atol=0.5 / 256)
-        if name != "sceneflow":
+        np.testing.assert_allclose(sample.disparity[0].numpy()[known], DISPARITY[known], atol=0.5 / 100)
+        if name not in ("sceneflow", "instereo2k", "pairs"):
             np.testing.assert_array_equal(sample.occluded[0], HIDDEN & known)
         np.testing.assert_array_equal(sample.glass[0], GLASS if name == "booster" else np.zeros(SIZE))
     # Workers get a copy.
@@ -129,10 +162,129 @@ def test_pairs_are_found_and_read(tmp_path, name):
         samples[len(samples)]
 
 
+@pytest.mark.parametrize("name", EVERY)
+def test_every_reader_is_found_by_its_kind_and_recognizes_its_folder(tmp_path, name):
+    make, _, names = EVERY[name]
+    make(tmp_path)
+    source = SOURCES[name].open(Request(str(tmp_path)))
+    assert source.names == names
+    assert (source.rig, len(source), set(source.splits)) == ("none", len(names), set())
+    assert SOURCES[name].serves(Request(str(tmp_path)))
+    assert not SOURCES[name].serves(Request(str(tmp_path), rig="quad"))
+    # ETH3D has Middlebury's names.
+    first = next(kind for kind, reader in SOURCES.items() if reader.recognizes(tmp_path))
+    assert first == ("middlebury" if name == "eth3d" else name)
+    assert set(EVERY) | {"procedural", "scenes", "manifest"} == set(KINDS)
+
+
+def test_sceneflow_under_other_names(tmp_path):
+    """WebP, and the prefixes that many programs want."""
+    for prefix, truth in (("monkaa_", "monkaa_disparity"), ("", "frames_disparity"), ("driving_", "driving_disparity")):
+        for side in ("left", "right"):
+            path = tmp_path / f"{prefix}frames_finalpass_webp/a/{side}/0001.webp"
+            path.parent.mkdir(parents=True)
+            cv2.imwrite(str(path), np.full((*SIZE, 3), 10, np.uint8))
+        disparity(tmp_path / truth / "a/left/0001.pfm")
+    samples = sceneflow(tmp_path)
+    assert samples.names == [f"{prefix}frames_finalpass_webp/a/left/0001" for prefix in ("driving_", "", "monkaa_")]
+    assert all(samples[index].valid.sum() == SIZE[0] * SIZE[1] - 1 for index in range(3))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_subset_for_dispnet_holds_x_right_minus_x_left(tmp_path, sign):
+    values = sign * DISPARITY
+    values[0, :3] = (-sign, 0, 42 * sign)
+    for split in ("train", "val"):
+        for side in ("left", "right"):
+            image(tmp_path / split / "image_final" / side / "0000000.png", 10)
+        disparity(tmp_path / split / "disparity/left/0000000.pfm", values)
+    samples = sceneflow(tmp_path, split="val")
+    assert samples.names == ["val/image_final/left/0000000"]
+    sample = samples[0]
+    # Unknown are the other sign, 0, what is as wide as the image, and what was.
+    known = np.isfinite(DISPARITY)
+    known[0, :3] = False
+    np.testing.assert_array_equal(sample.valid[0] > 0, known)
+    np.testing.assert_array_equal(sample.disparity[0].numpy()[known], DISPARITY[known])
+
+
+def test_eth3d_in_two_folders(tmp_path):
+    for name in ("delivery_area_1l", "forest_2s"):
+        scene = tmp_path / "two_view_training" / name
+        image(scene / "im0.png", 10)
+        image(scene / "im1.png", 11)
+        (scene / "calib.txt").write_text(CALIBRATION)
+        disparity(tmp_path / "two_view_training_gt" / name / "disp0GT.pfm")
+        mask = np.where(HIDDEN, 128, 255).astype(np.uint8)
+        write_image(tmp_path / "two_view_training_gt" / name / "mask0nocc.png", mask)
+    samples = eth3d(tmp_path)
+    assert samples.names == ["two_view_training/delivery_area_1l", "two_view_training/forest_2s"]
+    np.testing.assert_array_equal(samples[1].occluded[0], HIDDEN & np.isfinite(DISPARITY))
+    assert samples.calibration(0).fx == 100
+
+
+@pytest.mark.parametrize("place", ["training/calib_cam_to_cam", "calib_cam_to_cam", "training/calib"])
+def test_kitti_calibrations_are_found_where_either_year_has_them(tmp_path, place):
+    make_kitti(tmp_path)
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / "000000.txt").touch()
+    assert kitti(tmp_path).pairs[0].calibration == tmp_path / place / "000000.txt"
+
+
+def test_wrong_disparities_of_a_benchmark_are_refused(tmp_path):
+    make_kitti(tmp_path)
+    for values, says in (
+        (np.full(SIZE, np.nan, np.float32), "its disparity: got no disparity that is known"),
+        (np.full(SIZE, 43, np.float32), "its disparity: got up to 43 px in 1428 of 1428 known pixels"),
+    ):
+        disparity(tmp_path / "training/disp_occ_0/000000_10.png", values)
+        with pytest.raises(UsageError, match=says):
+            kitti(tmp_path)[0]
+    make_two_view(tmp_path / "m")
+    disparity(tmp_path / "m/Adirondack/disp0.pfm", -DISPARITY)
+    with pytest.raises(UsageError, match=r"got down to .* px \(1427 below 0\) \(all of them: is it x_right - x_left"):
+        middlebury(tmp_path / "m")[0]
+
+
+def polarized(root: Path, rig: str, channels: int = 1) -> PlainPairs:
+    """A reader for a set with polarization maps is its pairs, and no more."""
+    image(root / "left.png", 10)
+    image(root / "right.png", 20)
+    for side, value in (("left", 0.25), ("right", 0.5)):
+        shape = SIZE if channels == 1 else (*SIZE, 3)
+        dolp = np.full(shape, value, np.float32)
+        dolp[3, 4] = np.nan
+        np.save(root / f"{side}_dolp.npy", dolp)
+    maps = (root / "left_dolp.npy", root / "right_dolp.npy")
+    pair = PlainPair("one", root / "left.png", root / "right.png", lambda: Truth(DISPARITY), maps=maps)
+    return PlainPairs([pair], rig, channels)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pairs_may_have_polarization_maps(tmp_path, channels):
+    sample = polarized(tmp_path, "quad", channels)[0]
+    assert (sample.rig, sample.pol_left.shape) == ("quad", (channels, *SIZE))
+    assert (sample.pol_left[0, 0, 0], sample.pol_right[0, 0, 0], sample.pol_right[0, 3, 4]) == (0.25, 0.5, 0)
+    assert sample.valid_left.sum() == sample.valid_right.sum() == SIZE[0] * SIZE[1] - 1
+    plain = polarized(tmp_path, "none", channels)[0]
+    assert (plain.rig, plain.pol_left) == ("none", None)
+    half = polarized(tmp_path, "quad-left", channels)[0]
+    assert (half.valid_left.sum(), half.valid_right.sum()) == (SIZE[0] * SIZE[1] - 1, 0)
+
+
+def test_pairs_may_be_frames():
+    light = torch.rand(1, 3, *SIZE, generator=torch.manual_seed(0)) * torch.tensor([1, 0.2, 0.2]).view(3, 1, 1) + 0.3
+    frames = tuple(Frame(light + place, None, torch.ones(1, *SIZE)) for place in (0, 0.1))
+    pair = PlainPair("one", Path("left"), Path("right"), lambda: Truth(DISPARITY), frames=lambda: frames)
+    sample = PlainPairs([pair], "quad")[0]
+    for name, tensor in frame_inputs(*frames, "quad").items():
+        assert torch.equal(sample.inputs()[name], tensor)
+
+
 def test_choices(tmp_path):
     make_sceneflow(tmp_path)
     make_booster(tmp_path / "b")
-    assert len(sceneflow(tmp_path, part="TRAIN")) == 2
+    assert len(sceneflow(tmp_path, split="TRAIN")) == 2
     assert len(sceneflow(tmp_path / "FlyingThings3D")) == 4
     with pytest.raises(UsageError, match="got no pair in it, wanted frames_cleanpass"):
         sceneflow(tmp_path, "cleanpass")
@@ -146,7 +298,7 @@ def test_calibrations(tmp_path):
     assert (calibration.fx, calibration.cx_right, round(calibration.baseline_m, 6)) == (100, 23, 0.193)
     assert booster(tmp_path / "b").calibration(0) is None
     alone = middlebury(tmp_path / "m/Adirondack")
-    assert [pair.identity for pair in alone.pairs] == ["Adirondack"]
+    assert [pair.name for pair in alone.pairs] == ["Adirondack"]
 
 
 def test_without_masks(tmp_path):

@@ -11,11 +11,14 @@ import pytest
 import torch
 
 from crosspol.cli import main
-from crosspol.data.resilient import Resilient
+from crosspol.data.resilient import SkipUnreadable
 from crosspol.data.sample import stack
-from crosspol.datasets.check import check_data, check_scene
-from crosspol.datasets.scene_format import SceneFolder, read_index, write_index, write_scene
+from crosspol.datasets.check import check_data, check_manifest, check_scene
+from crosspol.datasets.sample_rooms import sample_rooms
+from crosspol.datasets.scene_folder import SceneFolder
+from crosspol.datasets.scene_format import StoredScene, read_index, read_scene, write_index, write_scene
 from crosspol.errors import UsageError
+from crosspol.io.images import write_image
 from crosspol.rigs.kinds import RIG_KINDS
 from tests.datasets.stored_scenes import stored_scene
 from tests.datasets.test_scene_format import damage
@@ -78,7 +81,7 @@ def wrong(what: str) -> object:
 def test_wrong_scenes_are_named(tmp_path, what, says):
     report = check_data(dataset(tmp_path, stored_scene("quad", identity="good"), wrong(what)))
     (bad,) = report.bad
-    assert bad.identity == "quad-1"
+    assert bad.name == "quad-1"
     assert any(re.search(says, problem) for problem in bad.problems), bad.problems
 
 
@@ -121,7 +124,7 @@ def test_damaged_files_are_named(tmp_path, what):
     damage(tmp_path, what)
     report = check_data(tmp_path)
     (bad,) = report.bad
-    assert bad.identity == "quad-1"
+    assert bad.name == "quad-1"
     assert f"{tmp_path / 'quad-1'}/" in bad.problems[0]
 
 
@@ -154,16 +157,213 @@ def test_the_command(tmp_path, capsys):
     assert "wanted a data set" in capsys.readouterr().err
 
 
+def room(name: str) -> StoredScene:
+    return read_scene(sample_rooms(), next(r for r in read_index(sample_rooms()) if r.identity == name))
+
+
+ROOMS = [record.identity for record in read_index(sample_rooms())]
+QUAD, CROSSED = "1-000039-quad", "1-000039-crossed"
+
+
+def test_the_rooms_that_ship_with_the_package_are_right():
+    report = check_data(sample_rooms())
+    assert report.problems == ()
+    assert [scene.problems for scene in report.scenes] == [()] * 5
+    assert all(0.05 < scene.warp_error < 0.25 for scene in report.scenes)
+
+
+def problems(tmp_path: Path, scene: StoredScene) -> str:
+    """What is said of a scene, on one line; of a right one nothing."""
+    write_scene(tmp_path, scene, exact=True)
+    (record,) = write_index(tmp_path)
+    return "; ".join(check_scene(tmp_path, record).problems)
+
+
+@pytest.mark.parametrize("name", ROOMS)
+@pytest.mark.parametrize("offset", [-3, -0.5, 0.5, 3])
+def test_an_offset_is_named_as_large_as_it_is(tmp_path, name, offset):
+    scene = room(name)
+    said = problems(tmp_path, replace(scene, disparity=scene.disparity + np.float32(offset), disparity_background=None))
+    assert said.startswith(
+        f"the views match better with {abs(offset):g} px {'less' if offset > 0 else 'more'} disparity (warp error 0."
+    )
+
+
+@pytest.mark.parametrize("name", ROOMS)
+@pytest.mark.parametrize("rows", [-1, 2])
+def test_a_view_some_rows_off_is_named(tmp_path, name, rows):
+    scene = room(name)
+    said = problems(tmp_path, replace(scene, right=np.roll(scene.right, rows, -2)))
+    unit = "2 rows higher" if rows == 2 else "1 row lower"
+    assert said.startswith(f"the views match better with the right view {unit}")
+
+
+def flipped(light: np.ndarray) -> np.ndarray:
+    light = light.copy()
+    light[:, 2] *= -1
+    return light
+
+
+def test_s2_of_one_view_and_of_both_is_named(tmp_path):
+    scene = room(QUAD)
+    left, right = flipped(scene.left), flipped(scene.right)
+    said = problems(tmp_path / "one", replace(scene, right=right))
+    assert "S2: got the other sign in one view than in the other (correlation -0.9" in said
+    assert "right: S2 fits the surfaces' normals better with the other sign" in said
+    assert "left: S2" not in said
+    said = problems(tmp_path / "both", replace(scene, left=left, right=right))
+    assert "left: S2 fits the surfaces' normals better with the other sign (0.93, as given 0.67)" in said
+    assert "right: S2 fits" in said
+    # Without normals that tell, both views can still be compared.
+    said = problems(tmp_path / "unknown", replace(scene, left=left, calibration=None))
+    assert said.startswith("S2: got the other sign in one view")
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_a_glass_mask_elsewhere_is_named(tmp_path, name):
+    scene = room(name)
+    for number, (mask, says) in enumerate(
+        (
+            (np.roll(scene.glass, 3, 1), "is it shifted, or of another scene?"),
+            (~scene.glass, "glass: got a mask without 100% of the .* wanted it on them: is it inverted\\?"),
+            (np.zeros_like(scene.glass), "is it shifted, or of another scene?"),
+        )
+    ):
+        said = problems(tmp_path / str(number), replace(scene, glass=mask))
+        assert re.match("glass: got a mask without", said), said
+        assert re.search(says.replace("?", "\\?") if number != 1 else says, said), said
+
+
+@pytest.mark.parametrize("name", [QUAD, CROSSED])
+def test_exposure_of_one_view_and_an_empty_occlusion_are_named(tmp_path, name):
+    scene = room(name)
+    for side, light in (("left", {"left": scene.left * 100}), ("right", {"left": scene.left / 100})):
+        said = problems(tmp_path / side, replace(scene, **light))
+        assert re.fullmatch(rf"{side}: got (9\d|1\d\d)(\.\d)? times the light of the other view, wanted .*", said), said
+    said = problems(tmp_path / "occluded", replace(scene, occluded=np.zeros_like(scene.occluded)))
+    assert said == "occluded: got an empty mask, wanted the 3532 pixels that the disparity hides from the right view"
+
+
+def test_light_of_another_unit_than_that_of_the_other_scenes_is_named(tmp_path):
+    scenes = [room(name) for name in ROOMS]
+    scenes[2] = replace(scenes[2], left=scenes[2].left * 100, right=scenes[2].right * 100)
+    report = check_data(dataset(tmp_path, *scenes))
+    (problem,) = report.problems
+    assert re.match(rf"{ROOMS[2]}: got [\d.]+ times the light of the other scenes, wanted one unit for all", problem)
+    assert not report.bad
+
+
+def table(root: Path, name: str, **changes: object) -> Path:
+    """A room as people have it: images, a disparity, a mask; `changes` replace what is written, None leaves it out."""
+    scene = room(name)
+    images = {
+        side: np.rint(255 * np.clip(light[:, 0].mean(0) / 0.3, 0, 1) ** (1 / 2.2)).astype(np.uint8)
+        for side, light in (("left", scene.left), ("right", scene.right))
+    }
+    values = {**images, "disparity": scene.disparity, "glass": 255 * scene.glass.astype(np.uint8)} | changes
+    root.mkdir(parents=True, exist_ok=True)
+    cells = {"id": name}
+    for column, value in values.items():
+        if isinstance(value, np.ndarray) and column == "disparity":
+            np.save(root / "disparity.npy", value)
+            cells[column] = "disparity.npy"
+        elif isinstance(value, np.ndarray):
+            write_image(root / f"{column}.png", value)
+            cells[column] = f"{column}.png"
+        elif value is not None:
+            cells[column] = str(value)
+    path = root / "pairs.csv"
+    path.write_text(",".join(cells) + "\n" + ",".join(cells.values()) + "\n")
+    return path
+
+
+POLARIZED = [name for name in ROOMS if name.endswith("quad")]
+
+
+@pytest.mark.parametrize("name", POLARIZED)
+def test_a_right_manifest_passes(tmp_path, name):
+    report = check_manifest(table(tmp_path, name))
+    assert report.scenes[0].problems == report.problems == report.notes == ()
+    assert report.by_rig == {"none": 1}
+    without = check_manifest(table(tmp_path, name, glass=None))
+    (note,) = without.notes
+    assert note.startswith("1 of 1 pair without a glass mask: where glass is, is unknown there; metrics by glass")
+    assert np.isnan(without.scenes[0].glass)
+
+
+def changed(what: str, name: str) -> dict[str, object]:
+    scene = room(name)
+    d, camera = scene.disparity, scene.calibration
+    metres = np.float32(camera.fx * camera.baseline_m) / d
+    wide = np.random.default_rng(0).integers(0, 4096, (*d.shape, 3), np.uint16)
+    values = {
+        "times 256": {"disparity": 256 * d},
+        "halved": {"disparity": d / 2},
+        "doubled": {"disparity": 2 * d},
+        "normalized": {"disparity": d / d.shape[1]},
+        "metres": {"disparity": metres},
+        "millimetres": {"disparity": 1000 * metres},
+        "negative": {"disparity": -d},
+        "zero": {"disparity": 0 * d},
+        "swapped": {"left": "right.png", "right": "left.png"},
+        "same": {"right": "left.png"},
+        "inverted": {"glass": np.where(scene.glass, 0, 255).astype(np.uint8)},
+        "12 bits": {"left": wide, "right": wide[:, ::-1].copy()},
+    }
+    return values[what]
+
+
+@pytest.mark.parametrize("name", POLARIZED)
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("times 256", "match better with disparity / 256 (are the values px * 256?)"),
+        ("halved", "match better with disparity * 2 (are the values px / 2?)"),
+        ("doubled", "match better with disparity / 2 (are the values px * 2?)"),
+        ("normalized", "match better with disparity * the width (are the values shares of it?)"),
+        ("metres", "match better with disparity as 1 / the values (are they depth?)"),
+        ("millimetres", "match better with disparity as 1 / the values (are they depth?)"),
+        ("negative", "match better with the other sign (are the values x_right - x_left?)"),
+        ("zero", "disparity: got no disparity that is known"),
+        ("swapped", "match better with the views exchanged"),
+        ("same", "left and right are the same image"),
+        ("inverted", "match better with the glass mask inverted"),
+        ("12 bits", "they look like 12-bit values, to be multiplied by 16"),
+    ],
+)
+def test_what_a_manifest_says_wrongly_is_named(tmp_path, name, what, says):
+    if what == "swapped":
+        table(tmp_path, name)
+    (report,) = check_manifest(table(tmp_path, name, **changed(what, name))).scenes
+    assert any(says in problem for problem in report.problems), report.problems
+
+
+def test_a_manifest_whose_scale_says_so_is_right(tmp_path):
+    path = table(tmp_path, QUAD, disparity=32 * room(QUAD).disparity, disparity_scale="32")
+    assert check_manifest(path).scenes[0].problems == ()
+
+
+def test_the_command_takes_a_manifest(tmp_path, capsys):
+    assert main(["data", "check", str(table(tmp_path, QUAD, glass=None))]) == 0
+    out = capsys.readouterr().out
+    assert "note: 1 of 1 pair without a glass mask" in out
+    with pytest.raises(SystemExit):
+        main(["data", "check", str(table(tmp_path, QUAD, disparity=2 * room(QUAD).disparity))])
+    assert f"{QUAD}: the views match better with disparity / 2" in capsys.readouterr().out
+    assert main(["data", "check", str(tmp_path), "--rig-file", "rig.yaml"]) == 2
+    assert "--rig-file: got rig.yaml for" in capsys.readouterr().err
+
+
 def test_unreadable_samples_are_refused_or_skipped_by_name(tmp_path):
     names = ("a", "b", "c")
     dataset(tmp_path, *(stored_scene("quad", identity=name) for name in names))
     (tmp_path / "b/glass.png").unlink()
     samples = SceneFolder(tmp_path)
-    strict = Resilient(samples)
+    strict = SkipUnreadable(samples)
     assert strict[0].identity == "a"
     with pytest.raises(UsageError, match=r"b/glass\.png: no such file"):
         strict[1]
-    lenient = Resilient(samples, skip=True)
+    lenient = SkipUnreadable(samples, skip=True)
     assert [lenient[index].identity for index in range(3)] == ["a", "c", "c"]
     (line,) = lenient[1].skipped
     assert line == f"{tmp_path}/b/glass.png: no such file"
@@ -178,4 +378,4 @@ def test_unreadable_samples_are_refused_or_skipped_by_name(tmp_path):
     with pytest.raises(IndexError, match="got 3"):
         lenient[3]
     with pytest.raises(ValueError, match="attempts must be at least 1"):
-        Resilient(samples, attempts=0)
+        SkipUnreadable(samples, attempts=0)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosspol.data.inputs import frame_inputs
+from crosspol.data.inputs import StereoInputs
 from crosspol.datasets.manifest import COLUMNS, Manifest, read_manifest
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.disparity import write_disparity
@@ -52,6 +52,9 @@ def folder(tmp_path_factory) -> Path:
     np.save(root / "negative.npy", -disparity)
     disparity[0, :2] = (-0.5, 0)
     np.save(root / "one.npy", disparity)
+    wide = np.full(SIZE, 1500, np.float32)
+    wide[0, 0] = 39.9
+    np.save(root / "wide.npy", wide)
     write_disparity(root / "unknown.pfm", np.full(SIZE, np.nan, np.float32))
     (root / "broken.pfm").write_text("Pf\n40 32\n-1\n")
     (root / "sub").mkdir()
@@ -104,12 +107,41 @@ def test_every_column_arrives(folder, rig, kind):
         assert sample.valid_right.all()
 
 
-def test_a_disparity_of_nothing_is_far_away_and_known(folder):
+@pytest.mark.parametrize(("zero", "known"), [("", 1), ("unknown", 1), ("known", 2)])
+@pytest.mark.parametrize("suffix", [".npy", ".pfm"])
+def test_a_disparity_of_zero_is_unknown_unless_the_table_says_otherwise(folder, suffix, zero, known):
     disparity = np.full(SIZE, np.nan, np.float32)
-    disparity[2, 3] = 0
-    np.save(folder / "far.npy", disparity)
-    sample = Manifest(table(folder, [PAIR | {"disparity": "far.npy", "disparity_background": "unknown.pfm"}]))[0]
-    assert sample.valid.sum() == sample.valid[0, 2, 3] == 1
+    disparity[2, 3:5] = (0, 7)
+    write_disparity(folder / f"far{suffix}", disparity)
+    files = {"disparity": f"far{suffix}", "disparity_background": "unknown.pfm", "disparity_zero": zero}
+    sample = Manifest(table(folder, [PAIR | files]))[0]
+    assert sample.valid.sum() == known
+    assert sample.valid[0, 2, 3] == (zero == "known")
+    assert sample.disparity[0, 2, 4] == 7
+
+
+def test_a_disparity_that_is_zero_everywhere_is_refused(folder):
+    np.save(folder / "zeros.npy", np.zeros(SIZE, np.float32))
+    with pytest.raises(UsageError, match=r"column disparity: .*zeros\.npy: got no disparity that is known"):
+        Manifest(table(folder, [PAIR | {"disparity": "zeros.npy"}]))[0]
+
+
+@pytest.mark.parametrize(("factor", "suffix"), [(32, ".png"), (100, ".png"), (256, ".npy")])
+@pytest.mark.parametrize("kind", [".csv", ".jsonl"])
+def test_a_scale_divides_what_the_files_hold(folder, factor, suffix, kind):
+    disparity = np.full(SIZE, 6.5, np.float32)
+    disparity[3, 4] = 0
+    path = folder / f"scaled{suffix}"
+    if suffix == ".png":
+        write_image(path, (factor * disparity).astype(np.uint16))
+    else:
+        np.save(path, factor * disparity)
+    scale = factor if kind == ".jsonl" else str(factor)
+    files = {"disparity": path.name, "disparity_background": path.name, "disparity_scale": scale}
+    sample = Manifest(table(folder, [PAIR | files], kind))[0]
+    for plane in (sample.disparity, sample.disparity_background):
+        assert set(np.unique(plane)) == {0, 6.5}
+    assert sample.valid.sum() == 32 * 40 - 1
 
 
 def test_three_channels_of_polarization(folder):
@@ -128,9 +160,9 @@ def test_frames_of_a_rig_are_read_as_the_predictor_reads_them(tmp_path):
     path = table(tmp_path, [{"left": "l.png", "right": "r.png", "disparity": "d.png"}])
     sample = Manifest(path, rig=tmp_path / "rig.yaml")[0]
     frames = read_pair(read_rig(tmp_path / "rig.yaml"), tmp_path / "l.png", tmp_path / "r.png")
-    wanted = frame_inputs(*frames, "quad")
-    assert wanted.keys() == sample.inputs().keys()
-    for name, tensor in sample.inputs().items():
+    wanted = StereoInputs.from_frames(*frames, "quad").kwargs()
+    assert wanted.keys() == sample.inputs.kwargs().keys()
+    for name, tensor in sample.inputs.kwargs().items():
         np.testing.assert_array_equal(tensor, wanted[name])
 
 
@@ -151,12 +183,12 @@ def test_what_a_table_says_is_read(tmp_path_factory, rows, kind):
     found = read_manifest(table(tmp_path_factory.mktemp("t"), rows, kind))
     wanted = [{key: cell.strip() for key, cell in row.items() if cell.strip()} for row in rows]
     assert [dict(row.cells) for row in found] == wanted
-    assert [row.identity for row in found] == [row["id"] for row in rows]
+    assert [row.name for row in found] == [row["id"] for row in rows]
 
 
 def test_splits(folder):
     path = table(folder, [PAIR | {"id": "a", "split": "train"}, PAIR | {"id": "b", "split": "test"}])
-    assert [row.identity for row in Manifest(path, split="test").rows] == ["b"]
+    assert [row.name for row in Manifest(path, split="test").rows] == ["b"]
     with pytest.raises(UsageError, match="got no row of split 'val', wanted one of test, train"):
         Manifest(path, split="val")
     with pytest.raises(IndexError, match=r"\[0, 2\), got 2"):
@@ -175,6 +207,9 @@ def test_splits(folder):
         ({"glass": "nothing.png"}, r"column glass: .*nothing\.png: no such file"),
         ({"glass": "sub"}, r"column glass: .*sub: got a folder"),
         (POLARIZATION["quad"] | {"id": "b"}, "got the columns of rig 'quad', wanted those of 'none' as in line"),
+        ({"disparity_scale": "0"}, "column disparity_scale: got '0', wanted a number above 0"),
+        ({"disparity_scale": "px"}, "column disparity_scale: got 'px', wanted a number above 0"),
+        ({"disparity_zero": "far"}, "column disparity_zero: got 'far', wanted unknown or known"),
         ({"id": "a"}, "column id: got 'a' again, it is in line"),
     ],
 )
@@ -199,6 +234,8 @@ def test_a_column_that_does_not_exist_is_named_where_it_is(folder, kind, line):
             {"disparity": "one.npy"},
             r"column disparity: .*one\.npy: got down to -0\.5 px \(1 below 0\), wanted x_left",
         ),
+        ({"disparity": "wide.npy"}, r"column disparity: .*wide\.npy: got up to 1500 px in 1279 of 1280 known pixels"),
+        ({"disparity_background": "wide.npy"}, r"column disparity_background: .*wide\.npy: got up to 1500 px"),
         ({"disparity": "unknown.pfm"}, r"column disparity: .*unknown\.pfm: got no disparity that is known"),
         ({"disparity_background": "negative.npy"}, r"column disparity_background: .*negative\.npy: got down to -9"),
         ({"disparity": "broken.pfm"}, r"column disparity: .*broken\.pfm: got 0 bytes of pixels"),

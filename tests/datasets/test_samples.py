@@ -5,7 +5,6 @@ import re
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,7 +14,8 @@ from crosspol.cli import main
 from crosspol.commands.train import TrainOptions
 from crosspol.data.sample import StereoSample, stack
 from crosspol.data.transforms import AugmentConfig
-from crosspol.datasets.config import DataConfig, SourceConfig, SourceKind
+from crosspol.datasets.config import DataConfig, SourceConfig
+from crosspol.datasets.registry import KINDS
 from crosspol.datasets.samples import epochs, held_out_samples, training_samples
 from crosspol.datasets.scene_format import write_index, write_scene
 from crosspol.errors import MissingFileError, UsageError
@@ -64,7 +64,7 @@ def mixed(root: Path, rig: str = "quad") -> DataConfig:
 
 
 def same(one: StereoSample, other: StereoSample) -> bool:
-    tensors = [sample._tensors() for sample in (one, other)]
+    tensors = [sample.tensors() for sample in (one, other)]
     return tensors[0].keys() == tensors[1].keys() and all(
         torch.equal(tensor, tensors[1][name]) for name, tensor in tensors[0].items()
     )
@@ -220,7 +220,7 @@ def test_a_held_out_sample_that_cannot_be_read_is_refused_or_left_out_at_the_sta
     assert "val1/left.exr" in part.about
     for name in ("val0", "val2"):
         shutil.rmtree(tmp_path / name)
-    with pytest.raises(UsageError, match="no sample of the part for validation can be read"):
+    with pytest.raises(UsageError, match="no sample of the split for validation can be read"):
         held_out_samples(replace(data, on_bad="skip"), 3)
 
 
@@ -235,13 +235,13 @@ def test_a_held_out_sample_that_cannot_be_read_is_refused_or_left_out_at_the_sta
         ({"sources": (SourceConfig("scenes"),)}, "data.sources.0.path: got None for kind scenes, wanted a folder"),
         ({"sources": (SourceConfig("manifest"),)}, "wanted a file"),
         ({"sources": (SourceConfig(path="a"),)}, "data.sources.0.path: got 'a' for kind procedural, wanted none"),
-        ({"sources": (SourceConfig("scenes", "a", split="v", validation_split="v"),)}, "wanted another part"),
-        ({"sources": (SourceConfig("scenes", "a", validation_split="train"),)}, "wanted another part"),
+        ({"sources": (SourceConfig("scenes", "a", split="v", validation_split="v"),)}, "wanted another split"),
+        ({"sources": (SourceConfig("scenes", "a", validation_split="train"),)}, "wanted another split"),
         (
             {"sources": (SourceConfig("sceneflow", "a", validation_split="TEST", virtual_glass=True),)},
             "got 'TEST' where all is trained on",
         ),
-        ({"sources": (SourceConfig("kitti", "a", split="x", virtual_glass=True),)}, "kitti has no parts"),
+        ({"sources": (SourceConfig("kitti", "a", split="x", virtual_glass=True),)}, "kitti has no splits"),
         ({"sources": (SourceConfig("kitti", "a"),)}, "virtual_glass: got false for kitti, which has no polarization"),
         ({"sources": (SourceConfig("scenes", "a", rig_file="r"),)}, "data.sources.0.rig_file: got 'r' for kind scenes"),
         ({"sources": (SourceConfig("kitti", "a", sensor=False),)}, "data.sources.0.sensor: got false for kind kitti"),
@@ -259,7 +259,7 @@ def test_data_that_cannot_be_trained_on_are_named_with_the_setting(tmp_path):
         ({"scenes": str(tmp_path / "none")}, "data.scenes: .*none/scenes.jsonl: no such file"),
         ({"scenes": folder}, "data.scenes: .*got scenes of crossed, wanted some of quad"),
         ({"scenes": folder, "rig": "crossed", "split": "dev"}, "got no scene of split 'dev', wanted one of train"),
-        ({"manifest": manifest(tmp_path / "m")}, "data.manifest: .*found pairs of rig none, wanted quad"),
+        ({"manifest": manifest(tmp_path / "m")}, "data.manifest: .*got pairs of rig none, wanted quad"),
         (
             {"sources": (SourceConfig(), SourceConfig("eth3d", str(tmp_path / "a"), virtual_glass=True))},
             "data.sources.1: .*got no pair in it",
@@ -357,11 +357,20 @@ def parse(*arguments: str):
 
 def test_flags_name_ones_own_data(tmp_path):
     data = parse(
-        "--data.scenes", "a", "--rig", "crossed", "--split", "x", "--on-bad", "skip", "--data.size", "64", "96"
+        "--data.scenes",
+        "a",
+        "--data.rig",
+        "crossed",
+        "--data.split",
+        "x",
+        "--data.on-bad",
+        "skip",
+        "--data.size",
+        "96x64",
     ).data
     assert (data.scenes, data.rig, data.split, data.on_bad, data.size) == ("a", "crossed", "x", "skip", (64, 96))
-    assert parse("--manifest", "a.csv", "--flip-vertical", "0").data.augment.flip_vertical == 0
-    assert [key for key, _ in parse("--manifest", "m.csv", "--scenes", "s").data.named_sources()] == [
+    assert parse("--data.manifest", "a.csv", "--data.augment.flip-vertical", "0").data.augment.flip_vertical == 0
+    assert [key for key, _ in parse("--data.manifest", "m.csv", "--data.scenes", "s").data.named_sources()] == [
         "data.scenes",
         "data.manifest",
     ]
@@ -403,9 +412,9 @@ def test_a_file_gives_a_mixture_and_flags_change_it(tmp_path):
     ("arguments", "complaint"),
     [
         (["--data.scenes", "{}/absent"], "data.scenes: {}/absent/scenes.jsonl: no such file"),
-        (["--data.scenes", "{}/scenes", "--rig", "crossed"], "got scenes of quad, wanted some of crossed"),
+        (["--data.scenes", "{}/scenes", "--data.rig", "crossed"], "got scenes of quad, wanted some of crossed"),
         (
-            ["--data.scenes", "{}/scenes", "--split", "empty"],
+            ["--data.scenes", "{}/scenes", "--data.split", "empty"],
             "got no scene of split 'empty', wanted one of train, val",
         ),
         (["--data.manifest", "{}/absent.csv"], "data.manifest: {}/absent.csv: no such file"),
@@ -469,5 +478,5 @@ def test_the_documentation_names_every_setting_of_a_source_and_of_the_sensor():
     text = (DOCS / "data.md").read_text()
     for entry in (*fields(SourceConfig), *fields(SensorConfig)):
         assert f"`{entry.name}`" in text, entry.name
-    for kind in get_args(SourceKind):
+    for kind in KINDS:
         assert f"`{kind}`" in text, kind

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosspol.data.sample import stack
-from crosspol.datasets.scene_format import SceneFolder, read_index, read_scene, scene_frames, write_index, write_scene
+from crosspol.datasets.scene_folder import SceneFolder
+from crosspol.datasets.scene_format import read_index, read_scene, scene_frames, write_index, write_scene
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.rigs.kinds import RIG_KINDS
 from crosspol.rigs.recordings import read_stored
@@ -101,7 +102,7 @@ def test_samples(tmp_path, rig, channels):
     sample = samples[0]
     assert len(samples) == 1
     assert (sample.rig, sample.identity) == (rig, f"{rig}-3")
-    assert stack([sample]).inputs().keys() == sample.inputs().keys()
+    assert stack([sample]).inputs.kwargs().keys() == sample.inputs.kwargs().keys()
     scene = stored_scene(rig, colors=3)
     torch.testing.assert_close(sample.disparity[0], torch.from_numpy(np.nan_to_num(scene.disparity)))
     assert sample.valid[0, 0, 0] == 0
@@ -137,7 +138,7 @@ def test_intensities_that_a_sensor_would_clip_are_not_trusted(tmp_path):
     wanted[4:8, 4:8] = 0
     assert torch.equal(sample.valid_left[0], wanted)
     assert sample.valid_right.all()
-    assert "valid_left" in stack([sample]).inputs()
+    assert "valid_left" in stack([sample]).inputs.kwargs()
 
 
 def test_exposure_does_not_depend_on_the_unit_of_light(tmp_path):
@@ -337,3 +338,25 @@ def test_other_indexes_that_are_refused(tmp_path):
 def test_what_the_format_cannot_hold_is_not_made(changes, says):
     with pytest.raises(ValueError, match=says):
         stored_scene(**({"rig": "quad"} | changes))
+
+
+@pytest.mark.parametrize(
+    ("plane", "value", "says"),
+    [
+        ("disparity", -10, r"disparity\.pfm: got down to -10 px \(1 below 0\)"),
+        (
+            "disparity",
+            1e30,
+            r"disparity\.pfm: got up to 1e\+30 px in 1 of 1279 known pixels, wanted less than .* 40 px",
+        ),
+        ("disparity", np.nan, r"disparity\.(png|pfm): got no disparity that is known"),
+        ("disparity_background", 1e30, r"disparity_background\.pfm: got up to 1e\+30 px"),
+    ],
+)
+def test_disparities_that_cannot_be_are_no_samples(tmp_path, plane, value, says):
+    values = getattr(stored_scene(), plane).copy()
+    values[slice(None) if np.isnan(value) else (5, 6)] = value
+    write_scene(tmp_path, stored_scene(**{plane: values}))
+    write_index(tmp_path)
+    with pytest.raises(UsageError, match=says):
+        SceneFolder(tmp_path)[0]

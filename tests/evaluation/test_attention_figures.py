@@ -93,7 +93,7 @@ def test_the_weights_are_those_of_the_left_view():
     attention = net.fusion.attention
     hook = attention.register_forward_hook(lambda module, args, out: calls.append(args))
     with torch.no_grad():
-        net(**batch.inputs(), iters=1)
+        net(**batch.inputs.kwargs(), iters=1)
     hook.remove()
     query, key_value, mask = calls[0]  # the left view comes first
     with torch.no_grad():

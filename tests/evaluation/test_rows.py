@@ -41,7 +41,7 @@ def test_the_values_of_a_row_are_those_of_the_network_under_independent_arithmet
     for index in range(3):
         batch = stack([samples[index]])
         with torch.inference_mode():
-            out = method.net(**batch.inputs(), iters=2)
+            out = method.net(**batch.inputs.kwargs(), iters=2)
         error = (out.disparity - batch.disparity)[0, 0].abs().double().numpy()
         masks = {name: getattr(batch, name)[0, 0].numpy() > 0 for name in ("valid", "glass", "occluded")}
         parts = {"all": masks["valid"], "glass": masks["glass"], "background": ~masks["glass"]}
@@ -65,7 +65,7 @@ def test_a_counterfactual_row_is_the_network_with_that_polarization(method, rows
         batch, donor = stack([samples[2]]), stack([samples[0]])
         changed = substitute(batch, name, seed=3, donor=donor)
         with torch.inference_mode():
-            disparity = method.net(**changed.inputs(), iters=2).disparity
+            disparity = method.net(**changed.inputs.kwargs(), iters=2).disparity
         expected = (disparity - batch.disparity).abs().mean().item()
         assert rows[name].values["epe.all"][2] == pytest.approx(expected, rel=1e-5)
         assert rows[name].of == "net"

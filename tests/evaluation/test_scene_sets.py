@@ -94,7 +94,7 @@ def test_middlebury(tmp_path):
     for name in ("im0.png", "im1.png"):
         write_image(scene / name, np.zeros((40, 48, 3), np.uint8))
     write_disparity(scene / "disp0.pfm", np.full((40, 48), 7, np.float32))
-    assert open_scenes(str(tmp_path)).description["layout"] == "two-view"
+    assert open_scenes(str(tmp_path)).description["layout"] == "middlebury"
 
 
 @pytest.mark.parametrize(

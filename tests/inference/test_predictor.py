@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosspol.errors import MissingFileError, UsageError
-from crosspol.inference.predictor import StereoPredictor, StereoResult, _without_tf32
+from crosspol.inference.predictor import StereoPredictor, StereoResult
 from crosspol.io.disparity import read_disparity
 from crosspol.io.images import read_image, write_image
 from crosspol.model import CrossPol, FusionConfig, PolarizationConfig
+from crosspol.model.precision import without_tf32
 from tests.open_network import open_network
 
 HEIGHT, WIDTH = 40, 52
@@ -100,8 +101,12 @@ def test_three_polarization_channels(views):
     map_ = np.random.default_rng(1).uniform(-1, 1, (HEIGHT, WIDTH, 3)).astype(np.float32)
     result = predictor.predict(*views, polarization_left=map_)
     assert result.polarization_use.max() > 0
-    with pytest.raises(UsageError, match=r"polarization_left: .*wanted \(H, W, 3\)"):
-        predictor.predict(*views, polarization_left=map_[..., 0])
+    for alone in (map_[..., 0], map_[..., :1], np.zeros((HEIGHT, WIDTH), np.uint8)):
+        with pytest.raises(
+            UsageError, match=r"polarization_left: .*wanted \(H, W, 3\): .*S1/S0, S2/S0, DoLP$"
+        ) as error:
+            predictor.predict(*views, polarization_left=alone)
+        assert "got one channel" in str(error.value)
     # Of a crossed pair it knows the first channel alone.
     crossed = StereoPredictor(predictor.network, device="cpu", iters=5)
     result = crossed.predict(*views, intensity_left=abs(map_[..., 0]), intensity_right=abs(map_[..., 1]))
@@ -241,10 +246,10 @@ def test_tf32_is_off_during_a_call_on_a_gpu_and_as_before_after_it(convolutions,
     try:
         torch.backends.cudnn.allow_tf32 = convolutions
         torch.set_float32_matmul_precision(products)
-        with _without_tf32(torch.device("cuda")):
+        with without_tf32(torch.device("cuda")):
             assert precisions() == (False, "highest")
         assert precisions() == (convolutions, products)
-        with _without_tf32(torch.device("cpu")):
+        with without_tf32(torch.device("cpu")):
             assert precisions() == (convolutions, products)
     finally:
         torch.backends.cudnn.allow_tf32 = default[0]

@@ -58,6 +58,31 @@ def test_pfm_of_other_writers(tmp_path, header):
     np.testing.assert_array_equal(read_disparity(tmp_path / "a.pfm"), np.arange(6).reshape(2, 3))
 
 
+@pytest.mark.parametrize("first", [0x0A0A0A0A, 0x3F800000])
+def test_pfm_with_a_header_in_windows_text_mode(tmp_path, first):
+    pixels = struct.pack("<I5f", first, 1, 2, 3, 4, 5)
+    for header in (b"Pf\r\n3 2\r\n-1.0\r\n", b"Pf\n3 2\n-1.0\n"):
+        (tmp_path / "a.pfm").write_bytes(header + pixels)
+        np.testing.assert_array_equal(read_disparity(tmp_path / "a.pfm")[1], np.frombuffer(pixels[:12], "<f4"))
+
+
+@pytest.mark.parametrize("suffix", [".pfm", ".npy", ".npz", ".png"])
+def test_zero_is_a_number_unless_it_is_unknown(tmp_path, suffix):
+    disparity = np.array([[0, 1.5], [2, np.nan]], np.float32)
+    path = write_disparity(tmp_path / f"a{suffix}", disparity)
+    if suffix == ".png":
+        Image.fromarray(np.array([[0, 384], [512, 0]], np.uint16)).save(path)
+    else:
+        np.testing.assert_array_equal(read_disparity(path), disparity)
+    np.testing.assert_array_equal(read_disparity(path, zero_is_unknown=True), [[np.nan, 1.5], [2, np.nan]])
+
+
+@pytest.mark.parametrize(("suffix", "usual"), [(".pfm", 1), (".npy", 1), (".png", 256)])
+def test_a_scale_divides_what_the_file_holds(tmp_path, suffix, usual):
+    path = write_disparity(tmp_path / f"a{suffix}", np.full((4, 5), 6, np.float32))
+    np.testing.assert_array_equal(read_disparity(path, scale=32), np.full((4, 5), 6 * usual / 32))
+
+
 def test_pfm_whose_first_pixel_looks_like_text(tmp_path):
     # 0x0a0a0a0a is four line feeds: the header ends at one white space, not at the last.
     disparity = np.frombuffer(b"\n\n\n\n1234", "<f4").reshape(1, 2)
@@ -122,7 +147,7 @@ def test_other_files_that_are_refused(tmp_path):
         ("text.npz", "not a complete .npz file"),
         ("a.txt", "got the suffix '.txt', wanted one of .pfm, .png, .npy, .npz"),
         ("batch.npy", r"shape \(2, 4, 5\)"),
-        ("words.npy", "found <U1"),
+        ("words.npy", "got <U1"),
     ):
         with pytest.raises(UsageError, match=f"{name}: .*{says}"):
             read_disparity(tmp_path / name)

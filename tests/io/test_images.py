@@ -119,7 +119,7 @@ def test_other_images_that_are_cut_are_refused_without_noise(tmp_path, rng, capf
 )
 def test_what_is_no_image_is_described(tmp_path, content, says):
     (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(UsageError, match=rf"a\.png: found .*{says}"):
+    with pytest.raises(UsageError, match=rf"a\.png: got .*{says}"):
         read_image(tmp_path / "a.png")
 
 
@@ -216,7 +216,7 @@ def test_opaque_alpha_is_dropped_and_transparency_refused(rng):
     image[..., 3] = 255
     np.testing.assert_array_equal(as_view(image, "left"), as_view(image[..., :3], "left"))
     image[5, 5, 3] = 254
-    with pytest.raises(UsageError, match="left: found transparent pixels"):
+    with pytest.raises(UsageError, match="left: got transparent pixels"):
         as_view(image, "left")
 
 
@@ -237,11 +237,11 @@ def test_rounding_beyond_the_range_is_clipped():
         (np.zeros((1, 1, *SHAPE, 3)), r"shape \(1, 1, 40, 50, 3\)"),
         (np.zeros((0, *SHAPE, 3)), r"shape \(0, 40, 50, 3\)"),
         (np.zeros((31, 50)), "got 50x31 px, wanted at least 32x32 px"),
-        (np.zeros((50, 31, 3), np.uint8), "found 31x50 px"),
+        (np.zeros((50, 31, 3), np.uint8), "got 31x50 px"),
         (np.full(SHAPE, 200.0), r"got float values from 200 to 200, wanted \[0, 1\]; divide 8-bit values by 255"),
         (np.full(SHAPE, -0.5), r"from -0.5 to -0.5, wanted \[0, 1\]$"),
-        (np.full(SHAPE, np.nan), "found only NaN values"),
-        (np.where(np.eye(40, 50) > 0, np.inf, 0.5), "found 40 infinite values"),
+        (np.full(SHAPE, np.nan), "got only NaN values"),
+        (np.where(np.eye(40, 50) > 0, np.inf, 0.5), "got 40 infinite values"),
         (np.zeros(SHAPE, np.int64), "type int64, wanted uint8, uint16 or float"),
         (np.zeros(SHAPE, bool), "type bool"),
         (np.full(SHAPE, "a"), "type <U1"),
@@ -293,7 +293,7 @@ def test_three_channels(rng):
     [
         (np.full(SHAPE, 1.5), 1, r"values from 1.5 to 1.5, wanted \[-1, 1\]"),
         (np.full(SHAPE, np.inf), 1, r"wanted \[-1, 1\]"),
-        (np.zeros((20, 20)), 1, "found 20x20 px"),
+        (np.zeros((20, 20)), 1, "got 20x20 px"),
         (np.zeros(SHAPE), 3, r"shape \(40, 50\), wanted \(H, W, 3\)"),
         (np.zeros((*SHAPE, 3), np.uint8), 3, "got uint8, wanted float S1/S0"),
         (np.zeros(SHAPE, np.int32), 1, "type int32"),
@@ -324,7 +324,7 @@ def test_masks_do_not_trust_nan():
 def test_masks_that_are_refused():
     with pytest.raises(UsageError, match=r"^mask: .*shape \(40, 50, 3\)"):
         as_mask(np.ones((*SHAPE, 3)), "mask")
-    with pytest.raises(UsageError, match=r"^mask: found <U1"):
+    with pytest.raises(UsageError, match=r"^mask: got <U1"):
         as_mask(np.full(SHAPE, "a"), "mask")
 
 

@@ -7,6 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crosspol.light import decode_srgb
+from crosspol.model import CrossPol
 from crosspol.model.boundary import NetworkInputs
 from crosspol.model.config import CrossPolConfig, FusionConfig, PolarizationConfig, preset
 from crosspol.model.crossed import crossed_contrast
@@ -99,7 +101,7 @@ def test_padding_is_centred_and_cropped_off(height: int, width: int, backbone: A
     assert torch.equal(boundary.left, left[:, :, rows][..., columns])
     view = boundary.views[0]
     assert view is not None
-    assert torch.equal(view.valid, (valid >= 0.5).float()[:, :, rows][..., columns])
+    assert torch.equal(view.valid, (valid >= 0.5)[:, :, rows][..., columns])
     for cropped, original in ((boundary.left, left), (view.polarization, torch.where(valid >= 0.5, pol, 0.0))):
         assert torch.equal(boundary.crop(cropped), original)
 
@@ -121,7 +123,7 @@ def test_masks_of_any_type(kind: torch.dtype) -> None:
     view = inputs(pol_left=rand(*MAP), valid_left=valid.to(kind)).views[0]
     assert expected is not None
     assert view is not None
-    assert view.valid.dtype == torch.float32
+    assert view.valid.dtype == torch.bool
     assert torch.equal(view.valid, expected.valid)
 
 
@@ -188,3 +190,42 @@ def test_of_three_channels_a_contrast_is_the_first_and_the_second_is_unknown() -
         assert torch.equal(triple.polarization[:, :1], single.polarization)
         assert not triple.polarization[:, 1].any()
         assert torch.equal(triple.polarization[:, 2:], single.polarization.abs())
+
+
+@pytest.mark.parametrize(("name", "reads"), [("blueprint", 0), ("crosspol", 2)])
+def test_light_is_computed_once_a_view_and_only_where_an_encoder_reads_it(
+    name: Any, reads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[torch.Size] = []
+
+    def counted(image: torch.Tensor) -> torch.Tensor:
+        decoded.append(image.shape)
+        return decode_srgb(image)
+
+    monkeypatch.setattr("crosspol.model.boundary.decode_srgb", counted)
+    network = CrossPol.from_preset(name, fusion=FusionConfig()).eval()
+    pol = rand(2, network.config.polarization.channels, 34, 45)
+    with torch.no_grad():
+        network(rand(*IMAGE), rand(*IMAGE, seed=1), pol, pol, iters=1)
+        assert len(decoded) == reads
+        decoded.clear()
+        # A crossed pair's contrast is formed anew, from the same light.
+        intensity = rand(*MAP) + 0.1
+        network(rand(*IMAGE), rand(*IMAGE), intensity_left=intensity, intensity_right=intensity, iters=13)
+    assert len(decoded) == reads
+
+
+def test_values_are_looked_at_once() -> None:
+    """Each look at a GPU's values waits for it; one is enough for all."""
+    looks = 0
+    look = torch.Tensor.__bool__
+
+    def counted(self: torch.Tensor) -> bool:
+        nonlocal looks
+        looks += 1
+        return look(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.Tensor, "__bool__", counted)
+        inputs(pol_left=rand(*MAP), pol_right=rand(*MAP), valid_left=rand(*MAP))
+    assert looks == 1

@@ -134,7 +134,7 @@ def test_averaged_signals_match_loops(stride: int) -> None:
     view = noisy_view(32, 64, noise=0.2)
     valid = (rand(1, 1, 32, 64, seed=3) > 0.3).float()
     light = rand(1, 1, 32, 64, seed=4)
-    view = View(torch.where(valid > 0, view.polarization, torch.tensor(float("nan"))), valid, light)
+    view = View(torch.where(valid > 0, view.polarization, torch.tensor(float("nan"))), valid, lambda: light)
     planes = averaged(stride).signals(view)
     half = stride // 2
     assert planes.shape == (1, 11, 32 // half, 64 // half)

@@ -1,6 +1,6 @@
 """`crosspol render` without Mitsuba, to be stopped: every room takes a minute.
 
-python -m tests.render.slow_rooms --out DIR ...; a process that is at work says so, with its id.
+python -m tests.render.slow_rooms --output DIR ...; a process that is at work says so, with its id.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ import sys
 import time
 
 from crosspol.cli import main
-from crosspol.commands import render
-from crosspol.render import variants
+from crosspol.render import farm, variants
 
 
-def slow_room(task: render.Task) -> bool:
+def slow_room(task: farm.Task) -> bool:
     # One write, so that two processes' lines stay apart.
     os.write(1, f"at work {os.getpid()}\n".encode())
     time.sleep(60)
@@ -26,6 +25,6 @@ if __name__ == "__main__":
     # Tests that a shell runs in the background inherit from it that Ctrl-C is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     variants.choose_variant = lambda *_, **__: variants.Variant("none")  # type: ignore[assignment]
-    render._mitsuba = lambda variant: None
-    render._render = slow_room
+    farm.open_mitsuba = lambda variant: None
+    farm.render_task = slow_room
     sys.exit(main(["render", *sys.argv[1:]]))

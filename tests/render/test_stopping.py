@@ -26,7 +26,7 @@ def rendering(folder: Path, arguments: Sequence[str], busy: int = 1) -> Iterator
     """A run into a folder with a finished scene, once so many processes are at work, and the id of one of these."""
     write_scene(folder, stored_scene(identity="finished"))
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.render.slow_rooms", "--rig", "quad", "--out", str(folder), *arguments],
+        [sys.executable, "-m", "tests.render.slow_rooms", "--rig", "quad", "--output", str(folder), *arguments],
         cwd=ROOT,
         text=True,
         stdout=subprocess.PIPE,

@@ -59,12 +59,12 @@ def test_clean_frames_get_no_complaint(tmp_path: Path, seed: int) -> None:
     report = check(tmp_path, *mosaics(*scene(seed)))
     assert report.wrong == []
     for view in ("left", "right"):
-        assert {topic: got.verdict for topic, found in by_topic(report, view).items()} == {
+        assert {topic: found.verdict for topic, found in by_topic(report, view).items()} == {
             "exposure": "right",
             "layout": "right",
             "gamma": "right",
         }
-    assert {topic: got.verdict for topic, found in by_topic(report, "pair").items()} == {
+    assert {topic: found.verdict for topic, found in by_topic(report, "pair").items()} == {
         "order": "right",
         "rows": "right",
         "timing": "right",

@@ -11,7 +11,8 @@ import pytest
 import torch
 from scipy import stats
 
-from crosspol.datasets.scene_format import SceneFolder, scene_frames, write_index, write_scene
+from crosspol.datasets.scene_folder import SceneFolder
+from crosspol.datasets.scene_format import scene_frames, write_index, write_scene
 from crosspol.rigs.frames import Frame
 from crosspol.rigs.kinds import RIG_KINDS
 from crosspol.rigs.sensor import SensorConfig, sense

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from crosspol.data.sample import StereoSample, stack
-from crosspol.data.transforms import decode_srgb, flip_vertical
+from crosspol.data.transforms import flip_vertical
+from crosspol.light import decode_srgb
 from crosspol.synthesis.noise import Noise
 from crosspol.synthesis.virtual_glass import Coat, VirtualPane, draw_pane, glaze, put_glass
 from tests.data.test_transforms import drawn
@@ -211,7 +212,7 @@ def test_pairs_are_glazed_with_the_probability_that_is_asked_for(rig):
     assert {pair.rig for pair in glazed} == {rig}
     assert {pair.skipped for pair in glazed} == {("a: no such file",)}
     again = glaze(sample, np.random.default_rng(0), rig=rig, probability=0.5)
-    assert all(torch.equal(again.inputs()[name], tensor) for name, tensor in glazed[0].inputs().items())
+    assert all(torch.equal(again.inputs.kwargs()[name], tensor) for name, tensor in glazed[0].inputs.kwargs().items())
     stack(glazed)
 
 

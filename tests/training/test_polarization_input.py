@@ -51,7 +51,7 @@ def test_what_is_dropped_is_not_valid_and_nothing_else_changes(rig):
     for side in ("left", "right"):
         masks = getattr(before, f"valid_{side}")
         assert torch.equal(getattr(after, f"valid_{side}")[1], torch.ones(1, 32, 64) if masks is None else masks[1])
-    for name, tensor in before._tensors().items():
+    for name, tensor in before.tensors().items():
         if not name.startswith("valid_"):
             assert torch.equal(tensor, getattr(after, name))
 

@@ -151,14 +151,23 @@ def test_what_one_process_cannot_read_is_named_once_by_the_first(tmp_path):
 
 COMMAND = [
     "train", "--preset", "cpu-tiny", "--num-steps", "2", "--feature-dim", "16", "--hidden-dim", "16", "--pol-dim", "16",
-    "--size", "32", "64", "--layers", "1", "2", "--validate-samples", "1", "--accelerator", "cpu",
+    "--data.size", "64x32", "--data.layers", "1", "2", "--validate-samples", "1", "--machine.accelerator", "cpu",
 ]  # fmt: skip
 
 
 @pytest.mark.extended
 @pytest.mark.parametrize("launcher", ["torchrun", "devices"])
 def test_both_ways_to_start_two_processes(tmp_path, launcher):
-    command = [sys.executable, "-m", "crosspol.cli", *COMMAND, "--output", str(tmp_path / "run"), "--devices", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "crosspol.cli",
+        *COMMAND,
+        "--output",
+        str(tmp_path / "run"),
+        "--machine.devices",
+        "2",
+    ]
     if launcher == "torchrun":
         command[1:2] = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)

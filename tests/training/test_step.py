@@ -133,7 +133,7 @@ def test_activation_checkpointing_gives_the_same_gradients_and_keeps_less(precis
             torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"),
             torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
         ):
-            out = net(**batch.inputs(), iters=8, checkpoint_activations=checkpointed)
+            out = net(**batch.inputs.kwargs(), iters=8, checkpoint_activations=checkpointed)
         sum(p.mean() for p in out.predictions).backward()
         found.append((kept, {name: p.grad for name, p in net.named_parameters()}, names == list(net.state_dict())))
     (kept, plain, _), (kept_less, checkpointed, same_names) = found
@@ -147,8 +147,8 @@ def test_without_gradients_nothing_is_checkpointed():
     net = CrossPol(tiny_network()).eval()
     batch = next(iter(parts(build())))[0]
     with torch.no_grad():
-        before = net(**batch.inputs(), iters=2).disparity
-        again = net(**batch.inputs(), iters=2, checkpoint_activations=True)
+        before = net(**batch.inputs.kwargs(), iters=2).disparity
+        again = net(**batch.inputs.kwargs(), iters=2, checkpoint_activations=True)
         assert torch.equal(again.disparity, before)
 
 
@@ -201,7 +201,7 @@ def test_figures_are_sums_over_the_pixels_that_count():
     errors, used = [], {True: [], False: []}
     with torch.no_grad():
         for part in batches_:
-            out = before(**part.inputs(), iters=run.config.iters)
+            out = before(**part.inputs.kwargs(), iters=run.config.iters)
             known = (part.valid > 0) & part.disparity.isfinite()
             errors.append((out.disparity - part.disparity)[known].abs())
             for glass in used:

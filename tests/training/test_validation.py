@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from crosspol.model import CrossPol, StereoOutput
 from crosspol.synthesis.procedural import held_out
+from crosspol.training import validation
 from crosspol.training.validation import predict_scene, scene_with_glass, score, validate
 from crosspol.visualization.panel import validation_figure
 from tests.training.tiny_runs import tiny_config, tiny_network, tiny_samples
@@ -148,22 +150,21 @@ def test_what_is_drawn_is_the_scene_and_what_the_network_says(rig):
         assert np.isnan(right).all() == (rig == "quad-left")
 
 
-def test_tf32_is_off_in_convolutions_and_products_and_set_back():
-    seen = []
+def test_tf32_is_off_while_a_network_predicts(monkeypatch):
+    entered, seen = [], []
+
+    @contextmanager
+    def without_tf32(device):
+        entered.append(device)
+        yield
+        entered.pop()
 
     class Looking(Constant):
         def forward(self, left, right, **rest):
-            seen.append((torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()))
+            seen.append(list(entered))
             return super().forward(left, right, **rest)
 
-    before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
-    try:
-        torch.backends.cudnn.allow_tf32 = True
-        torch.set_float32_matmul_precision("high")
-        validate(Looking(), tiny_samples(), 1, iters=2)
-        predict_scene(Looking(), tiny_samples()[0], 2)
-        assert (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()) == (True, "high")
-    finally:
-        torch.backends.cudnn.allow_tf32 = before[0]
-        torch.set_float32_matmul_precision(before[1])
-    assert set(seen) == {(False, "highest")}
+    monkeypatch.setattr(validation, "without_tf32", without_tf32)
+    validate(Looking(), tiny_samples(), 1, iters=2)
+    predict_scene(Looking(), tiny_samples()[0], 2)
+    assert seen == [[torch.device("cpu")]] * 2

@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from tyro.conf import Positional, arg
 
-from crosspol.datasets.check import DataReport, check_data
-from crosspol.datasets.scene_format import SceneRecord
+from crosspol.datasets.check import DataReport, check_data, check_manifest
+from crosspol.errors import UsageError
+
+_Entry = TypeVar("_Entry")
 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Check every scene of a data set (a folder with scenes.jsonl), and name each bad one.
+    """Check every scene of a data set (a folder with scenes.jsonl, or a manifest), and name each bad one.
 
     For example:
         crosspol data check renders
+        crosspol data check pairs.csv
 
-    Looks at files, sizes, ranges, values that are not finite, how well the views match by the disparity, and how much
-    glass there is. Exit status 0: every scene is right; 1: something is not.
+    Looks at files, sizes, ranges, values that are not finite, how well the views match by the disparity or would by
+    another, glass, occlusion, exposure, and the signs of polarization. Exit status 0: nothing wrong was found;
+    1: something was. docs/data.md says what it cannot see.
     """
 
     action: Annotated[Positional[Literal["check"]], arg(help_behavior_hint="")]
     """What to do."""
-    folder: Annotated[Positional[Path], arg(metavar="DIR", help_behavior_hint="")]
-    """Folder of the data set."""
+    folder: Annotated[Positional[Path], arg(metavar="PATH", help_behavior_hint="")]
+    """Folder of the data set, or a manifest (.csv, .jsonl)."""
+    rig_file: Path | None = None
+    """rig.yaml of the cameras, where a manifest lists their frames."""
 
 
 def data(options: DataOptions) -> None:
@@ -39,21 +45,27 @@ def data(options: DataOptions) -> None:
         UsageError: there is no data set, or its index cannot be read.
         SystemExit: 1, where something is wrong with it.
     """
-    report = check_data(options.folder, _shown)
+    if options.folder.is_file():
+        report = check_manifest(options.folder, options.rig_file, _shown)
+    elif options.rig_file is not None:
+        raise UsageError(f"--rig-file: got {options.rig_file} for {options.folder}, wanted it with a manifest")
+    else:
+        report = check_data(options.folder, _shown)
     print(_as_text(report))
     if report.bad or report.problems:
         raise SystemExit(1)
 
 
-def _shown(records: list[SceneRecord]) -> Iterator[SceneRecord]:
+def _shown(entries: Sequence[_Entry]) -> Iterator[_Entry]:
     from tqdm import tqdm
 
-    yield from tqdm(records, unit="scene", leave=False, disable=None)
+    yield from tqdm(entries, unit="scene", leave=False, disable=None)
 
 
 def _as_text(report: DataReport) -> str:
-    lines = [f"{scene.identity}: {problem}" for scene in report.bad for problem in scene.problems]
+    lines = [f"{scene.name}: {problem}" for scene in report.bad for problem in scene.problems]
     lines += report.problems
+    lines += [f"note: {note}" for note in report.notes]
     for name, counts in (("rigs", report.by_rig), ("splits", report.by_split)):
         lines.append(f"{name + ':':<12} {', '.join(f'{key} {count}' for key, count in sorted(counts.items()))}")
     for name, values, unit in (

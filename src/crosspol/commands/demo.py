@@ -11,12 +11,14 @@ import torch
 from numpy.typing import NDArray
 from tyro.conf import arg
 
-from crosspol import metrics
 from crosspol.commands.folders import check_output_folder, make_output_folder
-from crosspol.data.inputs import frame_inputs
+from crosspol.data.inputs import StereoInputs
+from crosspol.data.sample import StereoBatch, stack
+from crosspol.data.truth import Truth, make_sample
 from crosspol.datasets.sample_rooms import sample_rooms
 from crosspol.datasets.scene_format import INDEX, SceneRecord, read_index, read_scene, scene_frames
 from crosspol.errors import UsageError
+from crosspol.evaluation.measures import MEASURES, REGIONS, key, measure
 from crosspol.inference.predictor import Precision, StereoPredictor
 from crosspol.io.images import write_image
 from crosspol.rigs.frames import Frame
@@ -24,8 +26,10 @@ from crosspol.rigs.kinds import RigKind
 from crosspol.rigs.sensor import SensorConfig, sense
 from crosspol.visualization.maps import error_image, story
 
-Scores = dict[str, dict[str, float]]
-"""Region to metric to number; NaN where the scene has no such region."""
+Scores = dict[str, float]
+"""By measure and region, such as ``epe.glass``; NaN where the scene has no such region."""
+# What the table shows of them.
+_REGIONS, _MEASURES = ("all", "glass", "background"), ("epe", "bad2")
 
 _RIGS = ("quad", "quad-left")
 # Stored light has no noise; a camera that is exposed for the scene adds it, the same every time.
@@ -76,7 +80,9 @@ def demo(options: DemoOptions) -> None:
     make_output_folder(options.output)
     without = predictor.predict_frames(*frames, "none")
     polarized = predictor.predict_frames(*frames, scene.rig)
-    scores = [score(result.disparity, scene.disparity, scene.glass) for result in (without, polarized)]
+    truth = Truth(scene.disparity, scene.glass, scene.occluded)
+    batch = stack([make_sample(StereoInputs.from_frames(*frames, scene.rig), scene.rig, truth, scene.identity)])
+    scores = [score(result.disparity, batch) for result in (without, polarized)]
     print(f"{scene.identity}, {scene.disparity.shape[1]}x{scene.disparity.shape[0]} px, {scene.glass.mean():.0%} glass")
     print(table(scores[0], scores[1]))
     written = without.save(options.output, "without_polarization")
@@ -117,35 +123,28 @@ def shown(
     left: Frame, right: Frame, rig: RigKind
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Return both images (H, W, 3) and the left view's DoLP (H, W), NaN where not valid, as the network sees them."""
-    inputs = frame_inputs(left, right, rig)
+    inputs = StereoInputs.from_frames(left, right, rig).kwargs()
     images = [inputs[side].permute(1, 2, 0).numpy() for side in ("left", "right")]
     valid = inputs["valid_left"][0].numpy() > 0
     return images[0], images[1], np.where(valid, inputs["pol_left"][0].numpy(), np.float32(np.nan))
 
 
-def score(predicted: NDArray[np.float32], disparity: NDArray[np.float32], glass: NDArray[np.bool_]) -> Scores:
-    """EPE (px) and bad-2 (%) of a prediction (H, W) over all pixels, glass and background; NaN in truth = unknown."""
-    regions = {"all": np.ones_like(glass), "glass": glass, "background": ~glass}
-    prediction, truth = (torch.from_numpy(values)[None, None] for values in (predicted, disparity))
-    scores: Scores = {}
-    for name, region in regions.items():
-        mask = torch.from_numpy(region)[None, None]
-        scores[name] = {
-            "EPE": metrics.epe(prediction, truth, mask).item(),
-            "bad-2": metrics.bad(prediction, truth, mask, threshold=2.0).item(),
-        }
-    return scores
+def score(predicted: NDArray[np.float32], batch: StereoBatch) -> Scores:
+    """Measure a prediction (H, W), px, of a single scene as `crosspol evaluate` does."""
+    return measure(torch.from_numpy(predicted)[None, None], batch)
 
 
 def table(without: Scores, polarized: Scores) -> str:
     """Return the scores of both predictions as a table; a dash where the scene has no such region."""
-    regions = list(without)
+    regions = [region for region in REGIONS if region.name in _REGIONS]
+    measures = [kind for kind in MEASURES if kind.name in _MEASURES]
+    width = 12 * len(regions)
     lines = [
-        f"{'':<23}{'EPE (px)':<{12 * len(regions)}}bad-2 (%)",
-        f"{'':<23}" + 2 * "".join(f"{region:<12}" for region in regions),
+        f"{'':<23}" + "".join(f"{f'{kind.title} ({kind.unit})':<{width}}" for kind in measures),
+        f"{'':<23}" + len(measures) * "".join(f"{region.title:<12}" for region in regions),
     ]
     for label, scores in (("without polarization", without), ("with polarization", polarized)):
-        numbers = [scores[region][metric] for metric in ("EPE", "bad-2") for region in regions]
+        numbers = [scores[key(kind.name, region.name)] for kind in measures for region in regions]
         lines.append(f"{label:<23}" + "".join(f"{_number(value):<12}" for value in numbers))
     return "\n".join(line.rstrip() for line in lines)
 
@@ -155,4 +154,4 @@ def _number(value: float) -> str:
 
 
 def _caption(scores: Scores) -> str:
-    return f"EPE {_number(scores['all']['EPE'])} px, on glass {_number(scores['glass']['EPE'])} px"
+    return f"EPE {_number(scores[key('epe', 'all')])} px, on glass {_number(scores[key('epe', 'glass')])} px"

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from tqdm import tqdm
 from tyro.conf import arg
 
+from crosspol.commands.flags import SIZE, one_of
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.data.substitution import ORACLE, SUBSTITUTIONS
 from crosspol.errors import UsageError
@@ -25,7 +26,7 @@ from crosspol.evaluation.tables import markdown
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.io.atomic import write_bytes
 from crosspol.io.images import write_image
-from crosspol.rigs.kinds import RigKind
+from crosspol.rigs.kinds import RIG_KINDS, RigKind
 from crosspol.weights import packaged_weights
 
 # The names of `SUBSTITUTIONS` and `BASELINES`: help lists them.
@@ -66,16 +67,16 @@ class EvaluateOptions:
     """Networks: folders with config.json and model.safetensors, or ids of the Hugging Face hub; NAME names the row."""
     data: Annotated[str, arg(metavar="procedural|DIR|FILE")] = "procedural"
     """Scenes: procedural, a folder of scenes or of pairs, or a manifest (.csv, .jsonl)."""
-    rig: Annotated[RigKind | None, arg(metavar="KIND", help_behavior_hint="(default: quad, or what the data have)")] = (
-        None
-    )
+    rig: Annotated[
+        RigKind | None, one_of(RIG_KINDS, "KIND"), arg(help_behavior_hint="(default: quad, or what the data have)")
+    ] = None
     """What is recorded of the scenes: quad, quad-left, crossed or none."""
     scenes: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 64 procedural, else all)")] = None
     """How many scenes, the first ones."""
     seed: Annotated[int | None, arg(metavar="S", help_behavior_hint="(default: 2000003, the test scenes)")] = None
     """Of procedural scenes and of noise; 1000003 + the run's data seed are a run's validation scenes."""
-    size: Annotated[tuple[int, int] | None, arg(metavar="H W", help_behavior_hint="(default: 256 320)")] = None
-    """Height and width of procedural scenes, px."""
+    size: Annotated[tuple[int, int] | None, SIZE, arg(help_behavior_hint="(default: 320x256)")] = None
+    """Width and height of procedural scenes, px."""
     split: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: all)")] = None
     """Part of scenes or of a manifest, such as test."""
     rig_file: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None

@@ -17,7 +17,6 @@ from tyro.conf import Positional, arg
 
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.pairs import Pair, find_pairs
-from crosspol.data.inputs import frame_inputs
 from crosspol.errors import UsageError
 from crosspol.inference.predictor import Precision, StereoPredictor, StereoResult
 from crosspol.io.images import write_image
@@ -137,7 +136,8 @@ def _predict_frames(predictor: StereoPredictor, rig: Rig, pair: Pair) -> tuple[S
     """Return the result, and the left image (H, W, 3) as the network saw it."""
     left, right, _ = _read_frames(rig, pair)
     result = predictor.predict_frames(left, right, rig.kind)
-    image = frame_inputs(left, right, "none")["left"].permute(1, 2, 0).numpy()
+    assert result.inputs is not None  # `predict_frames` keeps them
+    image = result.inputs.left.permute(1, 2, 0).numpy()
     return result, np.rint(255 * image).astype(np.uint8)
 
 
@@ -182,7 +182,7 @@ def _check_pair(predictor: StereoPredictor, pair: Pair) -> None:
         polarization_right=pair.polarization_right,
     )
     for side, path in (("left", pair.polarization_left), ("right", pair.polarization_right)):
-        if path is not None and not inputs[f"valid_{side}"].any():
+        if path is not None and not getattr(inputs, f"valid_{side}").any():
             raise UsageError(f"{path}: got only NaN, wanted DoLP or contrast somewhere")
 
 

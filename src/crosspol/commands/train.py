@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, get_args
 
 from tyro.conf import arg
 
+from crosspol.commands.flags import configuration_rules
 from crosspol.commands.folders import check_output_folder
 from crosspol.errors import UsageError
 from crosspol.training.config import TrainConfig, TrainPreset, train_preset
-from crosspol.training.config_file import flat, read_config
+from crosspol.training.config_file import read_config
+
+BLUEPRINT = (
+    "feature_dim", "hidden_dim", "context_dim", "pol_dim", "pol_threshold", "num_heads", "pool_size",
+    "enable_stereo_to_pol",
+)  # fmt: skip
+"""Hyperparameters of the blueprint's section 6 that are nested here: flags under their own names as well."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +30,10 @@ class TrainOptions:
     Re-running the same command resumes the run; SIGTERM and Ctrl-C write a checkpoint and leave:
         crosspol train --output runs/a --preset cpu-small
         crosspol train --output runs/b --config runs/a/config.json --lr 1e-4
-        crosspol train --output runs/c --pretrained raftstereo-sceneflow.pth --devices 8
+        crosspol train --output runs/c --pretrained raftstereo-sceneflow.pth --machine.devices 8
 
-    Settings count in this order: flags, --config, --preset. A nested flag may be written by its last name where only
-    one has it: --pol-dim is --network.polarization.pol-dim. torchrun and SLURM (srun) start the processes themselves.
+    Settings count in this order: flags, --config, --preset. Flags have the names of the settings in a configuration
+    file; sizes are WxH here and [height, width] there. torchrun and SLURM (srun) start the processes themselves.
     """
 
     output: Annotated[Path, arg(metavar="DIR")]
@@ -63,7 +70,7 @@ class TrainOptions:
             defaults = read_config(given.config, defaults)
         options = cls(output=tyro.MISSING, config=given.config, preset=given.preset, training=defaults)
         try:
-            return tyro.cli(cls, prog=prog, args=spelled_out(args), default=options)
+            return tyro.cli(cls, prog=prog, args=args, default=options, registry=configuration_rules(BLUEPRINT))
         except ValueError as error:
             raise UsageError(" ".join(str(error).split())) from error
 
@@ -86,35 +93,3 @@ def train(options: TrainOptions) -> None:
         raise SystemExit(f"crosspol train: failed: {error}") from error
     except Interrupted as stop:
         raise SystemExit(stop.status) from stop
-
-
-def spelled_out(args: Sequence[str]) -> list[str]:
-    """Replace the short names of nested flags: ``--pol-dim`` becomes ``--network.polarization.pol-dim``."""
-    nested = _nested_flags()
-    result = []
-    for argument in args:
-        flag, equals, value = argument.partition("=")
-        if flag.startswith("--"):
-            flag = nested.get(flag[2:].replace("_", "-"), flag[2:])
-            argument = f"--{flag}{equals}{value}"
-        result.append(argument)
-    return result
-
-
-def _nested_flags() -> dict[str, str]:
-    """Return the nested flag of each last name that no other flag has."""
-    top = {entry.name for kind in (TrainOptions, TrainConfig) for entry in fields(kind)}
-    found: dict[str, list[tuple[str, bool]]] = {}
-    for name, value in flat(TrainConfig()).items():
-        room, _, last = name.rpartition(".")
-        if room and last not in top:
-            found.setdefault(last, []).append((name, isinstance(value, bool)))
-    flags = {}
-    for last, named in found.items():
-        if len(named) == 1:
-            ((name, switch),) = named
-            flags[last.replace("_", "-")] = name.replace("_", "-")
-            if switch:
-                room = name.rpartition(".")[0]
-                flags[f"no-{last}".replace("_", "-")] = f"{room}.no-{last}".replace("_", "-")
-    return flags

@@ -75,6 +75,12 @@ def as_polarization(polarization: NDArray[Any], name: str, channels: int = 1) ->
     Raises:
         UsageError: shape, type or range.
     """
+    polarization = np.asarray(polarization)
+    if channels == 3 and (polarization.ndim == 2 or polarization.shape[-1:] == (1,)):
+        raise UsageError(
+            f"{name}: got one channel, shape {polarization.shape}, as DoLP alone has, wanted (H, W, 3): this network "
+            "takes S1/S0, S2/S0, DoLP"
+        )
     polarization = _check_shape(polarization, name, channels=(1, 3, 4) if channels == 1 else (3,))
     if channels == 3 and polarization.dtype.kind != "f":
         raise UsageError(f"{name}: got {polarization.dtype}, wanted float S1/S0, S2/S0, DoLP (signed values)")
@@ -132,7 +138,7 @@ def as_mask(mask: NDArray[Any], name: str) -> NDArray[np.bool_]:
     if mask.dtype.kind not in "buif":
         raise UsageError(f"{name}: got {mask.dtype}, wanted bool or numbers (0 = not trusted)")
     mask = _check_shape(mask, name, channels=(1,))
-    return (mask != 0) & ~np.isnan(mask) if mask.dtype.kind == "f" else mask != 0
+    return np.asarray((mask != 0) & ~np.isnan(mask) if mask.dtype.kind == "f" else mask != 0)
 
 
 def _check_shape(array: NDArray[Any], name: str, channels: tuple[int, ...]) -> NDArray[Any]:
@@ -154,7 +160,7 @@ def _check_shape(array: NDArray[Any], name: str, channels: tuple[int, ...]) -> N
 def _in_unit_range(array: NDArray[Any], name: str) -> NDArray[np.floating[Any]]:
     """Divide uint8 and uint16 by their full range; pass floats on as they are."""
     if array.dtype in (np.uint8, np.uint16):
-        return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
+        return np.asarray(array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max))
     if array.dtype.kind != "f":
         raise UsageError(f"{name}: got values of type {array.dtype}, wanted uint8, uint16 or float")
     return array

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import islice
 
 import numpy as np
-from torch.utils.data import Dataset
 
+from crosspol.data.indexed import Indexed, SizedSamples
+from crosspol.data.inputs import trusting_replace
 from crosspol.data.sample import StereoSample
 
-__all__ = ["Interleaved", "Mixture"]
+__all__ = ["Chosen", "Mixture", "RoundRobin"]
 
 
-class Mixture(Dataset[StereoSample]):
+class Mixture(Indexed):
     """Draws every sample from one of several data sets; sample `index` is a function of `(seed, index)`.
 
     Samples carry what all data sets have: no `disparity_background`. Batches need one rig and one size, which is the
     data sets' business.
     """
 
-    def __init__(
-        self, parts: Sequence[Dataset[StereoSample]], weights: Sequence[float], *, length: int, seed: int = 0
-    ) -> None:
+    def __init__(self, parts: Sequence[SizedSamples], weights: Sequence[float], *, length: int, seed: int = 0) -> None:
         """Prepare the draw.
 
         Args:
@@ -44,7 +42,7 @@ class Mixture(Dataset[StereoSample]):
         if length < 1 or seed < 0:
             raise ValueError(f"length must be at least 1 and seed at least 0, got {length} and {seed}")
         self.parts, self.length, self.seed = tuple(parts), length, seed
-        self.sizes = [len(part) for part in parts]  # type: ignore[arg-type]
+        self.sizes = [len(part) for part in parts]
         if 0 in self.sizes:
             raise ValueError(f"parts must not be empty, got sizes {self.sizes}")
         self.shares = np.asarray(weights, np.float64) / sum(weights)
@@ -52,14 +50,9 @@ class Mixture(Dataset[StereoSample]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> StereoSample:
-        """Draw sample `index`.
-
-        Raises:
-            IndexError: `index` is not in [0, length).
-        """
+    def _sample(self, index: int) -> StereoSample:
         part, inner = self.source(index)
-        return replace(self.parts[part][inner], disparity_background=None)
+        return trusting_replace(self.parts[part][inner], disparity_background=None)
 
     def source(self, index: int) -> tuple[int, int]:
         """Which part sample `index` comes from, and its index there.
@@ -67,17 +60,15 @@ class Mixture(Dataset[StereoSample]):
         Raises:
             IndexError: `index` is not in [0, length).
         """
-        if not 0 <= index < self.length:
-            raise IndexError(f"index must be in [0, {self.length}), got {index}")
-        rng = np.random.default_rng([self.seed, index])
+        rng = np.random.default_rng([self.seed, self._checked(index)])
         part = int(rng.choice(len(self.parts), p=self.shares))
         return part, int(rng.integers(self.sizes[part]))
 
 
-class Interleaved(Dataset[StereoSample]):
+class RoundRobin(Indexed):
     """One sample of each data set in turn, in its order, as long as it has more: nothing is drawn."""
 
-    def __init__(self, parts: Sequence[Dataset[StereoSample]], length: int) -> None:
+    def __init__(self, parts: Sequence[SizedSamples], length: int) -> None:
         """Make the list of what comes when.
 
         Args:
@@ -85,20 +76,26 @@ class Interleaved(Dataset[StereoSample]):
             length: how many samples at most.
         """
         self.parts = tuple(parts)
-        sizes = [len(part) for part in parts]  # type: ignore[arg-type]
+        sizes = [len(part) for part in parts]
         turns = ((part, inner) for inner in range(max(sizes, default=0)) for part in range(len(sizes)))
         self.places = list(islice(((part, inner) for part, inner in turns if inner < sizes[part]), length))
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, index: int) -> StereoSample:
-        """Return sample `index`.
-
-        Raises:
-            IndexError: `index` is not in [0, length).
-        """
-        if not 0 <= index < len(self.places):
-            raise IndexError(f"index must be in [0, {len(self.places)}), got {index}")
+    def _sample(self, index: int) -> StereoSample:
         part, inner = self.places[index]
         return self.parts[part][inner]
+
+
+class Chosen(Indexed):
+    """Some samples of a data set, in the order of their indices."""
+
+    def __init__(self, samples: SizedSamples, indices: Sequence[int]) -> None:
+        self.samples, self.indices = samples, tuple(indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def _sample(self, index: int) -> StereoSample:
+        return self.samples[self.indices[index]]

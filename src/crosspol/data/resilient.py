@@ -1,19 +1,19 @@
-"""Data sets that stand in for samples that cannot be read."""
+"""Data sets in which one sample stands in for another that cannot be read."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from torch.utils.data import Dataset
-
+from crosspol.data.indexed import Indexed, SizedSamples
+from crosspol.data.inputs import trusting_replace
 from crosspol.data.sample import StereoSample
 from crosspol.errors import UsageError
 
+__all__ = ["SkipUnreadable"]
 
-class Resilient(Dataset[StereoSample]):
+
+class SkipUnreadable(Indexed):
     """A data set in which a sample that cannot be read is refused or skipped by name, never silently."""
 
-    def __init__(self, samples: Dataset[StereoSample], *, skip: bool = False, attempts: int = 10) -> None:
+    def __init__(self, samples: SizedSamples, *, skip: bool = False, attempts: int = 10) -> None:
         """Wrap a data set.
 
         Args:
@@ -27,25 +27,17 @@ class Resilient(Dataset[StereoSample]):
         if attempts < 1:
             raise ValueError(f"attempts must be at least 1, got {attempts}")
         self.samples, self.skip, self.attempts = samples, skip, attempts
-        self.length: int = len(samples)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
-        return self.length
+        return len(self.samples)
 
-    def __getitem__(self, index: int) -> StereoSample:
-        """Read sample `index`, or where it cannot be read and skipping is allowed, the next one that can.
-
-        Raises:
-            IndexError: `index` is not in [0, length).
-            UsageError: the sample cannot be read, and is not skipped; the message names it.
-        """
-        if not 0 <= index < self.length:
-            raise IndexError(f"index must be in [0, {self.length}), got {index}")
+    def _sample(self, index: int) -> StereoSample:
+        """Read sample `index`, or where it cannot be read and skipping is allowed, the next one that can."""
         problems: tuple[str, ...] = ()
         for attempt in range(self.attempts if self.skip else 1):
             try:
-                sample = self.samples[(index + attempt) % self.length]
-                return replace(sample, skipped=(*problems, *sample.skipped))
+                sample = self.samples[(index + attempt) % len(self)]
+                return trusting_replace(sample, skipped=(*problems, *sample.skipped)) if problems else sample
             except (UsageError, OSError) as error:
                 # No number: a data set that goes through many times has many for one file, and the file is named.
                 problem = " ".join(str(error).split())

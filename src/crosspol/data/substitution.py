@@ -22,6 +22,7 @@ from torch import Tensor
 
 from crosspol.data.sample import StereoBatch
 from crosspol.data.warping import seen_from_right
+from crosspol.light import DARK, SATURATED
 from crosspol.rigs.kinds import RigKind
 
 __all__ = ["ORACLE", "SUBSTITUTIONS", "Substitution", "substitute", "why_not"]
@@ -35,7 +36,7 @@ BLOCK = 32
 # trusted, so that nothing is dark or saturated.
 _LEVEL = 0.5
 # A crossed pair's trusted intensities lie in this range; its reciprocal scaled by both ends lies in it again.
-_DARKEST, _BRIGHTEST = 0.01, 0.99
+_DARKEST, _BRIGHTEST = DARK, SATURATED
 
 
 class _View(NamedTuple):
@@ -241,7 +242,8 @@ def _crossed_turned(batch: StereoBatch) -> dict[str, Tensor]:
 
 
 def _intensity(batch: StereoBatch, side: str) -> Tensor:
-    return getattr(batch, f"intensity_{side}")
+    intensity: Tensor = getattr(batch, f"intensity_{side}")
+    return intensity
 
 
 def _oracle(batch: StereoBatch, pol_channels: int | None) -> StereoBatch:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from crosspol.data.indexed import Indexed, SizedSamples
+from crosspol.data.inputs import trusting_replace
 from crosspol.data.sample import StereoSample
 from crosspol.data.warping import seen_from_right
+from crosspol.light import decode_srgb, encode_srgb
 from crosspol.synthesis.noise import draw_noise
 
 __all__ = [
@@ -26,8 +28,6 @@ __all__ = [
     "add_noise",
     "augment",
     "crop",
-    "decode_srgb",
-    "encode_srgb",
     "flip_horizontal",
     "flip_vertical",
     "jitter",
@@ -78,7 +78,7 @@ def flip_horizontal(sample: StereoSample) -> StereoSample:
         truth["disparity_background"] = np.nan_to_num(background, nan=0)
     tensors = {name: torch.from_numpy(plane.astype(np.float32)[None]) for name, plane in truth.items()}
     exchanged = {name: getattr(sample, _other_side(name)) for name in _of_views(sample)}
-    return _mapped(replace(sample, **(exchanged | tensors)), lambda name, tensor: _mirrored(name, tensor, -1))
+    return _mapped(trusting_replace(sample, **(exchanged | tensors)), lambda name, tensor: _mirrored(name, tensor, -1))
 
 
 def crop(sample: StereoSample, top: int, left: int, height: int, width: int) -> StereoSample:
@@ -100,7 +100,7 @@ def crop(sample: StereoSample, top: int, left: int, height: int, width: int) -> 
     cut = _mapped(sample, lambda _, tensor: tensor[..., top : top + height, left : left + width])
     place = torch.arange(width) - cut.disparity
     outside = (place < -0.5) & (cut.valid > 0)
-    return replace(cut, occluded=torch.maximum(cut.occluded, outside.float()))
+    return trusting_replace(cut, occluded=torch.maximum(cut.occluded, outside.float()))
 
 
 def scale(sample: StereoSample, height: int, width: int) -> StereoSample:
@@ -193,7 +193,7 @@ def jitter(
         valid = getattr(sample, f"valid_{side}")
         if valid is not None:
             changes[f"valid_{side}"] = valid * ~clipped
-    return replace(sample, **changes)  # type: ignore[arg-type]
+    return trusting_replace(sample, **changes)
 
 
 def add_noise(sample: StereoSample, rng: np.random.Generator, strength: float = 1.0) -> StereoSample:
@@ -237,22 +237,11 @@ def add_noise(sample: StereoSample, rng: np.random.Generator, strength: float = 
             # Not norm(dim=0), which takes ten times as long on a CPU.
             dolp = torch.hypot(stokes[:1], stokes[1:]).clamp(max=1)
             changes[f"pol_{side}"] = dolp if len(pol) == 1 else torch.cat([stokes.clamp(-1, 1), dolp])
-    return replace(sample, **changes)  # type: ignore[arg-type]
+    return trusting_replace(sample, **changes)
 
 
 def _normal(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
     return torch.from_numpy(rng.standard_normal(tuple(shape), dtype=np.float32))
-
-
-def decode_srgb(display: Tensor) -> Tensor:
-    """Display value in [0, 1] to linear light (IEC 61966-2-1)."""
-    return torch.where(display <= 0.04045, display / 12.92, ((display.clamp(min=0) + 0.055) / 1.055) ** 2.4)
-
-
-def encode_srgb(linear: Tensor) -> Tensor:
-    """Linear light in [0, 1] to the display value (IEC 61966-2-1)."""
-    curved = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
-    return torch.where(linear <= 0.0031308, 12.92 * linear, curved)
 
 
 @dataclass(frozen=True)
@@ -328,12 +317,12 @@ def augment(
     return jitter(sample, gain, float(np.exp(config.gamma * tone)), right_gain)
 
 
-class Augmented(Dataset[StereoSample]):
+class Augmented(Indexed):
     """A data set whose samples are changed at random; sample `index` is a function of `(seed, index)`."""
 
     def __init__(
         self,
-        samples: Dataset[StereoSample],
+        samples: SizedSamples,
         change: Change,
         *,
         seed: int = 0,
@@ -354,29 +343,22 @@ class Augmented(Dataset[StereoSample]):
         if repeats < 1 or seed < 0:
             raise ValueError(f"repeats must be at least 1 and seed at least 0, got {repeats} and {seed}")
         self.samples, self.change, self.seed = samples, change, seed
-        self.inner: int = len(samples)  # type: ignore[arg-type]
+        self.inner = len(samples)
         self.length = repeats * self.inner
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> StereoSample:
-        """Change sample `index` modulo the length of the data set.
-
-        Raises:
-            IndexError: `index` is not in [0, length).
-        """
-        if not 0 <= index < self.length:
-            raise IndexError(f"index must be in [0, {self.length}), got {index}")
+    def _sample(self, index: int) -> StereoSample:
+        """Change sample `index` modulo the length of the data set."""
         rng = np.random.default_rng([self.seed, index])
         return self.change(self.samples[index % self.inner], rng)
 
 
 def _mapped(sample: StereoSample, change: Callable[[str, Tensor], Tensor]) -> StereoSample:
     """The sample with every tensor changed."""
-    values = {field.name: getattr(sample, field.name) for field in fields(sample)}
-    changed = {name: change(name, value).contiguous() for name, value in values.items() if isinstance(value, Tensor)}
-    return StereoSample(**(values | changed))
+    changed = {name: change(name, tensor).contiguous() for name, tensor in sample.tensors().items()}
+    return trusting_replace(sample, **changed)
 
 
 def _mirrored(name: str, tensor: Tensor, axis: int) -> Tensor:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from crosspol.data.inputs import StereoInputs
 from crosspol.data.sample import StereoSample
 from crosspol.rigs.kinds import RigKind
 
@@ -39,11 +38,11 @@ class Truth:
     disparity_background: Array | None = None
 
 
-def make_sample(seen: Mapping[str, Tensor], rig: RigKind, truth: Truth, identity: str) -> StereoSample:
+def make_sample(inputs: StereoInputs, rig: RigKind, truth: Truth, identity: str) -> StereoSample:
     """Put what the network sees and what is true together.
 
     Args:
-        seen: as `frame_inputs` returns it: (C, H, W) each.
+        inputs: what the network sees of it, (C, H, W) each.
         rig: what was recorded.
         truth: of the same size.
         identity: names the sample within its data set.
@@ -61,8 +60,8 @@ def make_sample(seen: Mapping[str, Tensor], rig: RigKind, truth: Truth, identity
     if truth.disparity_background is not None:
         planes["disparity_background"] = np.nan_to_num(truth.disparity_background, nan=0)
     tensors = {name: torch.from_numpy(plane.astype(np.float32)[None]) for name, plane in planes.items()}
-    # The samples' other fields are no tensors: typed as what they are together.
-    values: dict[str, Any] = {**seen, **tensors}
+    # The sample's other fields are no tensors: typed as what they are together.
+    values: dict[str, Any] = {**inputs.kwargs(), **tensors}
     return StereoSample(**values, rig=rig, identity=identity)
 
 
@@ -91,4 +90,4 @@ def occlusion_of(disparity: Array) -> Mask:
     nearest[:, 1:-1][empty] = np.minimum(nearest[:, :-2], nearest[:, 2:])[empty]
     front = np.take_along_axis(nearest, np.clip(column, 0, width - 1) + 1, axis=1)
     out_of_frame = (place < -0.5) | (place > width - 0.5)
-    return known & (out_of_frame | (front > np.where(known, disparity, 0) + _NEARER))
+    return np.asarray(known & (out_of_frame | (front > np.where(known, disparity, 0) + _NEARER)))

@@ -8,37 +8,33 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from crosspol.data.transforms import AugmentConfig
+from crosspol.datasets.registry import KINDS, PROCEDURAL, SOURCES, SourceKind
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
 from crosspol.rigs.sensor import SensorConfig
 from crosspol.synthesis.procedural import ProceduralConfig
 
-SourceKind = Literal["procedural", "scenes", "manifest", "sceneflow", "kitti", "middlebury", "eth3d", "booster"]
 OnBad = Literal["refuse", "skip"]
 Polarization = Literal["own", "foreign", "oracle"]
 
-# The parts of scenes and manifests where a source names no others.
+# The splits where a source names no others.
 TRAINING = "train"
 VALIDATION = ("validation", "val")
-# Recorded without polarization.
-PLAIN: tuple[SourceKind, ...] = ("sceneflow", "kitti", "middlebury", "eth3d", "booster")
-# With parts that can be told apart.
-_WITH_SPLITS: tuple[SourceKind, ...] = ("scenes", "manifest", "sceneflow")
 
 
 @dataclass(frozen=True)
 class SourceConfig:
     """One of the data sets of a run."""
 
-    kind: SourceKind = "procedural"
+    kind: SourceKind = PROCEDURAL
     """scenes: a folder with scenes.jsonl; manifest: a table of plain files; the others as their authors pack them."""
     path: str | None = None
     """Its folder or, of a manifest, its file."""
     weight: float = 1.0
     """How often samples come from it, relative to the others."""
     split: str | None = None
-    """Part to train on. None: scenes "train"; a manifest "train", all of it where it names no parts; others all."""
+    """Split to train on. None: "train" of scenes and of a manifest that names splits; else all."""
     validation_split: str | None = None
-    """Part to validate on. None: "validation" or "val", where scenes or a manifest have it."""
+    """Split to validate on. None: "validation" or "val", where scenes or a manifest have it."""
     rig_file: str | None = None
     """rig.yaml of the cameras, where a manifest lists their frames."""
     virtual_glass: bool = False
@@ -64,9 +60,9 @@ class DataConfig(ProceduralConfig):
     manifest: str | None = None
     """Train on the files that this table (.csv, .jsonl) lists, likewise; with data.scenes, on both."""
     split: str | None = None
-    """Part of them to train on; None: "train", or all of a manifest that names no parts."""
+    """Split of them to train on; None: "train", or all of a manifest that names no splits."""
     validation_split: str | None = None
-    """Part of them to validate on; None: "validation" or "val" where there is one, else procedural scenes."""
+    """Split of them to validate on; None: "validation" or "val" where there is one, else procedural scenes."""
     sources: tuple[SourceConfig, ...] = ()
     """A mixture of data sets; in a file given with --config (docs/data.md)."""
     rigs: tuple[RigKind, ...] = ()
@@ -141,30 +137,32 @@ class DataConfig(ProceduralConfig):
 
 def _check(key: str, source: SourceConfig, rigs: tuple[RigKind, ...]) -> None:
     kind = source.kind
-    if kind not in get_args(SourceKind):
-        raise ValueError(f"{key}.kind: got {kind!r}, wanted one of {', '.join(get_args(SourceKind))}")
+    if kind not in KINDS:
+        raise ValueError(f"{key}.kind: got {kind!r}, wanted one of {', '.join(KINDS)}")
+    reader = SOURCES.get(kind)
     if not 0 < source.weight < math.inf:
         raise ValueError(f"{key}.weight: got {source.weight}, wanted more than 0")
-    if (source.path is None) != (kind == "procedural"):
-        wanted = "none: procedural scenes are on no disk" if kind == "procedural" else "a folder"
-        wanted = "a file" if kind == "manifest" else wanted
+    if (source.path is None) != (reader is None):
+        wanted = "none: procedural scenes are on no disk" if reader is None else reader.on_disk
         raise ValueError(f"{key}.path: got {source.path!r} for kind {kind}, wanted {wanted}")
+    has = frozenset() if reader is None else reader.settings
     for name in ("split", "validation_split"):
-        if getattr(source, name) is not None and kind not in _WITH_SPLITS:
-            raise ValueError(f"{key}.{name}: got {getattr(source, name)!r}, wanted none: {kind} has no parts")
-    trained = source.split or (None if kind == "sceneflow" else TRAINING)
+        if getattr(source, name) is not None and name not in has:
+            raise ValueError(f"{key}.{name}: got {getattr(source, name)!r}, wanted none: {kind} has no splits")
+    # Whether a data set names splits is seen when it is read; where none does, all of it is trained on.
+    trained = source.split or (TRAINING if reader is not None and reader.names_splits else None)
     if source.validation_split is not None and trained in (None, source.validation_split):
         raise ValueError(
             f"{key}.validation_split: got {source.validation_split!r} where {trained or 'all'} is trained on, wanted "
-            "another part"
+            "another split"
         )
-    if source.rig_file is not None and kind != "manifest":
+    if source.rig_file is not None and "rig_file" not in has:
         raise ValueError(f"{key}.rig_file: got {source.rig_file!r} for kind {kind}, wanted it of a manifest only")
-    if not source.sensor and kind != "scenes":
+    if not source.sensor and "sensor" not in has:
         raise ValueError(f"{key}.sensor: got false for kind {kind}, wanted it of scenes only")
-    if source.virtual_glass and (kind == "procedural" or source.rig_file is not None):
+    if source.virtual_glass and (reader is None or source.rig_file is not None):
         raise ValueError(f"{key}.virtual_glass: got true for {kind}, wanted it for pairs without polarization only")
-    if kind in PLAIN and "none" not in rigs and not source.virtual_glass:
+    if reader is not None and not reader.polarized and "none" not in rigs and not source.virtual_glass:
         raise ValueError(
             f"{key}.virtual_glass: got false for {kind}, which has no polarization, and data.rig {', '.join(rigs)}; "
             "wanted true, or data.rig none"

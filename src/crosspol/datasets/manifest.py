@@ -4,15 +4,19 @@ Columns are paths relative to the table's folder; a cell may be empty where the 
 
 - `left`, `right`: images. With a rig (`rig.yaml`) the cameras' frames instead, as `crosspol predict --rig` takes
   them.
-- `disparity`: of the left view: PFM, 16-bit PNG (px * 256, 0 = unknown), NPY or NPZ; x_left - x_right, never negative,
-  and known somewhere.
-- `glass`, `occluded`: masks of the left view, optional; without `occluded`, it follows from the disparity.
+- `disparity`: of the left view: PFM, 16-bit PNG (px * 256), NPY or NPZ; x_left - x_right, never negative, less than
+  the width, and known somewhere. NaN, infinity and 0 are unknown.
+- `disparity_scale`: optional, what the values of both disparity files are divided by: 32 for CREStereo's PNG, 100 for
+  InStereo2K's; else 256 for PNG and 1 for the others.
+- `disparity_zero`: optional, "known" where 0 in PFM and NumPy files is a point infinitely far away; else "unknown".
+- `glass`, `occluded`: masks of the left view, optional; without `occluded`, it follows from the disparity. Without
+  `glass` nothing is known of glass: metrics and losses then count every pixel as none.
 - `disparity_background`: optional, the disparity with all glass removed.
 - `pol_left`, `pol_right`: ready maps, DoLP or, in a NumPy file, S1/S0, S2/S0, DoLP; the left one alone is rig
   "quad-left".
 - `intensity_left`, `intensity_right`: linear, of a crossed pair.
 - `valid_left`, `valid_right`: optional, where maps or intensities are trusted.
-- `id`, `split`: a name (else that of the left file) and a part.
+- `id`, `split`: a name (else that of the left file) and a split.
 """
 
 from __future__ import annotations
@@ -21,23 +25,24 @@ import csv
 import difflib
 import io
 import json
+import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from crosspol.data.arguments import as_intensity, as_mask, as_polarization, read_view
-from crosspol.data.inputs import frame_inputs
+from crosspol.data.indexed import Indexed
+from crosspol.data.inputs import StereoInputs
 from crosspol.data.sample import StereoSample
 from crosspol.data.truth import Truth, make_sample
+from crosspol.datasets.ranges import check_disparity
+from crosspol.datasets.reader import Reader, Request
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.atomic import read_bytes
 from crosspol.io.disparity import read_disparity
@@ -54,7 +59,9 @@ __all__ = ["COLUMNS", "Manifest", "ManifestRow", "read_manifest"]
 _FILES = ("left", "right", "disparity", "glass", "occluded", "disparity_background")
 _POLARIZATION = ("pol_left", "pol_right", "valid_left", "valid_right", "intensity_left", "intensity_right")
 _NEEDED = ("left", "right", "disparity")
-_TEXTS = ("id", "split")
+_SETTINGS = ("disparity_scale", "disparity_zero")
+_TEXTS = ("id", "split", *_SETTINGS)
+_ZEROS = ("unknown", "known")
 
 COLUMNS = (*_FILES, *_POLARIZATION, *_TEXTS)
 """Every column that a manifest can have."""
@@ -66,19 +73,28 @@ _Read = TypeVar("_Read")
 class ManifestRow:
     """One pair of a manifest.
 
-    identity: its name.
+    name: its own, or that of its left file.
     cells: what the row says, by column, without empty cells.
     line: where in the file, from 1.
     """
 
-    identity: str
+    name: str
     cells: Mapping[str, str]
     line: int
 
     @property
     def split(self) -> str | None:
-        """The part of the data set, where the manifest says so."""
+        """The split that the pair is of, where the manifest says so."""
         return self.cells.get("split")
+
+    def read_disparity(self, path: Path) -> NDArray[np.float32]:
+        """Read a disparity file of the row, as its settings say."""
+        scale = self.cells.get("disparity_scale")
+        return read_disparity(
+            path,
+            scale=None if scale is None else float(scale),
+            zero_is_unknown=self.cells.get("disparity_zero") != "known",
+        )
 
     @property
     def rig(self) -> RigKind:
@@ -111,18 +127,16 @@ def read_manifest(path: str | os.PathLike[str]) -> list[ManifestRow]:
     names: dict[str, int] = {}
     for line, values in reader(path, text):
         row = _row(path, line, values)
-        if row.identity in names:
-            raise UsageError(
-                f"{path}: line {line}: column id: got {row.identity!r} again, it is in line {names[row.identity]}"
-            )
-        names[row.identity] = line
+        if row.name in names:
+            raise UsageError(f"{path}: line {line}: column id: got {row.name!r} again, it is in line {names[row.name]}")
+        names[row.name] = line
         rows.append(row)
     if not rows:
         raise UsageError(f"{path}: got no row in it")
     return rows
 
 
-class Manifest(Dataset[StereoSample]):
+class Manifest(Indexed):
     """The pairs of a manifest as samples."""
 
     def __init__(
@@ -137,7 +151,7 @@ class Manifest(Dataset[StereoSample]):
 
         Args:
             path: `.csv` or `.jsonl`.
-            split: only rows of this part; None: all.
+            split: only rows of this split; None: all.
             rig: the description of a rig (`rig.yaml`), where `left` and `right` are its cameras' frames; they are
                 rectified where it has a calibration, and the ground truth belongs to the rectified left view.
             pol_channels: of the network, 1 or 3.
@@ -160,26 +174,38 @@ class Manifest(Dataset[StereoSample]):
         for row in self.rows:
             self._check(row)
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the pairs, in their order."""
+        return [row.name for row in self.rows]
+
+    @property
+    def splits(self) -> set[str]:
+        """The splits that the pairs name."""
+        return {row.split for row in self.rows if row.split is not None}
+
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> StereoSample:
-        """Read pair `index`.
-
-        Raises:
-            IndexError: `index` is not in [0, length).
-            MissingFileError: a file does not exist any more.
-            UsageError: a file cannot be used; the message names the manifest's line and column.
-        """
-        if not 0 <= index < len(self.rows):
-            raise IndexError(f"index must be in [0, {len(self.rows)}), got {index}")
+    def _sample(self, index: int) -> StereoSample:
+        """Read pair `index`; what is wrong is named by the line and the column of the manifest."""
         row = self.rows[index]
-        seen = self._maps(row) if self.description is None else self._frames(row, self.description)
-        size = seen["left"].shape[-2:]
-        for name, tensor in seen.items():
-            self._fits(row, name, tensor.shape[-2:], size)
+        seen = self.inputs(row)
+        truth = self.truth(row, seen.size)
+        for name, plane in (("disparity", truth.disparity), ("disparity_background", truth.disparity_background)):
+            if plane is not None:
+                where = f"{self._place(row, name)}: {self.path.parent / row.cells[name]}"
+                check_disparity(plane, where, some=name == "disparity")
+        return make_sample(seen, self.rig, truth, row.name)
+
+    def inputs(self, row: ManifestRow) -> StereoInputs:
+        """Read what the network sees of a pair; all of one size."""
+        return self._maps(row) if self.description is None else self._frames(row, self.description)
+
+    def truth(self, row: ManifestRow, size: tuple[int, ...]) -> Truth:
+        """Read what is known of the left view of this size (H, W); whether disparities can be is not looked at."""
         disparity, background = (
-            self._read(row, column, _disparity) for column in ("disparity", "disparity_background")
+            self._read(row, column, row.read_disparity) for column in ("disparity", "disparity_background")
         )
         glass, occluded = (self._read(row, column, _mask) for column in ("glass", "occluded"))
         maps = {"disparity": disparity, "disparity_background": background, "glass": glass, "occluded": occluded}
@@ -187,11 +213,7 @@ class Manifest(Dataset[StereoSample]):
             if plane is not None:
                 self._fits(row, name, plane.shape, size)
         assert disparity is not None  # `read_manifest` refuses rows without it
-        if not np.isfinite(disparity).any():
-            file = self.path.parent / row.cells["disparity"]
-            raise UsageError(f"{self._place(row, 'disparity')}: {file}: got no disparity that is known")
-        truth = Truth(disparity, glass, occluded, background)
-        return make_sample(seen, self.rig, truth, row.identity)
+        return Truth(disparity, glass, occluded, background)
 
     def _check(self, row: ManifestRow) -> None:
         rig: RigKind = self.rig
@@ -214,7 +236,7 @@ class Manifest(Dataset[StereoSample]):
                 kind = UsageError if file.exists() else MissingFileError
                 raise kind(f"{self._place(row, column)}: {problem}")
 
-    def _maps(self, row: ManifestRow) -> dict[str, Tensor]:
+    def _maps(self, row: ManifestRow) -> StereoInputs:
         """Images and ready maps, as the network takes them."""
 
         def polarization(path: Path) -> NDArray[np.float32]:
@@ -228,30 +250,22 @@ class Manifest(Dataset[StereoSample]):
             arrays[side] = self._needed(row, side, read_view)
             if row.rig == "crossed":
                 arrays[f"intensity_{side}"] = self._needed(row, f"intensity_{side}", intensity)
-                mask = self._read(row, f"valid_{side}", _mask)
-                size = arrays[side].shape[-2:]
-                arrays[f"valid_{side}"] = (np.ones(size, np.bool_) if mask is None else mask)[None]
-            elif row.rig != "none":
-                pol = self._read(row, f"pol_{side}", polarization)
-                if pol is None:
-                    pol = np.full((self.pol_channels, *arrays[side].shape[-2:]), np.nan, np.float32)
-                mask = self._read(row, f"valid_{side}", _mask)
-                known = ~np.isnan(pol[:1])
-                if mask is not None:
-                    self._fits(row, f"valid_{side}", mask.shape, pol.shape[-2:])
-                    known &= mask
-                arrays[f"pol_{side}"] = np.nan_to_num(pol, nan=0)
-                arrays[f"valid_{side}"] = known
-        return {name: torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)) for name, array in arrays.items()}
+            pol = self._read(row, f"pol_{side}", polarization)
+            mask = self._read(row, f"valid_{side}", _mask)
+            arrays |= {} if pol is None else {f"pol_{side}": pol}
+            arrays |= {} if mask is None else {f"valid_{side}": mask[None]}
+        for name, array in arrays.items():
+            self._fits(row, name, array.shape[-2:], arrays["left"].shape[-2:])
+        return StereoInputs.from_arrays(**arrays)
 
-    def _frames(self, row: ManifestRow, rig: Rig) -> dict[str, Tensor]:
+    def _frames(self, row: ManifestRow, rig: Rig) -> StereoInputs:
         """The cameras' frames, as the predictor reads them."""
         left, right = (str(self.path.parent / row.cells[side]) for side in ("left", "right"))
         with self._named(row, "left, right"):
             frames = read_pair(rig, left, right)
             if self.calibration is not None:
                 frames = rectify(*frames, self.calibration, crossed=rig.kind == "crossed")[:2]
-        return frame_inputs(*frames, rig.kind, self.pol_channels)
+        return StereoInputs.from_frames(*frames, rig.kind, self.pol_channels)
 
     def _read(self, row: ManifestRow, column: str, read: Callable[[Path], _Read]) -> _Read | None:
         if column not in row.cells:
@@ -280,19 +294,6 @@ class Manifest(Dataset[StereoSample]):
         return f"{self.path}: line {row.line}: column {column}"
 
 
-def _disparity(path: Path) -> NDArray[np.float32]:
-    """A disparity file; what is negative would train silently, and always by mistake."""
-    disparity = read_disparity(path)
-    # Unknown ones are NaN, and compare as false.
-    below = disparity < 0
-    if below.any():
-        raise UsageError(
-            f"{path}: got down to {disparity[below].min():g} px ({int(below.sum())} below 0), wanted "
-            "x_left - x_right, which is positive, and NaN where it is unknown"
-        )
-    return disparity
-
-
 def _check_columns(path: Path, line: int, columns: Iterable[str]) -> None:
     for column in columns:
         if column not in COLUMNS:
@@ -303,6 +304,10 @@ def _check_columns(path: Path, line: int, columns: Iterable[str]) -> None:
 
 def _row(path: Path, line: int, values: Mapping[str, Any]) -> ManifestRow:
     _check_columns(path, line, values)
+    # In JSON a scale may be a number.
+    scale = values.get("disparity_scale")
+    if isinstance(scale, int | float) and not isinstance(scale, bool):
+        values = {**values, "disparity_scale": repr(scale)}
     for column, value in values.items():
         if value is not None and not isinstance(value, str):
             raise UsageError(f"{path}: line {line}: column {column}: got {value!r:.80}, wanted a string")
@@ -310,6 +315,12 @@ def _row(path: Path, line: int, values: Mapping[str, Any]) -> ManifestRow:
     for column in _NEEDED:
         if column not in cells:
             raise UsageError(f"{path}: line {line}: column {column}: got nothing, wanted a file")
+    zero = cells.get("disparity_zero", "unknown")
+    if zero not in _ZEROS:
+        raise UsageError(f"{path}: line {line}: column disparity_zero: got {zero!r:.80}, wanted {' or '.join(_ZEROS)}")
+    scale = cells.get("disparity_scale", "1")
+    if not _is_positive(scale):
+        raise UsageError(f"{path}: line {line}: column disparity_scale: got {scale!r:.80}, wanted a number above 0")
     maps = "intensity" if "intensity_left" in cells else "pol"
     for column, wanted in (
         ("valid_left", f"{maps}_left"),
@@ -323,6 +334,13 @@ def _row(path: Path, line: int, values: Mapping[str, Any]) -> ManifestRow:
     if "pol_left" in cells and "intensity_left" in cells:
         raise UsageError(f"{path}: line {line}: column pol_left: got it beside intensity_left, wanted one of them")
     return ManifestRow(cells.get("id", cells["left"]), cells, line)
+
+
+def _is_positive(text: str) -> bool:
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -364,3 +382,30 @@ def _jsonl_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]
 
 def _mask(path: Path) -> NDArray[np.bool_]:
     return as_mask(read_image(path), str(path))[..., 0]
+
+
+def _opened(request: Request) -> Manifest:
+    manifest = Manifest(request.path, split=request.split, rig=request.rig_file, pol_channels=request.pol_channels)
+    if manifest.rig != request.rig:
+        raise UsageError(
+            f"{request.path}: got pairs of rig {manifest.rig}, wanted {request.rig} (all data have one rig)"
+        )
+    return manifest
+
+
+def _rigs(request: Request) -> Collection[RigKind]:
+    return (Manifest(request.path, rig=request.rig_file, pol_channels=request.pol_channels).rig,)
+
+
+def _splits(request: Request) -> Collection[str]:
+    return {row.split for row in read_manifest(request.path) if row.split is not None}
+
+
+READER = Reader(
+    _opened,
+    _rigs,
+    _splits,
+    polarized=True,
+    settings=frozenset({"split", "validation_split", "rig_file"}),
+    on_disk="a file",
+)

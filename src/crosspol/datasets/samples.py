@@ -15,26 +15,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset
 
-from crosspol.data.mixture import Interleaved, Mixture
+from crosspol.data.indexed import Indexed, SizedSamples
+from crosspol.data.mixture import Chosen, Mixture, RoundRobin
 from crosspol.data.order import endless, shuffled
-from crosspol.data.resilient import Resilient
+from crosspol.data.resilient import SkipUnreadable
 from crosspol.data.sample import StereoSample
-from crosspol.data.transforms import AugmentConfig, Augmented, augment
+from crosspol.data.transforms import AugmentConfig, Augmented, Change, augment
 from crosspol.datasets.config import VALIDATION, DataConfig, SourceConfig
-from crosspol.datasets.scene_format import SceneFolder
+from crosspol.datasets.registry import PROCEDURAL
 from crosspol.datasets.sources import (
     CHANGING,
     MIXING,
     REPEATS,
     described,
-    manifest_splits,
     named,
+    named_splits,
     open_source,
     seed_for,
-    source_names,
-    stored_rig,
     training_split,
     usable_sources,
 )
@@ -42,7 +41,7 @@ from crosspol.errors import UsageError
 from crosspol.synthesis.procedural import ProceduralStereo, held_out
 from crosspol.synthesis.virtual_glass import glaze
 
-_Part = tuple[Dataset[StereoSample], list[str] | None]
+_Part = tuple[Indexed, list[str] | None]
 
 
 class Samples(NamedTuple):
@@ -67,7 +66,7 @@ def training_samples(data: DataConfig) -> Samples:
         UsageError: a data set is not there, is damaged, or has not what the run wants; the line names the setting.
     """
     sources = usable_sources(data)
-    if [source.kind for _, _, source in sources] == ["procedural"]:
+    if [source.kind for _, _, source in sources] == [PROCEDURAL]:
         return Samples(ProceduralStereo(replace(data, length=sys.maxsize)), endless, "procedural scenes")
     return _combined(data, sources, _training_part)
 
@@ -80,18 +79,18 @@ def larger(size: tuple[int, int], margin: float) -> tuple[int, int]:
 def held_out_samples(data: DataConfig, count: int) -> Samples:
     """Open the held-out part of a run: at most `count` samples, whole and never changed.
 
-    Scenes and manifests give their part for validation, in turn; where none has one, procedural scenes of the same
+    Data sets give their split for validation, in turn; where none has one, procedural scenes of the same
     settings are taken. All of them are read once: one that cannot be read is refused here, or left out.
 
     Raises:
         UsageError: as `training_samples`, or a sample cannot be read and is not to be skipped.
     """
-    parts: list[Dataset[StereoSample]] = []
+    parts: list[SizedSamples] = []
     names: list[str] = []
     skipped: list[str] = []
-    trained = _trained_parts(data)
+    trained = _trained_splits(data)
     for number, key, source in usable_sources(data):
-        if source.kind == "procedural":
+        if source.kind == PROCEDURAL:
             parts.append(held_out(data, count))
             names.append("procedural scenes")
             continue
@@ -101,12 +100,12 @@ def held_out_samples(data: DataConfig, count: int) -> Samples:
                 continue
             part = _held_out_part(data, source, split, number)
             good, bad = _readable(part, count, data.on_bad == "skip")
-        parts.append(Subset(part, good))
+        parts.append(Chosen(part, good))
         names.append(described(source, split))
         skipped += [f"{key}: {line}" for line in bad]
     if not parts:
         parts, names = [held_out(data, count)], ["procedural scenes, as the data have no part for it"]
-    samples = Interleaved(parts, count)
+    samples = RoundRobin(parts, count)
     lines = [f"{len(samples)} of {' and '.join(names)}", *(f"skipped {line}" for line in skipped)]
     return Samples(samples, endless, "; ".join(lines))
 
@@ -164,16 +163,12 @@ def _combined(
 def _scene_part(data: DataConfig, source: SourceConfig, split: str | None, number: int) -> _Part:
     """Return an endless data set of scenes as they are kept, and the names of its samples; None: it never repeats."""
     size = larger(data.size, data.margin)
-    if source.kind == "procedural":
+    if source.kind == PROCEDURAL:
         # As large a disparity as without a margin, so that held-out scenes are of the same kind.
         reach = data.size[1] / 4 if data.max_disparity is None else data.max_disparity
         drawn = ProceduralStereo(replace(data, size=size, max_disparity=reach, length=REPEATS))
         return Augmented(drawn, _alike), None
-    samples = open_source(data, source, split, number, REPEATS)
-    outer = 1 if isinstance(samples, SceneFolder) else REPEATS
-    change = partial(_cut_out, data=data, size=size, glass=source.virtual_glass)
-    resilient = Resilient(samples, skip=data.on_bad == "skip")
-    return Augmented(resilient, change, seed=seed_for(data, number, CHANGING), repeats=outer), source_names(samples)
+    return _repeated(data, source, split, number, partial(_cut_out, data=data, size=size, glass=source.virtual_glass))
 
 
 def _cut_out(
@@ -189,26 +184,29 @@ def _cut_out(
 
 def _training_part(data: DataConfig, source: SourceConfig, split: str | None, number: int) -> _Part:
     """Return an endless data set, and the names of its samples; None: it never repeats."""
-    if source.kind == "procedural":
+    if source.kind == PROCEDURAL:
         return Augmented(ProceduralStereo(replace(data, length=REPEATS)), _alike), None
+    return _repeated(data, source, split, number, partial(_changed, data=data, glass=source.virtual_glass))
+
+
+def _repeated(data: DataConfig, source: SourceConfig, split: str | None, number: int, change: Change) -> _Part:
+    """Return a data set on a disk again and again, changed otherwise every time, and the names of its samples."""
     samples = open_source(data, source, split, number, REPEATS)
-    # Scenes repeat themselves, so that every time has noise of its own.
-    outer = 1 if isinstance(samples, SceneFolder) else REPEATS
-    change = partial(_changed, data=data, glass=source.virtual_glass)
-    resilient = Resilient(samples, skip=data.on_bad == "skip")
-    endless_part = Augmented(resilient, change, seed=seed_for(data, number, CHANGING), repeats=outer)
-    return endless_part, source_names(samples)
+    # What passes a sensor repeats itself, so that every time has noise of its own.
+    outer = REPEATS * len(samples.names) // len(samples)
+    readable = SkipUnreadable(samples, skip=data.on_bad == "skip")
+    return Augmented(readable, change, seed=seed_for(data, number, CHANGING), repeats=outer), list(samples.names)
 
 
-def _held_out_part(data: DataConfig, source: SourceConfig, split: str, number: int) -> Dataset[StereoSample]:
+def _held_out_part(data: DataConfig, source: SourceConfig, split: str, number: int) -> SizedSamples:
     samples = open_source(data, source, split, number, 1)
     if not source.virtual_glass:
         return samples
     return Augmented(samples, partial(_glazed, data=data), seed=seed_for(data, number, CHANGING))
 
 
-def _trained_parts(data: DataConfig) -> dict[tuple[Path, str | None], str]:
-    """Every part that the run trains on, with the setting that names it."""
+def _trained_splits(data: DataConfig) -> dict[tuple[Path, str | None], str]:
+    """Every split that the run trains on, with the setting that names it."""
     parts = {}
     for key, source in data.named_sources():
         if source.path is not None:
@@ -220,7 +218,7 @@ def _trained_parts(data: DataConfig) -> dict[tuple[Path, str | None], str]:
 def _validation_split(
     data: DataConfig, source: SourceConfig, trained: Mapping[tuple[Path, str | None], str]
 ) -> str | None:
-    """The part of a data set that is validated on; None: it has none that no source trains on.
+    """The split of a data set that is validated on; None: it has none that no source trains on.
 
     Raises:
         UsageError: the one that was asked for is trained on.
@@ -230,26 +228,19 @@ def _validation_split(
         for part in (source.validation_split, None):
             if (path, part) in trained:
                 raise UsageError(
-                    f"{source.path}: got part {source.validation_split!r} for validation, which "
-                    f"{trained[path, part]} trains on; wanted another part"
+                    f"{source.path}: got split {source.validation_split!r} for validation, which "
+                    f"{trained[path, part]} trains on; wanted another split"
                 )
         return source.validation_split
-    free = {split for split in _splits(data, source) if (path, split) not in trained}
+    free = {split for split in named_splits(data, source) if (path, split) not in trained}
     return next((split for split in VALIDATION if split in free and (path, None) not in trained), None)
 
 
-def _splits(data: DataConfig, source: SourceConfig) -> set[str]:
-    """The parts that a data set names, of what the run's rig can use."""
-    if source.kind == "scenes":
-        return {record.split for record in SceneFolder(str(source.path), rig=stored_rig(data, source)).records}
-    return manifest_splits(source) if source.kind == "manifest" else set()
-
-
-def _readable(samples: Dataset[StereoSample], count: int, skip: bool) -> tuple[list[int], list[str]]:
+def _readable(samples: SizedSamples, count: int, skip: bool) -> tuple[list[int], list[str]]:
     """Find the first `count` samples that can be read, and say why others cannot."""
     good: list[int] = []
     bad: list[str] = []
-    for index in range(len(samples)):  # type: ignore[arg-type]
+    for index in range(len(samples)):
         if len(good) == count:
             break
         try:
@@ -261,7 +252,7 @@ def _readable(samples: Dataset[StereoSample], count: int, skip: bool) -> tuple[l
                 raise UsageError(line) from error
             bad.append(line)
     if not good:
-        raise UsageError(f"no sample of the part for validation can be read; the first: {bad[0]}")
+        raise UsageError(f"no sample of the split for validation can be read; the first: {bad[0]}")
     return good, bad
 
 

@@ -17,29 +17,32 @@ write into one data set. `write_index` makes `scenes.jsonl` of the scenes that a
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
-from crosspol.data.inputs import frame_inputs
-from crosspol.data.sample import StereoSample
-from crosspol.data.truth import Truth, make_sample
-from crosspol.errors import MissingFileError, UsageError
-from crosspol.io.atomic import read_bytes, write_bytes
+from crosspol.datasets.scene_index import (
+    INDEX,
+    RECORD,
+    SceneRecord,
+    is_scene_name,
+    read_index,
+    record_line,
+    write_index,
+)
+from crosspol.errors import UsageError
+from crosspol.io.atomic import write_bytes
 from crosspol.io.disparity import KITTI_LIMIT, KITTI_SCALE, read_disparity, write_disparity
 from crosspol.io.exr import read_exr_channels
 from crosspol.io.images import MINIMUM_SIDE, read_image, write_image
-from crosspol.light import exposure
+from crosspol.light import exposure, well_exposed
 from crosspol.polarimetry import validity
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.calibration_files import read_calibration, write_calibration
@@ -47,7 +50,8 @@ from crosspol.rigs.frames import Frame
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
 
 __all__ = [
-    "SceneFolder",
+    "CONTAINS",
+    "INDEX",
     "SceneRecord",
     "StoredScene",
     "read_index",
@@ -61,47 +65,21 @@ Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Holds = Literal["stokes", "intensity"]
 
-CameraModel = Callable[[Frame, Frame, np.random.Generator], tuple[Frame, Frame]]
-"""What stands between the light of a scene and what is recorded of it: both views' frames, to what the cameras make of
-them."""
-
-INDEX = "scenes.jsonl"
-_RECORD = "scene.json"
-_IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _LARGEST_HALF = 65504.0
-_JSON_NAMES: dict[type, str] = {str: "a string", dict: "an object", int: "a whole number", type(None): "null"}
-_NEEDED = ("left", "right", "disparity", "glass", "occluded")
 # What each view of a rig holds.
-_HOLDS: dict[RigKind, tuple[Holds, Holds]] = {
+HOLDS: dict[RigKind, tuple[Holds, Holds]] = {
     "quad": ("stokes", "stokes"),
     "quad-left": ("stokes", "intensity"),
     "crossed": ("intensity", "intensity"),
     "none": ("intensity", "intensity"),
 }
 # Rigs whose record contains what another rig would have recorded.
-_CONTAINS: dict[RigKind, tuple[RigKind, ...]] = {
+CONTAINS: dict[RigKind, tuple[RigKind, ...]] = {
     "quad": ("quad", "quad-left", "none"),
     "quad-left": ("quad-left", "none"),
     "crossed": ("crossed",),
     "none": ("none",),
 }
-
-
-@dataclass(frozen=True)
-class SceneRecord:
-    """A line of `scenes.jsonl`.
-
-    identity: name of the scene and of its folder.
-    files: paths relative to the data set's folder, by what they hold.
-    parameters: what made the scene, for whoever wants to repeat or to select it.
-    """
-
-    identity: str
-    rig: RigKind
-    files: Mapping[str, str]
-    split: str = "train"
-    seed: int | None = None
-    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,7 +111,7 @@ class StoredScene:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not _IDENTITY.fullmatch(self.identity):
+        if not is_scene_name(self.identity):
             raise ValueError(f"identity must be a name of letters, digits, '.', '_' and '-', got {self.identity!r}")
         if self.rig not in RIG_KINDS:
             raise ValueError(f"rig must be one of {', '.join(RIG_KINDS)}, got {self.rig!r}")
@@ -142,7 +120,7 @@ class StoredScene:
             raise ValueError(
                 f"disparity must be (H, W), both at least {MINIMUM_SIDE}, got {tuple(self.disparity.shape)}"
             )
-        for name, holds in zip(("left", "right"), _HOLDS[self.rig], strict=True):
+        for name, holds in zip(("left", "right"), HOLDS[self.rig], strict=True):
             light = getattr(self, name)
             middle = (3,) if holds == "stokes" else ()
             if light.shape not in [(colors, *middle, height, width) for colors in (1, 3)]:
@@ -194,48 +172,6 @@ def write_scene(root: str | os.PathLike[str], scene: StoredScene, exact: bool = 
     return record
 
 
-def write_index(root: str | os.PathLike[str]) -> list[SceneRecord]:
-    """Make `scenes.jsonl` of all scenes in a data set's folder, in the order of their names, in one step.
-
-    Raises:
-        UsageError: a scene's `scene.json` is damaged.
-        OSError: the folder cannot be written.
-    """
-    root = Path(root)
-    found = sorted(root.glob(f"*/{_RECORD}"))
-    records = [_parse_record(read_bytes(path).decode("utf-8", errors="replace"), str(path)) for path in found]
-    write_bytes(root / INDEX, "".join(_record_line(record) + "\n" for record in records).encode())
-    return records
-
-
-def read_index(root: str | os.PathLike[str]) -> list[SceneRecord]:
-    """Read a data set's `scenes.jsonl`. Scenes themselves are not looked at.
-
-    Raises:
-        MissingFileError: there is no such folder or no `scenes.jsonl` in it.
-        UsageError: a line is no scene; the message names the line and the key.
-    """
-    path = Path(root) / INDEX
-    if not path.exists():
-        raise MissingFileError(f"{path}: no such file, wanted a data set (a folder with {INDEX})")
-    records: list[SceneRecord] = []
-    lines = read_bytes(path).decode("utf-8", errors="replace").splitlines()
-    names: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            record = _parse_record(line, f"{path}: line {number}")
-            if record.identity in names:
-                raise UsageError(
-                    f"{path}: line {number}: id: got {record.identity!r} again, it is in line "
-                    f"{names[record.identity]} already"
-                )
-            names[record.identity] = number
-            records.append(record)
-    if not records:
-        raise UsageError(f"{path}: got no scene in it")
-    return records
-
-
 def read_scene(root: str | os.PathLike[str], record: SceneRecord) -> StoredScene:
     """Read a scene.
 
@@ -249,7 +185,7 @@ def read_scene(root: str | os.PathLike[str], record: SceneRecord) -> StoredScene
     """
     paths = {name: Path(root) / file for name, file in record.files.items()}
     left, right = (
-        _read_light(paths[name], holds) for name, holds in zip(("left", "right"), _HOLDS[record.rig], strict=True)
+        _read_light(paths[name], holds) for name, holds in zip(("left", "right"), HOLDS[record.rig], strict=True)
     )
     size = left.shape[-2:]
     disparity = _sized(read_disparity(paths["disparity"]), paths["disparity"], size)
@@ -294,87 +230,15 @@ def scene_frames(scene: StoredScene, rig: RigKind | None = None) -> tuple[Frame,
         ValueError: the scene does not have what the rig records.
     """
     rig = rig or scene.rig
-    if rig not in _CONTAINS[scene.rig]:
-        raise ValueError(f"rig must be one of {', '.join(_CONTAINS[scene.rig])} for a {scene.rig} scene, got {rig!r}")
-    stored = zip((scene.left, scene.right), _HOLDS[scene.rig], _HOLDS[rig], strict=True)
+    if rig not in CONTAINS[scene.rig]:
+        raise ValueError(f"rig must be one of {', '.join(CONTAINS[scene.rig])} for a {scene.rig} scene, got {rig!r}")
+    stored = zip((scene.left, scene.right), HOLDS[scene.rig], HOLDS[rig], strict=True)
     views = [light[:, 0] if has != wanted else light for light, has, wanted in stored]
-    seen = [view[:, 0] if holds == "stokes" else view for view, holds in zip(views, _HOLDS[rig], strict=True)]
-    # As `frame_inputs` shows images, so that what a camera would clip is white in the image, no more.
+    seen = [view[:, 0] if holds == "stokes" else view for view, holds in zip(views, HOLDS[rig], strict=True)]
+    # As `StereoInputs.from_frames` shows images, so that what a camera would clip is white in the image, no more.
     factor = exposure(seen)
-    left, right = (_frame(factor * view, holds) for view, holds in zip(views, _HOLDS[rig], strict=True))
+    left, right = (_frame(factor * view, holds) for view, holds in zip(views, HOLDS[rig], strict=True))
     return left, right
-
-
-class SceneFolder(Dataset[StereoSample]):
-    """A data set in the native format; samples pass through `frame_inputs`, as do a camera's frames in use.
-
-    Sample `index` depends on the scene, `seed` and `index` only.
-    """
-
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        *,
-        split: str | None = None,
-        rig: RigKind | None = None,
-        pol_channels: int = 1,
-        camera: CameraModel | None = None,
-        seed: int = 0,
-        repeats: int = 1,
-    ) -> None:
-        """Read the index; scenes are read when they are asked for.
-
-        Args:
-            root: folder of the data set.
-            split: only scenes of this part, such as "train"; None: all.
-            rig: only scenes that have what this rig records (a "quad" scene also has what "quad-left" and "none"
-                record); None: all, which must be of one rig.
-            pol_channels: of the network, 1 or 3.
-            camera: what the cameras do to the light, with a generator of its own for every sample; None: nothing.
-            seed: of these generators.
-            repeats: how often the data set goes through, seen by the camera otherwise each time.
-
-        Raises:
-            ValueError: repeats below 1.
-            MissingFileError: there is no data set.
-            UsageError: its index is damaged, or no scene is left, or scenes of several rigs.
-        """
-        if repeats < 1:
-            raise ValueError(f"repeats must be at least 1, got {repeats}")
-        self.root, self.pol_channels, self.camera, self.seed = Path(root), pol_channels, camera, seed
-        self.repeats = repeats
-        found = read_index(self.root)
-        records = [record for record in found if split is None or record.split == split]
-        if not records:
-            splits = ", ".join(sorted({record.split for record in found}))
-            raise UsageError(f"{self.root / INDEX}: got no scene of split {split!r}, wanted one of {splits}")
-        rigs = sorted({record.rig for record in records})
-        if rig is None and len(rigs) > 1:
-            raise UsageError(f"{self.root / INDEX}: got scenes of {', '.join(rigs)}, wanted one rig, or rig=")
-        self.rig: RigKind = rig or records[0].rig
-        self.records = [record for record in records if self.rig in _CONTAINS[record.rig]]
-        if not self.records:
-            raise UsageError(f"{self.root / INDEX}: got scenes of {', '.join(rigs)}, wanted some of {self.rig}")
-
-    def __len__(self) -> int:
-        return self.repeats * len(self.records)
-
-    def __getitem__(self, index: int) -> StereoSample:
-        """Read scene `index` modulo the number of scenes.
-
-        Raises:
-            IndexError: `index` is not in [0, length).
-            MissingFileError: one of the scene's files does not exist.
-            UsageError: a file of the scene is damaged.
-        """
-        if not 0 <= index < len(self):
-            raise IndexError(f"index must be in [0, {len(self)}), got {index}")
-        scene = read_scene(self.root, self.records[index % len(self.records)])
-        frames = scene_frames(scene, self.rig)
-        if self.camera is not None:
-            frames = self.camera(*frames, np.random.default_rng([self.seed, index]))
-        truth = Truth(scene.disparity, scene.glass, scene.occluded, scene.disparity_background)
-        return make_sample(frame_inputs(*frames, self.rig, self.pol_channels), self.rig, truth, scene.identity)
 
 
 def _write_files(folder: Path, scene: StoredScene, exact: bool) -> SceneRecord:
@@ -384,7 +248,7 @@ def _write_files(folder: Path, scene: StoredScene, exact: bool) -> SceneRecord:
         files[name] = f"{scene.identity}/{name}{suffix}"
         return folder / f"{name}{suffix}"
 
-    for name, holds in zip(("left", "right"), _HOLDS[scene.rig], strict=True):
+    for name, holds in zip(("left", "right"), HOLDS[scene.rig], strict=True):
         _write_light(placed(name, ".exr"), getattr(scene, name), holds)
     for name in ("disparity", "disparity_background"):
         disparity = getattr(scene, name)
@@ -396,7 +260,7 @@ def _write_files(folder: Path, scene: StoredScene, exact: bool) -> SceneRecord:
     if scene.calibration is not None:
         write_calibration(placed("calibration", ".json"), scene.calibration)
     record = SceneRecord(scene.identity, scene.rig, files, scene.split, scene.seed, scene.parameters)
-    write_bytes(folder / _RECORD, (_record_line(record) + "\n").encode())
+    write_bytes(folder / RECORD, (record_line(record) + "\n").encode())
     return record
 
 
@@ -456,59 +320,7 @@ def _frame(light: Array, holds: Holds) -> Frame:
         s0, s1, s2 = tensor.unbind(1)
         trusted = validity(s0 + s1, s0 + s2, s0 - s1, s0 - s2).all(0)
         return Frame(tensor, None, trusted[None].float())
-    # As `frame_of` judges a camera's image: neither dark in every color nor saturated in one.
-    trusted = (tensor > 0.01).any(0) & (tensor < 0.99).all(0)
-    return Frame(None, tensor, trusted[None].float())
-
-
-def _record_line(record: SceneRecord) -> str:
-    values = {
-        "id": record.identity,
-        "split": record.split,
-        "rig": record.rig,
-        "files": dict(record.files),
-        "seed": record.seed,
-        "parameters": dict(record.parameters),
-    }
-    return json.dumps(values, allow_nan=False)
-
-
-def _parse_record(line: str, where: str) -> SceneRecord:
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where}: not a complete JSON object ({error})") from error
-    if not isinstance(values, dict):
-        raise UsageError(f"{where}: got {type(values).__name__}, wanted a JSON object with id, rig and files")
-    kinds: dict[str, tuple[type, ...]] = {
-        "id": (str,),
-        "rig": (str,),
-        "files": (dict,),
-        "split": (str,),
-        "seed": (int, type(None)),
-        "parameters": (dict,),
-    }
-    defaults: dict[str, Any] = {"split": "train", "seed": None, "parameters": {}}
-    for key, types in kinds.items():
-        if key not in values and key in defaults:
-            values[key] = defaults[key]
-        if key not in values:
-            raise UsageError(f"{where}: got no {key}, wanted one")
-        if not isinstance(values[key], types) or isinstance(values[key], bool):
-            wanted = " or ".join(_JSON_NAMES[kind] for kind in types)
-            raise UsageError(f"{where}: {key}: got {values[key]!r:.80}, wanted {wanted}")
-    if values["rig"] not in RIG_KINDS:
-        raise UsageError(f"{where}: rig: got {values['rig']!r}, wanted one of {', '.join(RIG_KINDS)}")
-    if not _IDENTITY.fullmatch(values["id"]):
-        raise UsageError(f"{where}: id: got {values['id']!r:.80}, wanted letters, digits, '.', '_' and '-'")
-    files = values["files"]
-    for name in _NEEDED:
-        if name not in files:
-            raise UsageError(f"{where}: files: got no {name}, wanted {', '.join(_NEEDED)}")
-    for name, file in files.items():
-        if not isinstance(file, str) or PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
-            raise UsageError(f"{where}: files: {name}: got {file!r:.80}, wanted a path within the data set")
-    return SceneRecord(values["id"], values["rig"], files, values["split"], values["seed"], values["parameters"])
+    return Frame(None, tensor, well_exposed(tensor)[None].float())
 
 
 def _extremes(light: Array) -> str:

@@ -59,7 +59,7 @@ def attention_figures(net: CrossPol, batch: StereoBatch) -> dict[str, float]:
     quiet = replace(batch, valid_right=torch.zeros_like(batch.glass))
     found: list[dict[str, float]] = []
     with _calls(net) as calls:
-        net(**quiet.inputs(), iters=1)
+        net(**quiet.inputs.kwargs(), iters=1)
     for module, query, key_value, mask in calls:
         found += _figures(module, query, key_value, mask, batch.glass)
     names = {name: None for figures in found for name in figures}

@@ -93,7 +93,7 @@ class NetworkMethod:
 
     def __call__(self, batch: StereoBatch) -> Prediction:
         """Run the network."""
-        out = self.net(**batch.inputs(), iters=self.iters)
+        out = self.net(**batch.inputs.kwargs(), iters=self.iters)
         glass = None if out.glass_logits is None else (out.glass_logits > 0).float()
         return Prediction(out.disparity, out.polarization_use, glass)
 

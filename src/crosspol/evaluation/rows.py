@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -173,7 +173,7 @@ def exact_arithmetic() -> Iterator[None]:
 class _Source:
     """Scenes as batches of one, each read once for the rows that share it."""
 
-    def __init__(self, opened: dict[int, Dataset[StereoSample]], survey: Survey, device: torch.device | str) -> None:
+    def __init__(self, opened: Mapping[int, Dataset[StereoSample]], survey: Survey, device: torch.device | str) -> None:
         self.survey = survey
         # This scene and the one that lends its polarization, which most often is the next.
         self.get = lru_cache(maxsize=2 * len(opened))(

@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import Dataset
 
-from crosspol.data.mixture import Interleaved
+from crosspol.data.indexed import Indexed, SizedSamples
+from crosspol.data.mixture import RoundRobin
 from crosspol.data.sample import StereoSample
-from crosspol.data.truth import Truth
-from crosspol.datasets.benchmarks import PlainPair, PlainPairs, booster, kitti, middlebury
 from crosspol.datasets.manifest import Manifest
-from crosspol.datasets.scene_format import INDEX, SceneFolder
+from crosspol.datasets.reader import Request
+from crosspol.datasets.registry import PROCEDURAL, SOURCES
+from crosspol.datasets.scene_folder import SceneFolder
+from crosspol.datasets.scene_index import INDEX
 from crosspol.errors import MissingFileError, UsageError
-from crosspol.io.disparity import DISPARITY_SUFFIXES, read_disparity
-from crosspol.io.images import IMAGE_SUFFIXES
 from crosspol.rigs.kinds import RigKind
 from crosspol.rigs.sensor import SensorConfig, sense
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
@@ -28,7 +28,6 @@ from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 TEST_SEED = 2_000_003
 """Data seed of procedural scenes for testing: neither trained on nor validated on by runs with a seed below."""
 
-PROCEDURAL = "procedural"
 _PROCEDURAL_COUNT = 64
 _PROCEDURAL_SIZE = (256, 320)
 # The truth's median and largest value are found in steps of this, px.
@@ -129,12 +128,13 @@ def open_scenes(
     """Find out what scenes are meant; they are read when they are asked for.
 
     Args:
-        data: "procedural", a folder in the scene format, a manifest, or a folder of pairs (see `_LAYOUTS`).
+        data: "procedural", a folder in the scene format, a manifest, or a folder of pairs in one of the layouts of
+            `crosspol.datasets.registry.SOURCES`.
         rig: what was recorded; None: quad for procedural scenes, else what the data have.
         count: at most so many, the first ones; None: 64 procedural ones, else all.
         seed: of procedural scenes and of the sensor's noise; None: that of the test scenes.
         size: height and width of procedural scenes, px; None: 256x320.
-        split: part of scenes or of a manifest; None: all.
+        split: of data that name splits; None: all.
         rig_file: description of the cameras whose frames a manifest lists.
         sensor: stored light passes a sensor with noise.
 
@@ -156,10 +156,7 @@ def open_scenes(
     if (path / INDEX).exists():
         seed = TEST_SEED if seed is None else seed
         return _scene_folder(path, rig, count, split, seed, sensor)
-    _refuse("--split", split, "scenes and manifests")
-    if rig not in (None, "none"):
-        raise UsageError(f"--rig: got {rig} for {path}, which has no polarization; wanted none")
-    return _pairs(path, count)
+    return _pairs(path, rig, count, split)
 
 
 def _procedural(rig: RigKind, count: int, seed: int, size: tuple[int, int] | None) -> SceneSet:
@@ -178,7 +175,7 @@ def _scene_folder(
     first = SceneFolder(path, split=split, rig=rig)
     description = {"data": str(path), "rig": first.rig, "split": split, "sensor": sensor, "seed": seed}
 
-    def opened(channels: int) -> Dataset[StereoSample]:
+    def opened(channels: int) -> Indexed:
         folder = SceneFolder(path, split=split, rig=rig, pol_channels=channels, camera=camera, seed=seed)
         return _first(folder, count)
 
@@ -191,82 +188,32 @@ def _manifest(path: Path, rig: RigKind | None, count: int | None, split: str | N
         raise UsageError(f"--rig: got {rig} for {path}, which holds pairs of rig {first.rig}; wanted that")
     description = {"data": str(path), "rig": first.rig, "split": split}
 
-    def opened(channels: int) -> Dataset[StereoSample]:
+    def opened(channels: int) -> Indexed:
         return _first(Manifest(path, split=split, rig=rig_file, pol_channels=channels), count)
 
     return SceneSet(description, opened)
 
 
-def _pairs(path: Path, count: int | None) -> SceneSet:
-    for layout in _LAYOUTS:
-        if layout.recognize(path):
-            samples = _first(layout.open(path), count)
-            description = {"data": str(path), "rig": "none", "layout": layout.name}
-            return SceneSet(description, partial(_whatever, samples))
-    known = "; ".join(layout.wanted for layout in _LAYOUTS)
-    raise UsageError(f"{path}: got neither {INDEX} nor pairs in it, wanted one of: {known}")
+def _pairs(path: Path, rig: RigKind | None, count: int | None, split: str | None) -> SceneSet:
+    readers = {kind: reader for kind, reader in SOURCES.items() if reader.layout and kind != "scenes"}
+    kind = next((kind for kind, reader in readers.items() if reader.recognizes(path)), None)
+    if kind is None:
+        known = "; ".join(reader.wanted for reader in readers.values())
+        raise UsageError(f"{path}: got neither {INDEX} nor pairs in it, wanted one of: {known}")
+    reader = readers[kind]
+    if "split" not in reader.settings:
+        _refuse("--split", split, f"data that name splits, not {kind}")
+    asked = Request(str(path), rig=rig or "none", split=split)
+    if not reader.serves(asked):
+        raise UsageError(f"--rig: got {rig} for {path}, which has no polarization; wanted none")
+    description = {"data": str(path), "rig": asked.rig, "layout": kind}
+    if split is not None:
+        description["split"] = split
+    return SceneSet(description, lambda channels: _first(reader.open(replace(asked, pol_channels=channels)), count))
 
 
-def _whatever(samples: Dataset[StereoSample], channels: int) -> Dataset[StereoSample]:
-    """Open pairs that have no maps."""
-    return samples
-
-
-class _Layout(NamedTuple):
-    """How pairs without polarization lie on a disk."""
-
-    name: str
-    wanted: str
-    recognize: Callable[[Path], bool]
-    open: Callable[[Path], Dataset[StereoSample]]
-
-
-def _has(*patterns: str) -> Callable[[Path], bool]:
-    return lambda root: any(next(root.glob(pattern), None) is not None for pattern in patterns)
-
-
-def _pair_folders(root: Path) -> list[PlainPair]:
-    """Find folders with left, right and disparity, of any image and disparity format; `root` may be one itself."""
-    pairs = []
-    for folder in (root, *sorted(path for path in root.iterdir() if path.is_dir())):
-        files = [
-            next((path for suffix in suffixes if (path := folder / f"{stem}{suffix}").exists()), None)
-            for stem, suffixes in (
-                ("left", IMAGE_SUFFIXES),
-                ("right", IMAGE_SUFFIXES),
-                ("disparity", DISPARITY_SUFFIXES),
-            )
-        ]
-        left, right, disparity = files
-        if left is not None and right is not None and disparity is not None:
-            pairs.append(PlainPair(folder.resolve().name, left, right, partial(_truth, disparity)))
-    return pairs
-
-
-def _truth(path: Path) -> Truth:
-    return Truth(read_disparity(path))
-
-
-_LAYOUTS = (
-    _Layout(
-        "pairs",
-        "NAME/left.png, right.png, disparity.npz (.npy, .pfm, .png)",
-        lambda root: bool(_pair_folders(root)),
-        lambda root: PlainPairs(_pair_folders(root)),
-    ),
-    _Layout("booster", "Booster (SCENE/camera_00, disp_00.npy)", _has("**/disp_00.npy"), booster),
-    _Layout("two-view", "Middlebury or ETH3D (SCENE/im0.png, disp0.pfm)", _has("**/im0.png"), middlebury),
-    _Layout(
-        "kitti",
-        "KITTI (training/image_2, disp_occ_0)",
-        _has("training/disp_occ*", "disp_occ*"),
-        kitti,
-    ),
-)
-
-
-def _first(samples: Dataset[StereoSample], count: int | None) -> Dataset[StereoSample]:
-    return samples if count is None else Interleaved([samples], count)
+def _first(samples: SizedSamples, count: int | None) -> Indexed:
+    return RoundRobin([samples], len(samples) if count is None else count)
 
 
 def _refuse(flag: str, value: Any, wanted: str) -> None:

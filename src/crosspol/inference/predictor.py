@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from crosspol.data.arguments import as_intensity, as_mask, as_polarization, as_view
-from crosspol.data.inputs import frame_inputs
+from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError
+from crosspol.inference.backends import Backend, Precision, TorchBackend
 from crosspol.io.disparity import write_disparity
 from crosspol.io.images import read_image, write_image
 from crosspol.model import CrossPol, CrossPolConfig
+from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.frames import Frame
 from crosspol.rigs.kinds import RigKind
 from crosspol.visualization.maps import disparity_image, polarization_use_image
 from crosspol.weights import load_network, packaged_weights
 
-Precision = Literal["float32", "bfloat16", "float16"]
 Image: TypeAlias = "NDArray[Any] | str | os.PathLike[str]"
 Images: TypeAlias = "Image | Sequence[Image]"
 
@@ -43,6 +42,10 @@ class StereoResult:
     glass: NDArray[np.float32] | None = None
     """(H, W) or (B, H, W): probability in [0, 1] that the first surface is glass. None of a network without a glass
     head."""
+    inputs: StereoInputs | None = None
+    """What the network saw, on the CPU: exposed images in [0, 1], polarization, validity; (C, H, W) or (B, C, H, W)."""
+    calibration: StereoCalibration | None = None
+    """Of the rectified views, where it is known: focal length, principal points, baseline, for metric depth."""
 
     def save(self, folder: str | os.PathLike[str], stem: str = "disparity") -> list[Path]:
         """Write the disparity as files; each appears complete or not at all.
@@ -88,10 +91,11 @@ class StereoPredictor:
     and ranges. The network is moved to the device and put into eval mode; nothing else is kept between calls.
 
     Args:
-        network: the network.
-        device: ``auto`` (CUDA where there is one, else the CPU) or anything that `torch.device` takes.
-        precision: ``float32``, or the type that autocast may use in convolutions and attention. Correlation and
-            coordinates stay float32. TF32 is off in any case.
+        network: the network, which PyTorch then runs, or a `Backend` that runs one.
+        device: for PyTorch: ``auto`` (CUDA where there is one, then MPS, else the CPU) or anything that `torch.device`
+            takes.
+        precision: for PyTorch: ``float32``, or the type that autocast may use in convolutions and attention.
+            Correlation and coordinates stay float32. TF32 is off in any case.
         iters: refinements of the disparity; None: as many as the network is configured for.
 
     Raises:
@@ -99,17 +103,33 @@ class StereoPredictor:
     """
 
     def __init__(
-        self, network: CrossPol, device: str = "auto", precision: Precision = "float32", iters: int | None = None
+        self,
+        network: CrossPol | Backend,
+        device: str = "auto",
+        precision: Precision = "float32",
+        iters: int | None = None,
     ) -> None:
-        if precision not in get_args(Precision):
-            raise UsageError(f"precision: got {precision!r}, wanted one of {', '.join(get_args(Precision))}")
         iters = network.config.iters if iters is None else iters
         if isinstance(iters, bool) or not isinstance(iters, int) or iters < 1:
             raise UsageError(f"iters: got {iters!r}, wanted a whole number from 1 up")
-        self.device = _find_device(device)
-        self.precision = precision
+        self.backend: Backend = TorchBackend(network, device, precision) if isinstance(network, CrossPol) else network
         self.iters = iters
-        self.network = network.to(self.device).eval()
+
+    @property
+    def network(self) -> CrossPol:
+        """The network that PyTorch runs.
+
+        Raises:
+            AttributeError: another backend runs it.
+        """
+        if isinstance(self.backend, TorchBackend):
+            return self.backend.network
+        raise AttributeError(f"network: got a {type(self.backend).__name__}, wanted a TorchBackend")
+
+    @property
+    def config(self) -> CrossPolConfig:
+        """The network's configuration."""
+        return self.backend.config
 
     @classmethod
     def from_pretrained(
@@ -184,20 +204,22 @@ class StereoPredictor:
             intensity_left=intensity_left,
             intensity_right=intensity_right,
         )
-        tensors = {name: _to_tensor(array, self.device) for name, array in inputs.items()}
-        result = self._run(tensors)
+        result = self._run(inputs)
         return result if batched else _single(result)
 
-    def predict_frames(self, left: Frame, right: Frame, rig: RigKind) -> StereoResult:
+    def predict_frames(
+        self, left: Frame, right: Frame, rig: RigKind, calibration: StereoCalibration | None = None
+    ) -> StereoResult:
         """Estimate the disparity of a pair of frames in linear light, as cameras record them.
 
         Args:
             left: rectified, as `crosspol.rigs.rectification.read_rectified_pair` reads it.
             right: likewise, same size.
             rig: kind of the rig: quad, quad-left, crossed or none.
+            calibration: of the rectified views; handed on with the result.
 
         Returns:
-            The result; arrays are (H, W).
+            The result; arrays are (H, W). Its `inputs` hold both views as the network saw them.
 
         Raises:
             UsageError: the network has no use for what such a rig measures.
@@ -205,8 +227,8 @@ class StereoPredictor:
             FloatingPointError: the network's output is not finite.
         """
         self.check_rig(rig)
-        inputs = frame_inputs(left, right, rig, self.network.config.polarization.channels)
-        return _single(self._run({name: tensor[None].to(self.device) for name, tensor in inputs.items()}))
+        inputs = StereoInputs.from_frames(left, right, rig, self.config.polarization.channels)
+        return replace(_single(self._run(inputs.batched())), calibration=calibration)
 
     def check_rig(self, rig: RigKind) -> None:
         """Check that the network has a use for what a rig of this kind measures.
@@ -214,25 +236,25 @@ class StereoPredictor:
         Raises:
             UsageError: it has none.
         """
-        config = self.network.config
+        config = self.config
         if rig != "none" and config.fusion.kind == "none":
             raise UsageError(f"rig: got {rig}, but these weights have no use for polarization (fusion: none)")
 
-    def _run(self, inputs: dict[str, Tensor]) -> StereoResult:
+    def _run(self, inputs: StereoInputs) -> StereoResult:
         """Predict a batch."""
-        with torch.inference_mode(), self._arithmetic(), _without_tf32(self.device):
-            out = self.network(**inputs, iters=self.iters)
+        out = self.backend.run(inputs, self.iters)
         disparity = _to_numpy(out.disparity)
         if not np.isfinite(disparity).all():
+            precision = f" (precision {self.backend.precision})" if isinstance(self.backend, TorchBackend) else ""
             raise FloatingPointError(
-                f"the network's disparity is not finite at {np.count_nonzero(~np.isfinite(disparity))} pixels "
-                f"(precision {self.precision})"
+                f"the network's disparity is not finite at {np.count_nonzero(~np.isfinite(disparity))} pixels"
+                f"{precision}"
             )
-        polarized = inputs.keys() - {"left", "right"}
         return StereoResult(
             disparity,
-            _to_numpy(out.polarization_use) if polarized else None,
+            _to_numpy(out.polarization_use) if inputs.polarized else None,
             None if out.glass is None else _to_numpy(out.glass),
+            inputs,
         )
 
     def read(
@@ -246,17 +268,17 @@ class StereoPredictor:
         valid_right: Images | None = None,
         intensity_left: Images | None = None,
         intensity_right: Images | None = None,
-    ) -> tuple[dict[str, NDArray[Any]], bool]:
+    ) -> tuple[StereoInputs, bool]:
         """Read and check what `predict` would be given, without predicting.
 
         Returns:
-            The network's inputs by name, each (B, H, W, C), and whether `left` was a batch.
+            The network's inputs, (B, C, H, W), and whether `left` was a batch.
 
         Raises:
             MissingFileError: a path leads nowhere.
             UsageError: as in `predict`.
         """
-        config = self.network.config
+        config = self.config
         gathered = {"left": _gather(left, "left", as_view), "right": _gather(right, "right", as_view)}
         for side, polarization in (("left", polarization_left), ("right", polarization_right)):
             if polarization is not None:
@@ -271,17 +293,8 @@ class StereoPredictor:
         for item in gathered.values():
             _check_agreement(item, gathered["left"])
         _check_use(gathered, config)
-        arrays = {name: item.array for name, item in gathered.items()}
-        for side in ("left", "right"):
-            if f"pol_{side}" in arrays:
-                known = ~np.isnan(arrays[f"pol_{side}"][..., :1])
-                arrays[f"valid_{side}"] = known & arrays.get(f"valid_{side}", True)
-        return arrays, gathered["left"].batched
-
-    def _arithmetic(self) -> AbstractContextManager[Any]:
-        if self.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
+        arrays = {name: item.array.transpose(0, 3, 1, 2) for name, item in gathered.items()}
+        return StereoInputs.from_arrays(**arrays), gathered["left"].batched
 
 
 @dataclass(frozen=True)
@@ -345,51 +358,10 @@ def _single(batch: StereoResult) -> StereoResult:
     """Return the only pair of a batch without the batch axis."""
     maps = (batch.disparity, batch.polarization_use, batch.glass)
     disparity, use, glass = (None if map_ is None else map_[0] for map_ in maps)
-    return StereoResult(disparity, use, glass)  # type: ignore[arg-type]
-
-
-def _to_tensor(array: NDArray[Any], device: torch.device) -> Tensor:
-    """(B, H, W, C) -> (B, C, H, W), float32, on the device."""
-    channels_first = np.ascontiguousarray(array.transpose(0, 3, 1, 2), dtype=np.float32)
-    return torch.from_numpy(channels_first).to(device)
+    inputs = None if batch.inputs is None else batch.inputs.pair(0)
+    return StereoResult(disparity, use, glass, inputs, batch.calibration)  # type: ignore[arg-type]
 
 
 def _to_numpy(map_: Tensor) -> NDArray[np.float32]:
     """(B, 1, H, W) -> (B, H, W), float32."""
     return map_[:, 0].float().cpu().numpy()
-
-
-def _find_device(device: str) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        available = ["auto", "cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-        if torch.backends.mps.is_available():
-            available.append("mps")
-        raise UsageError(f"device: got {device!r}, wanted one of {', '.join(available)}") from error
-    return found
-
-
-@contextmanager
-def _without_tf32(device: torch.device) -> Iterator[None]:
-    """Turn TF32 off for the time of a call: by default a GPU rounds the inputs of convolutions to 10 bits."""
-    if device.type != "cuda":
-        yield
-        return
-    cudnn = torch.backends.cudnn
-    try:
-        before = cudnn.allow_tf32, torch.get_float32_matmul_precision()
-    except RuntimeError:
-        # Whoever set precisions by torch's newer names, which these cannot express, chose them; they stay.
-        yield
-        return
-    cudnn.allow_tf32 = False
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        cudnn.allow_tf32 = before[0]
-        torch.set_float32_matmul_precision(before[1])

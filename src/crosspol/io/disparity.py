@@ -1,8 +1,14 @@
 """Disparity files: PFM, KITTI's 16-bit PNG, ``.npy`` and ``.npz``.
 
 In memory a disparity is (H, W) float32 in px, positive (x_right = x_left - disparity), and NaN where it is unknown.
-Files say "unknown" in their own ways: infinity in PFM, 0 in KITTI's PNG, NaN or infinity in NumPy files; all of them
-read as NaN.
+Files say "unknown" in their own ways, all of which read as NaN:
+
+- PNG (16 bits, px * 256): 0
+- PFM: infinity or NaN
+- NPY, NPZ: NaN or infinity
+
+In PFM and NumPy files 0 is a number, a point infinitely far away, since predictions hold it; many data sets write it
+where they know nothing, so that whoever reads ground truth says `zero_is_unknown`.
 """
 
 from __future__ import annotations
@@ -11,7 +17,9 @@ import io
 import os
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +37,16 @@ KITTI_LIMIT = 65535 / KITTI_SCALE
 """Largest disparity that KITTI's PNG can hold, px."""
 
 
-def read_disparity(path: str | os.PathLike[str]) -> NDArray[np.float32]:
+def read_disparity(
+    path: str | os.PathLike[str], *, scale: float | None = None, zero_is_unknown: bool = False
+) -> NDArray[np.float32]:
     """Read a disparity file; the suffix says which kind.
 
     Args:
         path: ``.pfm`` (one channel, either byte order), ``.png`` (16-bit, value / 256, 0 = unknown), ``.npy``, or
             ``.npz`` with one array or one named ``disparity``.
+        scale: what the file's values are divided by; None: 256 in a PNG (KITTI), 1 elsewhere.
+        zero_is_unknown: in PFM and NumPy files as well.
 
     Returns:
         (H, W), float32, px; NaN = unknown.
@@ -44,7 +56,12 @@ def read_disparity(path: str | os.PathLike[str]) -> NDArray[np.float32]:
         UsageError: another suffix, or not a complete file of its kind.
     """
     path = Path(path)
-    readers = {".pfm": _read_pfm, ".png": _read_kitti, ".npy": read_array, ".npz": _read_npz}
+    readers: dict[str, Callable[[Path], NDArray[Any]]] = {
+        ".pfm": _read_pfm,
+        ".png": _read_png,
+        ".npy": read_array,
+        ".npz": _read_npz,
+    }
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise UsageError(f"{path}: got the suffix {path.suffix!r}, wanted one of {', '.join(DISPARITY_SUFFIXES)}")
@@ -53,8 +70,13 @@ def read_disparity(path: str | os.PathLike[str]) -> NDArray[np.float32]:
         array = array[0] if array.shape[0] == 1 else array[..., 0]
     if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "fiu":
         raise UsageError(f"{path}: got {array.dtype} of shape {array.shape}, wanted numbers of shape (H, W)")
-    disparity = array.astype(np.float32)
+    disparity: NDArray[np.float32] = array.astype(np.float32)
     disparity[~np.isfinite(disparity)] = np.nan
+    if zero_is_unknown or reader is _read_png:
+        disparity[disparity == 0] = np.nan
+    if scale is None:
+        scale = KITTI_SCALE if reader is _read_png else 1.0
+    disparity /= np.float32(scale)
     return disparity
 
 
@@ -100,13 +122,13 @@ def _to_kitti(disparity: NDArray[np.float32]) -> NDArray[np.uint16]:
     return np.where(representable, np.maximum(steps, 1), 0).astype(np.uint16)
 
 
-def _read_kitti(path: Path) -> NDArray[np.float32]:
+def _read_png(path: Path) -> NDArray[np.uint16]:
     image = read_image(path)
     if image.dtype != np.uint16 or image.ndim != 2:
         raise UsageError(
             f"{path}: got {image.dtype} of shape {image.shape}, wanted a 16-bit image of one channel (px * 256)"
         )
-    return np.where(image > 0, image / np.float32(KITTI_SCALE), np.float32(np.nan))
+    return image
 
 
 def _to_pfm(disparity: NDArray[np.float32]) -> bytes:
@@ -125,10 +147,14 @@ def _read_pfm(path: Path) -> NDArray[np.float32]:
     if header[1] == b"PF":
         raise UsageError(f"{path}: got a color PFM (three channels), wanted one channel ('Pf')")
     width, height, scale = int(header[2]), int(header[3]), float(header[4])
-    found, wanted = len(data) - header.end(), 4 * width * height
+    start, wanted = header.end(), 4 * width * height
+    # A header in text mode of Windows ends in two characters; pixels may begin with a line feed, so their number tells.
+    if data[start - 1 : start + 1] == b"\r\n" and len(data) - start == wanted + 1:
+        start += 1
+    found = len(data) - start
     if found != wanted or wanted == 0:
         raise UsageError(f"{path}: got {found} bytes of pixels, wanted {wanted} for {width}x{height}")
-    values = np.frombuffer(data, "<f4" if scale < 0 else ">f4", offset=header.end()).reshape(height, width)
+    values = np.frombuffer(data, "<f4" if scale < 0 else ">f4", offset=start).reshape(height, width)
     return values[::-1].astype(np.float32)
 
 

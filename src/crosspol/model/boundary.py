@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from crosspol.light import decode_srgb
 from crosspol.model.config import CrossPolConfig
 from crosspol.model.crossed import crossed_contrast
 from crosspol.model.parts import View
 
 MINIMUM_SIDE = 32
+_SIDES = ("left", "right")
 
 
 class NetworkInputs:
-    """The boundary: checks what came, pads it to the network's multiple, and crops what leaves."""
+    """The boundary: checks what came, pads it to the network's multiple, and crops what leaves.
+
+    From here on masks are bool, thresholded at a half.
+    """
 
     def __init__(
         self,
@@ -37,26 +44,25 @@ class NetworkInputs:
         if self.crossed and (intensity[0] is None or intensity[1] is None):
             raise ValueError("intensity_left, intensity_right: got one of them; a crossed pair has both")
         self._channels = config.polarization.channels
-        self._multiple = config.record.padding
+        self._margins = _margins(self._height, self._width, config.record.padding)
+        # What has to be finite, by name: looked at together, because each look at a GPU's values waits for it.
+        self._to_check: list[tuple[str, Tensor]] = []
         self.left = self._image("left", left)
         self.right = self._image("right", right)
-        sides = ("left", "right")
-        masks = [self._mask(f"valid_{side}", mask) for side, mask in zip(sides, valid, strict=True)]
-        self.views: tuple[View | None, View | None] = (None, None)
+        masks = [self._mask(f"valid_{side}", mask) for side, mask in zip(_SIDES, valid, strict=True)]
         if config.fusion.kind == "none":
             self.crossed = False
-        elif self.crossed:
-            self._intensities = [
-                self._view(side, f"intensity_{side}", value, 1, mask)
-                for side, value, mask in zip(sides, intensity, masks, strict=True)
-                if value is not None
-            ]
+            maps: tuple[Tensor | None, Tensor | None] = (None, None)
         else:
-            left_view, right_view = (
-                None if value is None else self._view(side, f"pol_{side}", value, self._channels, mask)
-                for side, value, mask in zip(sides, pol, masks, strict=True)
-            )
-            self.views = (left_view, right_view)
+            maps = intensity if self.crossed else pol
+        kind, channels = ("intensity", 1) if self.crossed else ("pol", self._channels)
+        found = [
+            None if value is None else self._view(f"{kind}_{side}", value, channels, mask, _linear_light(image))
+            for side, value, mask, image in zip(_SIDES, maps, masks, (self.left, self.right), strict=True)
+        ]
+        _check_finite(self._to_check)
+        self.views: tuple[View | None, View | None] = (None, None) if self.crossed else (found[0], found[1])
+        self._intensities = [view for view in found if view is not None] if self.crossed else []
 
     def contrast(self, disparity: Tensor) -> tuple[View, View]:
         """Form a crossed pair's contrast from the network's estimate (B, 1, H, W), padded size."""
@@ -65,7 +71,7 @@ class NetworkInputs:
         first = self._contrast_view(*views[0], left.light)
         return first, self._contrast_view(*views[1], right.light)
 
-    def _contrast_view(self, contrast: Tensor, valid: Tensor, light: Tensor | None) -> View:
+    def _contrast_view(self, contrast: Tensor, valid: Tensor, light: Callable[[], Tensor] | None) -> View:
         """Arrange a contrast (B, 1, H, W) as the network's channels: of three it is S1/S0, S2 stays unknown."""
         if self._channels == 1:
             return View(contrast, valid, light)
@@ -74,48 +80,56 @@ class NetworkInputs:
 
     def crop(self, x: Tensor) -> Tensor:
         """Undo the padding of (B, C, H, W)."""
-        x_before, _, y_before, _ = self._margins()
+        x_before, _, y_before, _ = self._margins
         return x[..., y_before : y_before + self._height, x_before : x_before + self._width]
 
-    def _margins(self) -> tuple[int, int, int, int]:
-        extra_x, extra_y = -self._width % self._multiple, -self._height % self._multiple
-        # Centerd, as RAFT-Stereo's own evaluation pads: the same weights then give the same disparity at any size.
-        return extra_x // 2, extra_x - extra_x // 2, extra_y // 2, extra_y - extra_y // 2
-
     def _pad(self, x: Tensor) -> Tensor:
-        return F.pad(x, self._margins(), mode="replicate") if any(self._margins()) else x
+        return F.pad(x, self._margins, mode="replicate") if any(self._margins) else x
 
     def _image(self, name: str, image: Tensor) -> Tensor:
         wanted = (self._batch, 3, self._height, self._width)
         if image.shape != wanted:
             raise ValueError(f"{name}: got shape {tuple(image.shape)}, wanted {wanted} as the left view")
         _check_floating(name, image)
-        _check_finite(name, image)
+        self._to_check.append((name, image))
         return self._pad(image.float())
 
     def _mask(self, name: str, mask: Tensor | None) -> Tensor:
         wanted = (self._batch, 1, self._height, self._width)
         if mask is not None and mask.shape != wanted:
             raise ValueError(f"{name}: got shape {tuple(mask.shape)}, wanted {wanted}")
-        trusted = torch.ones(wanted, device=self.left.device) if mask is None else (mask >= 0.5).float()
+        trusted = torch.ones(wanted, dtype=torch.bool, device=self.left.device) if mask is None else mask >= 0.5
+        if not any(self._margins):
+            return trusted
         # A crossed pair's contrast needs a partner in the other view, and the padding holds none.
-        return F.pad(trusted, self._margins()) if self.crossed else self._pad(trusted)
+        return F.pad(trusted, self._margins) if self.crossed else self._pad(trusted.float()) > 0
 
-    def _view(self, side: str, name: str, value: Tensor, channels: int, mask: Tensor) -> View:
+    def _view(self, name: str, value: Tensor, channels: int, mask: Tensor, light: Callable[[], Tensor]) -> View:
         wanted = (self._batch, channels, self._height, self._width)
         if value.shape != wanted:
             raise ValueError(f"{name}: got shape {tuple(value.shape)}, wanted {wanted}")
         _check_floating(name, value)
-        padded = torch.where(mask > 0, self._pad(value.float()), 0.0)
-        _check_finite(f"{name} at trusted pixels", padded)
-        return View(padded, mask, _linear_light(self.left if side == "left" else self.right))
+        padded = torch.where(mask, self._pad(value.float()), 0.0)
+        self._to_check.append((f"{name} at trusted pixels", padded))
+        return View(padded, mask, light)
 
 
-def _linear_light(image: Tensor) -> Tensor:
-    """Undo the display curve (sRGB, IEC 61966-2-1) of (B, 3, H, W): mean linear light, (B, 1, H, W) in [0, 1]."""
-    shown = image.clamp(0, 1)
-    linear = torch.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
-    return linear.mean(dim=1, keepdim=True)
+def _margins(height: int, width: int, multiple: int) -> tuple[int, int, int, int]:
+    extra_x, extra_y = -width % multiple, -height % multiple
+    # Centered, as RAFT-Stereo's own evaluation pads: the same weights then give the same disparity at any size.
+    return extra_x // 2, extra_x - extra_x // 2, extra_y // 2, extra_y - extra_y // 2
+
+
+def _linear_light(image: Tensor) -> Callable[[], Tensor]:
+    """Return what gives the mean linear light, (B, 1, H, W) in [0, 1], of an image (B, 3, H, W); computed once."""
+    known: list[Tensor] = []
+
+    def light() -> Tensor:
+        if not known:
+            known.append(decode_srgb(image.clamp(0, 1)).mean(dim=1, keepdim=True))
+        return known[0]
+
+    return light
 
 
 def _check_floating(name: str, x: Tensor) -> None:
@@ -123,10 +137,13 @@ def _check_floating(name: str, x: Tensor) -> None:
         raise ValueError(f"{name}: got {x.dtype}, wanted floating point")
 
 
-def _check_finite(name: str, x: Tensor) -> None:
+def _check_finite(named: Sequence[tuple[str, Tensor]]) -> None:
+    """Refuse the first of some tensors that is not finite everywhere."""
     # A traced or compiled graph has no values to look at, nor has a shadow on the meta device.
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or x.is_meta:
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or any(x.is_meta for _, x in named):
         return
-    if not torch.isfinite(x).all():
-        bad = int((~torch.isfinite(x)).sum())
-        raise ValueError(f"{name}: got {bad} NaN or infinite values of {x.numel()}, wanted finite ones")
+    if torch.stack([x.isfinite().all() for _, x in named]).all():
+        return
+    name, x = next((name, x) for name, x in named if not x.isfinite().all())
+    bad = int((~x.isfinite()).sum())
+    raise ValueError(f"{name}: got {bad} NaN or infinite values of {x.numel()}, wanted finite ones")

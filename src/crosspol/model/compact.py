@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from crosspol.model.encoders import ResidualBlock, instance_norm
 from crosspol.model.parts import StereoFeatures, Upsampler
-from crosspol.model.update import ConvexUpsampler, ConvGRU, resize_to, with_term
+from crosspol.model.update import ConvexUpsampler, ConvGRU, LevelContext, resize_to, with_term
 
 LEVELS = 3
 
@@ -71,7 +71,7 @@ class CompactMotion(nn.Module):
         return torch.cat([mixed, disparity.to(mixed.dtype)], dim=1)
 
 
-class CompactUpdate(nn.Module):
+class CompactUpdate(LevelContext):
     """GRUs at 1/8, 1/16 and 1/32 that exchange states, and convex upsampling."""
 
     def __init__(self, correlation_dim: int, hidden_dim: int, context_dim: int, factor: int, levels: int) -> None:
@@ -92,10 +92,6 @@ class CompactUpdate(nn.Module):
         self.context = nn.ModuleList(nn.Conv2d(context_dim, 3 * hidden_dim, 3, padding=1) for _ in range(levels))
         self.head = nn.Sequential(nn.Conv2d(hidden_dim, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 1, 3, padding=1))
         self.mask = nn.Sequential(nn.Conv2d(hidden_dim, 48, 3, padding=1), nn.ReLU(), nn.Conv2d(48, 9 * factor**2, 1))
-
-    def context_terms(self, context: list[Tensor]) -> list[Tensor]:
-        """Convolve the context (B, C, h, w) of each level once, for all refinements."""
-        return [conv(level) for conv, level in zip(self.context, context, strict=True)]
 
     def forward(
         self,

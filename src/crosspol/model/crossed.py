@@ -57,23 +57,23 @@ def crossed_contrast(
         intensity_left: I_parallel, linear, (B, 1, H, W).
         intensity_right: I_perpendicular, linear, (B, 1, H, W).
         disparity: the network's estimate in the left view, (B, 1, H, W), px.
-        valid_left: where the left intensity is trusted, (B, 1, H, W), 0 or 1.
+        valid_left: where the left intensity is trusted, (B, 1, H, W), bool, or 0 and 1.
         valid_right: the same of the right view.
 
     Returns:
-        Contrast in [-1, 1] and its validity, each (B, 1, H, W), of the left view and of the right view. Pixels whose
+        Contrast in [-1, 1] and its validity (bool), each (B, 1, H, W), of the left and of the right view. Pixels whose
         partner lies outside the other view, or that no left pixel lands on, are invalid.
     """
     disparity = disparity.detach()
     perpendicular, seen = warp_right_to_left(intensity_right, disparity)
-    perpendicular_valid, _ = warp_right_to_left(valid_right, disparity)
-    left_valid = valid_left * (perpendicular_valid >= 1) * seen
+    perpendicular_valid, _ = warp_right_to_left(valid_right.to(intensity_right.dtype), disparity)
+    left_valid = (valid_left > 0) & (perpendicular_valid >= 1) & seen
 
     disparity_right, covered = splat_to_right(disparity)
     columns = torch.arange(disparity.shape[-1], device=disparity.device, dtype=disparity.dtype)
     parallel, seen = _sample_rows(intensity_left, columns + disparity_right)
-    parallel_valid, _ = _sample_rows(valid_left, columns + disparity_right)
-    right_valid = valid_right * (parallel_valid >= 1) * seen * covered
+    parallel_valid, _ = _sample_rows(valid_left.to(intensity_left.dtype), columns + disparity_right)
+    right_valid = (valid_right > 0) & (parallel_valid >= 1) & seen & covered
     return (
         (contrast(intensity_left, perpendicular), left_valid),
         (contrast(parallel, intensity_right), right_valid),

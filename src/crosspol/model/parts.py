@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -87,13 +88,13 @@ class View:
     """Polarization of one view and where it is valid.
 
     polarization: (B, P, H, W); what lies where it is not valid may be anything.
-    valid: (B, 1, H, W), 0 or 1.
-    light: (B, 1, H, W), linear light of the image, >= 0: S0 up to a factor, by which ratios to S0 are averaged. None
-        weighs all pixels alike.
+    valid: (B, 1, H, W), bool, or numbers that are above 0 where it is.
+    light: gives the linear light of the image, (B, 1, H, W), >= 0: S0 up to a factor, by which ratios to S0 are
+        averaged. A function, because few encoders ask for it. None weighs all pixels alike.
     contrast_only: of three channels only the first was measured (a crossed pair's contrast is S1/S0 alone).
     """
 
     polarization: Tensor
     valid: Tensor
-    light: Tensor | None = None
+    light: Callable[[], Tensor] | None = None
     contrast_only: bool = False

@@ -99,7 +99,7 @@ class AveragedPolarizationEncoder(nn.Module):
         if view.contrast_only:
             known = torch.cat([valid, torch.zeros_like(valid)], dim=1)
         ratios = torch.where(known > 0, view.polarization[:, :2], view.polarization.new_zeros(()))
-        weight = valid if view.light is None else valid * (view.light + _DARK)
+        weight = valid if view.light is None else valid * (view.light() + _DARK)
         half = self.stride // 2
         total, share = F.avg_pool2d(ratios * weight, half), F.avg_pool2d(weight, half)
         size = total.shape[-2:]

@@ -144,7 +144,17 @@ class MotionEncoder(nn.Module):
         return torch.cat([mixed, flow, torch.zeros_like(flow)], dim=1)
 
 
-class MultiLevelUpdate(nn.Module):
+class LevelContext(nn.Module):
+    """An update block with a context of its own at each level."""
+
+    context: nn.ModuleList
+
+    def context_terms(self, context: list[Tensor]) -> list[Tensor]:
+        """Convolve the context (B, C, h, w) of each level once, for all refinements."""
+        return [conv(level) for conv, level in zip(self.context, context, strict=True)]
+
+
+class MultiLevelUpdate(LevelContext):
     """RAFT-Stereo's update block: two or three GRUs that exchange states, convex upsampling.
 
     With `slow_fast` the coarser GRUs run once more before each refinement, as in the real-time variant.
@@ -171,10 +181,6 @@ class MultiLevelUpdate(nn.Module):
             nn.ReLU(),
             nn.Conv2d(256, 9 * factor**2, 1),
         )
-
-    def context_terms(self, context: list[Tensor]) -> list[Tensor]:
-        """Convolve the context (B, C, h, w) of each level once, for all refinements."""
-        return [conv(level) for conv, level in zip(self.context, context, strict=True)]
 
     def forward(
         self,

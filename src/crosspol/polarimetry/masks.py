@@ -6,13 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from crosspol.light import DARK, SATURATED
 from crosspol.polarimetry.focal_plane import DemosaicMethod, demosaic_reach
 
 __all__ = ["mosaic_validity", "validity"]
 
 
 def validity(
-    i0: Tensor, i45: Tensor, i90: Tensor, i135: Tensor, *, dark: float = 0.01, saturated: float = 0.99
+    i0: Tensor, i45: Tensor, i90: Tensor, i135: Tensor, *, dark: float = DARK, saturated: float = SATURATED
 ) -> Tensor:
     """Pixels of four separately taken angle images whose polarization can be trusted.
 
@@ -42,8 +43,8 @@ def mosaic_validity(
     bayer: str | None = None,
     method: DemosaicMethod = "edge-aware",
     *,
-    dark: float = 0.01,
-    saturated: float = 0.99,
+    dark: float = DARK,
+    saturated: float = SATURATED,
 ) -> Tensor:
     """Pixels of a raw frame whose demosaiced polarization can be trusted.
 

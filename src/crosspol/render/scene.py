@@ -17,11 +17,15 @@ from numpy.typing import NDArray
 from crosspol.render.bsdfs import pane, plastic, solid
 from crosspol.synthesis.textures import SHEET_SCALE, Sheet, environment, paint, room_light, sheet
 
-__all__ = ["Camera", "Part", "Scene", "Surface", "describe", "draw_scene", "mitsuba_scene"]
+__all__ = ["GENERATOR", "Camera", "Part", "Scene", "Surface", "describe", "draw_scene", "mitsuba_scene"]
 
 Array = NDArray[np.float64]
 Generator = np.random.Generator
 Kind = Literal["coated", "matt", "metal", "pane", "solid", "light", "outside"]
+
+GENERATOR = 2
+"""Generation of the rooms. To be raised by whoever changes what a series and an index draw: scenes of two generations
+do not belong into one folder."""
 
 _TEXTURE_SIZE = 512
 _OBLIQUE = 0.75

@@ -1,4 +1,4 @@
-"""A folder of rendered scenes: names, parts of the set, writing a scene whole, and the contact sheet."""
+"""A folder of rendered scenes: names, splits, claims, and writing a scene whole."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from filelock import FileLock, Timeout
 
 from crosspol.datasets.scene_format import SceneRecord, StoredScene, read_scene, write_scene
 from crosspol.errors import UsageError
 from crosspol.io.atomic import write_bytes
 from crosspol.io.images import write_image
-from crosspol.light import exposure
 from crosspol.render.scene import Scene, describe
 from crosspol.render.truth import calibration_of
 from crosspol.render.views import RenderedPair
 
-__all__ = ["claim", "contact_sheet", "damaged_scenes", "scene_identity", "split_of", "store_pair", "stored_parameters"]
+__all__ = ["claim", "damaged_scenes", "scene_identity", "split_of", "store_pair", "stored_parameters"]
 
 _RECORD = "scene.json"
 
@@ -118,80 +117,22 @@ def claim(root: Path, identity: str) -> Iterator[bool]:
     """
     root.mkdir(parents=True, exist_ok=True)
     path = root / f".{identity}.claim"
-    with path.open("w") as file:
-        if not _lock(file.fileno()):
-            yield False
-            return
-        try:
-            for left_over in root.glob(f".{identity}.*.part"):
-                shutil.rmtree(left_over, ignore_errors=True)
-            yield not (root / identity).exists()
-        finally:
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        yield False
+        return
+    try:
+        for left_over in root.glob(f".{identity}.*.part"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        yield not (root / identity).exists()
+    finally:
+        # While it is held: nobody else can be about to take a file that goes. Windows removes no open file; there
+        # filelock does, as it lets go.
+        with suppress(PermissionError):
             path.unlink(missing_ok=True)
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:
-        # Without locks two processes may render one scene; the first one to finish it wins.
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def contact_sheet(root: Path, records: Sequence[SceneRecord], path: Path, most: int = 24) -> Path:
-    """Write an image with a row a scene: left, right, disparity, glass and occlusion, polarization.
-
-    Polarization is DoLP (white: 0.5) of a quad rig and |contrast| (white: 1) of the views as they are of a crossed one.
-
-    Args:
-        root: folder of the data set.
-        records: scenes; evenly chosen where there are more than `most`.
-        path: of the PNG.
-        most: rows.
-    """
-    chosen = [records[int(number)] for number in np.linspace(0, len(records) - 1, min(most, len(records)))]
-    rows = [_row(read_scene(root, record)) for record in chosen]
-    width = max(row.shape[1] for row in rows)
-    padded = [np.pad(row, ((0, 2), (0, width - row.shape[1]), (0, 0))) for row in rows]
-    return write_image(path, np.concatenate(padded))
-
-
-def _row(scene: StoredScene) -> NDArray[np.uint8]:
-    stokes = scene.left.ndim == 4
-    left, right = ((light[:, 0] if stokes else light) for light in (scene.left, scene.right))
-    factor = exposure([left])
-    if stokes:
-        s0, s1, s2 = scene.left.mean(axis=0)
-        polarization = 2 * np.hypot(s1, s2) / np.maximum(s0, 1e-6)
-    else:
-        a, b = left.mean(axis=0), right.mean(axis=0)
-        polarization = np.abs(a - b) / np.maximum(a + b, 1e-6)
-    masks = np.stack([scene.glass, scene.glass, scene.occluded], axis=-1).astype(np.float32)
-    gray = np.repeat(polarization[..., None], 3, axis=-1)
-    images = [_shown(left * factor), _shown(right * factor), _colored(scene.disparity)]
-    images += [_bytes(masks), _bytes(gray)]
-    return np.concatenate(images, axis=1)
-
-
-def _colored(disparity: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Disparity from 0 (blue) to the scene's largest (red)."""
-    import cv2
-
-    share = np.nan_to_num(disparity / max(float(np.nanmax(disparity)), 1e-6), nan=0)
-    return np.asarray(cv2.applyColorMap(_bytes(share), cv2.COLORMAP_TURBO)[..., ::-1])
-
-
-def _shown(light: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return _bytes(np.repeat(light, 3 // len(light), axis=0).transpose(1, 2, 0).clip(0, 1) ** (1 / 2.2))
-
-
-def _bytes(image: NDArray[Any]) -> NDArray[np.uint8]:
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+        lock.release()
 
 
 def _add_truth(folder: Path, pair: RenderedPair) -> None:

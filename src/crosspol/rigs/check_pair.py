@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from crosspol.light import encode_srgb
 from crosspol.rigs.check_frame import Finding, percent
 from crosspol.rigs.frames import Frame
 
@@ -70,7 +71,7 @@ def _shown(frame: Frame) -> NDArray[np.uint8]:
     """(H, W), gray, with the brightness spread evenly in the way of a photograph, so that dark parts have features."""
     gray = frame.image.mean(0).numpy()
     bright = float(np.quantile(gray[::4, ::4], 0.99))
-    return np.asarray(np.rint(255 * np.clip(gray / max(bright, 1e-6), 0, 1) ** (1 / 2.2)), np.uint8)
+    return np.asarray(np.rint(255 * encode_srgb(np.clip(gray / max(bright, 1e-6), 0, 1))), np.uint8)
 
 
 def _matches(left: NDArray[np.uint8], right: NDArray[np.uint8], scale: float) -> tuple[_Matches, int]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crosspol.errors import UsageError
+from crosspol.light import decode_srgb, well_exposed
 from crosspol.polarimetry import demosaic, mosaic_validity, rotate_frame, stokes
 from crosspol.rigs.pixel_formats import parse_pixel_format
 from crosspol.rigs.recordings import FrameFiles, read_stored, white_level
@@ -138,7 +139,7 @@ def read_recording(files: FrameFiles, camera: Camera) -> Recording:
         lights = [_in_color(_scaled(plane, camera.black_level, white), camera) for plane in planes]
         light = torch.stack(lights) if camera.holds == "angles" else lights[0]
         if camera.encoding == "srgb":
-            light = _linear_of_srgb(light)
+            light = decode_srgb(light)
     return Recording(planes, light, white, camera, name)
 
 
@@ -151,8 +152,7 @@ def frame_of(recording: Recording) -> Frame:
     finite = torch.where(light.isfinite(), light, torch.zeros_like(light))
     limits = {"dark": camera.dark, "saturated": camera.saturated}
     if camera.holds == "image":
-        valid = (light > camera.dark).any(0) & (light < camera.saturated).all(0)
-        return Frame(None, finite.clamp(0, 1), valid[None].float())
+        return Frame(None, finite.clamp(0, 1), well_exposed(light, **limits)[None].float())
     if camera.holds == "mosaic":
         trusted = mosaic_validity(light, camera.bayer, camera.demosaic, **limits)
         intensities = demosaic(finite.clamp(0, 1), camera.layout, camera.bayer, camera.demosaic)
@@ -229,8 +229,3 @@ def _in_color(light: Tensor, camera: Camera) -> Tensor:
     weight = torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]).expand(1, 1, 3, 3)
     total = F.conv2d(sampled * light, weight, padding=1) / F.conv2d(sampled, weight, padding=1)
     return torch.where(sampled > 0, light.expand(3, 1, height, width), total)[:, 0]
-
-
-def _linear_of_srgb(encoded: Tensor) -> Tensor:
-    """Undo the tone curve of sRGB (IEC 61966-2-1)."""
-    return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded.clamp(min=0) + 0.055) / 1.055) ** 2.4)

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from crosspol.errors import UsageError
 from crosspol.io.atomic import read_bytes, write_bytes
+from crosspol.light import DARK, SATURATED
 from crosspol.polarimetry import DemosaicMethod
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
 from crosspol.rigs.pixel_formats import parse_pixel_format
@@ -64,8 +65,8 @@ class Camera:
     stokes_zero: float | None = None
     aolp_half_turn: float | None = None
     angle_offset_deg: float = 0.0
-    dark: float = 0.01
-    saturated: float = 0.99
+    dark: float = DARK
+    saturated: float = SATURATED
 
     def __post_init__(self) -> None:
         _check_choice("holds", self.holds, get_args(Holds))

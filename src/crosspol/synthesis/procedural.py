@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
+from torch import Tensor
 
-from crosspol.data.inputs import Seen, display_image, network_inputs
+from crosspol.data.indexed import Indexed
+from crosspol.data.inputs import StereoInputs, ViewRecord
 from crosspol.data.sample import StereoSample
+from crosspol.light import DARK, SATURATED, display_image
 from crosspol.polarimetry import validity
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
 from crosspol.synthesis.compositing import View, occlusion, render_view
@@ -30,12 +32,9 @@ Generator = np.random.Generator
 _SMALLEST_SIDE = 32
 # Of noise and of the cameras' differences: ten times the real ones leave nothing to see.
 _STRONGEST = 10.0
-# Polarization is trusted above this S0, and where each angle is below that intensity, in units of the image's white.
-# Of the sensor's own white, 0.6, the mean of the angles is then above 0.0083; a `data.rig.Camera` has 0.01.
-_DARKEST = 0.01
+# Where an angle of the polarization sensor saturates, in units of the image's white. Polarization is trusted from an S0
+# of `light.DARK` in these units on: of the sensor's own white the mean of the angles is then above 0.0083.
 _BRIGHTEST_ANGLE = 0.6
-# The intensities of a crossed pair are trusted between `_DARKEST` and this, in units of white, as a `Camera`'s.
-_SATURATED = 0.99
 # Of what is drawn from a range: how small and how large it may be.
 _RANGES = {"nearest": (0.01, 1.0), "focal": (0.2, 10.0)}
 _ROOTS = np.linspace(0, 1, 4096, dtype=np.float32)
@@ -126,7 +125,7 @@ class _Camera:
     noise: Noise
 
 
-class ProceduralStereo(Dataset[StereoSample]):
+class ProceduralStereo(Indexed):
     """Random layered scenes with glass; sample `index` is a function of `(config.seed, index)`, whichever process asks.
 
     Use with `DataLoader(..., collate_fn=crosspol.data.sample.stack)`.
@@ -138,15 +137,9 @@ class ProceduralStereo(Dataset[StereoSample]):
     def __len__(self) -> int:
         return self.config.length
 
-    def __getitem__(self, index: int) -> StereoSample:
-        """Draw, render and photograph scene `index`.
-
-        Raises:
-            IndexError: `index` is not in [0, length).
-        """
+    def _sample(self, index: int) -> StereoSample:
+        """Draw, render and photograph scene `index`."""
         config = self.config
-        if not 0 <= index < config.length:
-            raise IndexError(f"index must be in [0, {config.length}), got {index}")
         rng = np.random.default_rng([config.seed, index])
         scene = self._scene(rng)
         left, right = render_view(scene, config.size, "left"), render_view(scene, config.size, "right")
@@ -157,11 +150,9 @@ class ProceduralStereo(Dataset[StereoSample]):
             "occluded": occlusion(scene, left.disparity).astype(np.float32),
             "disparity_background": left.background,
         }
-        recorded = _photograph(rng, left, _misaligned(rng, right, config.misalignment), config)
-        tensors: dict[str, Any] = {
-            name: torch.from_numpy(np.ascontiguousarray(array if array.ndim == 3 else array[None]))
-            for name, array in (recorded | truth).items()
-        }
+        inputs = _photograph(rng, left, _misaligned(rng, right, config.misalignment), config)
+        tensors: dict[str, Any] = {name: torch.from_numpy(plane[None]) for name, plane in truth.items()}
+        tensors |= inputs.kwargs()
         return StereoSample(**tensors, rig=config.rig, identity=f"procedural-{config.seed}-{index}")
 
     def scene(self, index: int) -> Scene:
@@ -214,7 +205,7 @@ def _misaligned(rng: Generator, view: View, most: float) -> View:
     return replace(view, rgb=light, s1=s1, s2=s2)
 
 
-def _photograph(rng: Generator, left: View, right: View, config: ProceduralConfig) -> dict[str, Array]:
+def _photograph(rng: Generator, left: View, right: View, config: ProceduralConfig) -> StereoInputs:
     """Everything the rig records of two views."""
     cameras = _draw_cameras(rng, left, config)
     base = float(cameras[0].exposure.mean())
@@ -226,13 +217,13 @@ def _photograph(rng: Generator, left: View, right: View, config: ProceduralConfi
             polarizer = 1 + np.float32(sign) * view.s1 / (view.rgb.mean(axis=0) + np.float32(1e-9))
             rgb = rgb * polarizer
             mono = np.float32(base) * rgb.mean(axis=0)[None]
-            light = np.clip(_sensed(rng, mono, camera), 0, 1)
-            valid = ((light > _DARKEST) & (light < _SATURATED)).astype(np.float32)
+            light = torch.from_numpy(np.clip(_sensed(rng, mono, camera), 0, 1))
+            valid = ((light > DARK) & (light < SATURATED)).float()
         image = _image(rng, rgb, camera)
         if config.rig == "quad" or (config.rig == "quad-left" and view is left):
             light, valid = _stokes(rng, view, base, camera)
-        views.append(Seen(image, light, valid))
-    return network_inputs(config.rig, views[0], views[1], config.pol_channels)
+        views.append(ViewRecord(torch.from_numpy(image), light, valid))
+    return StereoInputs.from_light(views[0], views[1], config.rig, config.pol_channels)
 
 
 def _draw_cameras(rng: Generator, view: View, config: ProceduralConfig) -> tuple[_Camera, _Camera]:
@@ -263,7 +254,7 @@ def _image(rng: Generator, rgb: Array, camera: _Camera) -> Array:
     return np.take(table, place.astype(np.uint16))
 
 
-def _stokes(rng: Generator, view: View, exposure: float, camera: _Camera) -> tuple[Array, Array]:
+def _stokes(rng: Generator, view: View, exposure: float, camera: _Camera) -> tuple[Tensor, Tensor]:
     """Four noisy angle intensities of a polarization sensor -> Stokes (3, H, W) and where to trust it (1, H, W)."""
     half = np.float32(exposure / 2)
     s0, s1, s2 = view.rgb.mean(axis=0), view.s1, view.s2
@@ -271,8 +262,9 @@ def _stokes(rng: Generator, view: View, exposure: float, camera: _Camera) -> tup
     angles *= half
     measured = np.clip(_sensed(rng, angles, camera), 0, _BRIGHTEST_ANGLE)
     i0, i45, i90, i135 = measured
-    trusted = validity(*torch.from_numpy(measured), dark=_DARKEST / 2, saturated=_BRIGHTEST_ANGLE)
-    return np.stack([measured.sum(axis=0) / 2, i0 - i90, i45 - i135]), trusted[None].float().numpy()
+    trusted = validity(*torch.from_numpy(measured), dark=DARK / 2, saturated=_BRIGHTEST_ANGLE)
+    stokes = np.stack([measured.sum(axis=0) / 2, i0 - i90, i45 - i135])
+    return torch.from_numpy(stokes), trusted[None].float()
 
 
 def _sensed(rng: Generator, signal: Array, camera: _Camera) -> Array:

@@ -7,16 +7,16 @@ are what a rig would have measured.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crosspol.data.inputs import Seen, display_image, network_inputs
+from crosspol.data.inputs import StereoInputs, ViewRecord, trusting_replace
 from crosspol.data.sample import StereoSample
-from crosspol.data.transforms import decode_srgb
 from crosspol.data.truth import Truth, make_sample
+from crosspol.light import decode_srgb, display_image, well_exposed
 from crosspol.polarimetry import validity
 from crosspol.rigs.kinds import RigKind
 from crosspol.synthesis.noise import Noise, draw_noise
@@ -30,8 +30,6 @@ Array = NDArray[np.float32]
 _ATTEMPTS = 5
 # Where no pixel is.
 _NOWHERE = (-3.0, -3.0, -2.0, -2.0)
-# Sensor limits of white: of the mean of the angles, and of each.
-_DARK, _SATURATED = 0.01, 0.99
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,7 @@ def put_glass(
         light = scene * (through[0] / mean) + mirror * (back[0] / mirror_mean)
         rgb = scene + share * (light - scene)
         s1, s2 = (old + share * (a + b - old) for old, a, b in ((s1, through[1], back[1]), (s2, through[2], back[2])))
-        views.append(_seen(rig, side, rgb, s1, s2, noise or Noise(), rng))
+        views.append(_recorded(rig, side, rgb, s1, s2, noise or Noise(), rng))
 
     point = x - before
     # The pane also hides what the right view would see through it, as any nearer surface does.
@@ -158,12 +156,11 @@ def put_glass(
         np.where(covered, out_of_frame, hidden),
         before,
     )
-    inputs = network_inputs(rig, views[0], views[1], pol_channels)
-    seen = {name: torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)) for name, array in inputs.items()}
-    result = make_sample(seen, rig, truth, sample.identity)
-    if sample.disparity_background is not None:
-        result = replace(result, disparity_background=sample.disparity_background)
-    return result
+    inputs = StereoInputs.from_light(views[0], views[1], rig, pol_channels)
+    result = make_sample(inputs, rig, truth, sample.identity)
+    if sample.disparity_background is None:
+        return result
+    return trusting_replace(result, disparity_background=sample.disparity_background)
 
 
 def draw_pane(sample: StereoSample, rng: np.random.Generator) -> VirtualPane | None:
@@ -224,14 +221,14 @@ def glaze(
     pane = next((pane for pane in panes if pane is not None), nothing)
     sensor, seed = draw_noise(rng, noise), int(rng.integers(1 << 62))
     glazed = put_glass(sample, pane, rig=rig, pol_channels=pol_channels, coat=coat, noise=sensor, seed=seed)
-    return replace(glazed, skipped=sample.skipped)
+    return trusting_replace(glazed, skipped=sample.skipped)
 
 
 def _share(pane: VirtualPane, left_x: Array, y: Array) -> Array:
     """Share of each pixel that the pane covers; `left_x`: column of the left view."""
     left, top, right, bottom = (np.float32(value) for value in pane.box)
     distance = np.minimum(np.minimum(left_x - left, right - left_x), np.minimum(y - top, bottom - y))
-    return np.clip(distance + np.float32(0.5), 0, 1)
+    return np.asarray(np.clip(distance + np.float32(0.5), 0, 1))
 
 
 def _check_order(pane: VirtualPane, here: Array, covered: NDArray[np.bool_], before: Array) -> None:
@@ -255,21 +252,27 @@ def _coat(coat: Coat | None, mean: Array) -> tuple[Array, Array]:
     return strength * np.cos(angle), strength * np.sin(angle)
 
 
-def _seen(rig: RigKind, side: str, rgb: Array, s1: Array, s2: Array, noise: Noise, rng: np.random.Generator) -> Seen:
+def _recorded(
+    rig: RigKind, side: str, rgb: Array, s1: Array, s2: Array, noise: Noise, rng: np.random.Generator
+) -> ViewRecord:
+    """What a camera makes of a view's light: rgb (3, H, W), s1 and s2 (H, W), white 1."""
     mean = rgb.mean(axis=0)
     if rig == "crossed":
         # Behind a polarizer at 0 (left) or 90 degrees (right); doubled, because half the light passes.
         sign = np.float32(1 if side == "left" else -1)
         polarizer = 1 + sign * s1 / (mean + np.float32(1e-9))
         passed = rgb * polarizer
-        # As `frame_of` judges a camera's image: neither dark in every color nor saturated in one.
-        measured = (passed > _DARK).any(axis=0) & (passed < _SATURATED).all(axis=0)
         intensity = np.clip(noise.added(rng, (mean * polarizer)[None]), 0, 1)
-        return Seen(display_image(passed), intensity, measured[None].astype(np.float32))
+        return _record(passed, intensity, torch.from_numpy(well_exposed(passed)))
     # Behind each of the sensor's polarizers half the light passes.
     angles = np.float32(0.5) * np.stack([mean + s1, mean + s2, mean - s1, mean - s2])
     counted = np.maximum(noise.added(rng, angles), 0)
-    trusted = validity(*torch.from_numpy(2 * counted), dark=_DARK, saturated=_SATURATED)
+    trusted = validity(*torch.from_numpy(2 * counted))
     i0, i45, i90, i135 = counted
     stokes = np.stack([counted.sum(axis=0) / 2, i0 - i90, i45 - i135])
-    return Seen(display_image(rgb), stokes, trusted[None].float().numpy())
+    return _record(rgb, stokes, trusted)
+
+
+def _record(rgb: Array, light: Array, trusted: torch.Tensor) -> ViewRecord:
+    image, measured = (torch.from_numpy(array.astype(np.float32, copy=False)) for array in (display_image(rgb), light))
+    return ViewRecord(image, measured, trusted[None].float())

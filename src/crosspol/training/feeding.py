@@ -12,7 +12,7 @@ from pathlib import Path
 from lightning_fabric import Fabric
 from torch.utils.data import Dataset
 
-from crosspol.data.mixture import Interleaved
+from crosspol.data.mixture import RoundRobin
 from crosspol.data.order import endless, shuffled
 from crosspol.data.sample import StereoBatch, StereoSample
 from crosspol.datasets.samples import Samples, held_out_samples
@@ -54,7 +54,7 @@ def open_samples(
     if validation_samples is None:
         return training, held_out_samples(config.data, config.validate_samples)
     _check_own(validation_samples, "validation_samples")
-    first = Interleaved([validation_samples], config.validate_samples)
+    first = RoundRobin([validation_samples], config.validate_samples)  # type: ignore[list-item]
     return training, Samples(first, endless, f"{len(first)} samples")
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -36,28 +35,6 @@ def choose_precision(wanted: Precision, accelerator: str) -> Chosen:
     if computes:
         return Chosen("bfloat16", f"the {device} computes it")
     return Chosen("float32", f"the {device} does not compute bfloat16, and emulating it is many times slower")
-
-
-@contextmanager
-def exact_float32() -> Iterator[None]:
-    """Turn TF32 off, in convolutions and in products: with it a GPU rounds their inputs to 10 bits.
-
-    What was set before is set again at the end. On a CPU nothing changes.
-    """
-    cudnn = torch.backends.cudnn
-    try:
-        before = cudnn.allow_tf32, torch.get_float32_matmul_precision()
-    except RuntimeError:
-        # Whoever set precisions by torch's newer names, which these cannot express, chose them; they stay.
-        yield
-        return
-    cudnn.allow_tf32 = False
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        cudnn.allow_tf32 = before[0]
-        torch.set_float32_matmul_precision(before[1])
 
 
 def processor_computes_bfloat16() -> bool:

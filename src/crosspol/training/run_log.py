@@ -138,7 +138,7 @@ def _board(folder: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise UsageError("tensorboard is not installed: pip install tensorboard, or --no-tensorboard") from error
+        raise UsageError("tensorboard is not installed: pip install 'crosspol[train]', or --no-tensorboard") from error
     return SummaryWriter(str(folder), purge_step=step + 1)
 
 

@@ -163,7 +163,7 @@ def _gradients(run: Run, parts: Sequence[StereoBatch], shares: Sequence[float]) 
         batch = part.to(fabric.device, non_blocking=True)
         with fabric.no_backward_sync(run.model, enabled=index < len(parts) - 1):
             try:
-                predictions, use, logits = run.model(batch.inputs(), config.iters)
+                predictions, use, logits = run.model(batch.inputs.kwargs(), config.iters)
             except ValueError as error:
                 raise TrainingError(f"step {run.step}: cannot use {', '.join(batch.identity)}: {error}") from error
             loss = sequence_loss(

@@ -20,8 +20,8 @@ from crosspol.data.sample import StereoBatch, StereoSample, stack
 from crosspol.datasets.config import Polarization
 from crosspol.metrics import epe
 from crosspol.model import CrossPol, StereoOutput
+from crosspol.model.precision import without_tf32
 from crosspol.training.polarization_input import drop_polarization, substitute_polarization
-from crosspol.training.precision import exact_float32
 from crosspol.training.step import glass_logits
 from crosspol.visualization.panel import ScenePrediction
 
@@ -60,14 +60,14 @@ def validate(
     device = next(net.parameters()).device
     table = torch.zeros(count, 2, len(_COLUMNS), dtype=torch.float64)
     headed = False
-    with exact_float32():
+    with without_tf32(device):
         for index in range(rank, count, world):
             batch = _scene(samples, index, count, polarization).to(device)
-            out = net(**batch.inputs(), iters=iters)
+            out = net(**batch.inputs.kwargs(), iters=iters)
             table[index, 0] = _row(out, batch)
             headed = headed or glass_logits(out) is not None
             if glass_logits(out) is not None and batch.rig != "none":
-                table[index, 1] = _row(net(**drop_polarization(batch, [True]).inputs(), iters=iters), batch)
+                table[index, 1] = _row(net(**drop_polarization(batch, [True]).inputs.kwargs(), iters=iters), batch)
             else:
                 table[index, 1] = table[index, 0]
     if fabric is not None and world > 1:
@@ -112,8 +112,9 @@ def predict_scene(
     batch = stack([sample])
     if polarization == "oracle":
         batch = substitute_polarization(batch, polarization)
-    with exact_float32():
-        out = net(**batch.to(next(net.parameters()).device).inputs(), iters=iters)
+    device = next(net.parameters()).device
+    with without_tf32(device):
+        out = net(**batch.to(device).inputs.kwargs(), iters=iters)
     logits = glass_logits(out)
     signal, signal_name = _signal(batch)
     return ScenePrediction(

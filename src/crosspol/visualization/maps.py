@@ -149,42 +149,44 @@ def story(
     pixels = Scale(*robust_range(disparity), DISPARITY_COLORS, "px")
     wrong = Scale(0, min(max(robust_range(*errors)[1], 2.0), 8.0), ERROR_COLORS, "px")
     share = Scale(0, max(robust_range(100 * use)[1], 1e-3), USE_COLORS, "%")
-    draw_map(axes[0, 0], left, "left view", glass)
-    draw_map(axes[0, 1], right, "right view")
-    draw_map(axes[0, 2], dolp, "degree of linear polarization, left", scale=Scale(0, 1, USE_COLORS, ""))
-    draw_map(axes[1, 0], disparity, "true disparity", glass, pixels)
-    draw_map(axes[1, 1], without, "disparity without polarization", glass, pixels)
-    draw_map(axes[1, 2], with_polarization, "disparity with polarization", glass, pixels)
-    draw_map(axes[2, 0], 100 * use, "use of polarization", glass, share)
-    draw_map(axes[2, 1], errors[0], "error without polarization", glass, wrong, captions[0])
-    draw_map(axes[2, 2], errors[1], "error with polarization", glass, wrong, captions[1])
-    return render_figure(figure)
+    draw_panel(axes[0, 0], left, "left view", glass)
+    draw_panel(axes[0, 1], right, "right view")
+    draw_panel(axes[0, 2], dolp, "degree of linear polarization, left", scale=Scale(0, 1, USE_COLORS, ""))
+    draw_panel(axes[1, 0], disparity, "true disparity", glass, pixels)
+    draw_panel(axes[1, 1], without, "disparity without polarization", glass, pixels)
+    draw_panel(axes[1, 2], with_polarization, "disparity with polarization", glass, pixels)
+    draw_panel(axes[2, 0], 100 * use, "use of polarization", glass, share)
+    draw_panel(axes[2, 1], errors[0], "error without polarization", glass, wrong, captions[0])
+    draw_panel(axes[2, 2], errors[1], "error with polarization", glass, wrong, captions[1])
+    return as_image(figure)
 
 
-def draw_map(
+def draw_panel(
     axes: Axes,
     content: NDArray[np.floating],
     title: str,
     glass: NDArray[np.bool_] | None = None,
     scale: Scale | None = None,
     caption: str = "",
+    text: float = 11,
 ) -> None:
-    """Draw an image, or a map with its scale, and outline the glass.
+    """Draw an image, or a map with its scale at the right, and outline the glass.
 
     Args:
-        axes: of a matplotlib figure with a layout that leaves room for the scale at the right.
-        content: (H, W, 3), RGB in [0, 1], or with a scale a map (H, W), NaN = unknown (gray).
+        axes: to draw into; the scale takes room at its right.
+        content: (H, W, 3), RGB in [0, 1], or with a scale (H, W).
         title: above it.
-        glass: (H, W), where the first surface is glass; None outlines nothing.
-        scale: what the colors of a map mean; None: an image.
+        glass: (H, W); outlined.
+        scale: of a map.
         caption: below it.
+        text: size of the title, points.
     """
     from matplotlib.ticker import MaxNLocator
 
     image = content if scale is None else color(content, scale)
     axes.imshow(image, interpolation="nearest")
-    axes.set_title(title, fontsize=11)
-    axes.set_xlabel(caption, fontsize=10)
+    axes.set_title(title, fontsize=text)
+    axes.set_xlabel(caption, fontsize=text - 1)
     axes.set_xticks([])
     axes.set_yticks([])
     if glass is not None and glass.any() and not glass.all():
@@ -193,8 +195,8 @@ def draw_map(
     if scale is not None:
         ticks = MaxNLocator(nbins=6, steps=[1, 2, 5, 10])
         bar = axes.figure.colorbar(_mappable(scale), cax=axes.inset_axes((1.02, 0, 0.045, 1)), ticks=ticks)
-        bar.ax.set_title(scale.unit, fontsize=9)
-        bar.ax.tick_params(labelsize=9)
+        bar.ax.set_title(scale.unit, fontsize=text - 2)
+        bar.ax.tick_params(labelsize=text - 2)
         bar.outline.set_visible(False)
 
 
@@ -218,7 +220,7 @@ def _colored(values: NDArray[np.floating], scale: Scale) -> NDArray[np.uint8]:
     axes.tick_params(labelsize=points, length=0.3 * points, width=0.08 * points)
     if top > text:
         figure.text(margin / width, 1 - 0.5 * text / height, scale.unit, fontsize=points, va="top")
-    strip = render_figure(figure)
+    strip = as_image(figure)
     return np.concatenate([image, strip[:height, :width]], axis=1)
 
 
@@ -229,7 +231,7 @@ def _mappable(scale: Scale) -> Any:
     return ScalarMappable(Normalize(scale.low, scale.high), scale.colors)
 
 
-def render_figure(figure: Figure) -> NDArray[np.uint8]:
+def as_image(figure: Figure) -> NDArray[np.uint8]:
     """Draw a figure into (H, W, 3), RGB."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crosspol.io.atomic import write_bytes
+from crosspol.light import encode_srgb
 from crosspol.polarimetry import aolp, dolp
 from crosspol.rigs.frames import Frame
 
@@ -111,7 +112,7 @@ def _draw_view(axes: list[Axes], view: str, frame: Frame, name: str) -> None:
 def _display(image: Tensor) -> NDArray[np.float64]:
     """(H, W, 3) with the tone curve of photographs; the brightest hundredth is white, so that dim scenes show."""
     bright = float(torch.quantile(image.mean(0).flatten().double(), _BRIGHT_SHARE))
-    shown = (image / max(bright, 1e-6)).clamp(0, 1) ** (1 / 2.2)
+    shown = encode_srgb((image / max(bright, 1e-6)).clamp(0, 1))
     return np.asarray(shown.expand(3, *shown.shape[-2:]).permute(1, 2, 0).double().numpy())
 
 

@@ -1,0 +1,102 @@
+"""What runs a network for `StereoPredictor`: PyTorch, or another engine with the same two members."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
+
+import torch
+
+from crosspol.data.inputs import StereoInputs
+from crosspol.errors import refuse
+from crosspol.model import CrossPol, CrossPolConfig, StereoOutput
+from crosspol.model.precision import without_tf32
+
+__all__ = ["Backend", "Precision", "TorchBackend", "find_device"]
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """An engine that runs one network.
+
+    To add one, write a class with these two members and give an object of it to `StereoPredictor`.
+    """
+
+    @property
+    def config(self) -> CrossPolConfig:
+        """What the network takes and how it was built."""
+
+    def run(self, inputs: StereoInputs, iters: int) -> StereoOutput:
+        """Estimate the disparity of a batch.
+
+        Args:
+            inputs: with a batch axis, (B, C, H, W), on any device.
+            iters: refinements, >= 1.
+
+        Returns:
+            Tensors on any device; only the last prediction is needed.
+
+        Raises:
+            ValueError: inputs that the network does not take.
+        """
+
+
+class TorchBackend:
+    """Runs a network with PyTorch, without gradients and without TF32.
+
+    Args:
+        network: moved to the device and put into eval mode.
+        device: ``auto`` (CUDA where there is one, then MPS, else the CPU) or anything that `torch.device` takes.
+        precision: ``float32``, or the type that autocast may use in convolutions and attention. Correlation and
+            coordinates stay float32.
+
+    Raises:
+        UsageError: a device that does not exist, or an unknown precision.
+    """
+
+    def __init__(self, network: CrossPol, device: str = "auto", precision: Precision = "float32") -> None:
+        if precision not in get_args(Precision):
+            raise refuse("precision", repr(precision), f"one of {', '.join(get_args(Precision))}")
+        self.device = find_device(device)
+        self.precision: Precision = precision
+        self.network = network.to(self.device).eval()
+
+    @property
+    def config(self) -> CrossPolConfig:
+        """The network's configuration."""
+        return self.network.config
+
+    def run(self, inputs: StereoInputs, iters: int) -> StereoOutput:
+        """Estimate the disparity of a batch; see `Backend.run`."""
+        tensors = inputs.to(self.device).kwargs()
+        with torch.inference_mode(), self._arithmetic(), without_tf32(self.device):
+            output: StereoOutput = self.network(**tensors, iters=iters)
+        return output
+
+    def _arithmetic(self) -> AbstractContextManager[Any]:
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
+
+
+def find_device(device: str = "auto") -> torch.device:
+    """Return a device by name; ``auto`` is CUDA where there is one, then MPS, else the CPU.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        available = ["auto", "cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        if torch.backends.mps.is_available():
+            available.append("mps")
+        raise refuse("device", repr(device), f"one of {', '.join(available)}") from error
+    return found
