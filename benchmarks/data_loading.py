@@ -28,12 +28,12 @@ from benchmarks.measuring import machine
 from crosspol.commands.flags import read_size
 from crosspol.datasets.config import DataConfig
 from crosspol.model import CrossPolConfig
-from crosspol.training.building import build_run
 from crosspol.training.config import MachineConfig, TrainConfig
 from crosspol.training.launch import launch
 from crosspol.training.precision import choose_precision
 from crosspol.training.run_samples import run_samples
 from crosspol.training.schedule import Place, Schedule
+from crosspol.training.state import build_run
 from crosspol.training.step import train_step
 from crosspol.training.stream import batches, default_workers
 

@@ -34,12 +34,11 @@ from crosspol.data.order import endless
 from crosspol.data.sample import StereoBatch
 from crosspol.datasets.config import DataConfig
 from crosspol.synthesis.procedural import ProceduralStereo
-from crosspol.training.building import build_run
 from crosspol.training.config import MachineConfig, TrainConfig
 from crosspol.training.launch import launch
-from crosspol.training.memory import checkpoint_refinement
 from crosspol.training.optimization import one_cycle, parameter_groups
 from crosspol.training.precision import choose_precision
+from crosspol.training.state import build_run
 from crosspol.training.step import train_step
 from crosspol.training.stream import batches, in_order
 
@@ -118,9 +117,8 @@ def memory(config: TrainConfig, iterations: tuple[int, ...], device: str) -> lis
         work = {}
         for name in ("all kept", "checkpointed"):
             net = CrossPol(config.network).to(device).train()
-            if name == "checkpointed":
-                checkpoint_refinement(net)
-            work[name] = partial(backward, net, batch, changed)
+            forward = partial(net, checkpoint_activations=True) if name == "checkpointed" else net
+            work[name] = partial(backward, forward, batch, changed)
         seconds = interleaved(work, 1, device)
         peaks = {name: peak_bytes(function, device) for name, function in work.items()}
         for name in work:

@@ -3,10 +3,12 @@
 import json
 import os
 import re
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,7 +18,14 @@ from torch import Tensor
 
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.model import CrossPol, CrossPolConfig, FusionConfig, PolarizationConfig, preset
-from crosspol.weights import LoadReport, WeightsError, load_network, load_raft_stereo, read_checkpoint
+from crosspol.weights import (
+    LoadReport,
+    WeightsError,
+    _raft_stereo_tensors,
+    load_network,
+    load_raft_stereo,
+    read_checkpoint,
+)
 from tests.model.materials import fusion_config, perturbed, rand
 from tests.model.raft_stereo_reference import official_state
 
@@ -117,6 +126,40 @@ def test_some_roles_by_hand(checkpoints: dict[str, Path]) -> None:
         z, r = ours[f"update.grus.{level}.gates.weight"].chunk(2)
         assert torch.equal(z, file[f"module.update_block.{gru}.convz.weight"])
         assert torch.equal(r, file[f"module.update_block.{gru}.convr.weight"])
+
+
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model_state_dict", "model", "network"])
+@pytest.mark.parametrize("prefix", ["", "module.", "module.module.", "_orig_mod.", "model.", "model._orig_mod.module."])
+def test_wrappers_of_the_trade_are_taken_off(wrapper: str | None, prefix: str, tmp_path: Path) -> None:
+    plain = {"cnet.outputs08.0.weight": rand(3, 2), "fnet.conv1.bias": rand(4)}
+    state = {prefix + name: tensor for name, tensor in plain.items()}
+    path = tmp_path / "raftstereo.pth"
+    torch.save(state if wrapper is None else {"epoch": 3, wrapper: state, "optimizer": {"lr": 1.0}}, path)
+    found = _raft_stereo_tensors(path)
+    assert list(found) == list(plain)
+    assert all(torch.equal(found[name], plain[name]) for name in plain)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("foreign", [Namespace(lr=1), np.zeros(2), torch.nn.Linear(2, 2), Path("x")])
+def test_a_whole_file_with_other_objects_is_not_called_truncated(foreign: Any, zipped: bool, tmp_path: Path) -> None:
+    path = tmp_path / "raftstereo.pth"
+    content = {"state_dict": {"a": torch.zeros(3000)}, "rest": foreign}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(WeightsError) as error:
+        read_checkpoint(path)
+    message = one_line(error)
+    assert message.startswith(f"{path}: got Python objects beside the tensors (")
+    assert "truncated" not in message
+    assert message.isprintable()
+    if zipped:
+        whole = path.read_bytes()
+        # A bit of a tensor is wrong: the same objects are in it, but it is damaged.
+        place = whole.index(bytes(4000))
+        path.write_bytes(whole[:place] + b"\x01" + whole[place + 1 :])
+        with pytest.raises(WeightsError, match="truncated or not a PyTorch checkpoint") as error:
+            read_checkpoint(path)
+        assert one_line(error).isprintable()
 
 
 @pytest.mark.parametrize("form", ["wrapped, without prefix", "half", "safetensors", "reversed"])
@@ -317,7 +360,17 @@ RAFT_FLOW = {f"module.{n}": torch.zeros(2) for n in ("fnet.conv1.weight", "cnet.
         (saved(torch.zeros(3)), "got Tensor, wanted a state dict"),
         (saved([torch.zeros(3)]), "got list, wanted a state dict"),
         (saved({}), "got dict, wanted a state dict"),
-        (saved({"epoch": 3, "model": {"a": torch.zeros(2)}}), "got dict, wanted a state dict"),
+        (saved({"epoch": 3, "weights": {"a": torch.zeros(2)}}), "got dict, wanted a state dict"),
+        (saved({"epoch": 3, "model": {"a": torch.zeros(2)}}), "got a state dict of another network (a, ...)"),
+        (
+            saved({"state_dict": {"cnet.x": torch.zeros(2)}, "args": Namespace(lr=1)}),
+            "(argparse.Namespace), which could",
+        ),
+        (saved({"\x1b[31mred\nline": torch.zeros(3)}), "of another network (red line, ...)"),
+        (
+            saved({"module.cnet.outputs08.0.weight": torch.zeros(2), "cnet.outputs08.0.weight": torch.zeros(2)}),
+            "got cnet.outputs08.0.weight twice, with and without a wrapper's prefix, wanted it once",
+        ),
         (saved({0: torch.zeros(3)}), "got dict, wanted a state dict"),
         (saved({"conv.weight": torch.zeros(3), "fc.bias": torch.zeros(1)}), "of another network (conv.weight, fc.bias"),
         (saved(RAFT_FLOW), "got a state dict of another network (fnet.conv1.weight, cnet.conv1.weight"),
@@ -390,7 +443,7 @@ def test_damaged_files_give_one_line_or_load(
         assert all(isinstance(tensor, Tensor) for tensor in read_checkpoint(path).values())
     except WeightsError as error:
         message = str(error)
-    assert "\n" not in message
+    assert message.isprintable()
 
 
 def test_a_safetensors_file_may_begin_like_a_tag(tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from safetensors import SafetensorError
@@ -22,6 +23,14 @@ from crosspol.errors import MissingFileError, UsageError
 from crosspol.model import CrossPol, CrossPolConfig
 from crosspol.model.config import PRESETS
 from crosspol.model.official import OfficialNames, Role
+
+# Under which names training code keeps a state dict among other things, and what wrappers put in front of its names.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "network")
+_PREFIXES = ("_orig_mod.", "module.", "model.")
+_CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+# How torch names what it does not unpickle.
+_FOREIGN = re.compile(r"GLOBAL ([\w.]+) was not an allowed")
+_LONGEST_CAUSE = 200
 
 RAFT_STEREO_ORIGIN = "https://github.com/princeton-vl/RAFT-Stereo (download_models.sh)"
 
@@ -86,8 +95,9 @@ def load_raft_stereo(net: CrossPol, path: str | Path) -> LoadReport:
 
     Args:
         net: the network; unchanged if an error is raised.
-        path: a checkpoint as the authors publish it (a state dict, with or without ``module.`` prefix), or the same
-            as safetensors.
+        path: a checkpoint as the authors publish it (a state dict), or the same as safetensors. It may lie inside a
+            dictionary under ``state_dict``, ``model_state_dict``, ``model`` or ``network``, and its names may begin
+            with ``module.``, ``model.`` or ``_orig_mod.``, several times over.
 
     Raises:
         WeightsError: the file is no checkpoint, or not this network's.
@@ -97,22 +107,49 @@ def load_raft_stereo(net: CrossPol, path: str | Path) -> LoadReport:
     names = net.config.record.official
     if names is None:
         raise WeightsError(f"{path}: RAFT-Stereo's weights do not fit the backbone {net.config.backbone}")
-    source = {name.removeprefix("module."): tensor for name, tensor in read_checkpoint(path).items()}
+    matching = _match(_raft_stereo_tensors(path), net.state_dict(), names)
+    if names.strict:
+        _require_all(path, net.config.backbone, matching.report)
+    net.load_state_dict(matching.values, strict=False)
+    return matching.report
+
+
+class Matching(NamedTuple):
+    """What an official state dict holds for a network: values by the network's names, and the report."""
+
+    values: dict[str, Tensor]
+    report: LoadReport
+
+
+def _raft_stereo_tensors(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of an official checkpoint, under the names that its authors' code gives them.
+
+    Raises:
+        WeightsError: the file is none.
+        MissingFileError: there is no such file.
+    """
+    source: dict[str, Tensor] = {}
+    for stored, tensor in read_checkpoint(path).items():
+        name = _without_wrappers(stored)
+        if name in source:
+            raise WeightsError(f"{path}: got {name} twice, with and without a wrapper's prefix, wanted it once")
+        source[name] = tensor
     # Every RAFT-Stereo has these heads; RAFT for optical flow shares most other names, not these.
     if not any(name.startswith("cnet.outputs08.") for name in source):
-        some = ", ".join(list(source)[:3])
+        some = ", ".join(_printable(name) for name in list(source)[:3])
         raise WeightsError(f"{path}: got a state dict of another network ({some}, ...), wanted RAFT-Stereo's")
-    values, report = _match(source, net.state_dict(), names)
-    if names.strict:
-        _require_all(path, net.config.backbone, report)
-    net.load_state_dict(values, strict=False)
-    return report
+    return source
 
 
-def _match(
-    source: Mapping[str, Tensor], target: Mapping[str, Tensor], names: OfficialNames
-) -> tuple[dict[str, Tensor], LoadReport]:
-    """Return what an official state dict holds for the network's, by the network's names, and the report."""
+def _without_wrappers(name: str) -> str:
+    """Take off what torch.compile, DataParallel (once or twice) and training code put in front of a tensor's name."""
+    while name.startswith(_PREFIXES):
+        name = name.partition(".")[2]
+    return name
+
+
+def _match(source: Mapping[str, Tensor], target: Mapping[str, Tensor], names: OfficialNames) -> Matching:
+    """Find what an official state dict holds for the network's."""
     unused = tuple(name for name in source if names.unused is not None and names.unused.match(name))
     pieces: dict[str, list[tuple[Role, str]]] = {}
     unexpected = []
@@ -144,7 +181,7 @@ def _match(
         taken=sum(len(pieces[name]) for name in loaded),
         total=len(source),
     )
-    return loaded, report
+    return Matching(loaded, report)
 
 
 def _assemble(
@@ -199,21 +236,45 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     # A letter must follow: the length that a safetensors file begins with can look like " <".
     if re.match(rb"\s*<[!?A-Za-z]", head):
         raise WeightsError(f"{path}: an HTML page (a failed download?), wanted a checkpoint from {RAFT_STEREO_ORIGIN}")
+    content = _load(path)
+    if isinstance(content, Mapping) and not _is_state_dict(content):
+        # The optimizer, the epoch and so on lie beside it.
+        content = next((content[name] for name in _WRAPPERS if _is_state_dict(content.get(name))), content)
+    if not _is_state_dict(content):
+        raise WeightsError(f"{path}: got {type(content).__name__}, wanted a state dict (names and tensors)")
+    return dict(content)
+
+
+def _load(path: Path) -> Any:
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        return load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except SafetensorError as error:
         raise WeightsError(f"{path}: truncated or not a safetensors file ({_one_line(error)})") from error
     except Exception as error:  # a damaged pickle raises whatever its bytes lead to, IndexError and struct.error too
+        foreign = _FOREIGN.search(str(error))
+        if foreign is not None and not _is_damaged(path):
+            raise WeightsError(
+                f"{path}: got Python objects beside the tensors ({_printable(foreign[1])}), "
+                "which could run code and are not loaded; wanted names and tensors alone: save the state dict by itself"
+            ) from error
         raise WeightsError(f"{path}: truncated or not a PyTorch checkpoint ({_one_line(error)})") from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if (
-        not isinstance(content, Mapping)
-        or not content
-        or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
-    ):
-        raise WeightsError(f"{path}: got {type(content).__name__}, wanted a state dict (names and tensors)")
-    return dict(content)
+
+
+def _is_damaged(path: Path) -> bool:
+    """Say whether the archive that torch writes is cut off or does not match its checksums; others tell nothing."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is not None
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError):
+        return zipfile.is_zipfile(path)
+
+
+def _is_state_dict(content: object) -> TypeGuard[Mapping[str, Tensor]]:
+    return (
+        isinstance(content, Mapping)
+        and bool(content)
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+    )
 
 
 def packaged_weights(name: str = "blueprint") -> Path:
@@ -308,5 +369,10 @@ def _download(model_id: str) -> Path:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
+    text = _printable(str(error)) or type(error).__name__
+    return text if len(text) <= _LONGEST_CAUSE else text[: _LONGEST_CAUSE - 3] + "..."
+
+
+def _printable(text: str) -> str:
+    """Return a text that came from a file or another library on one line, without codes that a terminal obeys."""
+    return " ".join("".join(c if c.isprintable() else " " for c in _CONTROL.sub("", text)).split())

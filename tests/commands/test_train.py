@@ -11,8 +11,9 @@ from crosspol.cli import main
 from crosspol.commands.train import BLUEPRINT, TrainOptions
 from crosspol.training.config import train_preset
 from crosspol.training.config_file import flat, write_config
-from crosspol.training.curves import CURVES, read_runs, series, smoothed
-from crosspol.training.journal import Journal
+from crosspol.training.run_folder import RunFolder
+from crosspol.training.run_log import RunLog, read_runs
+from crosspol.visualization.curves import CURVES, series, smoothed
 from tests.training.tiny_runs import tiny_config
 
 TINY = [
@@ -129,14 +130,14 @@ def test_a_failed_run_is_one_line_and_status_1(tmp_path):
 
 def written(folder, losses):
     folder.mkdir(parents=True)
-    journal = Journal(folder, 0, tensorboard=False)
+    run_log = RunLog(RunFolder(folder), 0, tensorboard=False)
     for step, loss in enumerate(losses, 1):
-        journal.write({"step": step, "loss": loss, "lr": {"backbone": 0.1 * step}})
-    journal.close()
+        run_log.write({"step": step, "loss": loss, "lr": {"backbone": 0.1 * step}})
+    run_log.close()
     return folder
 
 
-def test_curves_read_what_the_journal_has(tmp_path):
+def test_curves_read_what_the_run_log_has(tmp_path):
     runs = read_runs([written(tmp_path / "a", [1.0, float("nan"), 3.0]), written(tmp_path / "b", [2.0])])
     steps, values = series(runs["a"], CURVES[0])
     assert (steps.tolist(), values.tolist()) == ([1, 3], [1.0, 3.0])

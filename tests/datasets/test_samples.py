@@ -24,9 +24,9 @@ from crosspol.rigs.kinds import RIG_KINDS
 from crosspol.rigs.sensor import SensorConfig
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 from crosspol.training.config_file import differences, read_config, write_config
-from crosspol.training.errors import TrainingError
+from crosspol.training.failures import TrainingError
 from crosspol.training.loop import train
-from crosspol.training.stream import Share, batches, in_order
+from crosspol.training.stream import RankShare, batches, in_order
 from tests.datasets.stored_scenes import stored_scene
 from tests.datasets.test_benchmarks import make_kitti, make_sceneflow, make_two_view
 from tests.training.tiny_runs import assert_same_weights, records, tiny_config
@@ -130,7 +130,7 @@ def test_a_mixture_is_of_one_rig_and_size_and_draws_by_weight(tmp_path, rig):
     assert any(batch.glass[index].any() for index in glazed)
 
 
-def identities(data: DataConfig, share: Share, workers: int = 0, steps: range = range(3)) -> list[list[str]]:
+def identities(data: DataConfig, share: RankShare, workers: int = 0, steps: range = range(3)) -> list[list[str]]:
     stream = training_samples(data)
     taken = batches(stream.samples, in_order(stream.order, 4), steps, share, workers)
     return [[f"{n} {v:.6f}" for part in parts for n, v in zip(part.identity, part.left.mean((1, 2, 3)), strict=True)]
@@ -139,10 +139,10 @@ def identities(data: DataConfig, share: Share, workers: int = 0, steps: range = 
 
 def test_a_mixture_depends_on_neither_ranks_nor_workers_nor_where_it_goes_on(tmp_path):
     data = mixed(tmp_path)
-    plain = identities(data, Share())
-    assert identities(data, Share(), workers=2) == plain
-    assert identities(data, Share(), steps=range(2, 3)) == plain[2:]
-    ranks = [identities(data, Share(rank, 2)) for rank in range(2)]
+    plain = identities(data, RankShare())
+    assert identities(data, RankShare(), workers=2) == plain
+    assert identities(data, RankShare(), steps=range(2, 3)) == plain[2:]
+    ranks = [identities(data, RankShare(rank, 2)) for rank in range(2)]
     assert [one + other for one, other in zip(*ranks, strict=True)] == plain
 
 

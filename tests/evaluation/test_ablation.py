@@ -16,7 +16,7 @@ from crosspol.evaluation import ablation
 from crosspol.evaluation.ablation import carry_out, jobs_of, write_tables
 from crosspol.evaluation.plan import read_plan
 from crosspol.evaluation.results import read_results
-from crosspol.training.errors import Interrupted, TrainingError
+from crosspol.training.failures import Interrupted, TrainingError
 from tests.evaluation.tiny_plans import PLAN, write_plan
 from tests.training.tiny_runs import finish, start
 
@@ -82,9 +82,9 @@ def test_a_plan_that_is_stopped_and_started_again_ends_with_the_same_table(done,
     path, uninterrupted = done
     output = tmp_path / "runs"
     process = start(carry_out_quietly, path, output)
-    journal = output / "own" / "seed-0" / "log.jsonl"
+    run_log = output / "own" / "seed-0" / "log.jsonl"
     waited = time.monotonic()
-    while not (journal.exists() and journal.read_text()) and time.monotonic() - waited < 60:
+    while not (run_log.exists() and run_log.read_text()) and time.monotonic() - waited < 60:
         time.sleep(0.01)
     os.kill(process.pid, number)
     (status,) = finish([process])

@@ -491,7 +491,7 @@ def test_no_argument_takes_ground_truth() -> None:
     """It made a published error look twice as good (docs/pitfalls.md#ground-truth-in-the-input)."""
     assert list(inspect.signature(CrossPol.forward).parameters) == [
         "self", "left", "right", "pol_left", "pol_right", "valid_left", "valid_right",
-        "intensity_left", "intensity_right", "iters", "alpha_cap",
+        "intensity_left", "intensity_right", "iters", "alpha_cap", "checkpoint_activations",
     ]  # fmt: skip
 
 

@@ -129,3 +129,21 @@ def test_every_random_generator_goes_on_where_it_was(tmp_path):
     draw()
     set_random_states(read_latest(tmp_path)[0]["random"])
     assert draw() == expected
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_weights_have_the_mode_of_any_new_file(tmp_path, umask, mode):
+    net = CrossPol(tiny_network())
+    before = os.umask(umask)
+    try:
+        net.save_pretrained(tmp_path / "saved")
+        write_weights(net, tmp_path / "written")
+    finally:
+        os.umask(before)
+    for folder in ("saved", "written"):
+        assert sorted(path.name for path in (tmp_path / folder).iterdir()) == [
+            "README.md", "config.json", "model.safetensors",
+        ]  # fmt: skip
+        for path in (tmp_path / folder).iterdir():
+            assert path.stat().st_mode & 0o777 == mode, path

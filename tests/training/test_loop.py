@@ -10,11 +10,12 @@ import torch
 
 from crosspol.errors import UsageError
 from crosspol.model import CrossPol
-from crosspol.training import feeding, loop, precision
+from crosspol.training import feeding, loop, precision, state
 from crosspol.training.config_file import read_config
-from crosspol.training.errors import Interrupted, TrainingError
+from crosspol.training.failures import Interrupted, TrainingError
 from crosspol.training.loop import train
 from crosspol.training.provenance import read_provenance
+from crosspol.training.run_folder import RunFolder
 from crosspol.weights import load_network
 from tests.training.tiny_runs import (
     Broken,
@@ -95,7 +96,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(whole, tm
     train(CONFIG, tmp_path / "run")
     assert f"{last}: damaged" in (said := capsys.readouterr().err)
     assert "going back to the one before" in said
-    assert "going on after step 2 of 4" in said
+    assert "resuming after step 2 of 4" in said
     assert_same_weights(whole, tmp_path / "run")
     for path in (tmp_path / "run" / "checkpoints").iterdir():
         path.write_bytes(b"")
@@ -113,7 +114,7 @@ def test_a_run_tells_how_it_was_made_and_its_records_are_handed_on(tmp_path):
     assert set(written[-1]["step_size"]) == set(written[-1]["lr"])
     longer = replace(CONFIG, num_steps=3, lr=1e-5)
     train(longer, folder, progress=False, allow_changes=True)
-    assert [session["from_step"] for session in read_provenance(folder)] == [0, 2]
+    assert [session["from_step"] for session in read_provenance(RunFolder(folder))] == [0, 2]
     assert [(record["step"], record.get("allowed_changes")) for record in records(folder)] == [
         (1, None), (2, None), (2, ["num_steps: 2 before, 3 now", "lr: 0.0003 before, 1e-05 now"]), (3, None),
     ]  # fmt: skip
@@ -159,7 +160,7 @@ def test_what_is_computed_in_and_why_is_said(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(precision, "processor_computes_bfloat16", lambda: False)
     train(replace(CONFIG, num_steps=1, precision="auto"), tmp_path / "run")
     assert "computing in float32 on cpu: the processor does not compute bfloat16" in capsys.readouterr().err
-    assert read_provenance(tmp_path / "run")[0]["precision"] == "float32"
+    assert read_provenance(RunFolder(tmp_path / "run"))[0]["precision"] == "float32"
 
 
 def test_a_finished_run_has_nothing_left_to_do(whole, monkeypatch):
@@ -224,19 +225,19 @@ def test_an_unreadable_sample_stops_the_run_and_loses_nothing(tmp_path, monkeypa
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's full device")
 def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(whole, tmp_path, monkeypatch):
-    original = loop.checkpoints.write_checkpoint
+    original = state.checkpoints.write_checkpoint
 
     def fills_up(folder, step, *rest):
         if step == 4:
             (folder / f".step-00000004.pt.{os.getpid()}.part").symlink_to("/dev/full")
         return original(folder, step, *rest)
 
-    monkeypatch.setattr(loop.checkpoints, "write_checkpoint", fills_up)
+    monkeypatch.setattr(state.checkpoints, "write_checkpoint", fills_up)
     with pytest.raises(
         TrainingError, match=r"step-00000004.pt: cannot be written \(No space left on device\)"
     ) as error:
         train(CONFIG, tmp_path / "run", progress=False)
-    assert "the same command goes on" in str(error.value)
+    assert "the same command resumes" in str(error.value)
     monkeypatch.undo()
     train(CONFIG, tmp_path / "run", progress=False)
     assert_same_weights(whole, tmp_path / "run")
@@ -290,3 +291,74 @@ def test_a_warmup_longer_than_the_run_is_said(tmp_path, capsys):
 def test_ones_own_data_set_is_trained_on(tmp_path):
     train(replace(CONFIG, num_steps=3), tmp_path / "run", progress=False, samples=tiny_samples(4))
     assert len(records(tmp_path / "run")) == 3
+
+
+@pytest.mark.parametrize("name", ["samples", "validation_samples"])
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ([], ": got an empty data set, wanted at least one crosspol.StereoSample"),
+        ([(1, 2)], r"\[0\]: got tuple, wanted a crosspol.StereoSample"),
+        ((sample for sample in range(3)), ": got generator, wanted a data set with a length"),
+        (7, ": got int, wanted a data set with a length"),
+    ],
+)
+def test_what_is_no_data_set_is_refused_in_one_line(tmp_path, name, wrong, complaint):
+    with pytest.raises(UsageError, match=f"^{name}{complaint}") as error:
+        train(CONFIG, tmp_path / "run", progress=False, **{name: wrong})
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_later_sample_of_another_type_is_named(tmp_path):
+    samples = [tiny_samples()[0], "left.png"]
+    with pytest.raises(TrainingError, match=r"samples\[1\]: got str, wanted a crosspol\.StereoSample"):
+        train(CONFIG, tmp_path / "run", progress=False, samples=samples)
+
+
+class Blank(Broken):
+    """Samples of which none has a valid pixel, as a data set with disparities of the other sign once had."""
+
+    def __getitem__(self, index):
+        sample = self.samples[index]
+        return replace(sample, valid=torch.zeros_like(sample.valid))
+
+
+@pytest.mark.parametrize(("steps", "complaint"), [(20, "step 10: no pixel had a valid disp"), (4, "all 4 steps were")])
+def test_a_run_without_valid_pixels_stops_with_a_line(tmp_path, steps, complaint):
+    blank = Blank(0, lambda sample: sample)
+    with pytest.raises(TrainingError, match=complaint) as error:
+        train(replace(CONFIG, num_steps=steps), tmp_path / "run", progress=False, samples=blank)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run" / "weights").exists()
+
+
+def test_a_validation_without_valid_pixels_is_said(tmp_path, capsys):
+    train(replace(CONFIG, num_steps=2), tmp_path / "run", validation_samples=Blank(0, lambda sample: sample))
+    assert "none were ever the best: no validation had a finite error" in capsys.readouterr().err
+
+
+def test_procedural_data_is_named_by_its_settings(tmp_path):
+    names = {}
+    for name, config in {
+        "same": CONFIG,
+        "again": replace(CONFIG, lr=1e-5, num_steps=3),
+        "other": replace(CONFIG, data=replace(CONFIG.data, seed=9)),
+    }.items():
+        train(replace(config, num_steps=1), tmp_path / name, progress=False)
+        names[name] = read_provenance(RunFolder(tmp_path / name))[0]["data"]["data"]
+    assert names["same"].startswith("settings ")
+    assert names["same"] == names["again"] != names["other"]
+
+
+def test_checkpoints_keep_the_names_that_older_runs_have(tmp_path):
+    """A run folder of an earlier version is resumed: its checkpoints have these entries."""
+    train(replace(CONFIG, num_steps=2), tmp_path / "run", progress=False)
+    kept = torch.load(tmp_path / "run" / "checkpoints" / "step-00000002.pt", weights_only=True)
+    assert set(kept) == {
+        "network", "average", "optimizer", "scaler", "step", "skipped", "skipped_in_a_row", "best", "random", "config",
+        "contents",
+    }  # fmt: skip
+    assert set(kept["average"]) == set(kept["network"])
+    assert set(kept["optimizer"]) == {"state", "param_groups"}
+    assert len(kept["random"]) == 1

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from crosspol.data.order import endless
-from crosspol.training.building import build_run
 from crosspol.training.launch import launch
+from crosspol.training.state import build_run
 from crosspol.training.step import train_step
-from crosspol.training.stream import Share, batches, in_order
+from crosspol.training.stream import RankShare, batches, in_order
 from tests.datasets.test_samples import scene_folder
 from tests.training.tiny_runs import (
     Broken,
@@ -40,7 +40,7 @@ def one_step(config, output: Path, samples) -> None:
     """Take a step and write down the loss, the gradient and which samples this process had."""
     fabric = launch(config.machine, config.precision)
     run = build_run(config, fabric)
-    share = Share(fabric.global_rank, fabric.world_size, config.accumulate)
+    share = RankShare(fabric.global_rank, fabric.world_size, config.accumulate)
     parts = next(batches(samples, in_order(endless, config.batch_size), range(1), share))
     record, _ = train_step(run, parts)
     gradients = {name: p.grad for name, p in run.net.named_parameters()}

@@ -17,6 +17,7 @@ from crosspol.training.provenance import (
     weights_hash,
     write_provenance,
 )
+from crosspol.training.run_folder import RunFolder
 
 
 def session(step: int = 0, pretrained: str = "none") -> dict:
@@ -48,16 +49,16 @@ def test_weights_are_named_by_their_hash(tmp_path):
 
 def test_sessions_add_up_and_those_that_were_undone_go(tmp_path):
     for step in (0, 10, 30, 20):
-        write_provenance(tmp_path, session(step))
-    assert [entry["from_step"] for entry in read_provenance(tmp_path)] == [0, 10, 20]
+        write_provenance(RunFolder(tmp_path), session(step))
+    assert [entry["from_step"] for entry in read_provenance(RunFolder(tmp_path))] == [0, 10, 20]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"sessions": 3}', '{"sessions": [{}]}'])
 def test_a_damaged_file_is_begun_anew(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
-    assert read_provenance(tmp_path) == []
-    write_provenance(tmp_path, session())
-    assert len(read_provenance(tmp_path)) == 1
+    assert read_provenance(RunFolder(tmp_path)) == []
+    write_provenance(RunFolder(tmp_path), session())
+    assert len(read_provenance(RunFolder(tmp_path))) == 1
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -35,13 +35,13 @@ def test_rigs_take_turns_and_none_records_another_ones_scenes():
     names = [sample.identity for samples in batches_.values() for sample in samples]
     assert sorted(names) == sorted(f"procedural-0-{index}" for index in range(12))
     assert stream[place(1, "none", (48, 64))].left.shape == (3, 48, 64)
-    assert "procedural scenes, rigs quad, quad-left, crossed, none in turns" in stream.about
+    assert "procedural scenes, rigs quad, quad-left, crossed, none in turns" in stream.description
 
 
 def test_a_run_of_one_rig_has_the_samples_of_its_data_set():
     stream, plain = run_samples(SMALL, [SMALL.size]), training_samples(SMALL)
     assert same(stream[place(5)], plain.samples[plain.order(5)])
-    assert stream.about == plain.about
+    assert stream.description == plain.about
 
 
 def test_a_data_set_serves_the_rigs_that_its_scenes_have(tmp_path):
@@ -76,7 +76,7 @@ def test_scenes_are_used_several_times_each_time_otherwise(tmp_path, kind):
     assert not any(same(taken[0], other) for other in taken[1:])
     again = run_samples(data, [data.size])
     assert same(again[place(17)], taken[17])
-    assert "each scene 3 times, 4 in turns" in stream.about
+    assert "each scene 3 times, 4 in turns" in stream.description
 
 
 def test_scenes_of_several_uses_are_larger_by_the_margin_and_of_the_same_disparities():
@@ -149,5 +149,5 @@ def test_a_run_of_rigs_stages_and_replay_resumes_exactly_whatever_its_workers(tm
 def test_ones_own_samples_stay_as_they_are(tmp_path):
     for changes in ({"replay": 2}, {"rigs": ("quad",)}):
         config = tiny_config(data=replace(SMALL, **changes))
-        with pytest.raises(UsageError, match=r"data\.rigs, data\.replay: found them with samples of one's own"):
+        with pytest.raises(UsageError, match=r"data\.rigs, data\.replay: got them with samples of one's own"):
             train(config, tmp_path / "run", samples=ProceduralStereo(replace(SMALL, length=3)), progress=False)

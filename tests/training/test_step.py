@@ -8,15 +8,14 @@ import torch
 
 from crosspol.data.order import endless
 from crosspol.model import CrossPol, alpha_cap
-from crosspol.training import building
-from crosspol.training.average import update_average
-from crosspol.training.building import build_run
-from crosspol.training.errors import TrainingError
+from crosspol.training import state
+from crosspol.training.average import moving_average
+from crosspol.training.failures import TrainingError
 from crosspol.training.launch import launch
 from crosspol.training.loss import glass_loss
-from crosspol.training.memory import checkpoint_refinement
+from crosspol.training.state import build_run
 from crosspol.training.step import Run, train_step
-from crosspol.training.stream import Share, batches, in_order
+from crosspol.training.stream import RankShare, batches, in_order
 from tests.training.tiny_runs import Broken, tiny_config, tiny_network, tiny_samples
 
 
@@ -28,7 +27,10 @@ def build(**changes) -> Run:
 def parts(run: Run, steps: int = 1, samples=None):
     config = run.config
     return batches(
-        samples or tiny_samples(), in_order(endless, config.batch_size), range(steps), Share(0, 1, config.accumulate)
+        samples or tiny_samples(),
+        in_order(endless, config.batch_size),
+        range(steps),
+        RankShare(0, 1, config.accumulate),
     )
 
 
@@ -71,7 +73,7 @@ class Headed(CrossPol):
 
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_a_glass_head_learns_by_its_own_loss(monkeypatch, accumulate):
-    monkeypatch.setattr(building, "CrossPol", Headed)
+    monkeypatch.setattr(state, "CrossPol", Headed)
     wanted = {"batch_size": 3, "freeze_batch_norm": True, "gradient_clip": 1e9}
     run = build(**wanted, accumulate=accumulate, glass_head_weight=0.3)
     (batch,) = next(parts(build(**wanted)))
@@ -120,8 +122,6 @@ def test_activation_checkpointing_gives_the_same_gradients_and_keeps_less(precis
         torch.manual_seed(0)
         net = CrossPol(tiny_network()).train()
         names = list(net.state_dict())
-        if checkpointed:
-            checkpoint_refinement(net)
         kept = 0
 
         def note(tensor):
@@ -133,7 +133,7 @@ def test_activation_checkpointing_gives_the_same_gradients_and_keeps_less(precis
             torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"),
             torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
         ):
-            out = net(**batch.inputs.kwargs(), iters=8)
+            out = net(**batch.inputs.kwargs(), iters=8, checkpoint_activations=checkpointed)
         sum(p.mean() for p in out.predictions).backward()
         found.append((kept, {name: p.grad for name, p in net.named_parameters()}, names == list(net.state_dict())))
     (kept, plain, _), (kept_less, checkpointed, same_names) = found
@@ -148,8 +148,67 @@ def test_without_gradients_nothing_is_checkpointed():
     batch = next(iter(parts(build())))[0]
     with torch.no_grad():
         before = net(**batch.inputs.kwargs(), iters=2).disparity
-        checkpoint_refinement(net)
-        assert torch.equal(net(**batch.inputs.kwargs(), iters=2).disparity, before)
+        again = net(**batch.inputs.kwargs(), iters=2, checkpoint_activations=True)
+        assert torch.equal(again.disparity, before)
+
+
+def test_checkpointing_runs_the_module_itself_so_that_hooks_and_compilation_count():
+    run = build(checkpoint_activations=True)
+    calls = []
+    run.net.update.register_forward_pre_hook(lambda *_: calls.append(1))
+    train_step(run, next(parts(run)))
+    # Once forward and once more for the gradient of each refinement.
+    assert len(calls) == 2 * run.config.iters
+    assert "forward" not in vars(run.net.update)
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_the_option_reaches_the_network(checkpointed):
+    run = build(checkpoint_activations=checkpointed)
+    record, _ = train_step(run, next(parts(run)))
+    assert record["loss"] == pytest.approx(train_step(build(), next(parts(build())))[0]["loss"], rel=1e-6)
+
+
+def test_batches_without_a_valid_pixel_change_nothing_and_stop_the_run():
+    run = build(max_skipped=3, ema_decay=0.5)
+    before = copy.deepcopy(run.net.state_dict())
+    bad = [part for part in next(parts(run))]
+    bad = [replace(part, valid=torch.zeros_like(part.valid)) for part in bad]
+    record, _ = train_step(run, bad)
+    assert (record["skipped"], record["epe"], run.skipped_in_a_row) == ("ground truth", None, 1)
+    assert record["samples"] == ["procedural-0-0", "procedural-0-1"]
+    after = run.net.state_dict()
+    assert [n for n in before if not torch.equal(before[n], after[n])] == ["alpha_cap"]
+    # Disparities that are unknown although the mask takes them are no ground truth either.
+    unknown = [replace(part, disparity=torch.full_like(part.disparity, torch.inf)) for part in next(parts(run))]
+    assert train_step(run, unknown)[0]["skipped"] == "ground truth"
+    with pytest.raises(
+        TrainingError, match=r"step 3: no pixel had a valid disparity for 3 steps in a row, last in pro"
+    ):
+        train_step(run, bad)
+
+
+def test_figures_are_sums_over_the_pixels_that_count():
+    run = build(batch_size=4, accumulate=2, freeze_batch_norm=True)
+    before = copy.deepcopy(run.net).train()
+    for module in before.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    batches_ = next(parts(run))
+    batches_[0] = replace(batches_[0], disparity=batches_[0].disparity.clone())
+    batches_[0].disparity[0, 0, :5] = torch.inf
+    record, _ = train_step(run, batches_)
+    errors, used = [], {True: [], False: []}
+    with torch.no_grad():
+        for part in batches_:
+            out = before(**part.inputs.kwargs(), iters=run.config.iters)
+            known = (part.valid > 0) & part.disparity.isfinite()
+            errors.append((out.disparity - part.disparity)[known].abs())
+            for glass in used:
+                used[glass].append(out.polarization_use[(part.glass > 0) == glass])
+    assert record["epe"] == pytest.approx(torch.cat(errors).mean().item(), rel=1e-5)
+    assert record["injected_glass"] == pytest.approx(torch.cat(used[True]).mean().item(), abs=1e-7)
+    assert record["injected_elsewhere"] == pytest.approx(torch.cat(used[False]).mean().item(), abs=1e-7)
 
 
 def test_the_cap_rises_linearly_and_is_kept_with_the_weights():
@@ -243,22 +302,37 @@ def test_what_is_frozen_keeps_its_weights_and_statistics():
 
 def test_the_average_is_the_formula():
     torch.manual_seed(0)
-    net, average = CrossPol(tiny_network()), CrossPol(tiny_network())
-    start = [p.detach().clone() for p in average.parameters()]
+    net, first = CrossPol(tiny_network()), CrossPol(tiny_network())
+    start = [p.detach().clone() for p in first.parameters()]
     net.alpha_cap.fill_(0.7)
-    update_average(average, net, 0.99, step=4)
+    average = moving_average(first, 0.99, step=3)
+    average.update_parameters(net)
     decay = (1 + 4) / (10 + 4)
-    for mean, old, new in zip(average.parameters(), start, net.parameters(), strict=True):
+    for mean, old, new in zip(average.module.parameters(), start, net.parameters(), strict=True):
         torch.testing.assert_close(mean, decay * old + (1 - decay) * new)
-    assert float(average.alpha_cap) == pytest.approx(0.7)
-    update_average(average, net, 0.0, step=10**6)
-    assert all(torch.equal(a, b) for a, b in zip(average.parameters(), net.parameters(), strict=True))
+    assert float(average.module.alpha_cap) == pytest.approx(0.7)
+    average = moving_average(first, 0.0, step=10**6)
+    average.update_parameters(net)
+    assert all(torch.equal(a, b) for a, b in zip(average.module.parameters(), net.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("step", [0, 5, 10**6])
+def test_the_average_never_starts_by_copying(step):
+    """torch copies the weights at the first update; a run's average moves by (1 - d) from its first step on."""
+    torch.manual_seed(0)
+    net, first = CrossPol(tiny_network()), CrossPol(tiny_network())
+    average = moving_average(first, 0.9, step)
+    average.update_parameters(net)
+    decay = min(0.9, (2 + step) / (11 + step))
+    for mean, old, new in zip(average.module.parameters(), first.parameters(), net.parameters(), strict=True):
+        torch.testing.assert_close(mean, decay * old + (1 - decay) * new)
 
 
 def test_a_run_with_an_average_follows_its_weights():
     run = build(ema_decay=0.9)
     train_step(run, next(parts(run)))
-    weight, mean = run.net.update.head[0].weight, run.average.update.head[0].weight
+    weight, mean = run.net.update.head[0].weight, run.evaluated.update.head[0].weight
+    assert run.evaluated is run.average.module
     assert not mean.requires_grad
     assert 0 < (weight - mean).abs().max() < 1e-2
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from crosspol.data.order import endless, shuffled
 from crosspol.errors import UsageError
-from crosspol.training.errors import TrainingError
-from crosspol.training.stream import Share, _next, batches, default_workers, in_order
+from crosspol.training.failures import TrainingError
+from crosspol.training.stream import RankShare, _next, batches, default_workers, in_order
 from tests.training.tiny_runs import Broken, tiny_samples
 
 
@@ -21,7 +21,7 @@ from tests.training.tiny_runs import Broken, tiny_samples
 @given(world=st.integers(1, 5), accumulate=st.integers(1, 4), extra=st.integers(0, 9))
 def test_the_parts_of_all_processes_are_the_batch(world, accumulate, extra):
     size = world + extra
-    parts = [Share(rank, world, accumulate).parts(size) for rank in range(world)]
+    parts = [RankShare(rank, world, accumulate).parts(size) for rank in range(world)]
     assert [position for own in parts for part in own for position in part] == list(range(size))
     assert all(own and all(len(part) > 0 for part in own) for own in parts)
     sizes = [sum(map(len, own)) for own in parts]
@@ -30,7 +30,7 @@ def test_the_parts_of_all_processes_are_the_batch(world, accumulate, extra):
 
 def identities(world, accumulate, workers, order=endless, steps=range(3)):
     streams = [
-        batches(tiny_samples(), in_order(order, 4), steps, Share(rank, world, accumulate), workers)
+        batches(tiny_samples(), in_order(order, 4), steps, RankShare(rank, world, accumulate), workers)
         for rank in range(world)
     ]
     return [[name for parts in step for part in parts for name in part.identity] for step in zip(*streams, strict=True)]

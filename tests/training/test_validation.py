@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 
 from crosspol.model import CrossPol, StereoOutput
 from crosspol.synthesis.procedural import held_out
-from crosspol.training.panel import panel, scene_with_glass
-from crosspol.training.validation import score, validate
+from crosspol.training import validation
+from crosspol.training.validation import predict_scene, scene_with_glass, score, validate
+from crosspol.visualization.panel import validation_figure
 from tests.training.tiny_runs import tiny_config, tiny_network, tiny_samples
 
 
@@ -78,7 +80,7 @@ def test_without_glass_there_is_no_glass_error():
 def test_the_panel_is_a_image_whatever_the_rig(rig):
     sample = scene_with_glass(tiny_samples(20, rig=rig))
     assert sample.glass.any()
-    image = panel(CrossPol(tiny_network()), sample, 2, "step 1")
+    image = validation_figure(predict_scene(CrossPol(tiny_network()), sample, 2), "step 1")
     assert image.ndim == 3
     assert image.shape[2] == 3
     assert image.std() > 10
@@ -121,3 +123,48 @@ def test_a_network_is_validated_with_what_it_is_trained_on():
         assert torch.equal(oracle[index]["pol_left"][0], samples[index].glass)
         assert torch.equal(foreign[index]["pol_left"][0], samples[(index + 1) % 3].pol_left)
         assert torch.equal(foreign[index]["left"][0], samples[index].left)
+
+
+@pytest.mark.parametrize("rig", ["quad", "quad-left", "crossed", "none"])
+def test_what_is_drawn_is_the_scene_and_what_the_network_says(rig):
+    sample = scene_with_glass(tiny_samples(20, rig=rig))
+    sample = replace(sample, valid=sample.valid.clone())
+    sample.valid[0, 3, 4] = 0
+    found = predict_scene(Constant(), sample, 2)
+    assert (found.name, found.rig) == (sample.identity, rig)
+    assert np.isnan(found.disparity[3, 4])
+    assert np.isfinite(found.disparity).sum() == found.disparity.size - 1
+    assert (found.predicted == 3).all()
+    assert np.array_equal(found.glass, sample.glass[0].numpy() > 0)
+    assert np.array_equal(found.right, sample.right.permute(1, 2, 0).numpy())
+    left, right = found.signal
+    if rig == "none":
+        assert (left, right) == (None, None)
+    elif rig == "crossed":
+        assert np.array_equal(right, sample.intensity_right[0].numpy())
+        assert found.signal_name == "linear intensity through the polarizer"
+    else:
+        trusted = sample.valid_left[0].numpy() > 0
+        assert np.array_equal(left[trusted], sample.pol_left[-1].numpy()[trusted])
+        assert np.isnan(left[~trusted]).all()
+        assert np.isnan(right).all() == (rig == "quad-left")
+
+
+def test_tf32_is_off_while_a_network_predicts(monkeypatch):
+    entered, seen = [], []
+
+    @contextmanager
+    def without_tf32(device):
+        entered.append(device)
+        yield
+        entered.pop()
+
+    class Looking(Constant):
+        def forward(self, left, right, **rest):
+            seen.append(list(entered))
+            return super().forward(left, right, **rest)
+
+    monkeypatch.setattr(validation, "without_tf32", without_tf32)
+    validate(Looking(), tiny_samples(), 1, iters=2)
+    predict_scene(Looking(), tiny_samples()[0], 2)
+    assert seen == [[torch.device("cpu")]] * 2

@@ -125,7 +125,7 @@ def _ranked(environment: dict[str, str], target: Callable[..., None], arguments:
 
 def train_quietly(config: TrainConfig, output: Path, samples: Dataset[StereoSample] | None = None) -> None:
     """Train; an error becomes the file ``error`` or ``error-RANK`` and status 1, as the command line makes it."""
-    from crosspol.training.errors import Interrupted
+    from crosspol.training.failures import Interrupted
     from crosspol.training.loop import train
 
     try:

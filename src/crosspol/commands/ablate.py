@@ -53,7 +53,7 @@ def ablate(options: AblateOptions) -> None:
     # Fabric takes seconds to import; help does not need it.
     from crosspol.evaluation.ablation import carry_out, jobs_of, write_tables
     from crosspol.evaluation.plan import read_plan
-    from crosspol.training.errors import Interrupted
+    from crosspol.training.failures import Interrupted
 
     plan = read_plan(options.plan)
     for name in options.only:

@@ -11,7 +11,8 @@ from tyro.conf import Positional, arg
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.errors import UsageError
 from crosspol.io.atomic import write_bytes
-from crosspol.training.curves import draw_curves, read_runs
+from crosspol.training.run_log import read_runs
+from crosspol.visualization.curves import draw_curves
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def train(options: TrainOptions) -> None:
         SystemExit: the run failed (1), or was stopped by a signal after writing a checkpoint (130, 143).
     """
     # Fabric takes seconds to import; help and wrong requests do not need it.
-    from crosspol.training.errors import Interrupted, TrainingError
+    from crosspol.training.failures import Interrupted, TrainingError
     from crosspol.training.loop import train as run
 
     check_output_folder(options.output)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from crosspol.data.substitution import ORACLE
 from crosspol.datasets.samples import held_out_samples
 from crosspol.errors import UsageError
-from crosspol.evaluation.figures import curve_plot, difference_plot
+from crosspol.evaluation.figures import difference_plot
 from crosspol.evaluation.measures import key
 from crosspol.evaluation.methods import NetworkMethod, describe_network
 from crosspol.evaluation.plan import Plan
@@ -35,10 +35,11 @@ from crosspol.io.atomic import write_bytes
 from crosspol.model import CrossPol
 from crosspol.training.config import TrainConfig
 from crosspol.training.config_file import differences, read_config
-from crosspol.training.curves import Curve, series
-from crosspol.training.errors import TrainingError
-from crosspol.training.journal import JOURNAL, read_journal
-from crosspol.training.loop import FINAL, train
+from crosspol.training.failures import TrainingError
+from crosspol.training.loop import train
+from crosspol.training.run_folder import FINAL, LOG
+from crosspol.training.run_log import read_log
+from crosspol.visualization.curves import Curve, curve_plot, series
 from crosspol.weights import load_network
 
 EVALUATION = "evaluation.json"
@@ -83,9 +84,9 @@ class Job:
 
     @property
     def step(self) -> int:
-        """The last step in its journal; 0 where there is none."""
-        path = self.folder / JOURNAL
-        records = read_journal(path) if path.is_file() else []
+        """The last step in its log; 0 where there is none."""
+        path = self.folder / LOG
+        records = read_log(path) if path.is_file() else []
         return records[-1]["step"] if records else 0
 
     def standing(self) -> str:
@@ -296,7 +297,7 @@ def _seed_table(reference: str, compared: dict[str, list[Results]], seeds: tuple
 
 
 def _curves(plan: Plan, jobs: Sequence[Job]) -> dict[str, bytes | None]:
-    records = [(job.variant, read_journal(path)) for job in jobs if (path := job.folder / JOURNAL).is_file()]
+    records = [(job.variant, read_log(path)) for job in jobs if (path := job.folder / LOG).is_file()]
     drawn = {}
     for file, curve in _CURVES:
         by_variant: dict[str, list[Any]] = {variant: [] for variant in plan.variants}

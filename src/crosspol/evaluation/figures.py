@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,8 @@ from crosspol.evaluation.results import Results
 from crosspol.evaluation.rows import Row
 from crosspol.evaluation.scenes import SceneSet
 from crosspol.evaluation.statistics import Estimate
-from crosspol.training.panel import panel
+from crosspol.training.validation import predict_scene
+from crosspol.visualization.panel import validation_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +68,8 @@ def scene_images(method: NetworkMethod, row: Row, scenes: SceneSet) -> dict[str,
         sample = samples[index]
         if method.substitution is not None:
             sample = _single(substitute(stack([sample]), method.substitution, pol_channels=method.pol_channels))
-        drawn[name] = panel(method.net, sample, method.iters, f"{row.name}, {name} scene")
+        predicted = predict_scene(method.net, sample, method.iters)
+        drawn[name] = validation_figure(predicted, f"{row.name}, {name} scene")
     return drawn
 
 
@@ -111,40 +112,6 @@ def difference_plot(results: Results) -> bytes | None:
         f"below 0: the row is better; bars: {100 * results.bootstrap.level:g} % interval, paired over scenes",
         fontsize=9,
     )
-    return _png(figure)
-
-
-def curve_plot(curves: Mapping[str, Sequence[tuple[Sequence[int], Sequence[float]]]], title: str) -> bytes | None:
-    """Draw a quantity against steps, one line a variant: the mean over its seeds, with a band from least to most.
-
-    Args:
-        curves: by variant, one (steps, values) a seed.
-        title: of the quantity, with its unit.
-
-    Returns:
-        A PNG; None where no run has logged it yet.
-    """
-    if not any(len(steps) for seeds in curves.values() for steps, _ in seeds):
-        return None
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 5.5), dpi=_DPI, layout="constrained")
-    axis = figure.subplots()
-    for number, (name, seeds) in enumerate(curves.items()):
-        by_step: dict[int, list[float]] = {}
-        for steps, values in seeds:
-            for step, value in zip(steps, values, strict=True):
-                by_step.setdefault(int(step), []).append(float(value))
-        if by_step:
-            steps = sorted(by_step)
-            color = f"C{number % 10}"
-            axis.plot(steps, [np.mean(by_step[step]) for step in steps], "-o", color=color, markersize=3, label=name)
-            low, high = ([limit(by_step[step]) for step in steps] for limit in (min, max))
-            axis.fill_between(steps, low, high, color=color, alpha=0.2)
-    axis.set_xlabel("step")
-    axis.set_ylabel(title)
-    axis.grid(alpha=0.3)
-    axis.legend(title="mean over seeds; band: least to most")
     return _png(figure)
 
 

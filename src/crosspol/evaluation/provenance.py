@@ -6,16 +6,12 @@ import os
 import platform
 import shlex
 import sys
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
 
-import crosspol
-from crosspol.training.provenance import device_name, source_commit
+from crosspol.training.provenance import device_name, source_commit, versions
 
 
 def provenance(device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -25,15 +21,9 @@ def provenance(device: torch.device | str = "cpu") -> dict[str, Any]:
         device: where the networks ran.
     """
     return {
-        "commit": source_commit(Path(crosspol.__file__).parent),
+        "commit": source_commit(),
         "command": shlex.join(["crosspol", *sys.argv[1:]]),
-        "versions": {
-            "crosspol": version("crosspol"),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "opencv": cv2.__version__,
-        },
+        "versions": {**versions(), "opencv": cv2.__version__},
         "hardware": {
             "device": device_name(torch.device(device)),
             "threads": torch.get_num_threads(),

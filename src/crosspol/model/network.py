@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from crosspol.model.boundary import NetworkInputs
 from crosspol.model.config import CrossPolConfig, Site, preset
@@ -140,6 +143,15 @@ class CrossPol(
         fusions = {name: getattr(self, name) for name in self.POLARIZED if name.endswith("fusion")}
         return {name: fusion.gate(cap) for name, fusion in fusions.items() if hasattr(fusion, "gate")}
 
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Write the weights with the mode that any new file gets; safetensors keeps its files to their owner."""
+        super()._save_pretrained(save_directory)
+        fresh = save_directory / ".new.part"
+        fresh.touch()
+        for path in save_directory.glob("*.safetensors"):
+            path.chmod(fresh.stat().st_mode & 0o777)
+        fresh.unlink()
+
     @classmethod
     def _from_pretrained(cls, *, strict: bool = True, **arguments: Any) -> CrossPol:
         """Build the network that config.json describes; weights that do not fit it are an error."""
@@ -163,6 +175,7 @@ class CrossPol(
         intensity_right: Tensor | None = None,
         iters: int | None = None,
         alpha_cap: float | Tensor | None = None,
+        checkpoint_activations: bool = False,
     ) -> StereoOutput:
         """Estimate the left view's disparity.
 
@@ -177,6 +190,8 @@ class CrossPol(
             intensity_right: its linear I_perpendicular (B, 1, H, W).
             iters: refinements, >= 1; None: as configured (24 in the blueprint).
             alpha_cap: overrides the cap kept with the weights.
+            checkpoint_activations: keep only the inputs of every refinement, and compute it again when its gradient
+                is due: less memory, more time, the same gradient. Changes nothing where no gradients are computed.
 
         Raises:
             ValueError: a shape does not fit, a trusted value is not finite, or the arguments contradict each other.
@@ -193,10 +208,13 @@ class CrossPol(
         hidden = [torch.tanh(level) for level in features.hidden]
         disparity = features.left.new_zeros(len(left), 1, *features.left.shape[2:], dtype=torch.float32)
         predictions = []
+        refine = self.update
+        if checkpoint_activations and torch.is_grad_enabled():
+            refine = partial(checkpoint, self.update, use_reentrant=False)
         for iteration in range(1, iters + 1):
             disparity = disparity.detach()
             correlation = conditioned.pyramid.lookup(disparity)
-            hidden, step = self.update(hidden, conditioned.terms, correlation, disparity, conditioned.motion_term)
+            hidden, step = refine(hidden, conditioned.terms, correlation, disparity, conditioned.motion_term)
             disparity = disparity + step.float()
             refresh = inputs.crossed and iteration in self.config.refresh_after and iteration < iters
             if self.training or iteration == iters or refresh:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pickle
@@ -95,8 +96,6 @@ def write_weights(net: CrossPol, folder: Path) -> None:
     part.mkdir(parents=True)
     try:
         net.save_pretrained(part)
-        # safetensors keeps its files to their owner; those who may read the run may read its weights.
-        shutil.copymode(part / "config.json", part / "model.safetensors")
         folder.mkdir(exist_ok=True)
         # config.json is the same for every step of a run, so the weights can follow it in a step of their own.
         for path in sorted(part.iterdir(), key=lambda path: path.suffix == ".safetensors"):
@@ -106,7 +105,7 @@ def write_weights(net: CrossPol, folder: Path) -> None:
         if isinstance(error, OSError) or "No space left" not in str(error):
             raise
         # safetensors reports a full disk as an error of its own.
-        raise OSError(28, "No space left on device", str(folder)) from error
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder)) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -1,8 +1,11 @@
-"""A run's configuration as a file: YAML or JSON in, JSON out, and what differs between two of them."""
+"""A run's configuration as a file: YAML or JSON in, JSON out, and what differs between two of them.
+
+By hand rather than by pydantic: over plain dataclasses that takes unknown names, ``compile: 1``, ``iters: true`` and
+``iters: "3"`` without a word, and says neither which value it got nor which name was meant.
+"""
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import types
@@ -11,7 +14,7 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from crosspol.errors import MissingFileError, UsageError
+from crosspol.errors import MissingFileError, UsageError, did_you_mean
 from crosspol.training.config import TrainConfig
 
 # Settings that may change on resume: nothing that is computed depends on them.
@@ -47,9 +50,10 @@ def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
     else:
         raise UsageError(f"{path}: got the ending {path.suffix!r}, wanted .json, .yaml or .yml")
     try:
-        return merge(TrainConfig() if base is None else base, content)
+        config: TrainConfig = merge(TrainConfig() if base is None else base, content)
     except ValueError as error:
         raise UsageError(f"{path}: {_one_line(error)}") from error
+    return config
 
 
 def write_config(config: TrainConfig) -> bytes:
@@ -69,9 +73,7 @@ def merge(base: Any, content: Any, prefix: str = "") -> Any:
     changes = {}
     for name, value in content.items():
         if name not in hints:
-            near = difflib.get_close_matches(str(name), hints, n=1)
-            hint = f"; did you mean {prefix}{near[0]}?" if near else ""
-            raise ValueError(f"{prefix}{name}: no such setting{hint}")
+            raise ValueError(f"{prefix}{name}: no such setting{did_you_mean(str(name), hints, prefix)}")
         present = getattr(base, name)
         if is_dataclass(present):
             changes[name] = merge(present, value, f"{prefix}{name}.")

@@ -1,14 +1,13 @@
-"""What an error of a run means, in one line."""
+"""What ends a run before its last step, and what an error of it means, in one line."""
 
 from __future__ import annotations
 
 import errno
 import re
-from pathlib import Path
 
 from crosspol.errors import UsageError
 from crosspol.training.config import TrainConfig
-from crosspol.training.errors import TrainingError
+from crosspol.training.run_folder import RunFolder
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|alloc.*failed", re.IGNORECASE)
 _LOST_PROCESS = re.compile(
@@ -17,22 +16,34 @@ _LOST_PROCESS = re.compile(
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
-def explain(error: Exception, config: TrainConfig, output: Path, checkpoints: Path, world: int) -> str | None:
+class TrainingError(RuntimeError):
+    """The run has to end; one line that names the cause. What was written before stays good."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop (SIGTERM, SIGINT); its checkpoint is written."""
+
+    def __init__(self, signal_number: int, step: int, is_first_process: bool = True) -> None:
+        super().__init__(f"stopped by signal {signal_number} after step {step}; the same command resumes the run")
+        # Of several processes one says so: a launcher that sees another one fail would kill those still leaving.
+        self.status = 128 + signal_number if is_first_process else 0
+
+
+def explain(error: Exception, config: TrainConfig, folder: RunFolder, world: int) -> str | None:
     """Return a line that names the cause of an error, or None for one that explains itself or is a defect.
 
     Args:
         error: that ended the run.
         config: of the run.
-        output: its folder.
-        checkpoints: where they lie.
+        folder: of the run.
         world: number of processes.
     """
     if isinstance(error, UsageError | TrainingError):
         return None
     text = " ".join(str(error).split())
-    kept = f"the checkpoints in {checkpoints} are good, and the same command goes on from the last"
+    kept = f"the checkpoints in {folder.checkpoints} are good, and the same command resumes from the last"
     if isinstance(error, OSError) and error.errno in _DISK:
-        return f"{error.filename or output}: cannot be written ({error.strerror}); {kept}"
+        return f"{error.filename or folder.path}: cannot be written ({error.strerror}); {kept}"
     if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(text):
         height, width = config.data.size
         buffer = ", a smaller --buffer" if config.data.replay > 1 else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sized
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,14 +16,14 @@ from crosspol.data.mixture import RoundRobin
 from crosspol.data.order import endless, shuffled
 from crosspol.data.sample import StereoBatch, StereoSample
 from crosspol.datasets.samples import Samples, held_out_samples
-from crosspol.errors import UsageError
+from crosspol.errors import UsageError, refuse
 from crosspol.training.config import TrainConfig
 from crosspol.training.launch import layout
-from crosspol.training.run_samples import OwnSamples, RunSamples, run_samples
+from crosspol.training.polarization_input import prepare_polarization
+from crosspol.training.run_samples import OwnSamples, RunSamples, checked_sample, run_samples
 from crosspol.training.schedule import Schedule
-from crosspol.training.shown import show
 from crosspol.training.step import Run
-from crosspol.training.stream import Share, batches, default_workers
+from crosspol.training.stream import RankShare, batches, default_workers
 
 
 def open_samples(
@@ -46,12 +46,33 @@ def open_samples(
         training = run_samples(config.data, Schedule(config).sizes)
     else:
         if config.data.rigs or config.data.replay > 1:
-            raise UsageError("data.rigs, data.replay: found them with samples of one's own, which stay as they are")
+            raise UsageError(
+                "data.rigs, data.replay: got them with samples of one's own, wanted neither: they stay as they are"
+            )
+        _check_own(samples, "samples")
         training = OwnSamples(samples, shuffled(len(samples), config.data.seed))  # type: ignore[arg-type]
     if validation_samples is None:
         return training, held_out_samples(config.data, config.validate_samples)
+    _check_own(validation_samples, "validation_samples")
     first = RoundRobin([validation_samples], config.validate_samples)  # type: ignore[list-item]
     return training, Samples(first, endless, f"{len(first)} samples")
+
+
+def _check_own(samples: object, name: str) -> None:
+    """Refuse what is no data set of samples; whether the first one can be read is found out in its turn.
+
+    Raises:
+        UsageError: it has no length or index, is empty, or its first sample is something else.
+    """
+    if not isinstance(samples, Sized) or not hasattr(samples, "__getitem__"):
+        raise refuse(name, type(samples).__name__, "a data set with a length: len(samples) and samples[index]")
+    if not len(samples):
+        raise refuse(name, "an empty data set", "at least one crosspol.StereoSample")
+    try:
+        first = samples[0]
+    except Exception:
+        return
+    checked_sample(first, f"{name}[0]")
 
 
 def check_batches(config: TrainConfig, world: int) -> None:
@@ -67,7 +88,7 @@ def check_batches(config: TrainConfig, world: int) -> None:
     smallest = Schedule(config).smallest_batch
     if smallest < world:
         raise UsageError(f"batch_size: got {smallest}, wanted at least 1 for each of {world} processes")
-    parts = [len(part) for rank in range(world) for part in Share(rank, world, config.accumulate).parts(smallest)]
+    parts = [len(part) for rank in range(world) for part in RankShare(rank, world, config.accumulate).parts(smallest)]
     if config.data.polarization == "foreign" and min(parts) < 2:
         raise UsageError(
             f"data.polarization: got foreign with parts of {min(parts)} sample, wanted at least 2: a larger "
@@ -93,10 +114,10 @@ def feed(run: Run, training: RunSamples | OwnSamples) -> Generator[list[StereoBa
             training,
             Schedule(config).places,
             range(run.step, config.num_steps),
-            Share(fabric.global_rank, fabric.world_size, config.accumulate),
+            RankShare(fabric.global_rank, fabric.world_size, config.accumulate),
             workers,
             config.machine.prefetch,
-            partial(show, data=config.data),
+            partial(prepare_polarization, data=config.data),
         )
 
 

@@ -51,9 +51,9 @@ def processor_computes_bfloat16() -> bool:
 
 def _gpu_computes_bfloat16() -> bool:
     try:
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     except TypeError:  # older versions count what they emulate
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
 
 
 def _says_yes(ask: Callable[[], Any] | None) -> bool:

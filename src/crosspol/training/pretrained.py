@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.model import CrossPol
 from crosspol.weights import RAFT_STEREO_ORIGIN, load_matching, load_raft_stereo
@@ -33,7 +35,7 @@ def load_pretrained(net: CrossPol, name: str) -> str:
     return f"{path}: {load_raft_stereo(net, path)}"
 
 
-def load_network_state(net: CrossPol, state: dict[str, Any]) -> None:
+def load_network_state(net: nn.Module, state: dict[str, Any]) -> None:
     """Load all weights and buffers of a network.
 
     Raises:

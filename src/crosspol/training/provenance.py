@@ -18,8 +18,9 @@ import torch
 
 import crosspol
 from crosspol.io.atomic import write_bytes
-
-RUN = "run.json"
+from crosspol.training.config import TrainConfig
+from crosspol.training.config_file import flat
+from crosspol.training.run_folder import RunFolder
 
 
 def describe_session(
@@ -40,13 +41,8 @@ def describe_session(
         "from_step": step,
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": sys.argv,
-        "versions": {
-            "crosspol": _version("crosspol"),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "commit": source_commit(Path(crosspol.__file__).parent),
+        "versions": versions(),
+        "commit": source_commit(),
         "device": device_name(device),
         "processes": processes,
         "threads": torch.get_num_threads(),
@@ -57,28 +53,54 @@ def describe_session(
     }
 
 
-def write_provenance(folder: Path, session: Mapping[str, Any]) -> None:
-    """Add a session to ``run.json``; the sessions that a run had before stay, up to the step that it goes on from.
+def settings_hash(config: TrainConfig) -> dict[str, str]:
+    """Name the settings that decide what is drawn and how it is changed; procedural scenes follow from them alone.
+
+    Returns:
+        A dictionary to put beside what finite data sets hold.
+    """
+    settings = flat(config.data) | {"sizes": [stage.size for stage in config.stages]}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
+    return {"data": f"settings {digest[:12]}"}
+
+
+def write_provenance(folder: RunFolder, session: Mapping[str, Any]) -> None:
+    """Add a session to ``run.json``; the sessions that a run had before stay, up to the step that it resumes from.
 
     Raises:
         OSError: it cannot be written; what was there stays.
     """
-    path = folder / RUN
+    path = folder.provenance
     kept = [entry for entry in read_provenance(folder) if entry["from_step"] <= session["from_step"]]
     write_bytes(path, (json.dumps({"sessions": [*kept, session]}, indent=2) + "\n").encode())
 
 
-def read_provenance(folder: Path) -> list[dict[str, Any]]:
+def read_provenance(folder: RunFolder) -> list[dict[str, Any]]:
     """Return the sessions of a run, the first one first; none where the file is missing or damaged."""
     try:
-        sessions = json.loads((folder / RUN).read_text(encoding="utf-8"))["sessions"]
+        sessions = json.loads(folder.provenance.read_text(encoding="utf-8"))["sessions"]
         return [dict(entry) for entry in sessions if isinstance(entry["from_step"], int)]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
 
-def source_commit(folder: Path) -> str | None:
-    """Return the git commit of the source, with ``+changes`` where files differ; None outside a checkout."""
+def versions() -> dict[str, str | None]:
+    """Return the versions that results depend on, by package; None of one that is not installed."""
+    return {
+        "crosspol": _version("crosspol"),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def source_commit(folder: Path | None = None) -> str | None:
+    """Return the git commit of a package's source, with ``+changes`` where files differ; None outside a checkout.
+
+    Args:
+        folder: of the package; None: this one's.
+    """
+    folder = Path(crosspol.__file__).parent if folder is None else folder
     if not any((parent / ".git").exists() for parent in folder.parents):
         return None
     try:

@@ -16,6 +16,7 @@ from crosspol.data.transforms import AugmentConfig, add_noise, augment
 from crosspol.datasets.config import DataConfig
 from crosspol.datasets.samples import Samples, larger, scene_samples, training_samples
 from crosspol.datasets.sources import REPLAYING, seed_for
+from crosspol.errors import refuse
 from crosspol.rigs.kinds import RigKind
 from crosspol.training.replay import PACKED_BYTES, FolderShelf, Replayed
 from crosspol.training.schedule import Place
@@ -25,12 +26,12 @@ class RunSamples(Dataset[StereoSample]):
     """The samples of a run, by their `Place`: of every rig that takes turns, in every size of the run's stages.
 
     Attributes:
-        about: a line about what they are.
+        description: a line about what they are.
         contents: what each finite data set holds, by the setting that names it; the same only if its samples are.
     """
 
-    def __init__(self, streams: Mapping[tuple[RigKind, tuple[int, int]], Samples], about: str) -> None:
-        self.streams, self.about = dict(streams), about
+    def __init__(self, streams: Mapping[tuple[RigKind, tuple[int, int]], Samples], description: str) -> None:
+        self.streams, self.description = dict(streams), description
         self.contents: dict[str, str] = {}
         several = len({rig for rig, _ in streams}) > 1
         for (rig, _), stream in streams.items():
@@ -62,11 +63,27 @@ class OwnSamples(Dataset[StereoSample]):
     def __init__(self, samples: Dataset[StereoSample], order: Callable[[int], int]) -> None:
         self.samples, self.order = samples, order
         count: int = len(samples)  # type: ignore[arg-type]
-        self.about, self.contents = f"{count} samples", {"samples": f"{count} samples"}
+        self.description, self.contents = f"{count} samples", {"samples": f"{count} samples"}
 
     def __getitem__(self, place: Place) -> StereoSample:
-        """Return the sample of a place."""
-        return self.samples[self.order(place.position)]
+        """Return the sample of a place.
+
+        Raises:
+            UsageError: it is none.
+        """
+        index = self.order(place.position)
+        return checked_sample(self.samples[index], f"samples[{index}]")
+
+
+def checked_sample(sample: object, name: str) -> StereoSample:
+    """Return a sample that came from Python.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not isinstance(sample, StereoSample):
+        raise refuse(name, type(sample).__name__, "a crosspol.StereoSample")
+    return sample
 
 
 def run_samples(data: DataConfig, sizes: Sequence[tuple[int, int]]) -> RunSamples:
@@ -88,14 +105,14 @@ def run_samples(data: DataConfig, sizes: Sequence[tuple[int, int]]) -> RunSample
             streams[rig, size] = scenes if data.replay == 1 else replayed(of_one, scenes, number)
     lines = {rig: streams[rig, sizes[0]].about for rig in rigs}
     if len(set(lines.values())) == 1:
-        about = lines[rigs[0]] + (f", rigs {', '.join(data.turns)} in turns" if len(rigs) > 1 else "")
+        description = lines[rigs[0]] + (f", rigs {', '.join(data.turns)} in turns" if len(rigs) > 1 else "")
     else:
-        about = "; ".join(f"{rig}: {line}" for rig, line in lines.items())
+        description = "; ".join(f"{rig}: {line}" for rig, line in lines.items())
     if data.replay > 1:
         height, width = (max(side) for side in zip(*(larger(size, data.margin) for size in sizes), strict=True))
         megabytes = data.buffer * height * width * PACKED_BYTES / 2**20
-        about += f"; each scene {data.replay} times, {data.buffer} in turns (up to {megabytes:.0f} MiB are kept)"
-    return RunSamples(streams, about)
+        description += f"; each scene {data.replay} times, {data.buffer} in turns (up to {megabytes:.0f} MiB are kept)"
+    return RunSamples(streams, description)
 
 
 def replayed(data: DataConfig, scenes: Samples, number: int = 0) -> Samples:

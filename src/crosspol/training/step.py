@@ -6,44 +6,52 @@ import math
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from crosspol.data.sample import StereoBatch
 from crosspol.model import CrossPol, StereoOutput, alpha_cap
-from crosspol.training.average import update_average
 from crosspol.training.clipping import clip_by_part
 from crosspol.training.config import TrainConfig
-from crosspol.training.errors import TrainingError
+from crosspol.training.failures import TrainingError
 from crosspol.training.loss import glass_loss, sequence_loss
 from crosspol.training.optimization import gradient_norms, set_rates, within
 
-_SUMS = (
-    "loss", "error", "valid", "glass_use", "glass", "other_use", "other", "glass_loss", "glass_heads",
-    "bad", "terminate", "interrupt",
-)  # fmt: skip
+Skipped = Literal["loss", "gradient", "ground truth"]
+"""Why a step was skipped: a loss or gradient that is not finite, or a batch without a valid pixel."""
+
+# What is added up over the parts of a batch and over the processes.
+_SUMS = ("loss", "error", "valid", "glass_use", "glass", "other_use", "other", "glass_loss", "bad")
 
 
 class Forward(nn.Module):
-    """The network as the launcher wraps it: plain tuples out, for it copies no frozen dataclass."""
+    """The network as the launcher wraps it: plain tuples out, for it copies no frozen dataclass.
 
-    def __init__(self, net: CrossPol) -> None:
+    Args:
+        net: to train.
+        checkpoint_activations: compute each refinement again for its gradient instead of keeping it.
+    """
+
+    def __init__(self, net: CrossPol, checkpoint_activations: bool = False) -> None:
         super().__init__()
         self.net = net
+        # A network of one's own need not know the option.
+        self.options: dict[str, bool] = {"checkpoint_activations": True} if checkpoint_activations else {}
 
     def forward(self, inputs: dict[str, Tensor], iters: int) -> tuple[tuple[Tensor, ...], Tensor, Tensor | None]:
         """Return the predictions, each (B, 1, H, W) px, the use of polarization (B, 1, H, W), and logits of glass."""
-        out = self.net(**inputs, iters=iters)
+        out = self.net(**inputs, iters=iters, **self.options)
         return out.predictions, out.polarization_use, glass_logits(out)
 
 
 @dataclass
 class Run:
-    """Everything that changes while a run goes on, and what it is computed with."""
+    """Everything that changes during a run, and what it is computed with."""
 
     config: TrainConfig
     fabric: Fabric
@@ -52,13 +60,18 @@ class Run:
     """The network inside `Forward`, as Fabric wraps it."""
     optimizer: Any
     """As Fabric wraps it; torch's own is its ``optimizer``."""
-    average: CrossPol | None = None
-    """Moving average of the weights, where one is wanted."""
+    average: AveragedModel | None = None
+    """Moving average of the weights, where one is wanted; its ``module`` is the network."""
     step: int = 0
     skipped: int = 0
     skipped_in_a_row: int = 0
     best: float = math.inf
     """Lowest score of a validation so far."""
+
+    @property
+    def evaluated(self) -> CrossPol:
+        """The network that is validated and kept: the average where there is one."""
+        return self.net if self.average is None else cast(CrossPol, self.average.module)
 
     @property
     def scaler(self) -> torch.amp.GradScaler | None:
@@ -70,8 +83,8 @@ class Run:
 def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -> tuple[dict[str, Any], int]:
     """Take one step on this process's parts of a batch.
 
-    A loss or gradient that is not finite leaves weights, optimizer and norm statistics as they were; the step still
-    counts, so that schedule, cap and stream go on.
+    A loss or gradient that is not finite, and a batch without a single valid pixel, leave weights, optimizer and norm
+    statistics as they were; the step still counts, so that schedule, cap and stream move on.
 
     Args:
         run: changed in place.
@@ -88,7 +101,11 @@ def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -
     set_rates(run.optimizer, run.step, config.num_steps, config.lr_warmup)
     _train_mode(net, config)
     buffers = [buffer.clone() for buffer in net.buffers()]
-    sums, bad = _gradients(run, parts)
+    # The loss is a mean over the samples that have ground truth. Processes and parts may have different numbers of
+    # them, so each weighs by its own; DDP then divides by the number of processes.
+    counted = [_counted(part) for part in parts]
+    everywhere = _reduce(fabric, {"counted": float(sum(counted))})["counted"]
+    sums, bad = _gradients(run, parts, [count / max(1.0, everywhere) for count in counted])
     sums["terminate"] = float(signal_number == signal.SIGTERM)
     sums["interrupt"] = float(signal_number == signal.SIGINT)
     total = _reduce(fabric, sums)
@@ -109,43 +126,40 @@ def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -
     }
     if total["glass_heads"]:
         record["glass_loss"] = total["glass_loss"]
-    if total["bad"] or not math.isfinite(norm):
-        what = "loss" if total["bad"] else "gradient"
-        names = gather(fabric, bad if total["bad"] else [name for part in parts for name in part.identity])
-        record |= _skip(run, buffers, what, names)
+    what = _reason_to_skip(total, everywhere, norm)
+    if what is not None:
+        names = bad if what == "loss" else [name for part in parts for name in part.identity]
+        record |= _skip(run, buffers, what, gather(fabric, names))
     else:
         _step(run)
     run.step += 1
     net.alpha_cap.fill_(alpha_cap(run.step, config.alpha_cap_start, config.alpha_cap_warmup))
     if run.average is not None:
-        update_average(run.average, net, config.ema_decay, run.step)
+        run.average.update_parameters(net)
     if run.skipped_in_a_row >= config.max_skipped:
-        raise TrainingError(
-            f"step {run.step}: the {record['skipped']} was not finite for {run.skipped_in_a_row} steps in a row, last "
-            f"for {', '.join(record['samples'])}; a lower --lr may help, and {config.precision} as the precision is "
-            "one possible cause"
-        )
+        raise TrainingError(_too_many_skipped(run, record["skipped"], record["samples"]))
     if total["terminate"]:
         return record, int(signal.SIGTERM)
     return record, int(signal.SIGINT) if total["interrupt"] else 0
 
 
-def _gradients(run: Run, parts: Sequence[StereoBatch]) -> tuple[dict[str, float], list[str]]:
+def _gradients(run: Run, parts: Sequence[StereoBatch], shares: Sequence[float]) -> tuple[dict[str, float], list[str]]:
     """Add up the gradients of the parts.
+
+    Args:
+        run: whose network.
+        parts: this process's.
+        shares: of each part in the loss of the batch, in [0, 1].
 
     Returns:
         Sums over this process's parts (``loss`` is its share of the batch's), and the samples of parts whose loss is
         not finite.
     """
     config, fabric = run.config, run.fabric
-    # The loss is a mean over the samples that have ground truth. Processes and parts may have different numbers of
-    # them, so each weighs by its own; DDP then divides by the number of processes.
-    counted = [_counted(part) for part in parts]
-    everywhere = max(1.0, _reduce(fabric, {"counted": float(sum(counted))})["counted"])
     run.optimizer.zero_grad(set_to_none=True)
-    sums = dict.fromkeys(_SUMS, 0.0)
-    bad: list[str] = []
-    for index, (part, count) in enumerate(zip(parts, counted, strict=True)):
+    rows: list[Tensor] = []
+    heads = 0
+    for index, (part, share) in enumerate(zip(parts, shares, strict=True)):
         batch = part.to(fabric.device, non_blocking=True)
         with fabric.no_backward_sync(run.model, enabled=index < len(parts) - 1):
             try:
@@ -156,30 +170,58 @@ def _gradients(run: Run, parts: Sequence[StereoBatch]) -> tuple[dict[str, float]
                 predictions, batch.disparity, batch.valid, batch.glass, _polarization(batch),
                 config.gamma, config.glass_weight, config.pol_weight,
             )  # fmt: skip
-            share, whole = count / everywhere, loss
+            whole, of_glass = loss, loss.new_zeros(())
             if logits is not None:
                 of_glass = glass_loss(logits, batch.glass, batch.valid * batch.disparity.isfinite())
                 whole = loss + config.glass_head_weight * of_glass
-                sums["glass_loss"] += of_glass.item() * share
-                sums["glass_heads"] += 1
+                heads += 1
             fabric.backward(whole * (share * fabric.world_size), model=run.model)
-        with torch.no_grad():
-            sums["loss"] += loss.item() * share
-            known = (batch.valid > 0) & batch.disparity.isfinite()
-            sums["error"] += float((predictions[-1] - batch.disparity).abs()[known].sum())
-            sums["valid"] += float(known.sum())
-            glass = batch.glass > 0
-            sums["glass_use"] += float(use[glass].sum())
-            sums["glass"] += float(glass.sum())
-            sums["other_use"] += float(use[~glass].sum())
-            sums["other"] += float((~glass).sum())
-        if not math.isfinite(whole.item()):
-            sums["bad"] += 1
-            bad += batch.identity
-    return sums, bad
+        rows.append(_figures(batch, predictions[-1], use, (loss.double() * share, of_glass.double() * share), whole))
+    # One transfer: whoever asks a GPU for a number waits until it has computed everything before.
+    table = torch.stack(rows).tolist()
+    bad = [name for part, row in zip(parts, table, strict=True) if row[-1] for name in part.identity]
+    sums = dict(zip(_SUMS, map(sum, zip(*table, strict=True)), strict=True))
+    return sums | {"glass_heads": float(heads)}, bad
 
 
-def _skip(run: Run, buffers: list[Tensor], what: str, samples: list[str]) -> dict[str, Any]:
+@torch.no_grad()
+def _figures(
+    batch: StereoBatch, predicted: Tensor, use: Tensor, losses: tuple[Tensor, Tensor], whole: Tensor
+) -> Tensor:
+    """Return the `_SUMS` of one part, (9,) float64, where it was computed."""
+    loss, of_glass = losses
+    known, glass = (batch.valid > 0) & batch.disparity.isfinite(), batch.glass > 0
+    error = torch.where(known, (predicted - batch.disparity).abs(), 0.0)
+    figures = (
+        loss, error.sum(), known.sum(), torch.where(glass, use, 0.0).sum(), glass.sum(),
+        torch.where(glass, 0.0, use).sum(), (~glass).sum(), of_glass, ~whole.isfinite(),
+    )  # fmt: skip
+    return torch.stack([figure.double() for figure in figures])
+
+
+def _reason_to_skip(total: dict[str, float], counted: float, norm: float) -> Skipped | None:
+    if total["bad"]:
+        return "loss"
+    # Without this the loss is 0, and a run on data that has no valid pixel ends as if it had learned something.
+    if not counted:
+        return "ground truth"
+    return None if math.isfinite(norm) else "gradient"
+
+
+def _too_many_skipped(run: Run, what: Skipped, samples: Sequence[str]) -> str:
+    row, last = run.skipped_in_a_row, ", ".join(samples)
+    if what == "ground truth":
+        return (
+            f"step {run.step}: no pixel had a valid disparity for {row} steps in a row, last in {last}; wanted "
+            "positive finite disparities, px of the left view, and a mask that is 1 where they are known"
+        )
+    return (
+        f"step {run.step}: the {what} was not finite for {row} steps in a row, last for {last}; a lower --lr may "
+        f"help, and {run.config.precision} as the precision is one possible cause"
+    )
+
+
+def _skip(run: Run, buffers: list[Tensor], what: Skipped, samples: list[str]) -> dict[str, Any]:
     """Undo what the forward pass changed, and say so."""
     for buffer, before in zip(run.net.buffers(), buffers, strict=True):
         buffer.copy_(before)
@@ -246,11 +288,16 @@ def _reduce(fabric: Fabric, values: dict[str, float]) -> dict[str, float]:
 
 def gather(fabric: Fabric, names: list[str]) -> list[str]:
     """Join the lists of all processes."""
+    return [name for part in gather_objects(fabric, names) for name in part]
+
+
+def gather_objects(fabric: Fabric, value: Any) -> list[Any]:
+    """Return the values of all processes, by rank."""
     if fabric.world_size == 1:
-        return names
-    lists: list[Any] = [None] * fabric.world_size
-    torch.distributed.all_gather_object(lists, names)
-    return [name for part in lists for name in part]
+        return [value]
+    values: list[Any] = [None] * fabric.world_size
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 
 def _ratio(total: float, count: float) -> float | None:

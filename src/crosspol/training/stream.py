@@ -14,14 +14,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from crosspol.data.sample import StereoBatch, StereoSample, stack
-from crosspol.errors import UsageError
-from crosspol.training.errors import TrainingError
+from crosspol.errors import UsageError, one_line
+from crosspol.training.failures import TrainingError
 
 # The least that systems allow (macOS: 104 with the closing zero).
 _LONGEST_SOCKET_PATH = 103
 
 
-class Share(NamedTuple):
+class RankShare(NamedTuple):
     """Which part of every batch a process computes."""
 
     rank: int = 0
@@ -38,7 +38,7 @@ Finish = Callable[[StereoBatch, Sequence[Any]], StereoBatch]
 """What is done to a part of a batch last, given the keys of its samples."""
 
 
-class SampleFailure(NamedTuple):
+class LoadError(NamedTuple):
     """Takes a sample's place when it could not be made: a worker's exception would arrive as a page of traceback."""
 
     cause: str
@@ -53,7 +53,7 @@ def batches(
     samples: Dataset[StereoSample],
     keys: Callable[[int], Sequence[Any]],
     steps: range,
-    share: Share | None = None,
+    share: RankShare | None = None,
     workers: int = 0,
     prefetch: int = 4,
     finish: Finish | None = None,
@@ -74,7 +74,7 @@ def batches(
     Raises:
         TrainingError: a sample cannot be made, or a worker died.
     """
-    share = share or Share()
+    share = share or RankShare()
     if workers:
         _check_temporary_folder()
     loader = DataLoader(
@@ -110,7 +110,7 @@ def _split(positions: range, count: int) -> list[range]:
 
 
 class _Keys(Sampler[list[Any]]):
-    def __init__(self, keys: Callable[[int], Sequence[Any]], steps: range, share: Share) -> None:
+    def __init__(self, keys: Callable[[int], Sequence[Any]], steps: range, share: RankShare) -> None:
         self.keys, self.steps, self.share = keys, steps, share
 
     def __iter__(self) -> Iterator[list[Any]]:
@@ -120,30 +120,28 @@ class _Keys(Sampler[list[Any]]):
                 yield [keys[index] for index in part]
 
 
-class _Guarded(Dataset[tuple[Any, StereoSample | SampleFailure]]):
+class _Guarded(Dataset[tuple[Any, StereoSample | LoadError]]):
     def __init__(self, samples: Dataset[StereoSample]) -> None:
         self.samples = samples
 
-    def __getitem__(self, key: Any) -> tuple[Any, StereoSample | SampleFailure]:
+    def __getitem__(self, key: Any) -> tuple[Any, StereoSample | LoadError]:
         try:
             return key, self.samples[key]
         except Exception as error:
-            return key, SampleFailure(f"sample {key}: {_one_line(error)}")
+            return key, LoadError(f"sample {key}: {one_line(error)}")
 
 
-def _collate(
-    made: Sequence[tuple[Any, StereoSample | SampleFailure]], finish: Finish | None
-) -> StereoBatch | SampleFailure:
+def _collate(made: Sequence[tuple[Any, StereoSample | LoadError]], finish: Finish | None) -> StereoBatch | LoadError:
     samples: list[StereoSample] = []
     for _, sample in made:
-        if isinstance(sample, SampleFailure):
+        if isinstance(sample, LoadError):
             return sample
         samples.append(sample)
     try:
         batch = stack(samples)
         return batch if finish is None else finish(batch, [key for key, _ in made])
     except ValueError as error:
-        return SampleFailure(_one_line(error))
+        return LoadError(one_line(error))
 
 
 def _quiet_worker(_: int) -> None:
@@ -184,7 +182,7 @@ def _check_temporary_folder() -> None:
         )
 
 
-def _next(loaded: Iterator[StereoBatch | SampleFailure]) -> StereoBatch:
+def _next(loaded: Iterator[StereoBatch | LoadError]) -> StereoBatch:
     try:
         batch = next(loaded)
     except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
@@ -193,16 +191,9 @@ def _next(loaded: Iterator[StereoBatch | SampleFailure]) -> StereoBatch:
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise TrainingError(
-            f"a process that makes samples died ({_one_line(error)}): out of memory, or killed; "
+            f"a process that makes samples died ({one_line(error)}): out of memory, or killed; "
             "fewer --workers need less memory"
         ) from error
-    if isinstance(batch, SampleFailure):
+    if isinstance(batch, LoadError):
         raise TrainingError(f"a sample cannot be read: {batch.cause}")
     return batch
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    if isinstance(error, UsageError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

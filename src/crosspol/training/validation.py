@@ -1,4 +1,4 @@
-"""Validation on a part of the procedural set that is never trained on, and the choice of the best checkpoint.
+"""Validation on a split of the data that is never trained on, and the choice of the best checkpoint.
 
 The network sees images and polarization, never ground truth. It computes in float32 without TF32, one scene at a
 time, so that the figures depend on neither batch size, devices nor precision of training.
@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import fields
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -19,8 +21,9 @@ from crosspol.datasets.config import Polarization
 from crosspol.metrics import epe
 from crosspol.model import CrossPol, StereoOutput
 from crosspol.model.precision import without_tf32
-from crosspol.training.shown import drop, substitute
+from crosspol.training.polarization_input import drop_polarization, substitute_polarization
 from crosspol.training.step import glass_logits
+from crosspol.visualization.panel import ScenePrediction
 
 _REGIONS = ("epe", "epe_glass", "epe_background")
 _COLUMNS = (*_REGIONS, "glass found", "glass found and true", "glass true")
@@ -50,7 +53,7 @@ def validate(
         count: how many of them.
         iters: refinements.
         fabric: None: this process alone.
-        polarization: what the network is shown as such (`substitute`); foreign is the next scene's.
+        polarization: what the network is shown as such (`substitute_polarization`); foreign is the next scene's.
     """
     net.eval()
     rank, world = (0, 1) if fabric is None else (fabric.global_rank, fabric.world_size)
@@ -64,7 +67,7 @@ def validate(
             table[index, 0] = _row(out, batch)
             headed = headed or glass_logits(out) is not None
             if glass_logits(out) is not None and batch.rig != "none":
-                table[index, 1] = _row(net(**drop(batch, [True]).inputs.kwargs(), iters=iters), batch)
+                table[index, 1] = _row(net(**drop_polarization(batch, [True]).inputs.kwargs(), iters=iters), batch)
             else:
                 table[index, 1] = table[index, 0]
     if fabric is not None and world > 1:
@@ -81,11 +84,80 @@ def validate(
     }
 
 
+def scene_with_glass(samples: Dataset[StereoSample]) -> StereoSample:
+    """Return the first scene that has glass, or the first."""
+    for index in range(len(samples)):  # type: ignore[arg-type]
+        sample = samples[index]
+        if sample.glass.any():
+            return sample
+    return samples[0]
+
+
+@torch.no_grad()
+def predict_scene(
+    net: CrossPol, sample: StereoSample, iters: int, polarization: Polarization = "own"
+) -> ScenePrediction:
+    """Predict a scene as it is validated, for `validation_figure`.
+
+    A network that was trained with the oracle is shown it here as well; foreign polarization needs other scenes, and
+    the scene's own is shown.
+
+    Args:
+        net: put into evaluation mode.
+        sample: the scene.
+        iters: refinements.
+        polarization: what the network is shown as such.
+    """
+    net.eval()
+    batch = stack([sample])
+    if polarization == "oracle":
+        batch = substitute_polarization(batch, polarization)
+    device = next(net.parameters()).device
+    with without_tf32(device):
+        out = net(**batch.to(device).inputs.kwargs(), iters=iters)
+    logits = glass_logits(out)
+    signal, signal_name = _signal(batch)
+    return ScenePrediction(
+        name=sample.identity,
+        rig=batch.rig,
+        left=sample.left.permute(1, 2, 0).numpy(),
+        right=sample.right.permute(1, 2, 0).numpy(),
+        disparity=np.where(_plane(sample.valid) > 0, _plane(sample.disparity), np.float32(np.nan)),
+        predicted=_plane(out.disparity),
+        glass=_plane(sample.glass) > 0,
+        use=_plane(out.polarization_use),
+        signal=signal,
+        signal_name=signal_name,
+        glass_probability=None if logits is None else _plane(torch.sigmoid(logits)),
+    )
+
+
+Plane = NDArray[np.float32]
+
+
+def _plane(tensor: Tensor) -> Plane:
+    array: Plane = tensor.detach().float().cpu().reshape(tensor.shape[-2:]).numpy()
+    return array
+
+
+def _signal(batch: StereoBatch) -> tuple[tuple[Plane | None, Plane | None], str]:
+    """What a batch of one has of polarization, left and right, and what that is."""
+    if batch.intensity_left is not None and batch.intensity_right is not None:
+        views = (_plane(batch.intensity_left), _plane(batch.intensity_right))
+        return views, "linear intensity through the polarizer"
+    sides = ((batch.pol_left, batch.valid_left), (batch.pol_right, batch.valid_right))
+    planes = [
+        None if pol is None or valid is None else np.where(_plane(valid) > 0, _plane(pol[:, -1:]), np.float32(np.nan))
+        for pol, valid in sides
+    ]
+    return (planes[0], planes[1]), "DoLP"
+
+
 def _scene(samples: Dataset[StereoSample], index: int, count: int, polarization: Polarization) -> StereoBatch:
     """One scene as a batch, with the polarization that the network is shown."""
     if polarization != "foreign":
-        return substitute(stack([samples[index]]), polarization)
-    pair = substitute(stack([samples[index], samples[(index + 1) % count]]), polarization)
+        return substitute_polarization(stack([samples[index]]), polarization)
+    pair = substitute_polarization(stack([samples[index], samples[(index + 1) % count]]), polarization)
     values = {field.name: getattr(pair, field.name) for field in fields(pair)}
     first = {name: value[:1] for name, value in values.items() if isinstance(value, Tensor)}
     return StereoBatch(**(values | first | {"identity": pair.identity[:1]}))

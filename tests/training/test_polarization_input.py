@@ -8,8 +8,8 @@ import torch
 
 from crosspol.data.sample import StereoBatch, stack
 from crosspol.data.warping import warp_to_left
+from crosspol.training.polarization_input import drop_polarization, prepare_polarization, substitute_polarization
 from crosspol.training.schedule import Place
-from crosspol.training.shown import drop, show, substitute
 from tests.training.tiny_runs import tiny_config, tiny_samples
 
 
@@ -24,7 +24,7 @@ def places(start: int, count: int) -> list[Place]:
 
 def dropped(start: int, count: int, **changes) -> list[bool]:
     data = replace(tiny_config().data, **changes)
-    shown = show(batch(count), places(start, count), data)
+    shown = prepare_polarization(batch(count), places(start, count), data)
     return [not shown.valid_left[index].any() and not shown.valid_right[index].any() for index in range(count)]
 
 
@@ -42,7 +42,7 @@ def test_what_is_dropped_is_not_valid_and_nothing_else_changes(rig):
     before = batch(2, rig=rig)
     if rig == "crossed":
         before = replace(before, valid_left=None, valid_right=None)
-    after = drop(before, [True, False])
+    after = drop_polarization(before, [True, False])
     if rig == "none":
         assert after is before
         return
@@ -58,14 +58,14 @@ def test_what_is_dropped_is_not_valid_and_nothing_else_changes(rig):
 
 def test_foreign_polarization_is_another_samples_of_the_batch():
     before = batch(3)
-    after = substitute(before, "foreign")
+    after = substitute_polarization(before, "foreign")
     for name in ("pol_left", "pol_right", "valid_left", "valid_right"):
         for index in range(3):
             assert torch.equal(getattr(after, name)[index], getattr(before, name)[index - 1])
     assert torch.equal(after.left, before.left)
     assert torch.equal(after.glass, before.glass)
     with pytest.raises(ValueError, match="at least 2"):
-        substitute(batch(1), "foreign")
+        substitute_polarization(batch(1), "foreign")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -73,7 +73,7 @@ def test_foreign_polarization_is_another_samples_of_the_batch():
 def test_the_oracle_is_the_true_mask_in_both_views(rig, channels):
     samples = tiny_samples(rig=rig, pol_channels=channels, glass_probability=1.0, camera_difference=0.0, size=(48, 96))
     before = stack([samples[index] for index in range(6)])
-    after = substitute(before, "oracle")
+    after = substitute_polarization(before, "oracle")
     assert torch.equal(after.pol_left[:, -1:], before.glass)
     assert after.pol_left.shape[1] == channels
     assert after.valid_left.all()
@@ -91,8 +91,8 @@ def test_the_oracle_is_the_true_mask_in_both_views(rig, channels):
 
 def test_the_oracle_has_no_map_of_a_crossed_pair():
     with pytest.raises(ValueError, match="oracle: got rig crossed"):
-        substitute(batch(rig="crossed"), "oracle")
+        substitute_polarization(batch(rig="crossed"), "oracle")
     with pytest.raises(ValueError, match=r"data\.polarization: got oracle with rig crossed"):
         replace(tiny_config().data, rigs=("quad", "crossed"), polarization="oracle")
     before = batch(rig="none")
-    assert substitute(before, "oracle") is before
+    assert substitute_polarization(before, "oracle") is before

@@ -1,8 +1,9 @@
-"""What is noted while a run goes on: means by rig, how long steps take, and which samples could not be read."""
+"""What a run tells: its means by rig, how long steps take, which samples could not be read, and lines for people."""
 
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -88,3 +89,18 @@ class Clock:
 
     def _restart(self) -> None:
         self._steps, self._samples, self._waited, self._since = 0, 0, 0.0, time.monotonic()
+
+
+def describe_step(record: Mapping[str, Any]) -> str:
+    """Return what the progress bar says of a step."""
+    error = "-" if record["epe"] is None else f"{record['epe']:.2f} px"
+    return f"loss {record['loss']:.2f}, EPE {error}, alpha {record['alpha']:.1e}, cap {record['alpha_cap']:.2f}"
+
+
+def say(line: str) -> None:
+    """Print a line where the progress bar is."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def stay_silent(line: str) -> None:
+    """Say nothing: of several processes one speaks."""

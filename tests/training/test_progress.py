@@ -4,14 +4,14 @@ import time
 
 import pytest
 
-from crosspol.training import watching
-from crosspol.training.watching import Clock, RigMeans
+from crosspol.training import progress
+from crosspol.training.progress import Clock, RigMeans
 
 
 def test_the_clock_tells_rates_and_waiting_since_it_was_read(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    assert watching.time is time
+    assert progress.time is time
     clock = Clock()
     for samples in (4, 2):
         with clock.waiting():

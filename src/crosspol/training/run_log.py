@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.errors import UsageError
+from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.atomic import write_bytes
+from crosspol.training.run_folder import RunFolder
 
-JOURNAL = "log.jsonl"
 
-
-class Journal:
+class RunLog:
     """The records of one run, opened where its checkpoint stands.
 
     Args:
@@ -32,18 +31,18 @@ class Journal:
 
     def __init__(
         self,
-        folder: Path,
+        folder: RunFolder,
         step: int,
         tensorboard: bool = True,
         on_log: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
-        self.path = folder / JOURNAL
+        self.path = folder.log
         if self.path.exists():
-            kept = [record for record in read_journal(self.path) if record["step"] <= step]
+            kept = [record for record in read_log(self.path) if record["step"] <= step]
             write_bytes(self.path, "".join(_line(record) for record in kept).encode())
         self._on_log = on_log
         self._file = self.path.open("a", encoding="utf-8", buffering=1)
-        self._board = _board(folder / "tensorboard", step) if tensorboard else None
+        self._board = _board(folder.tensorboard, step) if tensorboard else None
 
     def write(self, record: dict[str, Any]) -> None:
         """Add a record; it has a ``step``, and its numbers may be nested in dictionaries."""
@@ -73,12 +72,12 @@ class Journal:
             self._board.close()
 
 
-def read_journal(path: Path) -> list[dict[str, Any]]:
+def read_log(path: Path) -> list[dict[str, Any]]:
     """Read the records of a run; a last line that was cut off is left out.
 
     Raises:
         OSError: the file cannot be read.
-        UsageError: it is no journal.
+        UsageError: it is no log of a run.
     """
     records = []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -93,6 +92,25 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
             raise UsageError(f"{path}: line {number} is no record, wanted a JSON object with a step")
         records.append(record)
     return records
+
+
+def read_runs(folders: Sequence[Path]) -> dict[str, list[dict[str, Any]]]:
+    """Read the logs of runs, under the shortest names that tell them apart.
+
+    Raises:
+        MissingFileError: a folder has no log.
+        UsageError: a log is damaged or empty.
+    """
+    runs = {}
+    for folder, name in zip(folders, _names(folders), strict=True):
+        path = RunFolder(folder).log
+        if not path.is_file():
+            raise MissingFileError(f"{path}: no such file, wanted the folder of a training run")
+        records = read_log(path)
+        if not records:
+            raise UsageError(f"{path}: no record yet, wanted a run that has logged a step")
+        runs[name] = records
+    return runs
 
 
 def _line(record: dict[str, Any]) -> str:
@@ -122,3 +140,14 @@ def _board(folder: Path, step: int) -> Any:
     except ImportError as error:
         raise UsageError("tensorboard is not installed: pip install 'crosspol[train]', or --no-tensorboard") from error
     return SummaryWriter(str(folder), purge_step=step + 1)
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """Return the last part of each path, or all of it where two runs share the last."""
+    last = [folder.resolve().name for folder in folders]
+    if len(set(last)) == len(last):
+        return last
+    whole = [str(folder) for folder in folders]
+    if len(set(whole)) < len(whole):
+        raise UsageError(f"the same run twice: {', '.join(whole)}; wanted each once")
+    return whole

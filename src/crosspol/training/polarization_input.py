@@ -19,20 +19,20 @@ _DROPPING = 4
 _SIDES = ("left", "right")
 
 
-def show(batch: StereoBatch, places: Sequence[Place], data: DataConfig) -> StereoBatch:
+def prepare_polarization(batch: StereoBatch, places: Sequence[Place], data: DataConfig) -> StereoBatch:
     """Substitute the polarization as `data.polarization` says, then take it from the samples that drop it.
 
     The one place where training changes what the network sees of polarization. Which samples drop it follows from the
     seed and their places.
     """
-    batch = substitute(batch, data.polarization)
+    batch = substitute_polarization(batch, data.polarization)
     if not data.polarization_dropout:
         return batch
     drawn = [np.random.default_rng([data.seed, _DROPPING, place.position]).random() for place in places]
-    return drop(batch, [value < data.polarization_dropout for value in drawn])
+    return drop_polarization(batch, [value < data.polarization_dropout for value in drawn])
 
 
-def drop(batch: StereoBatch, dropped: Sequence[bool]) -> StereoBatch:
+def drop_polarization(batch: StereoBatch, dropped: Sequence[bool]) -> StereoBatch:
     """Return the batch with polarization, or a crossed pair's intensities, not valid in the samples that are named."""
     if batch.rig == "none" or not any(dropped):
         return batch
@@ -44,7 +44,7 @@ def drop(batch: StereoBatch, dropped: Sequence[bool]) -> StereoBatch:
     return replace(batch, **changes)  # type: ignore[arg-type]
 
 
-def substitute(batch: StereoBatch, kind: Polarization) -> StereoBatch:
+def substitute_polarization(batch: StereoBatch, kind: Polarization) -> StereoBatch:
     """Return the batch with other polarization, as `crosspol.data.substitution` makes it.
 
     Args:

@@ -1,22 +1,18 @@
-"""Curves of one or several runs, from their journals."""
+"""Curves of one or several training runs, from their records."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-
-from crosspol.errors import MissingFileError, UsageError
-from crosspol.training.journal import JOURNAL, read_journal
 
 Records = list[dict[str, Any]]
 
 
 class Curve(NamedTuple):
-    """A quantity of the journal."""
+    """A quantity of a run's records."""
 
     title: str
     read: Callable[[dict[str, Any]], Any]
@@ -41,25 +37,6 @@ CURVES = (
     Curve("injected share on glass", lambda r: r.get("injected_glass"), smooth=True),
     Curve("injected share elsewhere", lambda r: r.get("injected_elsewhere"), smooth=True),
 )
-
-
-def read_runs(folders: Sequence[Path]) -> dict[str, Records]:
-    """Read the journals of runs, under the shortest names that tell them apart.
-
-    Raises:
-        MissingFileError: a folder has no journal.
-        UsageError: a journal is damaged or empty.
-    """
-    runs = {}
-    for folder, name in zip(folders, _names(folders), strict=True):
-        path = folder / JOURNAL
-        if not path.is_file():
-            raise MissingFileError(f"{path}: no such file, wanted the folder of a training run")
-        records = read_journal(path)
-        if not records:
-            raise UsageError(f"{path}: no record yet, wanted a run that has logged a step")
-        runs[name] = records
-    return runs
 
 
 def draw_curves(runs: dict[str, Records]) -> bytes:
@@ -92,6 +69,42 @@ def draw_curves(runs: dict[str, Records]) -> bytes:
     return buffer.getvalue()
 
 
+def curve_plot(curves: Mapping[str, Sequence[tuple[Sequence[int], Sequence[float]]]], title: str) -> bytes | None:
+    """Draw a quantity against steps, one line a variant: the mean over its seeds, with a band from least to most.
+
+    Args:
+        curves: by variant, one (steps, values) a seed.
+        title: of the quantity, with its unit.
+
+    Returns:
+        A PNG; None where no run has logged it yet.
+    """
+    if not any(len(steps) for seeds in curves.values() for steps, _ in seeds):
+        return None
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5.5), dpi=110, layout="constrained")
+    axis = figure.subplots()
+    for number, (name, seeds) in enumerate(curves.items()):
+        by_step: dict[int, list[float]] = {}
+        for steps, values in seeds:
+            for step, value in zip(steps, values, strict=True):
+                by_step.setdefault(int(step), []).append(float(value))
+        if by_step:
+            steps = sorted(by_step)
+            color = f"C{number % 10}"
+            axis.plot(steps, [np.mean(by_step[step]) for step in steps], "-o", color=color, markersize=3, label=name)
+            low, high = ([limit(by_step[step]) for step in steps] for limit in (min, max))
+            axis.fill_between(steps, low, high, color=color, alpha=0.2)
+    axis.set_xlabel("step")
+    axis.set_ylabel(title)
+    axis.grid(alpha=0.3)
+    axis.legend(title="mean over seeds; band: least to most")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
 def series(records: Records, curve: Curve) -> tuple[np.ndarray, np.ndarray]:
     """Return steps and values of the records that have the quantity, both (N,)."""
     found = [(record["step"], curve.read(record)) for record in records]
@@ -105,15 +118,5 @@ def smoothed(values: np.ndarray, share: float = 0.05) -> np.ndarray:
     total = np.concatenate([[0.0], np.cumsum(values)])
     positions = np.arange(len(values))
     low, high = np.maximum(positions - reach, 0), np.minimum(positions + reach + 1, len(values))
-    return (total[high] - total[low]) / (high - low)
-
-
-def _names(folders: Sequence[Path]) -> list[str]:
-    """Return the last part of each path, or all of it where two runs share the last."""
-    last = [folder.resolve().name for folder in folders]
-    if len(set(last)) == len(last):
-        return last
-    whole = [str(folder) for folder in folders]
-    if len(set(whole)) < len(whole):
-        raise UsageError(f"the same run twice: {', '.join(whole)}; wanted each once")
-    return whole
+    means: np.ndarray = (total[high] - total[low]) / (high - low)
+    return means
