@@ -269,7 +269,7 @@ REFUSED = {
     "polarization unused": (
         missing,
         (*PREDICT, "--polarization-left", "dolp.png", "--weights", "PLAIN"),
-        r"dolp\.png: got polarization, but these weights have no use for it",
+        r"dolp\.png: got polarization, but these weights do not use polarization",
     ),
     "empty folder": (
         write_folder,

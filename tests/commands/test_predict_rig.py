@@ -292,6 +292,6 @@ def test_weights_without_a_use_for_the_rig() -> None:
     network = CrossPol.from_preset("blueprint", fusion=FusionConfig(kind="none"))
     predictor = StereoPredictor(network, device="cpu", iters=1)
     frame = Frame(torch.full((1, 3, *SMALL), 0.2), None, torch.ones(1, *SMALL))
-    with pytest.raises(ValueError, match="rig: got quad, but these weights have no use"):
+    with pytest.raises(ValueError, match="rig: got quad, but these weights do not use polarization"):
         predictor.predict_frames(frame, frame, "quad")
     assert predictor.predict_frames(frame, frame, "none").polarization_use is None

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from crosspol.data.inputs import StereoInputs, ViewRecord
 from crosspol.data.sample import StereoSample
 from crosspol.datasets.sample_rooms import sample_rooms
-from crosspol.datasets.scene_format import SceneFolder
+from crosspol.datasets.scene_folder import SceneFolder
 from crosspol.rigs.frames import Frame
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from crosspol.data.inputs import frame_inputs
+from crosspol.data.inputs import StereoInputs
 from crosspol.data.truth import Truth
 from crosspol.datasets.benchmarks import (
     PlainPair,
@@ -277,7 +277,7 @@ def test_pairs_may_be_frames():
     frames = tuple(Frame(light + place, None, torch.ones(1, *SIZE)) for place in (0, 0.1))
     pair = PlainPair("one", Path("left"), Path("right"), lambda: Truth(DISPARITY), frames=lambda: frames)
     sample = PlainPairs([pair], "quad")[0]
-    for name, tensor in frame_inputs(*frames, "quad").items():
+    for name, tensor in StereoInputs.from_frames(*frames, "quad").kwargs().items():
         assert torch.equal(sample.inputs()[name], tensor)
 
 

@@ -207,7 +207,9 @@ def test_a_network_without_fusion_refuses_polarization(views, dolp):
         CrossPol.from_preset("blueprint", fusion=FusionConfig(kind="none")), iters=1, device="cpu"
     )
     assert predictor.predict(*views).polarization_use is None
-    with pytest.raises(UsageError, match="polarization_left: got polarization, but these weights have no use for it"):
+    with pytest.raises(
+        UsageError, match="polarization_left: got polarization, but these weights do not use polarization"
+    ):
         predictor.predict(*views, polarization_left=dolp)
 
 

@@ -24,7 +24,7 @@ def scene(**changes) -> ScenePrediction:
 
 def drawn(monkeypatch, scene: ScenePrediction) -> Figure:
     """Return the figure instead of its pixels."""
-    monkeypatch.setattr(panel, "as_image", lambda figure: figure)
+    monkeypatch.setattr(panel, "render_figure", lambda figure: figure)
     return validation_figure(scene, "step 7")
 
 

@@ -342,7 +342,7 @@ def _check_use(gathered: dict[str, _Gathered], config: CrossPolConfig) -> None:
     """Refuse polarization that contradicts itself or that the network has no use for."""
     extra = [item for name, item in gathered.items() if name not in ("left", "right")]
     if extra and config.fusion.kind == "none":
-        raise UsageError(f"{extra[0].name}: got polarization, but these weights have no use for it (fusion: none)")
+        raise UsageError(f"{extra[0].name}: got polarization, but these weights do not use polarization (fusion: none)")
     crossed = [item for name, item in gathered.items() if name.startswith("intensity")]
     if len(crossed) == 1:
         raise UsageError(f"{crossed[0].name}: got the intensity of one view, wanted both views'")

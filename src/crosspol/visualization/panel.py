@@ -12,8 +12,8 @@ from crosspol.visualization.maps import (
     ERROR_COLORS,
     USE_COLORS,
     Scale,
-    as_image,
-    draw_panel,
+    draw_map,
+    render_figure,
     robust_range,
 )
 
@@ -72,25 +72,25 @@ def validation_figure(scene: ScenePrediction, title: str) -> NDArray[np.uint8]:
     axes = figure.subplots(3, 3)
     glass = scene.glass
     # The outline is the left view's; in the right one it would lie beside the glass.
-    draw_panel(axes[0, 0], scene.left, "left view", glass)
-    draw_panel(axes[1, 0], scene.right, "right view")
+    draw_map(axes[0, 0], scene.left, "left view", glass)
+    draw_map(axes[1, 0], scene.right, "right view")
     for row, side in enumerate(("left", "right")):
         values = scene.signal[row]
         label = f"{scene.signal_name}, {side} view" if values is not None else f"no polarization, {side} view"
         unknown = np.full((height, width), np.nan)
-        draw_panel(axes[row, 1], unknown if values is None else values, label, glass if row == 0 else None, share)
-    draw_panel(axes[0, 2], scene.disparity, "true disparity, px (left view)", glass, pixels)
-    draw_panel(axes[1, 2], scene.predicted, "predicted disparity, px", glass, pixels)
-    draw_panel(axes[2, 0], 100 * scene.use, "use of polarization, % of the features", glass, percent)
+        draw_map(axes[row, 1], unknown if values is None else values, label, glass if row == 0 else None, share)
+    draw_map(axes[0, 2], scene.disparity, "true disparity, px (left view)", glass, pixels)
+    draw_map(axes[1, 2], scene.predicted, "predicted disparity, px", glass, pixels)
+    draw_map(axes[2, 0], 100 * scene.use, "use of polarization, % of the features", glass, percent)
     if scene.glass_probability is None:
         axes[2, 1].set_axis_off()
     else:
-        draw_panel(axes[2, 1], scene.glass_probability, "predicted probability of glass", glass, share)
-    draw_panel(axes[2, 2], error, f"error, px{mean}", glass, wrong)
+        draw_map(axes[2, 1], scene.glass_probability, "predicted probability of glass", glass, share)
+    draw_map(axes[2, 2], error, f"error, px{mean}", glass, wrong)
     outline = (
         "line: true glass" if glass.any() and not glass.all() else f"glass {'everywhere' if glass.any() else 'nowhere'}"
     )
     figure.suptitle(
         f"{title}: {scene.name}, rig {scene.rig}, {width}x{height} px; {outline}; gray: unknown", fontsize=11
     )
-    return as_image(figure)
+    return render_figure(figure)
