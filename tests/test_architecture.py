@@ -65,15 +65,12 @@ TESTED_IN: dict[str, str] = {
     "datasets/pairs.py": "datasets/test_benchmarks.py",
     "datasets/scene_index.py": "datasets/test_scene_format.py",
     "datasets/sources.py": "datasets/test_samples.py",
-    "evaluation/provenance.py": "evaluation/test_results_file.py",
     "model/backbones.py": "model/test_network.py",
     "model/compact.py": "model/test_sites.py",
     "model/official.py": "test_weights.py",
     "rigs/check_pair.py": "rigs/test_check_rig.py",
-    "training/curves.py": "commands/test_train.py",
-    "training/failures.py": "training/test_loop.py",
+    "visualization/curves.py": "commands/test_train.py",
     "training/interruption.py": "training/test_kill.py",
-    "training/resuming.py": "training/test_loop.py",
 }
 
 

@@ -278,7 +278,7 @@ def test_pairs_may_be_frames():
     pair = PlainPair("one", Path("left"), Path("right"), lambda: Truth(DISPARITY), frames=lambda: frames)
     sample = PlainPairs([pair], "quad")[0]
     for name, tensor in StereoInputs.from_frames(*frames, "quad").kwargs().items():
-        assert torch.equal(sample.inputs()[name], tensor)
+        assert torch.equal(sample.inputs.kwargs()[name], tensor)
 
 
 def test_choices(tmp_path):

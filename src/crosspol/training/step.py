@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from crosspol.data.sample import StereoBatch
-from crosspol.model import CrossPol, StereoOutput, alpha_cap
+from crosspol.model import CrossPol, alpha_cap
 from crosspol.training.clipping import clip_by_part
 from crosspol.training.config import TrainConfig
 from crosspol.training.failures import TrainingError
@@ -46,7 +46,7 @@ class Forward(nn.Module):
     def forward(self, inputs: dict[str, Tensor], iters: int) -> tuple[tuple[Tensor, ...], Tensor, Tensor | None]:
         """Return the predictions, each (B, 1, H, W) px, the use of polarization (B, 1, H, W), and logits of glass."""
         out = self.net(**inputs, iters=iters, **self.options)
-        return out.predictions, out.polarization_use, glass_logits(out)
+        return out.predictions, out.polarization_use, out.glass_logits
 
 
 @dataclass
@@ -242,11 +242,6 @@ def _step(run: Run) -> None:
     clip_by_part(run.optimizer.param_groups, run.config.gradient_clip)
     run.optimizer.step()
     run.skipped_in_a_row = 0
-
-
-def glass_logits(out: StereoOutput) -> Tensor | None:
-    """Return the logits of "the first surface is glass" (B, 1, H, W); None of a network without a glass head."""
-    return getattr(out, "glass_logits", None)
 
 
 def _train_mode(net: CrossPol, config: TrainConfig) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -22,8 +22,11 @@ from crosspol.metrics import epe
 from crosspol.model import CrossPol, StereoOutput
 from crosspol.model.precision import without_tf32
 from crosspol.training.polarization_input import drop_polarization, substitute_polarization
-from crosspol.training.step import glass_logits
 from crosspol.visualization.panel import ScenePrediction
+
+if TYPE_CHECKING:
+    # Of the extra `train`; evaluating does without.
+    from lightning_fabric import Fabric
 
 _REGIONS = ("epe", "epe_glass", "epe_background")
 _COLUMNS = (*_REGIONS, "glass found", "glass found and true", "glass true")
@@ -60,13 +63,13 @@ def validate(
     device = next(net.parameters()).device
     table = torch.zeros(count, 2, len(_COLUMNS), dtype=torch.float64)
     headed = False
-    with without_tf32():
+    with without_tf32(device):
         for index in range(rank, count, world):
             batch = _scene(samples, index, count, polarization).to(device)
             out = net(**batch.inputs.kwargs(), iters=iters)
             table[index, 0] = _row(out, batch)
-            headed = headed or glass_logits(out) is not None
-            if glass_logits(out) is not None and batch.rig != "none":
+            headed = headed or out.glass_logits is not None
+            if out.glass_logits is not None and batch.rig != "none":
                 table[index, 1] = _row(net(**drop_polarization(batch, [True]).inputs.kwargs(), iters=iters), batch)
             else:
                 table[index, 1] = table[index, 0]
@@ -115,7 +118,7 @@ def predict_scene(
     device = next(net.parameters()).device
     with without_tf32(device):
         out = net(**batch.to(device).inputs.kwargs(), iters=iters)
-    logits = glass_logits(out)
+    logits = out.glass_logits
     signal, signal_name = _signal(batch)
     return ScenePrediction(
         name=sample.identity,
@@ -167,7 +170,7 @@ def _row(out: StereoOutput, batch: StereoBatch) -> Tensor:
     """EPE by region, and counts of pixels: glass found, found and true, true."""
     masks = (batch.valid, batch.valid * batch.glass, batch.valid * (1 - batch.glass))
     errors = [epe(out.disparity, batch.disparity, mask).item() for mask in masks]
-    logits = glass_logits(out)
+    logits = out.glass_logits
     if logits is None:
         return torch.tensor([*errors, 0.0, 0.0, 0.0], dtype=torch.float64)
     found, true = (logits > 0) & (batch.valid > 0), (batch.glass > 0) & (batch.valid > 0)
