@@ -3,7 +3,7 @@
 The old way is what `crosspol predict --rig` did: the calibration read and the maps made for every pair, once to check
 it and once to predict from it. Both read the same raw mosaics of 5 megapixels, in turn.
 
-    python benchmarks/rig_reading.py
+    python -m benchmarks.rig_reading
 """
 
 from __future__ import annotations
