@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -270,6 +272,17 @@ def test_pairs_may_have_polarization_maps(tmp_path, channels):
     assert (plain.rig, plain.pol_left) == ("none", None)
     half = polarized(tmp_path, "quad-left", channels)[0]
     assert (half.valid_left.sum(), half.valid_right.sum()) == (SIZE[0] * SIZE[1] - 1, 0)
+
+
+def test_a_map_may_be_what_returns_it(tmp_path):
+    plain = polarized(tmp_path, "quad")
+    maps = tuple(partial(np.load, path) for path in plain.pairs[0].maps)
+    samples = PlainPairs([replace(plain.pairs[0], maps=maps)], "quad")
+    for name in ("pol_left", "pol_right", "valid_left"):
+        assert torch.equal(getattr(samples[0], name), getattr(plain[0], name))
+    broken = replace(plain.pairs[0], maps=(lambda: np.full(SIZE, 2.0), None))
+    with pytest.raises(UsageError, match=r"left\.png: left map: got values from 2 to 2, wanted \[-1, 1\]"):
+        PlainPairs([broken], "quad")[0]
 
 
 def test_pairs_may_be_frames():

@@ -27,6 +27,10 @@ from crosspol.rigs.kinds import RigKind
 __all__ = ["PlainPair", "PlainPairs", "existing", "found", "image_plane"]
 
 
+PolarizationMap = Path | Callable[[], NDArray[Any]]
+"""A file that holds a view's polarization as `crosspol.data.arguments.as_polarization` takes it, or what returns it."""
+
+
 @dataclass(frozen=True)
 class PlainPair:
     """The files of a pair, and its polarization where it has any.
@@ -35,8 +39,9 @@ class PlainPair:
     left, right: images as a viewer shows them.
     truth: reads the ground truth of the left view; every disparity that is known is in [0, width).
     calibration: a file that `read_calibration` takes, where the data set has one.
-    maps: files with the left and the right view's DoLP (or, for three channels, S1/S0, S2/S0, DoLP), as a manifest
-        takes them; NaN = not measured. Rig "quad" has both, "quad-left" the left one.
+    maps: the left and the right view's DoLP (or, for three channels, S1/S0, S2/S0, DoLP), NaN = not measured: files as
+        a manifest takes them, or, where files hold them otherwise, functions that return what such a file would. Rig
+        "quad" has both, "quad-left" the left one.
     frames: reads both cameras' frames, rectified, in place of images and maps.
     """
 
@@ -45,7 +50,7 @@ class PlainPair:
     right: Path
     truth: Callable[[], Truth]
     calibration: Path | None = None
-    maps: tuple[Path | None, Path | None] = (None, None)
+    maps: tuple[PolarizationMap | None, PolarizationMap | None] = (None, None)
     frames: Callable[[], tuple[Frame, Frame]] | None = None
 
 
@@ -102,10 +107,13 @@ class PlainPairs(Indexed):
         if self.rig == "none":
             return StereoInputs.from_arrays(left, right)
         maps = {}
-        for side, path in zip(("left", "right"), pair.maps, strict=True):
-            if path is None or (self.rig == "quad-left" and side == "right"):
+        for side, map_ in zip(("left", "right"), pair.maps, strict=True):
+            if map_ is None or (self.rig == "quad-left" and side == "right"):
                 continue
-            values = as_polarization(read_image(path), str(path), self.pol_channels).transpose(2, 0, 1)
+            stored, name = (
+                (read_image(map_), str(map_)) if isinstance(map_, Path) else (map_(), f"{pair.left}: {side} map")
+            )
+            values = as_polarization(stored, name, self.pol_channels).transpose(2, 0, 1)
             _check_size(pair, f"{side} map", values, size)
             maps[f"pol_{side}"] = values
         return StereoInputs.from_arrays(left, right, **maps)
