@@ -24,6 +24,7 @@ from crosspol.datasets.benchmarks import (
     kitti,
     middlebury,
     pair_folders,
+    rps,
     sceneflow,
 )
 from crosspol.datasets.reader import Request
@@ -120,6 +121,25 @@ def make_pairs(root: Path) -> None:
         np.save(root / name / "disparity.npy", np.nan_to_num(DISPARITY, nan=0))
 
 
+DOLP = RNG.uniform(0.1, 0.9, SIZE)
+
+
+def make_rps(root: Path) -> None:
+    for place, number in (("Office1", 9), ("Office1", 10), ("Outdoor", 9)):
+        folder = root / "RPS" / place
+        image(folder / f"l_{number}.png", 10)
+        image(folder / f"r_{number}.png", 11)
+        for side, dolp in (("L", DOLP), ("R", 1 - DOLP)):
+            # Blue is DoLP and green AoLP; red is something else.
+            stored = np.stack([np.full(SIZE, 7), np.full(SIZE, 15_708), np.rint(10_000 * dolp)], axis=-1)
+            stored[0, 0] = (7, 0, 0)
+            stored[0, 1] = (7, 15_708, 10_001)
+            stored[0, 2] = (7, 15_708, 0)
+            write_image(folder / f"lp{side}_{number}.png", stored.astype(np.uint16))
+        disparity(folder / f"disp_{number}.pfm", np.nan_to_num(DISPARITY, nan=3))
+        write_image(folder / f"v_{number}.png", np.where(np.isnan(DISPARITY), 0, 255).astype(np.uint8))
+
+
 EVERY: dict[str, tuple[Callable[[Path], None], Callable[[Path], PlainPairs], list[str]]] = {
     "sceneflow": (
         make_sceneflow,
@@ -136,6 +156,7 @@ EVERY: dict[str, tuple[Callable[[Path], None], Callable[[Path], PlainPairs], lis
     "eth3d": (make_eth3d, eth3d, ["Adirondack", "data/chess1"]),
     "instereo2k": (make_instereo2k, instereo2k, ["test/000000", "train/000000"]),
     "pairs": (make_pairs, pair_folders, ["a", "b"]),
+    "rps": (make_rps, partial(rps, rig="none"), ["RPS/Office1/10", "RPS/Office1/9", "RPS/Outdoor/9"]),
     "booster": (make_booster, booster, ["train/balanced/Bathroom/im0", "train/balanced/Bathroom/im1"]),
 }
 
@@ -155,7 +176,7 @@ def test_pairs_are_found_and_read(tmp_path, name):
         known = sample.valid[0].numpy() > 0
         np.testing.assert_array_equal(known, np.isfinite(DISPARITY))
         np.testing.assert_allclose(sample.disparity[0].numpy()[known], DISPARITY[known], atol=0.5 / 100)
-        if name not in ("sceneflow", "instereo2k", "pairs"):
+        if name not in ("sceneflow", "instereo2k", "pairs", "rps"):
             np.testing.assert_array_equal(sample.occluded[0], HIDDEN & known)
         np.testing.assert_array_equal(sample.glass[0], GLASS if name == "booster" else np.zeros(SIZE))
     # Workers get a copy.
@@ -172,7 +193,7 @@ def test_every_reader_is_found_by_its_kind_and_recognizes_its_folder(tmp_path, n
     assert source.names == names
     assert (source.rig, len(source), set(source.splits)) == ("none", len(names), set())
     assert SOURCES[name].serves(Request(str(tmp_path)))
-    assert not SOURCES[name].serves(Request(str(tmp_path), rig="quad"))
+    assert SOURCES[name].serves(Request(str(tmp_path), rig="quad")) == (name == "rps")
     # ETH3D has Middlebury's names.
     first = next(kind for kind, reader in SOURCES.items() if reader.recognizes(tmp_path))
     assert first == ("middlebury" if name == "eth3d" else name)
@@ -292,6 +313,55 @@ def test_pairs_may_be_frames():
     sample = PlainPairs([pair], "quad")[0]
     for name, tensor in StereoInputs.from_frames(*frames, "quad").kwargs().items():
         assert torch.equal(sample.inputs.kwargs()[name], tensor)
+
+
+def test_rps_has_the_dolp_that_its_files_hold(tmp_path):
+    make_rps(tmp_path)
+    sample = rps(tmp_path)[0]
+    assert (sample.rig, sample.pol_left.shape) == ("quad", (1, *SIZE))
+    # Not known: DoLP and AoLP 0, and DoLP above 1. A DoLP of 0 with an angle was measured.
+    known = np.ones(SIZE, bool)
+    known[0, :2] = False
+    wanted = DOLP.copy()
+    wanted[0, 2] = 0
+    for valid in (sample.valid_left, sample.valid_right):
+        np.testing.assert_array_equal(valid[0] > 0, known)
+    np.testing.assert_allclose(sample.pol_left[0].numpy()[known], wanted[known], atol=1e-4)
+    np.testing.assert_allclose(sample.pol_right[0].numpy()[1:], 1 - DOLP[1:], atol=1e-4)
+    half = rps(tmp_path, "quad-left")[0]
+    assert (half.rig, half.valid_left.sum(), half.valid_right.sum()) == ("quad-left", known.sum(), 0)
+    assert pickle.loads(pickle.dumps(rps(tmp_path)))[2].identity == "RPS/Outdoor/9"
+
+
+def test_rps_has_the_splits_whose_lists_are_there(tmp_path):
+    make_rps(tmp_path)
+    reader, asked = SOURCES["rps"], Request(str(tmp_path), "quad")
+    assert not set(reader.named_splits(asked))
+    (tmp_path / "RPS_Dataset_TRAIN.list").write_text("RPS/Office1\t10\nRPS/Outdoor\t9\n")
+    (tmp_path / "RPS_Dataset_VAL.list").write_text("RPS/Office1\t9\n")
+    assert set(reader.named_splits(asked)) == {"train", "val"}
+    assert rps(tmp_path, split="train").names == ["RPS/Office1/10", "RPS/Outdoor/9"]
+    assert reader.open(replace(asked, split="val")).names == ["RPS/Office1/9"]
+    with pytest.raises(UsageError, match=r"got split 'test', wanted RPS_Dataset_TEST\.list in it"):
+        rps(tmp_path, split="test")
+    (tmp_path / "RPS_Dataset_VAL.list").write_text("RPS/Office1\n")
+    with pytest.raises(UsageError, match=r"VAL\.list: line 1: got 'RPS/Office1', wanted a folder and a number"):
+        rps(tmp_path, split="val")
+
+
+def test_rps_refuses_what_it_cannot_say(tmp_path):
+    make_rps(tmp_path)
+    asked = Request(str(tmp_path), "quad")
+    with pytest.raises(UsageError, match="got a network of 3 polarization channels, wanted one of 1"):
+        SOURCES["rps"].open(replace(asked, pol_channels=3))
+    assert len(SOURCES["rps"].open(replace(asked, rig="none", pol_channels=3))) == 3
+    with pytest.raises(UsageError, match="wanted pairs without polarization for virtual_glass"):
+        SOURCES["rps"].open(replace(asked, plain=True))
+    with pytest.raises(UsageError, match="got rig crossed, wanted one of quad, quad-left, none for RPS"):
+        rps(tmp_path, "crossed")
+    write_image(tmp_path / "RPS/Office1/lpL_10.png", np.zeros((*SIZE, 3), np.uint8))
+    with pytest.raises(UsageError, match=r"lpL_10\.png: got uint8 of shape \(34, 42, 3\), wanted uint16 in color"):
+        rps(tmp_path)[0]
 
 
 def test_choices(tmp_path):

@@ -7,6 +7,7 @@ from crosspol.datasets.benchmarks.booster import READER as BOOSTER
 from crosspol.datasets.benchmarks.instereo2k import READER as INSTEREO2K
 from crosspol.datasets.benchmarks.kitti import READER as KITTI
 from crosspol.datasets.benchmarks.pair_folders import READER as PAIRS
+from crosspol.datasets.benchmarks.rps import READER as RPS
 from crosspol.datasets.benchmarks.sceneflow import READER as SCENEFLOW
 from crosspol.datasets.benchmarks.two_view import ETH3D, MIDDLEBURY
 from crosspol.datasets.reader import Reader
@@ -30,6 +31,7 @@ SOURCES: dict[SourceKind, Reader] = {
     "instereo2k": INSTEREO2K,
     "middlebury": MIDDLEBURY,
     "eth3d": ETH3D,
+    "rps": RPS,
 }
 
 KINDS: tuple[SourceKind, ...] = (PROCEDURAL, *SOURCES)

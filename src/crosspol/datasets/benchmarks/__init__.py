@@ -9,6 +9,7 @@ from crosspol.datasets.benchmarks.booster import booster
 from crosspol.datasets.benchmarks.instereo2k import instereo2k
 from crosspol.datasets.benchmarks.kitti import kitti
 from crosspol.datasets.benchmarks.pair_folders import pair_folders
+from crosspol.datasets.benchmarks.rps import rps
 from crosspol.datasets.benchmarks.sceneflow import sceneflow
 from crosspol.datasets.benchmarks.two_view import eth3d, middlebury
 from crosspol.datasets.pairs import PlainPair, PlainPairs
@@ -22,5 +23,6 @@ __all__ = [
     "kitti",
     "middlebury",
     "pair_folders",
+    "rps",
     "sceneflow",
 ]
