@@ -106,12 +106,13 @@ def _dolp(path: Path) -> NDArray[np.float32]:
         )
     values, angle = stored[..., _DOLP], stored[..., _AOLP]
     known = (values <= _SCALE) & ((values > 0) | (angle > 0))
-    return np.where(known, values / np.float32(_SCALE), np.float32(np.nan)).astype(np.float32)
+    dolp: NDArray[np.float32] = np.where(known, values / _SCALE, np.nan).astype(np.float32)
+    return dolp
 
 
 def _truth(disparity: Path, valid: Path) -> Truth:
     values = read_disparity(disparity, zero_is_unknown=True)
-    seen = image_plane(valid, values.shape) > 0
+    seen = image_plane(valid, values.shape) != 0
     return Truth(np.where(seen, values, np.float32(np.nan)))
 
 
