@@ -108,7 +108,7 @@ def _packing(recording: Recording, plane: NDArray[Any]) -> str | None:
     if name is None or plane.dtype != np.uint16:
         return None
     pixel_format = parse_pixel_format(name)
-    if pixel_format.bits != 12 or pixel_format.packing == "none" or pixel_format.channels > 1:
+    if pixel_format.bits != 12 or pixel_format.packing not in ("p", "packed") or pixel_format.channels > 1:
         return None
     stored = plane.reshape(-1)[::2].astype(np.int64)
     if pixel_format.packing == "p":
