@@ -558,6 +558,15 @@ def test_parts_add_up_to_the_whole_for_every_preset():
         assert sum(parameters_by_part(network).values()) == total
 
 
+def test_heads_on_a_shared_trunk_are_not_all_of_an_encoder():
+    """A new backbone may name its parts as the blueprint does: none of its parameters gets lost."""
+    encoders = torch.nn.ModuleDict({name: torch.nn.Conv2d(3, 8, 3) for name in ("trunk", "features", "context")})
+    network = CrossPol(encoders=encoders)
+    parts = parameters_by_part(network)
+    assert parts["shared encoder"] == 3 * 8 * (27 + 1)
+    assert sum(parts.values()) == sum(parameter.numel() for parameter in network.parameters())
+
+
 # Which images belong together
 
 

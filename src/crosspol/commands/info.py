@@ -81,9 +81,11 @@ def multiplications(network: CrossPol, height: int = 480, width: int = 640) -> i
 
 def parameters_by_part(network: CrossPol) -> dict[str, int]:
     """Count the parameters of each part, in the order of the data flow; parts without parameters are left out."""
-    features, context = getattr(network.encoders, "features", None), getattr(network.encoders, "context", None)
-    if features is not None and context is not None:
-        modules = {"feature encoder": features, "context encoder": context}
+    modules: dict[str, nn.Module | None]
+    encoders = dict(network.encoders.named_children())
+    # Two heads of these names on a shared trunk are not all that there is.
+    if set(encoders) == {"features", "context"}:
+        modules = {"feature encoder": encoders["features"], "context encoder": encoders["context"]}
     else:
         modules = {"shared encoder": network.encoders}
     modules |= {
