@@ -19,7 +19,8 @@ from crosspol.datasets.sample_rooms import sample_rooms
 from crosspol.datasets.scene_format import INDEX, SceneRecord, read_index, read_scene, scene_frames
 from crosspol.errors import UsageError
 from crosspol.evaluation.measures import MEASURES, REGIONS, key, measure
-from crosspol.inference.predictor import Precision, StereoPredictor
+from crosspol.inference.backends import Precision
+from crosspol.inference.predictor import StereoPredictor
 from crosspol.io.images import write_image
 from crosspol.rigs.frames import Frame
 from crosspol.rigs.kinds import RigKind

@@ -240,10 +240,11 @@ class Manifest(Indexed):
         """Images and ready maps, as the network takes them."""
 
         def polarization(path: Path) -> NDArray[np.float32]:
-            return as_polarization(read_image(path), str(path), self.pol_channels).transpose(2, 0, 1)
+            channels_last = as_polarization(read_image(path), str(path), self.pol_channels)
+            return np.moveaxis(channels_last, 2, 0)
 
         def intensity(path: Path) -> NDArray[np.float32]:
-            return as_intensity(read_image(path), str(path)).transpose(2, 0, 1)
+            return np.moveaxis(as_intensity(read_image(path), str(path)), 2, 0)
 
         arrays: dict[str, NDArray[Any]] = {}
         for side in ("left", "right"):

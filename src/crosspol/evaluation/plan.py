@@ -155,7 +155,8 @@ def _settings(base: TrainConfig, content: Any, place: str) -> TrainConfig:
             # The maps have as many channels as the network takes, whatever the variant before had.
             data = replace(base.data, pol_channels=changed.polarization.channels)
             base = replace(base, network=changed, data=data)
-            return merge(base, changes)
+            variant: TrainConfig = merge(base, changes)
+            return variant
         raise ValueError(f"network: got {network!r}, wanted names with values")
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from error

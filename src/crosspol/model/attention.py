@@ -199,10 +199,8 @@ class PooledCrossAttention(nn.Module):
         )
         queries = queries.reshape(batch, heads, depth, rows, size, columns, size)
         queries = queries.permute(0, 3, 5, 1, 4, 6, 2).reshape(-1, heads, size * size, depth)
-        keys, values = (
-            self._around(x.transpose(-1, -2).reshape(batch, heads * depth, rows, columns)).unflatten(-1, (heads, depth))
-            for x in (k, v)
-        )
+        around = (self._around(x.transpose(-1, -2).reshape(batch, heads * depth, rows, columns)) for x in (k, v))
+        keys, values = (x.reshape(*x.shape[:-1], heads, depth) for x in around)
         allowed, reached = self._reach(self._around(valid[:, None].to(q.dtype)).transpose(-1, -2) > 0, False)
         near = [x.transpose(-2, -3) for x in (keys, values)]
         attended = F.scaled_dot_product_attention(
@@ -260,7 +258,8 @@ class PooledCrossAttention(nn.Module):
 
     def _heads(self, tokens: Tensor) -> Tensor:
         """Split (B, N, dim) into (B, heads, N, d), d contiguous: else the fused kernel is silently not used."""
-        return tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        depth = tokens.shape[-1] // self.num_heads
+        return tokens.reshape(*tokens.shape[:-1], self.num_heads, depth).transpose(1, 2)
 
     def _reach(self, valid: Tensor, everything: bool) -> tuple[Tensor | None, Tensor]:
         """Say which keys may be attended to, and which queries have any.

@@ -140,7 +140,8 @@ def _check_floating(name: str, x: Tensor) -> None:
 def _check_finite(named: Sequence[tuple[str, Tensor]]) -> None:
     """Refuse the first of some tensors that is not finite everywhere."""
     # A traced or compiled graph has no values to look at, nor has a shadow on the meta device.
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or any(x.is_meta for _, x in named):
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if torch.compiler.is_compiling() or tracing or any(x.is_meta for _, x in named):
         return
     if torch.stack([x.isfinite().all() for _, x in named]).all():
         return

@@ -157,7 +157,8 @@ class ConcatFusion(nn.Module):
         """Map stereo (B, dim, H, W) and polarization (B, pol_dim, H, W) to (B, dim, H, W); there is no gate to cap."""
         if mask is not None:
             pol = torch.where(mask >= 0.5, pol, pol.new_zeros(()))
-        return self.affine(self.fusion_conv(torch.cat([stereo, pol.to(stereo.dtype)], dim=1)))
+        fused: Tensor = self.affine(self.fusion_conv(torch.cat([stereo, pol.to(stereo.dtype)], dim=1)))
+        return fused
 
     def gate(self, alpha_cap: float | Tensor = 1.0) -> float:
         """Return 1: nothing holds it back."""

@@ -160,7 +160,8 @@ class CrossPol(
         # The mixin takes the configuration's entry "fusion" for the component of that name.
         if isinstance(arguments.get("fusion"), dict):
             del arguments["fusion"]
-        return super()._from_pretrained(strict=strict, **arguments)
+        network: CrossPol = super()._from_pretrained(strict=strict, **arguments)
+        return network
 
     def forward(
         self,
@@ -266,11 +267,13 @@ class CrossPol(
             batch, _, height, width = stereo.shape
             nothing = stereo.new_zeros(batch, self.config.polarization.pol_dim, height, width)
             pol = (nothing, nothing[:, :1])
-        return fusion(stereo, *pol, cap)
+        fused: Tensor = fusion(stereo, *pol, cap)
+        return fused
 
 
 @torch.no_grad()
 def _share(injected: Tensor, stereo: Tensor) -> Tensor:
     """Return |injected| / |stereo| per feature pixel, (B, 1, h, w)."""
     size, whole = (torch.linalg.vector_norm(x.float(), dim=1, keepdim=True) for x in (injected, stereo))
-    return size / whole.clamp_min(1e-6)
+    share: Tensor = size / whole.clamp_min(1e-6)
+    return share

@@ -57,7 +57,8 @@ class PolarizationEncoder(nn.Module):
         x = torch.relu(self.stem_norm(self.stem(x)))
         x = self.block2(self.block1(x))
         x = x * self.attention(x)
-        return self.head_norm(self.head(x))
+        features: Tensor = self.head_norm(self.head(x))
+        return features
 
 
 class AveragedPolarizationEncoder(nn.Module):
@@ -91,7 +92,8 @@ class AveragedPolarizationEncoder(nn.Module):
         """Encode S1/S0, S2/S0 (B, 3, H, W; the third channel is not read) of a view where they are valid."""
         x = _leaky(self.stem(self.signals(view)))
         x = _leaky(self.conv(x))
-        return self.head(_leaky(x + self.mix(x)))
+        features: Tensor = self.head(_leaky(x + self.mix(x)))
+        return features
 
     def signals(self, view: View) -> Tensor:
         """Return what the convolutions see, (B, 11, 2 H / stride, 2 W / stride)."""

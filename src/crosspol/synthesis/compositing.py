@@ -86,7 +86,7 @@ def occlusion(scene: Scene, disparity: Array) -> NDArray[np.bool_]:
     """
     height, width = disparity.shape
     right_x = np.arange(width, dtype=np.float32)[None, :] - disparity
-    hidden = (right_x < -0.5) | (right_x > width - 0.5)
+    hidden: NDArray[np.bool_] = (right_x < -0.5) | (right_x > width - 0.5)
     least, most = float(disparity.min()), float(disparity.max())
     for item in scene.surfaces:
         rows, columns = _window(item, (height, width), "right")
