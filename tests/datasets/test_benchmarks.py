@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from crosspol.data.inputs import StereoInputs
-from crosspol.data.truth import Truth
+from crosspol.data.truth import GroundTruth
 from crosspol.datasets.benchmarks import (
     PlainPair,
     PlainPairs,
@@ -256,7 +256,7 @@ def polarized(root: Path, rig: str, channels: int = 1) -> PlainPairs:
         dolp[3, 4] = np.nan
         np.save(root / f"{side}_dolp.npy", dolp)
     maps = (root / "left_dolp.npy", root / "right_dolp.npy")
-    pair = PlainPair("one", root / "left.png", root / "right.png", lambda: Truth(DISPARITY), maps=maps)
+    pair = PlainPair("one", root / "left.png", root / "right.png", lambda: GroundTruth(DISPARITY), maps=maps)
     return PlainPairs([pair], rig, channels)
 
 
@@ -275,7 +275,7 @@ def test_pairs_may_have_polarization_maps(tmp_path, channels):
 def test_pairs_may_be_frames():
     light = torch.rand(1, 3, *SIZE, generator=torch.manual_seed(0)) * torch.tensor([1, 0.2, 0.2]).view(3, 1, 1) + 0.3
     frames = tuple(Frame(light + place, None, torch.ones(1, *SIZE)) for place in (0, 0.1))
-    pair = PlainPair("one", Path("left"), Path("right"), lambda: Truth(DISPARITY), frames=lambda: frames)
+    pair = PlainPair("one", Path("left"), Path("right"), lambda: GroundTruth(DISPARITY), frames=lambda: frames)
     sample = PlainPairs([pair], "quad")[0]
     for name, tensor in StereoInputs.from_frames(*frames, "quad").kwargs().items():
         assert torch.equal(sample.inputs.kwargs()[name], tensor)

@@ -14,7 +14,7 @@ from tyro.conf import arg
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.data.inputs import StereoInputs
 from crosspol.data.sample import StereoBatch, stack
-from crosspol.data.truth import Truth, make_sample
+from crosspol.data.truth import GroundTruth, make_sample
 from crosspol.datasets.sample_rooms import sample_rooms
 from crosspol.datasets.scene_format import INDEX, SceneRecord, read_index, read_scene, scene_frames
 from crosspol.errors import UsageError
@@ -81,7 +81,7 @@ def demo(options: DemoOptions) -> None:
     make_output_folder(options.output)
     without = predictor.predict_frames(*frames, "none")
     polarized = predictor.predict_frames(*frames, scene.rig)
-    truth = Truth(scene.disparity, scene.glass, scene.occluded)
+    truth = GroundTruth(scene.disparity, scene.glass, scene.occluded)
     batch = stack([make_sample(StereoInputs.from_frames(*frames, scene.rig), scene.rig, truth, scene.identity)])
     scores = [score(result.disparity, batch) for result in (without, polarized)]
     print(f"{scene.identity}, {scene.disparity.shape[1]}x{scene.disparity.shape[0]} px, {scene.glass.mean():.0%} glass")

@@ -13,7 +13,7 @@ from crosspol.data.inputs import StereoInputs
 from crosspol.data.sample import StereoSample
 from crosspol.rigs.kinds import RigKind
 
-__all__ = ["Truth", "make_sample", "occlusion_of"]
+__all__ = ["GroundTruth", "make_sample", "occlusion_of"]
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -23,7 +23,7 @@ _NEARER = 1.0
 
 
 @dataclass(frozen=True, eq=False)
-class Truth:
+class GroundTruth:
     """What is known of the left view.
 
     disparity: (H, W), px, first surface; NaN = unknown.
@@ -38,7 +38,7 @@ class Truth:
     disparity_background: Array | None = None
 
 
-def make_sample(inputs: StereoInputs, rig: RigKind, truth: Truth, identity: str) -> StereoSample:
+def make_sample(inputs: StereoInputs, rig: RigKind, truth: GroundTruth, identity: str) -> StereoSample:
     """Put what the network sees and what is true together.
 
     Args:

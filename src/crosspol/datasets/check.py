@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.data.truth import Truth, occlusion_of
+from crosspol.data.truth import GroundTruth, occlusion_of
 from crosspol.datasets.findings import (
     CheckedPair,
     exposure_problems,
@@ -226,7 +226,9 @@ def _pair_problems(pair: CheckedPair) -> list[str]:
     return matching + glass_problems(pair) + compared
 
 
-def _report(name: str, problems: list[str], pair: CheckedPair, truth: Truth, light: float = math.nan) -> SceneReport:
+def _report(
+    name: str, problems: list[str], pair: CheckedPair, truth: GroundTruth, light: float = math.nan
+) -> SceneReport:
     values = truth.disparity[np.isfinite(truth.disparity)]
     return SceneReport(
         name,
@@ -265,7 +267,7 @@ def check_scene(root: str | os.PathLike[str], record: SceneRecord) -> SceneRepor
     )
     problems = [*_light_problems(scene), *_disparity_problems(scene, values)]
     problems += _pair_problems(pair)
-    truth = Truth(scene.disparity, scene.glass)
+    truth = GroundTruth(scene.disparity, scene.glass)
     return _report(record.identity, problems, pair, truth, float(pair.left.mean()))
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from crosspol.data.inputs import StereoInputs, ViewRecord, trusting_replace
 from crosspol.data.noise import Noise, draw_noise
 from crosspol.data.sample import StereoSample
-from crosspol.data.truth import Truth, make_sample
+from crosspol.data.truth import GroundTruth, make_sample
 from crosspol.light import decode_srgb, display_image, well_exposed
 from crosspol.polarimetry import validity
 from crosspol.rigs.kinds import RigKind
@@ -150,7 +150,7 @@ def put_glass(
     with np.errstate(invalid="ignore"):
         hidden = (_share(pane, np.nan_to_num(behind, nan=-1e6), y) >= 0.5) | (sample.occluded[0].numpy() > 0)
     out_of_frame = x - here < -0.5
-    truth = Truth(
+    truth = GroundTruth(
         np.where(covered, here, before).astype(np.float32),
         covered | (sample.glass[0].numpy() > 0),
         np.where(covered, out_of_frame, hidden),
