@@ -160,7 +160,7 @@ def test_plain_pairs_with_virtual_glass_are_recorded_by_the_rig_of_the_run(tmp_p
     assert {sample.identity for sample in taken} == {"row0", "row1", "Adirondack", "data/chess1"}
     assert np.mean([bool(sample.glass.any()) for sample in taken]) > 0.5
     if rig in ("quad", "quad-left"):
-        # Of the panes and the coat: the pairs themselves have none.
+        # Of the panes and the background: the pairs themselves have none.
         assert all(sample.pol_left.max() > 0 for sample in taken if sample.identity.startswith("row"))
     stream = training_samples(replace(SMALL, rig=rig, sources=sources, glass_probability=0.0))
     assert not any(stream.samples[position].glass.any() for position in range(8))

@@ -39,7 +39,7 @@ from crosspol.datasets.sources import (
 )
 from crosspol.errors import UsageError
 from crosspol.synthesis.procedural import ProceduralStereo, held_out
-from crosspol.synthesis.virtual_glass import glaze
+from crosspol.synthesis.virtual_glass import add_virtual_glass
 
 _Part = tuple[Indexed, list[str] | None]
 
@@ -178,7 +178,7 @@ def _cut_out(
     still = replace(_place_only(data.augment), flip_horizontal=0.0, flip_vertical=0.0)
     sample = augment(sample, still, rng, size)
     if glass:
-        sample = _glazed(sample, rng, data)
+        sample = _with_virtual_glass(sample, rng, data)
     return _alike(sample)
 
 
@@ -202,7 +202,7 @@ def _held_out_part(data: DataConfig, source: SourceConfig, split: str, number: i
     samples = open_source(data, source, split, number, 1)
     if not source.virtual_glass:
         return samples
-    return Augmented(samples, partial(_glazed, data=data), seed=seed_for(data, number, CHANGING))
+    return Augmented(samples, partial(_with_virtual_glass, data=data), seed=seed_for(data, number, CHANGING))
 
 
 def _trained_splits(data: DataConfig) -> dict[tuple[Path, str | None], str]:
@@ -262,7 +262,7 @@ def _changed(sample: StereoSample, rng: np.random.Generator, data: DataConfig, g
         # Glass is put into what is left after the crop, and before the light changes: its polarization is of linear
         # light that both views share.
         sample = augment(sample, _place_only(data.augment), rng, data.size)
-        sample = _glazed(sample, rng, data)
+        sample = _with_virtual_glass(sample, rng, data)
         sample = augment(sample, _light_only(data.augment), rng)
     else:
         sample = augment(sample, data.augment, rng, data.size)
@@ -282,8 +282,8 @@ def _light_only(config: AugmentConfig) -> AugmentConfig:
     return replace(config, scale=(1.0, 1.0), flip_horizontal=0.0, flip_vertical=0.0)
 
 
-def _glazed(sample: StereoSample, rng: np.random.Generator, data: DataConfig) -> StereoSample:
-    return glaze(
+def _with_virtual_glass(sample: StereoSample, rng: np.random.Generator, data: DataConfig) -> StereoSample:
+    return add_virtual_glass(
         sample,
         rng,
         rig=data.rig,

@@ -192,13 +192,13 @@ def _layer_light(layer: Layer, piece: _Piece) -> Array:
     """Red, green, blue, S1, S2 (5, h, w) of an opaque surface."""
     light = np.empty((5, *piece.share.shape), np.float32)
     texels = _texels(layer.texture, layer.surface, piece)
-    (first, *slopes_1), (second, *slopes_2) = layer.coat
-    # The coat's gloss is added to what the surface scatters: dark surfaces are polarized more, as in nature.
+    (first, *slopes_1), (second, *slopes_2) = layer.polarization
+    # The gloss is added to what the surface scatters: dark surfaces are polarized more, as in nature.
     if any(slopes_1) or any(slopes_2):
         across, down = (
             part - np.float32(at) for part, at in zip((piece.here.left_x, piece.here.y), layer.middle, strict=True)
         )
-        for plane, (at, right, below) in zip(light[3:], layer.coat, strict=True):
+        for plane, (at, right, below) in zip(light[3:], layer.polarization, strict=True):
             np.add(np.float32(right) * across, np.float32(below) * down + np.float32(at), out=plane)
         layer.texture.light(texels, out=light[:3])
         light[:3] += np.sqrt(light[3] * light[3] + light[4] * light[4])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from crosspol.synthesis import shapes
 from crosspol.synthesis.openings import draw_openings
 from crosspol.synthesis.shapes import Outline, Surface
-from crosspol.synthesis.stage import NEAREST_TO_INFINITY, Box, Generator, Layer, Pane, Scene, Stage, dress, tilted
+from crosspol.synthesis.stage import NEAREST_TO_INFINITY, Box, Generator, Layer, Pane, Scene, Stage, draw_layer, tilted
 from crosspol.synthesis.textures import Texture, sheet
 
 __all__ = ["Layer", "Pane", "Scene", "Texture", "draw_scene"]
@@ -83,7 +83,7 @@ def _draw_backdrop(rng: Generator, stage: Stage) -> list[Layer]:
     tilt = 0.25 * (stage.nearest - stage.farthest) * rng.normal(0, 0.4, 2)
     wall = Surface(*stage.center, depth, tilt[0] / width, tilt[1] / height)
     wall = stage.within(wall, shapes.everything().box)
-    backdrop = [dress(rng, stage, shapes.everything(), wall)]
+    backdrop = [draw_layer(rng, stage, shapes.everything(), wall)]
     sides = {"floor": 0.35, "ceiling": 0.1, "left": 0.12, "right": 0.12}
     for side, probability in sides.items():
         if rng.random() > probability:
@@ -113,7 +113,7 @@ def _draw_backdrop(rng: Generator, stage: Stage) -> list[Layer]:
         outline = shapes.half_plane(
             -ahead * across / steepness**2, -ahead * down / steepness**2, float(np.arctan2(down, across))
         )
-        backdrop.append(dress(rng, stage, outline, steep))
+        backdrop.append(draw_layer(rng, stage, outline, steep))
     return backdrop
 
 
@@ -131,7 +131,7 @@ def _draw_object(rng: Generator, stage: Stage, depth: float) -> Layer:
         bend = bulge / radius**2
         surface = replace(surface, offset=surface.offset - bulge / 2, bend_x=share[0] * bend, bend_y=share[1] * bend)
     surface = stage.within(surface, outline.box)
-    return dress(rng, stage, outline, surface)
+    return draw_layer(rng, stage, outline, surface)
 
 
 def _draw_outline(rng: Generator, x: float, y: float, radius: float) -> Outline:
