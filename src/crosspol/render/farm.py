@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any, Literal, NamedTuple
 
 from crosspol.errors import refuse
-from crosspol.render.scene import GENERATOR, draw_scene
+from crosspol.render.scene import GENERATOR, draw_room_scene
 from crosspol.render.store import claim, scene_identity, store_pair, stored_parameters
 from crosspol.render.variants import Variant, activate
 from crosspol.render.views import RIGS, Quality, RenderRig, can_denoise, render_pair
@@ -258,7 +258,7 @@ def render_task(task: Task) -> bool:
     with claim(job.folder, scene_identity(job.seed, task.room, task.rig)) as mine:
         if not mine:
             return False
-        scene, settings = draw_scene(job.seed, task.room), job.settings
+        scene, settings = draw_room_scene(job.seed, task.room), job.settings
         quality = Quality(job.samples, settings["bounces"], settings["denoised"])
         pair = render_pair(_state["mitsuba"], scene, task.rig, job.size, quality, job.color == "rgb")
         parameters = {

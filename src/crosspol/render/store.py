@@ -19,7 +19,7 @@ from crosspol.datasets.scene_format import SceneRecord, StoredScene, read_scene,
 from crosspol.errors import UsageError
 from crosspol.io.atomic import write_bytes
 from crosspol.io.images import write_image
-from crosspol.render.scene import Scene, describe
+from crosspol.render.scene import RoomScene, describe
 from crosspol.render.truth import calibration_of
 from crosspol.render.views import RenderedPair
 
@@ -38,7 +38,7 @@ def split_of(index: int) -> str:
     return {8: "validation", 9: "test"}.get(index % 10, "train")
 
 
-def store_pair(root: Path, scene: Scene, pair: RenderedPair, parameters: dict[str, Any]) -> bool:
+def store_pair(root: Path, scene: RoomScene, pair: RenderedPair, parameters: dict[str, Any]) -> bool:
     """Write a rendered scene completely or not at all; return False where another process was first.
 
     Beside what the scene format asks for, there is `glass_right.png` (the right view's glass mask) and `truth.npz`:

@@ -10,10 +10,20 @@ from numpy.typing import NDArray
 from crosspol.synthesis import shapes
 from crosspol.synthesis.openings import draw_openings
 from crosspol.synthesis.shapes import Outline, Surface
-from crosspol.synthesis.stage import NEAREST_TO_INFINITY, Box, Generator, Layer, Pane, Scene, Stage, draw_layer, tilted
+from crosspol.synthesis.stage import (
+    NEAREST_TO_INFINITY,
+    Box,
+    Generator,
+    Layer,
+    LayeredScene,
+    Pane,
+    Stage,
+    draw_layer,
+    tilted,
+)
 from crosspol.synthesis.textures import Texture, sheet
 
-__all__ = ["Layer", "Pane", "Scene", "Texture", "draw_scene"]
+__all__ = ["Layer", "LayeredScene", "Pane", "Texture", "draw_layered_scene"]
 
 Array = NDArray[np.float32]
 Range = tuple[float, float]
@@ -23,7 +33,7 @@ _SHEETS = 3
 _SECOND_STRUCTURE = 0.3
 
 
-def draw_scene(
+def draw_layered_scene(
     rng: Generator,
     size: tuple[int, int],
     max_disparity: float,
@@ -33,7 +43,7 @@ def draw_scene(
     opening_probability: float = 0.85,
     nearest: Range = (0.1, 1.0),
     focal: Range = (0.5, 2.0),
-) -> Scene:
+) -> LayeredScene:
     """A backdrop, objects in front of it and, among them, openings with or without glass.
 
     Args:
@@ -73,7 +83,7 @@ def draw_scene(
         objects += draw_openings(rng, stage, glass)
         if second:
             objects += draw_openings(rng, stage, glass and rng.random() < 0.5)
-    return Scene((*backdrop, *sorted(objects, key=lambda item: _middle(item, stage))), stage.focal, stage.center)
+    return LayeredScene((*backdrop, *sorted(objects, key=lambda item: _middle(item, stage))), stage.focal, stage.center)
 
 
 def _draw_backdrop(rng: Generator, stage: Stage) -> list[Layer]:

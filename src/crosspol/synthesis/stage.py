@@ -15,8 +15,8 @@ __all__ = [
     "NEAREST_TO_INFINITY",
     "Box",
     "Layer",
+    "LayeredScene",
     "Pane",
-    "Scene",
     "Stage",
     "cover",
     "draw_layer",
@@ -78,7 +78,7 @@ class Pane:
 
 
 @dataclass(frozen=True)
-class Scene:
+class LayeredScene:
     """Surfaces from back to front; focal length and principal point, px, the same for both views."""
 
     surfaces: tuple[Layer | Pane, ...]
