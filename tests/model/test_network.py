@@ -17,7 +17,7 @@ from crosspol.model.boundary import NetworkInputs
 from crosspol.model.correlation import CorrelationPyramid
 from crosspol.model.crossed import crossed_contrast
 from crosspol.model.fusion import FUSIONS, SafeCrossAttentionFusion
-from crosspol.model.parts import View
+from crosspol.model.parts import PolView
 from crosspol.weights import load_raft_stereo
 from tests.model.materials import count, fusion_config, fusion_variants, name_of, perturbed, rand
 from tests.model.raft_stereo_reference import official_shapes, official_state, reference_raft_stereo
@@ -422,7 +422,7 @@ def test_polarization_use(trained: CrossPol) -> None:
     with torch.no_grad():
         left = 2 * pair()[0] - 1
         stereo = trained.encoders.features(left)  # type: ignore[operator]
-        pol = trained.polarization_encoder(View(maps()["pol_left"], valid))  # type: ignore[misc]
+        pol = trained.polarization_encoder(PolView(maps()["pol_left"], valid))  # type: ignore[misc]
         assert trained.fusion is not None
         injected = trained.fusion(stereo, pol, nn.functional.avg_pool2d(valid, 4)) - stereo
     torch.testing.assert_close(blocks[..., 0], injected.norm(dim=1, keepdim=True) / stereo.norm(dim=1, keepdim=True))
@@ -505,10 +505,10 @@ def intensities(batch: int = 1) -> dict[str, Tensor]:
 
 def test_contrast_is_refreshed_after_4_and_12(trained: CrossPol, monkeypatch: Any) -> None:
     estimates: list[Tensor] = []
-    views: list[tuple[View, View]] = []
+    views: list[tuple[PolView, PolView]] = []
     original = NetworkInputs.contrast
 
-    def spy(self: NetworkInputs, estimate: Tensor) -> tuple[View, View]:
+    def spy(self: NetworkInputs, estimate: Tensor) -> tuple[PolView, PolView]:
         estimates.append(estimate)
         views.append(original(self, estimate))
         return views[-1]

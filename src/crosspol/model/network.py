@@ -18,10 +18,10 @@ from crosspol.model.config import CrossPolConfig, Site, preset
 from crosspol.model.correlation import CorrelationPyramid
 from crosspol.model.fusion import FUSIONS, alpha_cap
 from crosspol.model.glass import GlassHead
-from crosspol.model.parts import StereoFeatures, View
+from crosspol.model.parts import PolView, StereoFeatures
 from crosspol.model.polarization import ENCODERS, feature_mask
 
-Views = tuple[View | None, View | None]
+Views = tuple[PolView | None, PolView | None]
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ class CrossPol(
         use = torch.stack(uses).amax(dim=0)
         return Conditioned(left, context, pyramid, self.update.context_terms(context), motion_term, use)
 
-    def _encode(self, view: View | None) -> tuple[Tensor, Tensor] | None:
+    def _encode(self, view: PolView | None) -> tuple[Tensor, Tensor] | None:
         """Return polarization features (B, P, h, w) and where they are valid (B, 1, h, w); None of an unknown view."""
         if view is None or self.polarization_encoder is None:
             return None

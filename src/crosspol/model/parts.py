@@ -84,7 +84,7 @@ class Fusion(Protocol):
 
 
 @dataclass(frozen=True)
-class View:
+class PolView:
     """Polarization of one view and where it is valid.
 
     polarization: (B, P, H, W); what lies where it is not valid may be anything.
