@@ -394,7 +394,7 @@ def test_each_refinement_starts_from_a_detached_estimate() -> None:
         assert torch.equal(grad, 4 * torch.eye(3)[index])  # px of the image: four times px of the features
 
 
-def test_more_refinements_continue_fewer(trained: CrossPol) -> None:
+def test_more_iterations_continue_fewer(trained: CrossPol) -> None:
     """In use only the last refinement is upsampled; it is the one that so many refinements give."""
     for name in ("raft-stereo-realtime", "blueprint"):
         net = cached(name, FusionConfig())

@@ -57,7 +57,7 @@ class DemoOptions:
     weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: those that ship)")] = None
     """Folder with config.json and model.safetensors, a preset whose weights ship, or a model id on the hub."""
     iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the network's)")] = None
-    """Refinements of the disparity."""
+    """Iterations of the disparity."""
     precision: Precision = "float32"
     """Type of the arithmetic where it may be rounded."""
     device: Annotated[str, arg(metavar="DEVICE")] = "auto"

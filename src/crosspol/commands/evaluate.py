@@ -84,7 +84,7 @@ class EvaluateOptions:
     sensor: bool = True
     """Stored light passes a sensor with noise; --no-sensor: a perfect camera."""
     iters: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: each network's own)")] = None
-    """Refinements of the disparity."""
+    """Iterations of the disparity."""
     counterfactuals: Annotated[tuple[CounterfactualName, ...], arg(metavar="KIND ...")] = ("removed",)
     """Other polarization in the place of the networks' own: all, none, or some of removed, zero, constant, rolled,
     shuffled, foreign, turned, noise."""

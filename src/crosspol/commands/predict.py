@@ -62,7 +62,7 @@ class PredictOptions:
     weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: those that ship)")] = None
     """Folder with config.json and model.safetensors, a preset whose weights ship, or a model id on the hub."""
     iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the network's)")] = None
-    """Refinements of the disparity: fewer are faster, more are finer."""
+    """Iterations of the disparity: fewer are faster, more are finer."""
     precision: Precision = "float32"
     """Type of the arithmetic where it may be rounded; bfloat16 is faster."""
     device: Annotated[str, arg(metavar="DEVICE")] = "auto"

@@ -34,7 +34,7 @@ GLASS_LIFT = AttentionKind(
     "glass_lift",
     "glass lift of attention",
     "Share of the attention on polarization that goes to glass, relative to the share of glass among the cells that "
-    "may be attended to: 1 = as if it did not look. Left view, first refinement.",
+    "may be attended to: 1 = as if it did not look. Left view, first iteration.",
 )
 NULL_SHARE = AttentionKind("null_share", "null-key share", "Share of the attention that goes to the null key.")
 

@@ -87,7 +87,7 @@ def reason_against(method: Method, scenes: SceneSet, survey: Survey) -> str | No
 
 
 def try_out(methods: Sequence[Method], scenes: SceneSet, device: torch.device) -> None:
-    """Run every network once on the first scene, with one refinement.
+    """Run every network once on the first scene, with one iteration.
 
     Raises:
         UsageError: one of them does not use what the rig records.

@@ -96,10 +96,10 @@ class StereoPredictor:
             takes.
         precision: for PyTorch: ``float32``, or the type that autocast may use in convolutions and attention.
             Correlation and coordinates stay float32. TF32 is off in any case.
-        iters: refinements of the disparity; None: as many as the network is configured for.
+        iters: iterations of the disparity; None: as many as the network is configured for.
 
     Raises:
-        UsageError: a device that does not exist, an unknown precision, or fewer than one refinement.
+        UsageError: a device that does not exist, an unknown precision, or fewer than one iteration.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ class StereoOutput:
     disparity: Tensor
     """(B, 1, H, W) float32, px of the left view; positive by convention (x_right = x_left - d), nothing is clamped."""
     predictions: tuple[Tensor, ...]
-    """Disparity after each refinement in training, each (B, 1, H, W); the last one alone in use."""
+    """Disparity after each iteration in training, each (B, 1, H, W); the last one alone in use."""
     polarization_use: Tensor
     """(B, 1, H, W) float32, |injected| / |stereo| of the left view: where polarization changed it."""
     glass_logits: Tensor | None = None
@@ -81,7 +81,7 @@ class CrossPol(
         fusion: fuses the features that are correlated; like the next two None where the configured site is another.
         context_fusion: fuses the left view's context.
         hidden_fusion: its injection becomes part of the motion input.
-        update: one refinement.
+        update: one iteration.
     """
 
     POLARIZED: ClassVar[tuple[str, ...]] = ("polarization_encoder", "fusion", "context_fusion", "hidden_fusion")
@@ -189,9 +189,9 @@ class CrossPol(
             valid_right: the same of the right view.
             intensity_left: instead of maps, a crossed pair's linear I_parallel (B, 1, H, W).
             intensity_right: its linear I_perpendicular (B, 1, H, W).
-            iters: refinements, >= 1; None: as configured (24 in the blueprint).
+            iters: iterations, >= 1; None: as configured (24 in the blueprint).
             alpha_cap: overrides the cap kept with the weights.
-            checkpoint_activations: keep only the inputs of every refinement, and compute it again when its gradient
+            checkpoint_activations: keep only the inputs of every iteration, and compute it again when its gradient
                 is due: less memory, more time, the same gradient. Changes nothing where no gradients are computed.
 
         Raises:

@@ -98,7 +98,7 @@ class SingleLevelUpdate(nn.Module):
         )
 
     def context_terms(self, context: list[Tensor]) -> list[Tensor]:
-        """Convolve the context (B, C, h, w) of each level once, for all refinements."""
+        """Convolve the context (B, C, h, w) of each level once, for all iterations."""
         return [self.context(context[0])]
 
     def forward(
@@ -150,7 +150,7 @@ class LevelContext(nn.Module):
     context: nn.ModuleList
 
     def context_terms(self, context: list[Tensor]) -> list[Tensor]:
-        """Convolve the context (B, C, h, w) of each level once, for all refinements."""
+        """Convolve the context (B, C, h, w) of each level once, for all iterations."""
         return [conv(level) for conv, level in zip(self.context, context, strict=True)]
 
 

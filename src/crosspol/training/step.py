@@ -34,7 +34,7 @@ class Forward(nn.Module):
 
     Args:
         net: to train.
-        checkpoint_activations: compute each refinement again for its gradient instead of keeping it.
+        checkpoint_activations: compute each iteration again for its gradient instead of keeping it.
     """
 
     def __init__(self, net: CrossPol, checkpoint_activations: bool = False) -> None:

@@ -54,7 +54,7 @@ def validate(
         net: put into evaluation mode.
         samples: the held-out part.
         count: how many of them.
-        iters: refinements.
+        iters: iterations.
         fabric: None: this process alone.
         polarization: what the network is shown as such (`substitute_polarization`); foreign is the next scene's.
     """
@@ -108,7 +108,7 @@ def predict_scene(
     Args:
         net: put into evaluation mode.
         sample: the scene.
-        iters: refinements.
+        iters: iterations.
         polarization: what the network is shown as such.
     """
     net.eval()
