@@ -205,7 +205,7 @@ def test_held_out_parts_of_several_data_sets_take_turns(tmp_path):
 def test_without_a_part_for_it_validation_is_procedural_and_says_so(tmp_path):
     data = replace(SMALL, scenes=scene_folder(tmp_path, val=0))
     part = held_out_samples(data, 2)
-    assert "procedural scenes, as the data have no part for it" in part.about
+    assert "procedural scenes, as the data have no split for it" in part.about
     assert [sample.identity for sample in part.samples] == ["procedural-1000003-0", "procedural-1000003-1"]
 
 
@@ -282,7 +282,7 @@ def test_what_one_source_trains_on_no_other_validates_on(tmp_path):
     (tmp_path / "link").symlink_to(root)
     first, second = SourceConfig("scenes", root), SourceConfig("scenes", str(tmp_path / "link"), split="val")
     chosen = held_out_samples(replace(SMALL, sources=(first, second)), 4)
-    assert "procedural scenes, as the data have no part for it" in chosen.about
+    assert "procedural scenes, as the data have no split for it" in chosen.about
     asked = replace(SMALL, sources=(replace(first, validation_split="val"), second))
     with pytest.raises(UsageError, match=r"sources\.0: .*'val' .*, which data\.sources\.1 trains on"):
         held_out_samples(asked, 4)
@@ -294,7 +294,7 @@ def test_a_validation_part_of_another_rig_is_none(tmp_path):
         write_scene(tmp_path, stored_scene(rig, identity=f"{number}-{rig}", split=split))
     write_index(tmp_path)
     data = replace(SMALL, scenes=str(tmp_path))
-    assert "procedural scenes, as the data have no part for it" in held_out_samples(data, 4).about
+    assert "procedural scenes, as the data have no split for it" in held_out_samples(data, 4).about
     assert "(2 samples" in training_samples(data).about
 
 

@@ -77,7 +77,7 @@ def larger(size: tuple[int, int], margin: float) -> tuple[int, int]:
 
 
 def held_out_samples(data: DataConfig, count: int) -> Samples:
-    """Open the held-out part of a run: at most `count` samples, whole and never changed.
+    """Open the held-out split of a run: at most `count` samples, whole and never changed.
 
     Data sets give their split for validation, in turn; where none has one, procedural scenes of the same
     settings are taken. All of them are read once: one that cannot be read is refused here, or left out.
@@ -104,7 +104,7 @@ def held_out_samples(data: DataConfig, count: int) -> Samples:
         names.append(described(source, split))
         skipped += [f"{key}: {line}" for line in bad]
     if not parts:
-        parts, names = [held_out(data, count)], ["procedural scenes, as the data have no part for it"]
+        parts, names = [held_out(data, count)], ["procedural scenes, as the data have no split for it"]
     samples = RoundRobin(parts, count)
     lines = [f"{len(samples)} of {' and '.join(names)}", *(f"skipped {line}" for line in skipped)]
     return Samples(samples, endless, "; ".join(lines))

@@ -46,7 +46,7 @@ _PRESET = "preset"
 class EvaluationPlan:
     """How every run is evaluated.
 
-    scenes: at most so many of the held-out part. iters: iterations; None: as in the run's own validation.
+    scenes: at most so many of the held-out split. iters: iterations; None: as in the run's own validation.
     counterfactuals: of the runs that are trained on their own polarization.
     """
 

@@ -126,7 +126,7 @@ class TrainConfig:
     """Steps in a row that may be skipped for a loss or gradient that is not finite."""
     validate_every: int = 1000
     validate_samples: int = 32
-    """Scenes of the held-out part."""
+    """Scenes of the held-out split."""
     log_every: int = 10
     checkpoint_every: int = 500
     keep_checkpoints: int = 3

@@ -22,7 +22,7 @@ _TRANSPARENT_OR_MIRROR = 3
 
 
 def booster(root: str | os.PathLike[str], illuminations: Literal["first", "all"] = "all") -> PlainPairs:
-    """Booster, the balanced training part.
+    """Booster, the balanced training split.
 
     Expects:
 

@@ -29,7 +29,7 @@ _CALIBRATIONS = ("calib", "calib_cam_to_cam")
 
 
 def kitti(root: str | os.PathLike[str]) -> PlainPairs:
-    """KITTI stereo, the training part.
+    """KITTI stereo, the training split.
 
     Expects, of 2015 and of 2012:
 

@@ -44,7 +44,7 @@ def middlebury(root: str | os.PathLike[str]) -> PlainPairs:
 
 
 def eth3d(root: str | os.PathLike[str]) -> PlainPairs:
-    """ETH3D two-view, the training part.
+    """ETH3D two-view, the training split.
 
     Expects both archives side by side, or unpacked into one folder a scene:
 
