@@ -59,7 +59,7 @@ def write_scenes(root: Path, size: tuple[int, int], colors: int, count: int) -> 
         write_scene(
             root,
             StoredScene(
-                identity=f"scene{number}", rig="quad", glass=glass, occluded=np.zeros(size, bool),
+                name=f"scene{number}", rig="quad", glass=glass, occluded=np.zeros(size, bool),
                 left=np.ascontiguousarray(wide[..., :width]), right=np.ascontiguousarray(wide[..., DISPARITY:]),
                 disparity=np.full(size, DISPARITY, np.float32),
             ),

@@ -147,7 +147,7 @@ def test_pairs_are_found_and_read(tmp_path, name):
     assert len(samples) == len(identities)
     for index in range(len(samples)):
         sample = samples[index]
-        assert (sample.rig, sample.identity) == ("none", identities[index])
+        assert (sample.rig, sample.name) == ("none", identities[index])
         # The right view is one step brighter than the left one of the same pair.
         np.testing.assert_allclose(255 * (sample.right - sample.left), 1, atol=1e-4)
         known = sample.valid[0].numpy() > 0
@@ -157,7 +157,7 @@ def test_pairs_are_found_and_read(tmp_path, name):
             np.testing.assert_array_equal(sample.occluded[0], HIDDEN & known)
         np.testing.assert_array_equal(sample.glass[0], GLASS if name == "booster" else np.zeros(SIZE))
     # Workers get a copy.
-    assert pickle.loads(pickle.dumps(samples))[0].identity == identities[0]
+    assert pickle.loads(pickle.dumps(samples))[0].name == identities[0]
     with pytest.raises(IndexError, match=f"got {len(samples)}"):
         samples[len(samples)]
 

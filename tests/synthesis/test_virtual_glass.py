@@ -38,7 +38,7 @@ def even(left: float = 0.4, right: float | None = None, disparity: float = 3.0) 
         glass=0 * one,
         occluded=0 * one,
         rig="none",
-        identity="even",
+        name="even",
     )
 
 

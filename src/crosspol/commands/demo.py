@@ -82,9 +82,9 @@ def demo(options: DemoOptions) -> None:
     without = predictor.predict_frames(*frames, "none")
     polarized = predictor.predict_frames(*frames, scene.rig)
     truth = GroundTruth(scene.disparity, scene.glass, scene.occluded)
-    batch = stack([make_sample(StereoInputs.from_frames(*frames, scene.rig), scene.rig, truth, scene.identity)])
+    batch = stack([make_sample(StereoInputs.from_frames(*frames, scene.rig), scene.rig, truth, scene.name)])
     scores = [score(result.disparity, batch) for result in (without, polarized)]
-    print(f"{scene.identity}, {scene.disparity.shape[1]}x{scene.disparity.shape[0]} px, {scene.glass.mean():.0%} glass")
+    print(f"{scene.name}, {scene.disparity.shape[1]}x{scene.disparity.shape[0]} px, {scene.glass.mean():.0%} glass")
     print(table(scores[0], scores[1]))
     written = without.save(options.output, "without_polarization")
     written += polarized.save(options.output, "with_polarization")
@@ -102,7 +102,7 @@ def demo(options: DemoOptions) -> None:
         print(f"  {path}")
 
 
-def choose(records: list[SceneRecord], identity: str | None, folder: Path) -> SceneRecord:
+def choose(records: list[SceneRecord], name: str | None, folder: Path) -> SceneRecord:
     """Return the scene that was asked for, or the first whose left camera measures Stokes parameters.
 
     Raises:
@@ -111,13 +111,13 @@ def choose(records: list[SceneRecord], identity: str | None, folder: Path) -> Sc
     polarized = [record for record in records if record.rig in _RIGS]
     if not polarized:
         raise UsageError(f"{folder / INDEX}: got no scene of rig {' or '.join(_RIGS)}, wanted one")
-    if identity is None:
+    if name is None:
         return polarized[0]
     for record in polarized:
-        if record.identity == identity:
+        if record.name == name:
             return record
-    some = ", ".join(record.identity for record in polarized[:8]) + (", ..." if len(polarized) > 8 else "")
-    raise UsageError(f"--scene: got {identity}, wanted one of {some} ({' or '.join(_RIGS)} in {folder / INDEX})")
+    some = ", ".join(record.name for record in polarized[:8]) + (", ..." if len(polarized) > 8 else "")
+    raise UsageError(f"--scene: got {name}, wanted one of {some} ({' or '.join(_RIGS)} in {folder / INDEX})")
 
 
 def shown(

@@ -76,7 +76,7 @@ class SceneFolder(Indexed):
     @property
     def names(self) -> list[str]:
         """Names of the scenes, in their order."""
-        return [record.identity for record in self.records]
+        return [record.name for record in self.records]
 
     @property
     def splits(self) -> set[str]:
@@ -98,7 +98,7 @@ class SceneFolder(Indexed):
             frames = self.camera(*frames, np.random.default_rng([self.seed, index]))
         truth = GroundTruth(scene.disparity, scene.glass, scene.occluded, scene.disparity_background)
         inputs = StereoInputs.from_frames(*frames, self.rig, self.pol_channels)
-        return make_sample(inputs, self.rig, truth, scene.identity)
+        return make_sample(inputs, self.rig, truth, scene.name)
 
 
 def _opened(request: Request) -> SceneFolder:

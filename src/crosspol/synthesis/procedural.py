@@ -153,7 +153,7 @@ class ProceduralStereo(Indexed):
         inputs = _photograph(rng, left, _misaligned(rng, right, config.misalignment), config)
         tensors: dict[str, Any] = {name: torch.from_numpy(plane[None]) for name, plane in truth.items()}
         tensors |= inputs.kwargs()
-        return StereoSample(**tensors, rig=config.rig, identity=f"procedural-{config.seed}-{index}")
+        return StereoSample(**tensors, rig=config.rig, name=f"procedural-{config.seed}-{index}")
 
     def scene(self, index: int) -> LayeredScene:
         """The scene behind sample `index`, for tests and images."""

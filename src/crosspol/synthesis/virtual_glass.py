@@ -157,7 +157,7 @@ def insert_pane(
         before,
     )
     inputs = StereoInputs.from_light(views[0], views[1], rig, pol_channels)
-    result = make_sample(inputs, rig, truth, sample.identity)
+    result = make_sample(inputs, rig, truth, sample.name)
     if sample.disparity_background is None:
         return result
     return trusting_replace(result, disparity_background=sample.disparity_background)

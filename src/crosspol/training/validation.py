@@ -121,7 +121,7 @@ def predict_scene(
     logits = out.glass_logits
     signal, signal_name = _signal(batch)
     return ScenePrediction(
-        name=sample.identity,
+        name=sample.name,
         rig=batch.rig,
         left=sample.left.permute(1, 2, 0).numpy(),
         right=sample.right.permute(1, 2, 0).numpy(),
@@ -163,7 +163,7 @@ def _scene(samples: Dataset[StereoSample], index: int, count: int, polarization:
     pair = substitute_polarization(stack([samples[index], samples[(index + 1) % count]]), polarization)
     values = {field.name: getattr(pair, field.name) for field in fields(pair)}
     first = {name: value[:1] for name, value in values.items() if isinstance(value, Tensor)}
-    return StereoBatch(**(values | first | {"identity": pair.identity[:1]}))
+    return StereoBatch(**(values | first | {"names": pair.names[:1]}))
 
 
 def _row(out: StereoOutput, batch: StereoBatch) -> Tensor:
