@@ -476,7 +476,7 @@ def test_components_can_be_replaced() -> None:
         ({"right": rand(1, 3, 32, 47)}, "right: got shape"),
         ({"right": torch.full((1, 3, 32, 48), float("nan"))}, "right: got 4608 NaN"),
         ({"pol_left": rand(1, 3, 32, 48)}, "pol_left: got shape"),
-        ({"pol_left": torch.full((1, 1, 32, 48), float("inf"))}, "pol_left at trusted pixels: got 1536"),
+        ({"pol_left": torch.full((1, 1, 32, 48), float("inf"))}, "pol_left at valid pixels: got 1536"),
         ({"pol_right": rand(1, 1, 32, 48), "valid_right": rand(1, 1, 32, 40)}, "valid_right: got shape"),
         ({"intensity_left": rand(1, 1, 32, 48)}, "intensity_left, intensity_right: got one"),
     ],

@@ -33,14 +33,14 @@ BLOCK = 32
 """Side of the blocks of the substitution "shuffled", px."""
 
 # Level of the intensities that stand for a crossed pair of known contrast, in units of white: in the middle of what is
-# trusted, so that nothing is dark or saturated.
+# valid, so that nothing is dark or saturated.
 _LEVEL = 0.5
-# A crossed pair's trusted intensities lie in this range; its reciprocal scaled by both ends lies in it again.
+# A crossed pair's valid intensities lie in this range; its reciprocal scaled by both ends lies in it again.
 _DARKEST, _BRIGHTEST = DARK, SATURATED
 
 
 class _View(NamedTuple):
-    """One view of one scene: its map (P, H, W), and where it is trusted (1, H, W)."""
+    """One view of one scene: its map (P, H, W), and where it is valid (1, H, W)."""
 
     pol: Tensor
     valid: Tensor
@@ -205,10 +205,10 @@ def _turned(view: _View, given: _Given) -> _View:
 
 
 def _noise(view: _View, given: _Given) -> _View:
-    trusted = view.valid[0] > 0
-    values = view.pol[:, trusted]
+    valid = view.valid[0] > 0
+    values = view.pol[:, valid]
     pol = torch.zeros_like(view.pol)
-    pol[:, trusted] = values[:, torch.from_numpy(given.own.permutation(values.shape[1])).to(values.device)]
+    pol[:, valid] = values[:, torch.from_numpy(given.own.permutation(values.shape[1])).to(values.device)]
     return _View(pol, view.valid)
 
 

@@ -318,8 +318,8 @@ def _frame(light: Array, holds: Holds) -> Frame:
     tensor = torch.from_numpy(np.ascontiguousarray(light))
     if holds == "stokes":
         s0, s1, s2 = tensor.unbind(1)
-        trusted = validity(s0 + s1, s0 + s2, s0 - s1, s0 - s2).all(0)
-        return Frame(tensor, None, trusted[None].float())
+        valid = validity(s0 + s1, s0 + s2, s0 - s1, s0 - s2).all(0)
+        return Frame(tensor, None, valid[None].float())
     return Frame(None, tensor, well_exposed(tensor)[None].float())
 
 

@@ -98,11 +98,11 @@ class NetworkInputs:
         wanted = (self._batch, 1, self._height, self._width)
         if mask is not None and mask.shape != wanted:
             raise ValueError(f"{name}: got shape {tuple(mask.shape)}, wanted {wanted}")
-        trusted = torch.ones(wanted, dtype=torch.bool, device=self.left.device) if mask is None else mask >= 0.5
+        valid = torch.ones(wanted, dtype=torch.bool, device=self.left.device) if mask is None else mask >= 0.5
         if not any(self._margins):
-            return trusted
+            return valid
         # A crossed pair's contrast needs a partner in the other view, and the padding holds none.
-        return F.pad(trusted, self._margins) if self.crossed else self._pad(trusted.float()) > 0
+        return F.pad(valid, self._margins) if self.crossed else self._pad(valid.float()) > 0
 
     def _view(self, name: str, value: Tensor, channels: int, mask: Tensor, light: Callable[[], Tensor]) -> PolView:
         wanted = (self._batch, channels, self._height, self._width)
@@ -110,7 +110,7 @@ class NetworkInputs:
             raise ValueError(f"{name}: got shape {tuple(value.shape)}, wanted {wanted}")
         _check_floating(name, value)
         padded = torch.where(mask, self._pad(value.float()), 0.0)
-        self._to_check.append((f"{name} at trusted pixels", padded))
+        self._to_check.append((f"{name} at valid pixels", padded))
         return PolView(padded, mask, light)
 
 

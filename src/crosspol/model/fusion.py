@@ -92,7 +92,7 @@ class SafeCrossAttentionFusion(nn.Module):
         Args:
             stereo: (B, dim, H, W).
             pol: (B, pol_dim, H, W); what lies where `mask` is 0 may be anything, NaN included.
-            mask: (B, 1, H, W), 1 = trusted polarization; None trusts every pixel.
+            mask: (B, 1, H, W), 1 = valid polarization; None: all of it.
             alpha_cap: cap on alpha, in [0, 1].
 
         Returns:
@@ -133,8 +133,8 @@ class SafeCrossAttentionFusion(nn.Module):
         """
         nothing = injected.new_zeros(())
         if mask is not None:
-            trusted = valid_cells(mask, self.pool_size).flatten(1).any(dim=1)
-            injected = torch.where(trusted[:, None, None, None], injected, nothing)
+            valid = valid_cells(mask, self.pool_size).flatten(1).any(dim=1)
+            injected = torch.where(valid[:, None, None, None], injected, nothing)
         return injected if self.training else torch.where(injected.isfinite(), injected, nothing)
 
 

@@ -185,7 +185,7 @@ class CrossPol(
             right: the same of the right view.
             pol_left: (B, P, H, W), P as configured: DoLP in [0, 1], or a contrast in [-1, 1]; None: not known.
             pol_right: the same of the right view.
-            valid_left: (B, 1, H, W), 1 = trusted; None trusts all. What lies at untrusted pixels may be anything.
+            valid_left: (B, 1, H, W), 1 = valid; None: all are. What lies at invalid pixels may be anything.
             valid_right: the same of the right view.
             intensity_left: instead of maps, a crossed pair's linear I_parallel (B, 1, H, W).
             intensity_right: its linear I_perpendicular (B, 1, H, W).
@@ -195,7 +195,7 @@ class CrossPol(
                 is due: less memory, more time, the same gradient. Changes nothing where no gradients are computed.
 
         Raises:
-            ValueError: a shape does not fit, a trusted value is not finite, or the arguments contradict each other.
+            ValueError: a shape does not fit, a valid value is not finite, or the arguments contradict each other.
         """
         iters = self.config.iters if iters is None else iters
         inputs = NetworkInputs(self.config, left, right, (pol_left, pol_right), (valid_left, valid_right),

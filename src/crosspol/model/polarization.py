@@ -25,7 +25,7 @@ def soft_threshold(x: Tensor, threshold: float = 0.05, slope: float = 20.0) -> T
 def feature_mask(valid: Tensor, stride: int) -> Tensor:
     """Reduce a pixel mask (B, 1, H, W) to feature pixels (B, 1, H / stride, W / stride).
 
-    A feature pixel is trusted from half of its pixels on. H and W are multiples of `stride`.
+    A feature pixel is valid from half of its pixels on. H and W are multiples of `stride`.
     """
     return (F.avg_pool2d(valid.float(), stride) >= 0.5).to(valid.dtype)
 

@@ -32,7 +32,7 @@ Generator = np.random.Generator
 _SMALLEST_SIDE = 32
 # Of noise and of the cameras' differences: ten times the real ones leave nothing to see.
 _STRONGEST = 10.0
-# Where an angle of the polarization sensor saturates, in units of the image's white. Polarization is trusted from an S0
+# Where an angle of the polarization sensor saturates, in units of the image's white. Polarization is valid from an S0
 # of `light.DARK` in these units on: of the sensor's own white the mean of the angles is then above 0.0083.
 _BRIGHTEST_ANGLE = 0.6
 # Of what is drawn from a range: how small and how large it may be.
@@ -262,9 +262,9 @@ def _stokes(rng: Generator, view: RenderedView, exposure: float, camera: _Camera
     angles *= half
     measured = np.clip(_sensed(rng, angles, camera), 0, _BRIGHTEST_ANGLE)
     i0, i45, i90, i135 = measured
-    trusted = validity(*torch.from_numpy(measured), dark=DARK / 2, saturated=_BRIGHTEST_ANGLE)
+    valid = validity(*torch.from_numpy(measured), dark=DARK / 2, saturated=_BRIGHTEST_ANGLE)
     stokes = np.stack([measured.sum(axis=0) / 2, i0 - i90, i45 - i135])
-    return torch.from_numpy(stokes), trusted[None].float()
+    return torch.from_numpy(stokes), valid[None].float()
 
 
 def _sensed(rng: Generator, signal: Array, camera: _Camera) -> Array:

@@ -269,12 +269,12 @@ def _recorded(
     # Behind each of the sensor's polarizers half the light passes.
     angles = np.float32(0.5) * np.stack([mean + s1, mean + s2, mean - s1, mean - s2])
     counted = np.maximum(noise.added(rng, angles), 0)
-    trusted = validity(*torch.from_numpy(2 * counted))
+    valid = validity(*torch.from_numpy(2 * counted))
     i0, i45, i90, i135 = counted
     stokes = np.stack([counted.sum(axis=0) / 2, i0 - i90, i45 - i135])
-    return _record(rgb, stokes, trusted)
+    return _record(rgb, stokes, valid)
 
 
-def _record(rgb: Array, light: Array, trusted: torch.Tensor) -> ViewRecord:
+def _record(rgb: Array, light: Array, valid: torch.Tensor) -> ViewRecord:
     image, measured = (torch.from_numpy(array.astype(np.float32, copy=False)) for array in (display_image(rgb), light))
-    return ViewRecord(image, measured, trusted[None].float())
+    return ViewRecord(image, measured, valid[None].float())

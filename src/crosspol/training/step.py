@@ -268,8 +268,8 @@ def _polarization(batch: StereoBatch) -> Tensor | None:
     """Return how polarized the left view is, (B, 1, H, W) in [0, 1], where that was recorded."""
     if batch.pol_left is None or batch.valid_left is None:
         return None
-    trusted = batch.valid_left > 0
-    return torch.where(trusted, batch.pol_left[:, -1:], batch.pol_left.new_zeros(()))
+    valid = batch.valid_left > 0
+    return torch.where(valid, batch.pol_left[:, -1:], batch.pol_left.new_zeros(()))
 
 
 def _reduce(fabric: Fabric, values: dict[str, float]) -> dict[str, float]:
