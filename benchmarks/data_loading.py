@@ -113,7 +113,7 @@ def main() -> None:
 
     about = machine(arguments.device)
     precision = choose_precision(config.precision, arguments.device).precision
-    what = f"batch {config.batch_size} of {size[0]}x{size[1]}, {config.iters} refinements, {precision}"
+    what = f"batch {config.batch_size} of {size[0]}x{size[1]}, {config.iters} iterations, {precision}"
     print(f"{about['device']}, {about['threads']} threads, torch {about['torch']}; {what}")
     print(f"the default here is {default_workers(1)} workers\n")
     print(f"{'replay':>6} {'s/sample':>9} {'samples/s':>10}   (making alone, one core)")

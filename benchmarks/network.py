@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--iters", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="one small size, 4 refinements, 3 rounds")
+    parser.add_argument("--quick", action="store_true", help="one small size, 4 iterations, 3 rounds")
     parser.add_argument("--output", type=Path, help="write both tables as JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -168,7 +168,7 @@ def main() -> None:
         seconds = where(net, {"left": left, "right": right, **polarization}, iters, rounds)
         shares[preset] = seconds
         size = f"{left.shape[3]}x{left.shape[2]}"
-        print(f"\n{preset}, {size}, {iters} refinements, with polarization: {seconds['all']:.3f} s")
+        print(f"\n{preset}, {size}, {iters} iterations, with polarization: {seconds['all']:.3f} s")
         for part, value in sorted(seconds.items(), key=lambda entry: -entry[1]):
             if part != "all":
                 print(f"  {part:<22} {value:>8.4f} s {100 * value / seconds['all']:>6.1f} %")

@@ -1,9 +1,9 @@
-"""Every preset against the official RAFT-Stereo network: time of one pair, each with its own refinements.
+"""Every preset against the official RAFT-Stereo network: time of one pair, each with its own iterations.
 
     python -m benchmarks.presets --output benchmarks/results/presets.json
     python -m benchmarks.presets --quick
 
-The preset ``raft-stereo`` at 24 refinements, without polarization, stands for the official network (it computes the
+The preset ``raft-stereo`` at 24 iterations, without polarization, stands for the official network (it computes the
 same, see network.py). The others get polarization. Times are interleaved in one run; ratios are medians of the ratios
 within a round.
 """

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.measuring import machine
 from crosspol.render import views
 from crosspol.render.bsdfs import register_bsdfs
-from crosspol.render.scene import draw_scene
+from crosspol.render.scene import draw_room_scene
 from crosspol.render.variants import activate, choose_variant
 
 STEPS = {
@@ -43,11 +43,11 @@ def cost(scenes: int, samples: int) -> dict[str, Any]:
     print(f"{variant.name}, one core, {samples} rays a pixel, CPU time")
     for rig in views.RIGS:
         for height, width in SIZES:
-            views.render_pair(mitsuba, draw_scene(1, 0), rig, (height, width), quality)
+            views.render_pair(mitsuba, draw_room_scene(1, 0), rig, (height, width), quality)
             seconds.clear()
             begin = time.process_time()
             for index in range(1, scenes + 1):
-                views.render_pair(mitsuba, draw_scene(1, index), rig, (height, width), quality)
+                views.render_pair(mitsuba, draw_room_scene(1, index), rig, (height, width), quality)
             each = (time.process_time() - begin) / scenes
             known = {label: seconds[name] / scenes for name, label in STEPS.items()}
             known["loading and the rest"] = each - sum(known.values())

@@ -36,7 +36,7 @@ from crosspol.io.disparity import write_disparity
 from crosspol.io.images import write_image
 from crosspol.rigs.sensor import SensorConfig, sense
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
-from crosspol.synthesis.virtual_glass import glaze
+from crosspol.synthesis.virtual_glass import add_virtual_glass
 
 DISPARITY = 12
 
@@ -59,7 +59,7 @@ def write_scenes(root: Path, size: tuple[int, int], colors: int, count: int) -> 
         write_scene(
             root,
             StoredScene(
-                identity=f"scene{number}", rig="quad", glass=glass, occluded=np.zeros(size, bool),
+                name=f"scene{number}", rig="quad", glass=glass, occluded=np.zeros(size, bool),
                 left=np.ascontiguousarray(wide[..., :width]), right=np.ascontiguousarray(wide[..., DISPARITY:]),
                 disparity=np.full(size, DISPARITY, np.float32),
             ),
@@ -116,7 +116,7 @@ def sources(root: Path, size: tuple[int, int], crop: tuple[int, int], count: int
     quad, plain = sets["read: scenes, mono"][0], sets["read: manifest"][0]
     work["change: augmentation, quad"] = partial(_augmented, quad, crop)
     work["change: augmentation, plain"] = partial(_augmented, plain, crop)
-    work["change: virtual glass"] = partial(_glazed, plain)
+    work["change: virtual glass"] = partial(_with_virtual_glass, plain)
     for name, source in {
         "train: scenes, mono": SourceConfig("scenes", str(root / "mono")),
         "train: scenes, color": SourceConfig("scenes", str(root / "color")),
@@ -131,8 +131,8 @@ def _augmented(sample: StereoSample, crop: tuple[int, int], index: int) -> Stere
     return augment(sample, AugmentConfig(), np.random.default_rng(index), crop)
 
 
-def _glazed(sample: StereoSample, index: int) -> StereoSample:
-    return glaze(sample, np.random.default_rng(index))
+def _with_virtual_glass(sample: StereoSample, index: int) -> StereoSample:
+    return add_virtual_glass(sample, np.random.default_rng(index))
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ plain    forward, loss, backward, clip, AdamW, learning rate: nothing else; the 
 
 The first table is the time of a step, interleaved, one of each a round; ratios are medians of the ratios within a
 round. The second is the same of our step in float32 and in bfloat16, which is worth it only where the hardware computes
-it. The third is the peak memory and time of forward and backward by number of refinements, with every activation
+it. The third is the peak memory and time of forward and backward by number of iterations, with every activation
 kept and with checkpointing through the refinement loop. Memory is what PyTorch held at once above what it held before.
 """
 
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--size", type=read_size, default=(96, 160), metavar="WxH", help="width and height, px")
     parser.add_argument("--batch-size", type=int, default=2)
-    parser.add_argument("--iters", type=int, default=8, help="refinements in the first table")
+    parser.add_argument("--iters", type=int, default=8, help="iterations in the first table")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--quick", action="store_true", help="small images, few rounds")
     parser.add_argument("--output", type=Path, help="write the tables as JSON")
@@ -157,7 +157,7 @@ def main() -> None:
     what = f"batch {config.batch_size} of {size[0]}x{size[1]}, {config.precision}"
     print(f"{about['device']}, {about['threads']} threads, torch {about['torch']}; {what}\n")
     steps = throughput(config, rounds, arguments.device)
-    print(f"{'step':<6} {'seconds':>8} {'samples/s':>10} {'x plain':>8}   ({config.iters} refinements)")
+    print(f"{'step':<6} {'seconds':>8} {'samples/s':>10} {'x plain':>8}   ({config.iters} iterations)")
     for row in steps:
         print(f"{row['step']:<6} {row['seconds']:>8.3f} {row['samples_per_second']:>10.2f} {row['times_plain']:>8.3f}")
     formats = precisions(config, rounds, arguments.device)
@@ -166,7 +166,7 @@ def main() -> None:
     for row in formats:
         print(f"{row['precision']:<10} {row['seconds']:>8.3f} {row['times_float32']:>10.3f}")
     table = memory(config, (8, 24), arguments.device)
-    print(f"\n{'refinements':>11}  {'activations':<13} {'peak MiB':>9} {'x kept':>7} {'time x kept':>12}")
+    print(f"\n{'iterations':>11}  {'activations':<13} {'peak MiB':>9} {'x kept':>7} {'time x kept':>12}")
     for row in table:
         print(
             f"{row['iters']:>11}  {row['activations']:<13} {row['peak_mib']:>9.0f} {row['memory_ratio']:>7.2f} "

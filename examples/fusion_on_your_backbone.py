@@ -8,7 +8,7 @@ fusion = crosspol.SafeCrossAttentionFusion(dim=256, pol_dim=128, num_heads=4, po
 
 stereo = torch.randn(2, 256, 60, 80)  # (B, C, h, w), your backbone's features
 polarization = torch.randn(2, 128, 60, 80)  # (B, C, h, w), features of the degree of polarization
-mask = torch.ones(2, 1, 60, 80)  # 1 = trusted polarization
+mask = torch.ones(2, 1, 60, 80)  # 1 = valid polarization
 mask[1] = 0  # the second image has none
 
 # Nothing is injected before the first step of training: the backbone is not disturbed.

@@ -21,7 +21,7 @@ result = predictor.predict(
     right,
     polarization_left=dolp_left,  # (H, W) in [0, 1]
     polarization_right=dolp_right,
-    valid_left=valid_left,  # (H, W), nonzero = trusted
+    valid_left=valid_left,  # (H, W), nonzero = valid
     valid_right=valid_right,
 )
 print(f"disparity {result.disparity.shape}, {np.percentile(result.disparity, [5, 50, 95]).round(1)} px (5, 50, 95 %)")

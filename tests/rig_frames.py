@@ -66,7 +66,7 @@ def views(
 
 def room(name: str = "1-000039-quad") -> tuple[Tensor, Tensor]:
     """Stokes parameters (3, H, W) of both views of a sample room, exposed as `canvas` is: S0 is the mean intensity."""
-    record = next(record for record in read_index(sample_rooms()) if record.identity == name)
+    record = next(record for record in read_index(sample_rooms()) if record.name == name)
     pair = [frame.stokes for frame in scene_frames(read_scene(sample_rooms(), record))]
     gray = [stokes.mean(0) for stokes in pair if stokes is not None]
     bright = float(torch.quantile(gray[0][0], 0.95))

@@ -75,8 +75,8 @@ def well_exposed(light: Light, dark: float = DARK, saturated: float = SATURATED)
         (H, W), bool; NaN is never well exposed.
     """
     both: Any = (light > dark).any(0) & (light < saturated).all(0)
-    trusted: Light = both
-    return trusted
+    valid: Light = both
+    return valid
 
 
 def exposure(images: Sequence[Array | Tensor]) -> np.float32:

@@ -12,7 +12,7 @@ from crosspol.cli import main
 from crosspol.commands.demo import DemoOptions, demo, score, shown, table
 from crosspol.data.inputs import StereoInputs
 from crosspol.data.sample import stack
-from crosspol.data.truth import Truth, make_sample
+from crosspol.data.truth import GroundTruth, make_sample
 from crosspol.datasets.check import check_data
 from crosspol.datasets.sample_rooms import sample_rooms
 from crosspol.datasets.scene_format import StoredScene, read_index, read_scene, scene_frames, write_index, write_scene
@@ -74,7 +74,7 @@ def test_demo_needs_a_scene_of_stokes_cameras(tmp_path):
 
 
 def scores_of(scene: StoredScene, predicted: np.ndarray) -> dict[str, float]:
-    truth = Truth(scene.disparity, scene.glass, scene.occluded)
+    truth = GroundTruth(scene.disparity, scene.glass, scene.occluded)
     return score(
         predicted, stack([make_sample(StereoInputs.from_frames(*scene_frames(scene), "quad"), "quad", truth, "a")])
     )

@@ -25,7 +25,7 @@ from crosspol.rigs.calibration_files import write_calibration
 from crosspol.rigs.frames import Frame
 from crosspol.rigs.reader import RigReader, StereoPair
 from crosspol.rigs.rig import Camera, Rig, default_rig
-from crosspol.synthesis.compositing import View, render_view
+from crosspol.synthesis.compositing import RenderedView, render_view
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 from tests.open_network import open_network
 
@@ -39,26 +39,26 @@ def network() -> CrossPol:
 
 
 @pytest.fixture(scope="module")
-def views() -> tuple[View, View]:
+def views() -> tuple[RenderedView, RenderedView]:
     """Light of a glass scene."""
     scene = ProceduralStereo(ProceduralConfig(size=SIZE, seed=5, glass_probability=1.0)).scene(0)
     left, right = render_view(scene, SIZE, "left"), render_view(scene, SIZE, "right")
     return left, right
 
 
-def stokes(view: View, white: float) -> Tensor:
+def stokes(view: RenderedView, white: float) -> Tensor:
     """(3, H, W), scaled so that S0 in the middle of the range is half of what saturates an angle."""
     return torch.from_numpy(np.stack([view.rgb.mean(0), view.s1, view.s2])) / white
 
 
-def raw_mosaic(view: View, white: float) -> np.ndarray:
+def raw_mosaic(view: RenderedView, white: float) -> np.ndarray:
     light = stokes(view, white)
     angles = [intensity_at(light, math.radians(angle)) for angle in (0, 45, 90, 135)]
     return np.asarray(np.rint(65535 * mosaic(*angles).clamp(0, 1).numpy()), np.uint16)
 
 
 @pytest.fixture
-def quad(views: tuple[View, View], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def quad(views: tuple[RenderedView, RenderedView], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with the raw mosaics of a quad rig and its rig.yaml."""
     monkeypatch.chdir(tmp_path)
     white = 0.7 * max(float(view.rgb.mean(0).max()) for view in views)
@@ -78,7 +78,11 @@ def run(weights: Path, *arguments: str) -> int:
 
 
 def test_raw_mosaics_to_disparity_files(
-    quad: Path, weights: Path, network: CrossPol, views: tuple[View, View], capsys: pytest.CaptureFixture[str]
+    quad: Path,
+    weights: Path,
+    network: CrossPol,
+    views: tuple[RenderedView, RenderedView],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert run(weights, "--rig", "rig.yaml") == 0
     said = capsys.readouterr()
@@ -134,7 +138,7 @@ def test_maps_made_by_hand_give_the_same_as_frames(quad: Path, network: CrossPol
 
 @pytest.mark.parametrize("kind", ["quad-left", "crossed", "none"])
 def test_the_other_kinds_of_rig(
-    kind: str, quad: Path, weights: Path, views: tuple[View, View], capsys: pytest.CaptureFixture[str]
+    kind: str, quad: Path, weights: Path, views: tuple[RenderedView, RenderedView], capsys: pytest.CaptureFixture[str]
 ) -> None:
     white = 2 * max(float(view.rgb.mean(0).max()) for view in views)
     for side, view, angle in zip(("left", "right"), views, (0, 90), strict=True):
@@ -211,7 +215,7 @@ def test_a_calibration_in_millimetres_is_warned_about_once(
 
 
 def test_angle_images_and_raw_binary(
-    quad: Path, weights: Path, views: tuple[View, View], capsys: pytest.CaptureFixture[str]
+    quad: Path, weights: Path, views: tuple[RenderedView, RenderedView], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(weights, "--rig", "rig.yaml") == 0
     from_png = read_disparity("out/left_disparity.npy")

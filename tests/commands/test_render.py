@@ -33,7 +33,7 @@ def rendered(mitsuba: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_rendered_scene_is_a_data_set(rendered: Path) -> None:
     record, *others = read_index(rendered)
     assert not others
-    assert record.identity == "0-000001-quad"
+    assert record.name == "0-000001-quad"
     assert record.parameters["scene"]["camera"]["focal"] > 0
     scene = read_scene(rendered, record)
     assert scene.left.shape == (1, 3, 32, 32)
@@ -156,7 +156,7 @@ def test_scenes_that_were_cut_off_are_named_all_and_made_again_once_deleted(
     assert error.startswith(f"crosspol render: {cut[0] / 'left.exr'}: ")
     assert error.endswith(f"; delete {cut[0]} {cut[1]}, and the same command makes them again\n")
     assert error.count("\n") == 1
-    assert [record.identity for record in read_index(folder)] == [scene.name for scene in (sound, *cut)]
+    assert [record.name for record in read_index(folder)] == [scene.name for scene in (sound, *cut)]
     shutil.rmtree(cut[0])
     shutil.copy(sound / "right.exr", cut[1])
     assert main(again) == 0
@@ -176,7 +176,7 @@ def test_two_at_once_without_llvm_and_in_color_make_one_complete_set(mitsuba: An
     said = [process.communicate(timeout=300) for process in running]
     assert [process.returncode for process in running] == [0, 0], said
     records = read_index(tmp_path)
-    assert [record.identity for record in records] == ["0-000000-crossed", "0-000000-quad"]
+    assert [record.name for record in records] == ["0-000000-crossed", "0-000000-quad"]
     # Each was rendered by one of them.
     shares = [int(out.partition("\nrendered ")[2].partition(",")[0]) for out, _ in said]
     assert sum(shares) == 2, shares

@@ -26,7 +26,7 @@ def test_a_sample_depends_on_seed_and_index_only():
     assert [one.source(index) for index in range(40)] == backwards
     assert [one.source(index) for index in range(40)] != [other.source(index) for index in range(40)]
     part, inner = one.source(7)
-    assert one[7].identity == PARTS[part][inner].identity
+    assert one[7].name == PARTS[part][inner].name
     assert torch.equal(one[7].left, PARTS[part][inner].left)
     assert one[7].disparity_background is None
     assert len(one) == 40

@@ -24,7 +24,7 @@ def fields(rig: str = "quad", size: tuple[int, int] = (4, 6), channels: int = 1,
     values: dict[str, Any] = {name: one.expand(3, *size).clone() for name in ("left", "right")}
     values |= {name: one.clone() for name in ("disparity", "valid", "glass", "occluded", *RECORDED[rig])}
     values |= {name: one.expand(channels, *size).clone() for name in RECORDED[rig] if name.startswith("pol")}
-    return values | {"rig": rig, "identity": f"{rig}-{fill}"}
+    return values | {"rig": rig, "name": f"{rig}-{fill}"}
 
 
 @pytest.mark.parametrize("rig", RIG_KINDS)
@@ -56,7 +56,7 @@ def test_stack_keeps_every_field_of_every_sample(
     batch = stack(samples)
     assert isinstance(batch, StereoBatch)
     assert batch.rig == rig
-    assert batch.identity == tuple(sample.identity for sample in samples)
+    assert batch.names == tuple(sample.name for sample in samples)
     assert (batch.disparity_background is not None) == background
     for index, sample in enumerate(samples):
         for name in ("left", "disparity", *RECORDED[rig], *(["disparity_background"] if background else [])):
@@ -106,7 +106,7 @@ def test_to_moves_every_tensor_and_keeps_the_rest() -> None:
     assert batch.intensity_right is not None
     assert batch.intensity_right.is_meta
     assert batch.pol_left is None
-    assert (batch.rig, batch.identity) == ("crossed", ("crossed-0.5",))
+    assert (batch.rig, batch.names) == ("crossed", ("crossed-0.5",))
 
 
 def test_a_crossed_sample_may_say_where_its_intensities_are_trusted() -> None:

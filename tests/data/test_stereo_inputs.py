@@ -19,7 +19,7 @@ from crosspol.datasets.scene_folder import SceneFolder
 from crosspol.rigs.frames import Frame
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
-from crosspol.synthesis.virtual_glass import glaze
+from crosspol.synthesis.virtual_glass import add_virtual_glass
 
 H, W = 5, 7
 
@@ -177,9 +177,9 @@ def test_batches_and_pairs(rig: RigKind) -> None:
 def views_of(kind: str, rig: RigKind) -> StereoSample:
     if kind == "procedural":
         return ProceduralStereo(ProceduralConfig(size=(64, 96), rig=rig, seed=3, pol_channels=3))[0]
-    if kind == "glaze":
+    if kind == "virtual glass":
         plain = ProceduralStereo(ProceduralConfig(size=(64, 96), rig="none", seed=4))[0]
-        return glaze(plain, np.random.default_rng(0), rig=rig, pol_channels=3)
+        return add_virtual_glass(plain, np.random.default_rng(0), rig=rig, pol_channels=3)
     return SceneFolder(sample_rooms(), rig=rig, pol_channels=3)[0]
 
 
@@ -212,11 +212,11 @@ RECORDED: dict[tuple[str, RigKind], tuple[str, list[float]]] = {
         [0.99267578, -0.00150867, 0.99414062, -0.00151664, 0.56527116, -0.00014501, 0.49927152, -0.00167528],
     ),
     ("procedural", "none"): ("489ccab2b2bfe74d", []),
-    ("glaze", "quad"): (
+    ("virtual glass", "quad"): (
         "59bb54c497cd9b05",
         [0.026155, 0.00466648, 0.0264981, 0.00621922, 0.98909505, -0.00459611, 0.98095703, -0.00738405],
     ),
-    ("glaze", "crossed"): (
+    ("virtual glass", "crossed"): (
         "ae39f3caa45e5709",
         [0.97705078, -0.01098099, 0.97460938, -0.013472, 0.2217393, 0.04719127, 0.18734433, 0.02739875],
     ),

@@ -88,7 +88,7 @@ def test_samples_stay_consistent(name, rig):
         s1, s2, dolp = changed.pol_left
         torch.testing.assert_close(torch.hypot(s1, s2), dolp, atol=2e-3, rtol=0)
     assert all(torch.equal(getattr(sample, key), copy) for key, copy in copies.items())
-    assert changed.identity == sample.identity
+    assert changed.name == sample.name
 
 
 def test_flips_negate_s2_only():
@@ -233,7 +233,7 @@ def test_augmented_samples_depend_on_seed_and_index_only(rig):
     assert torch.equal(one[1].left, same[1].left)
     assert not torch.equal(one[1].left, other[1].left)
     assert not torch.equal(one[1].left, one[4].left)
-    assert one[1].identity == one[4].identity
+    assert one[1].name == one[4].name
     stack([one[index] for index in range(6)])
     with pytest.raises(IndexError, match=r"\[0, 6\), got 6"):
         one[6]

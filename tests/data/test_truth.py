@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from crosspol.data.inputs import StereoInputs
-from crosspol.data.truth import Truth, make_sample, occlusion_of
+from crosspol.data.truth import GroundTruth, make_sample, occlusion_of
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 
 
@@ -41,7 +41,7 @@ def test_what_is_not_known_is_0_and_not_valid():
     disparity = np.array([[1.5, np.nan], [2.0, 0.5]], np.float32)
     image = torch.rand(3, 2, 2)
     sample = make_sample(
-        StereoInputs(left=image, right=image), "none", Truth(disparity, disparity_background=disparity), "a"
+        StereoInputs(left=image, right=image), "none", GroundTruth(disparity, disparity_background=disparity), "a"
     )
     assert sample.disparity.tolist() == sample.disparity_background.tolist() == [[[1.5, 0.0], [2.0, 0.5]]]
     assert sample.valid.tolist() == [[[1.0, 0.0], [1.0, 1.0]]]

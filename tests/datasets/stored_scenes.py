@@ -39,7 +39,7 @@ def stored_scene(rig: str = "quad", size: tuple[int, int] = (32, 40), colors: in
     occluded[:, :4] = True
     disparity[0, 0] = np.nan
     values: dict[str, Any] = {
-        "identity": f"{rig}-{colors}",
+        "name": f"{rig}-{colors}",
         "rig": rig,
         "left": np.ascontiguousarray(left),
         "right": np.ascontiguousarray(right),

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from crosspol.data.inputs import StereoInputs
-from crosspol.data.truth import Truth
+from crosspol.data.truth import GroundTruth
 from crosspol.datasets.benchmarks import (
     PlainPair,
     PlainPairs,
@@ -170,7 +170,7 @@ def test_pairs_are_found_and_read(tmp_path, name):
     assert len(samples) == len(identities)
     for index in range(len(samples)):
         sample = samples[index]
-        assert (sample.rig, sample.identity) == ("none", identities[index])
+        assert (sample.rig, sample.name) == ("none", identities[index])
         # The right view is one step brighter than the left one of the same pair.
         np.testing.assert_allclose(255 * (sample.right - sample.left), 1, atol=1e-4)
         known = sample.valid[0].numpy() > 0
@@ -180,7 +180,7 @@ def test_pairs_are_found_and_read(tmp_path, name):
             np.testing.assert_array_equal(sample.occluded[0], HIDDEN & known)
         np.testing.assert_array_equal(sample.glass[0], GLASS if name == "booster" else np.zeros(SIZE))
     # Workers get a copy.
-    assert pickle.loads(pickle.dumps(samples))[0].identity == identities[0]
+    assert pickle.loads(pickle.dumps(samples))[0].name == identities[0]
     with pytest.raises(IndexError, match=f"got {len(samples)}"):
         samples[len(samples)]
 
@@ -279,7 +279,7 @@ def polarized(root: Path, rig: str, channels: int = 1) -> PlainPairs:
         dolp[3, 4] = np.nan
         np.save(root / f"{side}_dolp.npy", dolp)
     maps = (root / "left_dolp.npy", root / "right_dolp.npy")
-    pair = PlainPair("one", root / "left.png", root / "right.png", lambda: Truth(DISPARITY), maps=maps)
+    pair = PlainPair("one", root / "left.png", root / "right.png", lambda: GroundTruth(DISPARITY), maps=maps)
     return PlainPairs([pair], rig, channels)
 
 
@@ -309,7 +309,7 @@ def test_a_map_may_be_what_returns_it(tmp_path):
 def test_pairs_may_be_frames():
     light = torch.rand(1, 3, *SIZE, generator=torch.manual_seed(0)) * torch.tensor([1, 0.2, 0.2]).view(3, 1, 1) + 0.3
     frames = tuple(Frame(light + place, None, torch.ones(1, *SIZE)) for place in (0, 0.1))
-    pair = PlainPair("one", Path("left"), Path("right"), lambda: Truth(DISPARITY), frames=lambda: frames)
+    pair = PlainPair("one", Path("left"), Path("right"), lambda: GroundTruth(DISPARITY), frames=lambda: frames)
     sample = PlainPairs([pair], "quad")[0]
     for name, tensor in StereoInputs.from_frames(*frames, "quad").kwargs().items():
         assert torch.equal(sample.inputs.kwargs()[name], tensor)
@@ -330,7 +330,7 @@ def test_rps_has_the_dolp_that_its_files_hold(tmp_path):
     np.testing.assert_allclose(sample.pol_right[0].numpy()[1:], 1 - DOLP[1:], atol=1e-4)
     half = rps(tmp_path, "quad-left")[0]
     assert (half.rig, half.valid_left.sum(), half.valid_right.sum()) == ("quad-left", known.sum(), 0)
-    assert pickle.loads(pickle.dumps(rps(tmp_path)))[2].identity == "RPS/Outdoor/9"
+    assert pickle.loads(pickle.dumps(rps(tmp_path)))[2].name == "RPS/Outdoor/9"
 
 
 def test_rps_has_the_splits_whose_lists_are_there(tmp_path):

@@ -79,7 +79,7 @@ def wrong(what: str) -> object:
     ],
 )
 def test_wrong_scenes_are_named(tmp_path, what, says):
-    report = check_data(dataset(tmp_path, stored_scene("quad", identity="good"), wrong(what)))
+    report = check_data(dataset(tmp_path, stored_scene("quad", name="good"), wrong(what)))
     (bad,) = report.bad
     assert bad.name == "quad-1"
     assert any(re.search(says, problem) for problem in bad.problems), bad.problems
@@ -120,7 +120,7 @@ def test_exchanged_views_are_found_in_spite_of_glare(tmp_path):
 
 @pytest.mark.parametrize("what", ["cut", "missing", "size", "channels", "nan", "mask", "calibration"])
 def test_damaged_files_are_named(tmp_path, what):
-    dataset(tmp_path, stored_scene("quad"), stored_scene("quad", identity="good"))
+    dataset(tmp_path, stored_scene("quad"), stored_scene("quad", name="good"))
     damage(tmp_path, what)
     report = check_data(tmp_path)
     (bad,) = report.bad
@@ -129,7 +129,7 @@ def test_damaged_files_are_named(tmp_path, what):
 
 
 def test_the_index_is_compared_with_what_is_there(tmp_path):
-    dataset(tmp_path, stored_scene("quad"), stored_scene("quad", identity="test-1", split="test"))
+    dataset(tmp_path, stored_scene("quad"), stored_scene("quad", name="test-1", split="test"))
     write_scene(tmp_path, stored_scene("crossed"))
     report = check_data(tmp_path)
     assert report.problems == (
@@ -158,10 +158,10 @@ def test_the_command(tmp_path, capsys):
 
 
 def room(name: str) -> StoredScene:
-    return read_scene(sample_rooms(), next(r for r in read_index(sample_rooms()) if r.identity == name))
+    return read_scene(sample_rooms(), next(r for r in read_index(sample_rooms()) if r.name == name))
 
 
-ROOMS = [record.identity for record in read_index(sample_rooms())]
+ROOMS = [record.name for record in read_index(sample_rooms())]
 QUAD, CROSSED = "1-000039-quad", "1-000039-crossed"
 
 
@@ -356,15 +356,15 @@ def test_the_command_takes_a_manifest(tmp_path, capsys):
 
 def test_unreadable_samples_are_refused_or_skipped_by_name(tmp_path):
     names = ("a", "b", "c")
-    dataset(tmp_path, *(stored_scene("quad", identity=name) for name in names))
+    dataset(tmp_path, *(stored_scene("quad", name=name) for name in names))
     (tmp_path / "b/glass.png").unlink()
     samples = SceneFolder(tmp_path)
     strict = SkipUnreadable(samples)
-    assert strict[0].identity == "a"
+    assert strict[0].name == "a"
     with pytest.raises(UsageError, match=r"b/glass\.png: no such file"):
         strict[1]
     lenient = SkipUnreadable(samples, skip=True)
-    assert [lenient[index].identity for index in range(3)] == ["a", "c", "c"]
+    assert [lenient[index].name for index in range(3)] == ["a", "c", "c"]
     (line,) = lenient[1].skipped
     assert line == f"{tmp_path}/b/glass.png: no such file"
     assert lenient[0].skipped == lenient[2].skipped == ()

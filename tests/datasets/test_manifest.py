@@ -80,7 +80,7 @@ def test_every_column_arrives(folder, rig, kind):
     samples = Manifest(table(folder, [PAIR | POLARIZATION[rig] | truth, PAIR | POLARIZATION[rig]], kind))
     sample, bare = samples[0], samples[1]
     assert len(samples) == 2
-    assert (sample.rig, sample.identity, bare.identity) == (rig, "one", "l.png")
+    assert (sample.rig, sample.name, bare.name) == (rig, "one", "l.png")
     import cv2
 
     image = cv2.imread(str(folder / "l.png"))[..., ::-1] / np.float32(255)

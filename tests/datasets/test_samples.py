@@ -37,7 +37,7 @@ SMALL = DataConfig(size=(32, 48), layers=(1, 2))
 def scene_folder(root: Path, rig: str = "quad", train: int = 3, val: int = 2, **changes) -> str:
     for split, count in (("train", train), ("val", val)):
         for number in range(count):
-            write_scene(root, stored_scene(rig, identity=f"{split}{number}", split=split, **changes))
+            write_scene(root, stored_scene(rig, name=f"{split}{number}", split=split, **changes))
     write_index(root)
     return str(root)
 
@@ -83,10 +83,10 @@ def test_one_data_set_goes_through_in_epochs_changed_otherwise_each_time(tmp_pat
     stream = training_samples(data)
     taken = [stream.samples[stream.order(position)] for position in range(6)]
     assert {sample.left.shape for sample in taken} == {(3, 32, 48)}
-    names = [sample.identity for sample in taken]
+    names = [sample.name for sample in taken]
     assert sorted(names[:3]) == sorted(names[3:]) == ["train0", "train1", "train2"]
-    by_name = {sample.identity: sample for sample in taken[:3]}
-    assert not any(same(sample, by_name[sample.identity]) for sample in taken[3:])
+    by_name = {sample.name: sample for sample in taken[:3]}
+    assert not any(same(sample, by_name[sample.name]) for sample in taken[3:])
     again = training_samples(data)
     assert same(again.samples[again.order(4)], taken[4])
     other = training_samples(replace(data, seed=1))
@@ -122,18 +122,18 @@ def test_a_mixture_is_of_one_rig_and_size_and_draws_by_weight(tmp_path, rig):
     taken = [stream.samples[position] for position in range(16)]
     batch = stack(taken)
     assert (batch.rig, batch.left.shape) == (rig, (16, 3, 32, 48))
-    kinds = {name[:5] for name in batch.identity}
+    kinds = {name[:5] for name in batch.names}
     assert kinds == {"proce", "train", "image", "color"}
     sources = [stream.samples.source(position)[0] for position in range(2000)]
     np.testing.assert_allclose(np.bincount(sources) / 2000, [0.2, 0.4, 0.4], atol=0.04)
-    glazed = [index for index, name in enumerate(batch.identity) if name[:5] in ("image", "color")]
+    glazed = [index for index, name in enumerate(batch.names) if name[:5] in ("image", "color")]
     assert any(batch.glass[index].any() for index in glazed)
 
 
 def identities(data: DataConfig, share: RankShare, workers: int = 0, steps: range = range(3)) -> list[list[str]]:
     stream = training_samples(data)
     taken = batches(stream.samples, in_order(stream.order, 4), steps, share, workers)
-    return [[f"{n} {v:.6f}" for part in parts for n, v in zip(part.identity, part.left.mean((1, 2, 3)), strict=True)]
+    return [[f"{n} {v:.6f}" for part in parts for n, v in zip(part.names, part.left.mean((1, 2, 3)), strict=True)]
             for parts in taken]  # fmt: skip
 
 
@@ -157,11 +157,11 @@ def test_plain_pairs_with_virtual_glass_are_recorded_by_the_rig_of_the_run(tmp_p
     stream = training_samples(replace(SMALL, rig=rig, sources=sources, glass_probability=1.0))
     taken = [stream.samples[position] for position in range(16)]
     assert stack(taken).rig == rig
-    assert {sample.identity for sample in taken} == {"row0", "row1", "Adirondack", "data/chess1"}
+    assert {sample.name for sample in taken} == {"row0", "row1", "Adirondack", "data/chess1"}
     assert np.mean([bool(sample.glass.any()) for sample in taken]) > 0.5
     if rig in ("quad", "quad-left"):
-        # Of the panes and the coat: the pairs themselves have none.
-        assert all(sample.pol_left.max() > 0 for sample in taken if sample.identity.startswith("row"))
+        # Of the panes and the background: the pairs themselves have none.
+        assert all(sample.pol_left.max() > 0 for sample in taken if sample.name.startswith("row"))
     stream = training_samples(replace(SMALL, rig=rig, sources=sources, glass_probability=0.0))
     assert not any(stream.samples[position].glass.any() for position in range(8))
 
@@ -171,11 +171,11 @@ def test_a_manifest_is_taken_whole_where_it_names_no_parts(tmp_path):
     assert "2 samples" in whole.about
     parted = replace(SMALL, rig="none", manifest=manifest(tmp_path / "b", ("train", "val", "train", "test")))
     assert "(train) (2 samples" in training_samples(parted).about
-    assert [sample.identity for sample in held_out_samples(parted, 5).samples] == ["row1"]
+    assert [sample.name for sample in held_out_samples(parted, 5).samples] == ["row1"]
     spelled = replace(parted, manifest=manifest(tmp_path / "c", ("train", "test", "validation")))
-    assert [sample.identity for sample in held_out_samples(spelled, 5).samples] == ["row2"]
+    assert [sample.name for sample in held_out_samples(spelled, 5).samples] == ["row2"]
     other = training_samples(replace(parted, split="test", validation_split="train"))
-    assert other.samples[0].identity == "row3"
+    assert other.samples[0].name == "row3"
     # What is trained on is not validated on, whatever it is called.
     assert "procedural" in held_out_samples(replace(parted, split="val"), 5).about
     with pytest.raises(UsageError, match=r"data.manifest: .*table.csv: got no row of split 'x', wanted one of"):
@@ -185,7 +185,7 @@ def test_a_manifest_is_taken_whole_where_it_names_no_parts(tmp_path):
 def test_held_out_samples_are_the_part_for_validation_whole_and_unchanged(tmp_path):
     data = replace(SMALL, scenes=scene_folder(tmp_path, val=3))
     part = held_out_samples(data, 2)
-    assert [sample.identity for sample in part.samples] == ["val0", "val1"]
+    assert [sample.name for sample in part.samples] == ["val0", "val1"]
     assert part.samples[0].left.shape == (3, 32, 40)
     assert same(part.samples[0], held_out_samples(replace(data, augment=AugmentConfig(gain=1.0)), 9).samples[0])
     assert "2 of scenes" in part.about
@@ -197,7 +197,7 @@ def test_held_out_parts_of_several_data_sets_take_turns(tmp_path):
     scenes = SourceConfig("scenes", scene_folder(tmp_path / "scenes", val=1))
     flow = SourceConfig("sceneflow", str(tmp_path / "flow"), split="TRAIN", validation_split="TEST", virtual_glass=True)
     data = replace(SMALL, sources=(scenes, flow, SourceConfig()))
-    names = [sample.identity[:8] for sample in held_out_samples(data, 6).samples]
+    names = [sample.name[:8] for sample in held_out_samples(data, 6).samples]
     assert names == ["val0", "FlyingTh", "procedur", "FlyingTh", "procedur", "procedur"]
     assert all(sample.rig == "quad" for sample in held_out_samples(data, 6).samples)
 
@@ -205,8 +205,8 @@ def test_held_out_parts_of_several_data_sets_take_turns(tmp_path):
 def test_without_a_part_for_it_validation_is_procedural_and_says_so(tmp_path):
     data = replace(SMALL, scenes=scene_folder(tmp_path, val=0))
     part = held_out_samples(data, 2)
-    assert "procedural scenes, as the data have no part for it" in part.about
-    assert [sample.identity for sample in part.samples] == ["procedural-1000003-0", "procedural-1000003-1"]
+    assert "procedural scenes, as the data have no split for it" in part.about
+    assert [sample.name for sample in part.samples] == ["procedural-1000003-0", "procedural-1000003-1"]
 
 
 def test_a_held_out_sample_that_cannot_be_read_is_refused_or_left_out_at_the_start(tmp_path):
@@ -215,7 +215,7 @@ def test_a_held_out_sample_that_cannot_be_read_is_refused_or_left_out_at_the_sta
     with pytest.raises(UsageError, match=r"data.scenes: .*val1/left.exr"):
         held_out_samples(data, 3)
     part = held_out_samples(replace(data, on_bad="skip"), 3)
-    assert [sample.identity for sample in part.samples] == ["val0", "val2"]
+    assert [sample.name for sample in part.samples] == ["val0", "val2"]
     assert "skipped data.scenes: " in part.about
     assert "val1/left.exr" in part.about
     for name in ("val0", "val2"):
@@ -282,7 +282,7 @@ def test_what_one_source_trains_on_no_other_validates_on(tmp_path):
     (tmp_path / "link").symlink_to(root)
     first, second = SourceConfig("scenes", root), SourceConfig("scenes", str(tmp_path / "link"), split="val")
     chosen = held_out_samples(replace(SMALL, sources=(first, second)), 4)
-    assert "procedural scenes, as the data have no part for it" in chosen.about
+    assert "procedural scenes, as the data have no split for it" in chosen.about
     asked = replace(SMALL, sources=(replace(first, validation_split="val"), second))
     with pytest.raises(UsageError, match=r"sources\.0: .*'val' .*, which data\.sources\.1 trains on"):
         held_out_samples(asked, 4)
@@ -291,10 +291,10 @@ def test_what_one_source_trains_on_no_other_validates_on(tmp_path):
 def test_a_validation_part_of_another_rig_is_none(tmp_path):
     for number, rig in enumerate(("quad", "quad", "crossed")):
         split = "val" if rig == "crossed" else "train"
-        write_scene(tmp_path, stored_scene(rig, identity=f"{number}-{rig}", split=split))
+        write_scene(tmp_path, stored_scene(rig, name=f"{number}-{rig}", split=split))
     write_index(tmp_path)
     data = replace(SMALL, scenes=str(tmp_path))
-    assert "procedural scenes, as the data have no part for it" in held_out_samples(data, 4).about
+    assert "procedural scenes, as the data have no split for it" in held_out_samples(data, 4).about
     assert "(2 samples" in training_samples(data).about
 
 

@@ -63,9 +63,9 @@ def test_what_is_written_is_read(tmp_path_factory, rig, colors, size, largest, e
         np.testing.assert_array_equal(getattr(found, name), getattr(scene, name))
         assert getattr(found, name).dtype == getattr(scene, name).dtype
     in_steps = not exact and 0 < largest < 256
-    assert (root / scene.identity / "disparity.png").exists() == in_steps
+    assert (root / scene.name / "disparity.png").exists() == in_steps
     np.testing.assert_allclose(found.disparity, disparity, atol=0.5 / 256 if in_steps else 0, rtol=0)
-    assert (found.identity, found.rig, found.split) == (scene.identity, rig, "train")
+    assert (found.name, found.rig, found.split) == (scene.name, rig, "train")
     assert (found.seed, found.parameters) == (scene.seed, {"room": {"width_m": 4.5}})
     if optional:
         np.testing.assert_allclose(found.disparity_background, scene.disparity_background)
@@ -101,7 +101,7 @@ def test_samples(tmp_path, rig, channels):
     samples = SceneFolder(dataset(tmp_path, rig, colors=3), pol_channels=channels)
     sample = samples[0]
     assert len(samples) == 1
-    assert (sample.rig, sample.identity) == (rig, f"{rig}-3")
+    assert (sample.rig, sample.name) == (rig, f"{rig}-3")
     assert stack([sample]).inputs.kwargs().keys() == sample.inputs.kwargs().keys()
     scene = stored_scene(rig, colors=3)
     torch.testing.assert_close(sample.disparity[0], torch.from_numpy(np.nan_to_num(scene.disparity)))
@@ -154,10 +154,10 @@ def test_exposure_does_not_depend_on_the_unit_of_light(tmp_path):
 
 def test_rigs_and_splits_are_chosen(tmp_path):
     dataset(tmp_path, "quad", "quad-left", "crossed", "none")
-    write_scene(tmp_path, stored_scene("quad", identity="held-out", split="test"))
+    write_scene(tmp_path, stored_scene("quad", name="held-out", split="test"))
     write_index(tmp_path)
     names = {
-        rig: [record.identity for record in SceneFolder(tmp_path, rig=rig, split="train").records] for rig in RIG_KINDS
+        rig: [record.name for record in SceneFolder(tmp_path, rig=rig, split="train").records] for rig in RIG_KINDS
     }
     assert names == {
         "quad": ["quad-1"],
@@ -239,7 +239,7 @@ def damage(root: Path, what: str) -> None:
     elif what == "missing":
         (folder / "glass.png").unlink()
     elif what == "size":
-        write_scene(root, stored_scene("quad", (40, 48), identity="other"))
+        write_scene(root, stored_scene("quad", (40, 48), name="other"))
         (folder / "occluded.png").write_bytes((root / "other/occluded.png").read_bytes())
     elif what == "channels":
         write_scene(root, stored_scene("crossed"))
@@ -323,7 +323,7 @@ def test_other_indexes_that_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"identity": "a/b"}, "identity must be a name"),
+        ({"name": "a/b"}, "name must be of letters"),
         ({"rig": "hex"}, "rig must be one of"),
         (
             {"rig": "crossed", "left": light((32, 40), 1, True)},

@@ -18,9 +18,9 @@ def test_procedural_scenes_are_test_scenes_unless_told_otherwise():
     scenes = open_scenes("procedural", **SMALL)
     samples = scenes.open(1)
     assert len(samples) == 3
-    assert samples[0].identity == f"procedural-{TEST_SEED}-0"
+    assert samples[0].name == f"procedural-{TEST_SEED}-0"
     assert TEST_SEED != VALIDATION_SEED_OFFSET
-    assert open_scenes("procedural", seed=5, **SMALL).open(1)[2].identity == "procedural-5-2"
+    assert open_scenes("procedural", seed=5, **SMALL).open(1)[2].name == "procedural-5-2"
     assert scenes.description == {"data": "procedural", "rig": "quad", "seed": TEST_SEED, "size": [32, 48]}
 
 
@@ -71,12 +71,12 @@ def pairs(tmp_path):
 def test_a_folder_of_pairs(pairs):
     scenes = open_scenes(str(pairs))
     samples = scenes.open(1)
-    assert [samples[index].identity for index in range(2)] == ["a", "b"]
+    assert [samples[index].name for index in range(2)] == ["a", "b"]
     assert samples[0].rig == scenes.description["rig"] == "none"
     assert samples[0].valid.mean() == pytest.approx(0.9)
     assert survey(samples).median_disparity == 5
     assert len(open_scenes(str(pairs), count=1).open(3)) == 1
-    assert open_scenes(str(pairs / "b")).open(1)[0].identity == "b"
+    assert open_scenes(str(pairs / "b")).open(1)[0].name == "b"
 
 
 def test_a_manifest(pairs):

@@ -57,8 +57,8 @@ RGB = PolarizationConfig(channels=3)
         ({"pol_right": rand(2, 3, 34, 45)}, r"pol_right: got shape \(2, 3, 34, 45\), wanted \(2, 1, 34, 45\)"),
         ({"pol_left": rand(*MAP), "config": CrossPolConfig(polarization=RGB)}, r"pol_left: .* wanted \(2, 3, 34, 45\)"),
         ({"pol_left": torch.zeros(MAP, dtype=torch.uint8)}, "pol_left: got torch.uint8, wanted floating point"),
-        ({"pol_left": holding(NAN, *MAP)}, "pol_left at trusted pixels: got 1 NaN or infinite"),
-        ({"pol_right": holding(-INF, *MAP)}, "pol_right at trusted pixels: got 1 NaN or infinite"),
+        ({"pol_left": holding(NAN, *MAP)}, "pol_left at valid pixels: got 1 NaN or infinite"),
+        ({"pol_right": holding(-INF, *MAP)}, "pol_right at valid pixels: got 1 NaN or infinite"),
         ({"valid_left": rand(2, 34, 45)}, r"valid_left: got shape \(2, 34, 45\), wanted \(2, 1, 34, 45\)"),
         ({"valid_right": rand(2, 3, 34, 45)}, r"valid_right: got shape \(2, 3, 34, 45\)"),
         ({"intensity_left": rand(*MAP)}, "intensity_left, intensity_right: got one of them"),
@@ -73,7 +73,7 @@ RGB = PolarizationConfig(channels=3)
         ),
         (
             {"intensity_left": rand(*MAP), "intensity_right": holding(NAN, *MAP)},
-            "intensity_right at trusted pixels: got 1 NaN",
+            "intensity_right at valid pixels: got 1 NaN",
         ),
     ],
 )

@@ -17,7 +17,7 @@ from crosspol.model.boundary import NetworkInputs
 from crosspol.model.correlation import CorrelationPyramid
 from crosspol.model.crossed import crossed_contrast
 from crosspol.model.fusion import FUSIONS, SafeCrossAttentionFusion
-from crosspol.model.parts import View
+from crosspol.model.parts import PolView
 from crosspol.weights import load_raft_stereo
 from tests.model.materials import count, fusion_config, fusion_variants, name_of, perturbed, rand
 from tests.model.raft_stereo_reference import official_shapes, official_state, reference_raft_stereo
@@ -394,7 +394,7 @@ def test_each_refinement_starts_from_a_detached_estimate() -> None:
         assert torch.equal(grad, 4 * torch.eye(3)[index])  # px of the image: four times px of the features
 
 
-def test_more_refinements_continue_fewer(trained: CrossPol) -> None:
+def test_more_iterations_continue_fewer(trained: CrossPol) -> None:
     """In use only the last refinement is upsampled; it is the one that so many refinements give."""
     for name in ("raft-stereo-realtime", "blueprint"):
         net = cached(name, FusionConfig())
@@ -422,7 +422,7 @@ def test_polarization_use(trained: CrossPol) -> None:
     with torch.no_grad():
         left = 2 * pair()[0] - 1
         stereo = trained.encoders.features(left)  # type: ignore[operator]
-        pol = trained.polarization_encoder(View(maps()["pol_left"], valid))  # type: ignore[misc]
+        pol = trained.polarization_encoder(PolView(maps()["pol_left"], valid))  # type: ignore[misc]
         assert trained.fusion is not None
         injected = trained.fusion(stereo, pol, nn.functional.avg_pool2d(valid, 4)) - stereo
     torch.testing.assert_close(blocks[..., 0], injected.norm(dim=1, keepdim=True) / stereo.norm(dim=1, keepdim=True))
@@ -476,7 +476,7 @@ def test_components_can_be_replaced() -> None:
         ({"right": rand(1, 3, 32, 47)}, "right: got shape"),
         ({"right": torch.full((1, 3, 32, 48), float("nan"))}, "right: got 4608 NaN"),
         ({"pol_left": rand(1, 3, 32, 48)}, "pol_left: got shape"),
-        ({"pol_left": torch.full((1, 1, 32, 48), float("inf"))}, "pol_left at trusted pixels: got 1536"),
+        ({"pol_left": torch.full((1, 1, 32, 48), float("inf"))}, "pol_left at valid pixels: got 1536"),
         ({"pol_right": rand(1, 1, 32, 48), "valid_right": rand(1, 1, 32, 40)}, "valid_right: got shape"),
         ({"intensity_left": rand(1, 1, 32, 48)}, "intensity_left, intensity_right: got one"),
     ],
@@ -505,10 +505,10 @@ def intensities(batch: int = 1) -> dict[str, Tensor]:
 
 def test_contrast_is_refreshed_after_4_and_12(trained: CrossPol, monkeypatch: Any) -> None:
     estimates: list[Tensor] = []
-    views: list[tuple[View, View]] = []
+    views: list[tuple[PolView, PolView]] = []
     original = NetworkInputs.contrast
 
-    def spy(self: NetworkInputs, estimate: Tensor) -> tuple[View, View]:
+    def spy(self: NetworkInputs, estimate: Tensor) -> tuple[PolView, PolView]:
         estimates.append(estimate)
         views.append(original(self, estimate))
         return views[-1]

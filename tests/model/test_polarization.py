@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crosspol.model.config import PolarizationConfig
-from crosspol.model.parts import View
+from crosspol.model.parts import PolView
 from crosspol.model.polarization import (
     AveragedPolarizationEncoder,
     PolarizationEncoder,
@@ -55,7 +55,7 @@ def test_count() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shape(stride: int, channels: int) -> None:
     encoder = PolarizationEncoder(PolarizationConfig(channels=channels, pol_dim=24), stride)
-    assert encoder(View(rand(2, channels, 32, 48), torch.ones(2, 1, 32, 48))).shape == (
+    assert encoder(PolView(rand(2, channels, 32, 48), torch.ones(2, 1, 32, 48))).shape == (
         2,
         24,
         32 // stride,
@@ -67,9 +67,9 @@ def test_what_lies_at_invalid_pixels_does_not_matter() -> None:
     encoder = perturbed(PolarizationEncoder(PolarizationConfig(pol_dim=16)), scale=0.05)
     valid = (rand(1, 1, 32, 32) > 0.4).float()
     x = rand(1, 1, 32, 32, seed=1)
-    expected = encoder(View(x, valid))
+    expected = encoder(PolView(x, valid))
     for garbage in (float("nan"), float("inf"), -1e30):
-        assert torch.equal(encoder(View(torch.where(valid > 0, x, torch.tensor(garbage)), valid)), expected)
+        assert torch.equal(encoder(PolView(torch.where(valid > 0, x, torch.tensor(garbage)), valid)), expected)
 
 
 def test_gradients_are_finite_beside_nan() -> None:
@@ -77,7 +77,7 @@ def test_gradients_are_finite_beside_nan() -> None:
     x = rand(1, 1, 16, 16)
     x[..., :8] = float("nan")
     x.requires_grad_()
-    encoder(View(x, (~x.isnan()).float())).sum().backward()
+    encoder(PolView(x, (~x.isnan()).float())).sum().backward()
     assert x.grad is not None
     assert (x.grad[..., :8] == 0).all()
     assert x.grad.isfinite().all()
@@ -91,22 +91,22 @@ def test_a_highlight_does_not_rescale_the_image() -> None:
     highlight = x.clone()
     highlight[..., :24, :24] = 1 - 0.5 * rand(24, 24, seed=1)
     valid = torch.ones_like(x)
-    before, after = encoder(View(x, valid)), encoder(View(highlight, valid))
+    before, after = encoder(PolView(x, valid)), encoder(PolView(highlight, valid))
     torch.testing.assert_close(after[..., 10:, 10:], before[..., 10:, 10:], atol=1e-6, rtol=1e-5)
     assert not torch.allclose(after[..., 0, 0], before[..., 0, 0])
-    batch = encoder(View(torch.cat([x, highlight]), torch.cat([valid, valid])))
+    batch = encoder(PolView(torch.cat([x, highlight]), torch.cat([valid, valid])))
     torch.testing.assert_close(batch[:1], before, atol=1e-6, rtol=1e-5)
 
 
 def test_the_sign_of_a_contrast_arrives() -> None:
     encoder = perturbed(PolarizationEncoder(PolarizationConfig(pol_dim=16)), scale=0.05)
     x, valid = 0.3 * randn(1, 1, 32, 32).clamp(-1, 1), torch.ones(1, 1, 32, 32)
-    assert not torch.allclose(encoder(View(x, valid)), encoder(View(-x, valid)), atol=1e-3)
+    assert not torch.allclose(encoder(PolView(x, valid)), encoder(PolView(-x, valid)), atol=1e-3)
 
 
 def test_every_parameter_receives_a_gradient() -> None:
     encoder = perturbed(PolarizationEncoder(PolarizationConfig(channels=3)), scale=0.02)
-    encoder(View(rand(1, 3, 32, 32), torch.ones(1, 1, 32, 32))).square().sum().backward()
+    encoder(PolView(rand(1, 3, 32, 32), torch.ones(1, 1, 32, 32))).square().sum().backward()
     assert [name for name, p in encoder.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
@@ -119,14 +119,14 @@ def averaged(stride: int = 8, pol_dim: int = 64) -> AveragedPolarizationEncoder:
     return AveragedPolarizationEncoder(config, stride)
 
 
-def noisy_view(height: int = 64, width: int = 96, noise: float = 0.03, seed: int = 0) -> View:
+def noisy_view(height: int = 64, width: int = 96, noise: float = 0.03, seed: int = 0) -> PolView:
     """A weakly polarized scene with a pane: DoLP 0.02 outside, 0.09 inside, and the noise of single pixels."""
     ratios = torch.zeros(1, 2, height, width)
     ratios[:, 0] = 0.02
     ratios[:, 0, 16:48, 24:64], ratios[:, 1, 16:48, 24:64] = -0.05, 0.075
     ratios = ratios + noise * randn(*ratios.shape, seed=seed)
     magnitude = ratios.norm(dim=1, keepdim=True)
-    return View(torch.cat([ratios, magnitude], dim=1), torch.ones(1, 1, height, width))
+    return PolView(torch.cat([ratios, magnitude], dim=1), torch.ones(1, 1, height, width))
 
 
 @pytest.mark.parametrize("stride", [4, 8])
@@ -134,7 +134,7 @@ def test_averaged_signals_match_loops(stride: int) -> None:
     view = noisy_view(32, 64, noise=0.2)
     valid = (rand(1, 1, 32, 64, seed=3) > 0.3).float()
     light = rand(1, 1, 32, 64, seed=4)
-    view = View(torch.where(valid > 0, view.polarization, torch.tensor(float("nan"))), valid, lambda: light)
+    view = PolView(torch.where(valid > 0, view.polarization, torch.tensor(float("nan"))), valid, lambda: light)
     planes = averaged(stride).signals(view)
     half = stride // 2
     assert planes.shape == (1, 11, 32 // half, 64 // half)
@@ -156,7 +156,7 @@ def test_averaged_signals_match_loops(stride: int) -> None:
 def test_average_before_magnitude_is_free_of_the_noise_bias() -> None:
     """Unpolarized light: single pixels read a DoLP that is all noise, the averaged magnitude hardly any."""
     noise = 0.05 * randn(1, 2, 64, 64)
-    view = View(torch.cat([noise, noise.norm(dim=1, keepdim=True)], dim=1), torch.ones(1, 1, 64, 64))
+    view = PolView(torch.cat([noise, noise.norm(dim=1, keepdim=True)], dim=1), torch.ones(1, 1, 64, 64))
     assert view.polarization[:, 2].mean() > 0.05
     coarse = torch.sinh(averaged().signals(view)[:, 8]) * 0.03
     assert coarse.mean() < 0.006
@@ -169,7 +169,7 @@ def test_averaged_encoder_answers_from_the_start() -> None:
             view = noisy_view(seed=seed)
             encoder = averaged(stride)
             with torch.no_grad():
-                own, none = encoder(view), encoder(View(torch.zeros_like(view.polarization), view.valid))
+                own, none = encoder(view), encoder(PolView(torch.zeros_like(view.polarization), view.valid))
             assert (own - none).norm() >= 0.5 * own.norm()
 
 
@@ -184,11 +184,11 @@ def test_averaged_encoder_has_no_dead_channels_at_the_start() -> None:
 def test_averaged_encoder_ignores_what_is_invalid_and_the_third_channel() -> None:
     view, encoder = noisy_view(), averaged()
     valid = (rand(1, 1, 64, 96) > 0.4).float()
-    expected = encoder(View(view.polarization, valid))
+    expected = encoder(PolView(view.polarization, valid))
     for garbage in (float("nan"), float("inf"), -1e30):
         dirty = torch.where(valid > 0, view.polarization, torch.tensor(garbage))
         dirty[:, 2] = garbage
-        assert torch.equal(encoder(View(dirty, valid)), expected)
+        assert torch.equal(encoder(PolView(dirty, valid)), expected)
 
 
 def test_averaged_encoder_knows_what_a_contrast_lacks() -> None:
@@ -196,15 +196,15 @@ def test_averaged_encoder_knows_what_a_contrast_lacks() -> None:
     view, encoder = noisy_view(), averaged()
     contrast = view.polarization.clone()
     contrast[:, 1] = 0
-    measured, lacking = (View(contrast, view.valid, contrast_only=only) for only in (False, True))
+    measured, lacking = (PolView(contrast, view.valid, contrast_only=only) for only in (False, True))
     assert torch.equal(encoder.signals(measured)[:, :10], encoder.signals(lacking)[:, :10])
     assert not encoder.signals(lacking)[:, 10].any()
-    anything = View(view.polarization, view.valid, contrast_only=True)
+    anything = PolView(view.polarization, view.valid, contrast_only=True)
     assert torch.equal(encoder(anything), encoder(lacking))
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (32, 96), (96, 160)])
 def test_averaged_encoder_takes_any_multiple(height: int, width: int) -> None:
-    view = View(rand(2, 3, height, width), torch.ones(2, 1, height, width))
+    view = PolView(rand(2, 3, height, width), torch.ones(2, 1, height, width))
     assert averaged(pol_dim=24)(view).shape == (2, 24, height // 8, width // 8)
     assert averaged(4, pol_dim=24)(view).shape == (2, 24, height // 4, width // 4)

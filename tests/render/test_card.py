@@ -46,9 +46,9 @@ def test_card_tells_what_is_there(tmp_path: Path) -> None:
     # Polarized by 0.5 on glass and by 0.1 elsewhere: polarization alone finds it.
     left = light((32, 40), 1, stokes=True)
     left[:, 1], left[:, 2] = left[:, 0] * np.where(stored_scene().glass, 0.5, 0.1), 0
-    write_scene(tmp_path, stored_scene(identity="a", left=left, parameters=MADE))
-    write_scene(tmp_path, stored_scene(identity="b", left=left, glass=bare, parameters=MADE, split="test"))
-    write_scene(tmp_path, stored_scene("crossed", identity="c", parameters={**MADE, "samples": 8}))
+    write_scene(tmp_path, stored_scene(name="a", left=left, parameters=MADE))
+    write_scene(tmp_path, stored_scene(name="b", left=left, glass=bare, parameters=MADE, split="test"))
+    write_scene(tmp_path, stored_scene("crossed", name="c", parameters={**MADE, "samples": 8}))
     records = write_index(tmp_path)
     card = write_card(tmp_path, records, "crosspol render")
     assert json.loads((tmp_path / CARD).read_text()) == card

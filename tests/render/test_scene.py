@@ -4,14 +4,14 @@ import re
 import numpy as np
 import pytest
 
-from crosspol.render.scene import Part, Scene, Surface, describe, draw_scene
+from crosspol.render.scene import Part, RoomScene, Surface, describe, draw_room_scene
 
 
-def surfaces(scene: Scene) -> list[Surface]:
+def surfaces(scene: RoomScene) -> list[Surface]:
     return [part.surface for part in scene.parts]
 
 
-def standing_panes(scene: Scene) -> list[Part]:
+def standing_panes(scene: RoomScene) -> list[Part]:
     return [
         part for part in scene.parts if part.surface.kind == "pane" and re.fullmatch(r"pane_\d|door_pane", part.name)
     ]
@@ -23,18 +23,18 @@ def on_floor(part: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return matrix[:, 3], matrix[:, 2] / np.linalg.norm(matrix[:, 2]), matrix[:, 0]
 
 
-def eye(scene: Scene) -> np.ndarray:
+def eye(scene: RoomScene) -> np.ndarray:
     return np.array(scene.camera.position)[[0, 2]]
 
 
 def test_a_scene_follows_from_its_numbers_alone() -> None:
-    assert draw_scene(3, 5) == draw_scene(3, 5)
-    assert draw_scene(3, 5) != draw_scene(3, 6)
-    assert draw_scene(3, 5) != draw_scene(5, 3)
+    assert draw_room_scene(3, 5) == draw_room_scene(3, 5)
+    assert draw_room_scene(3, 5) != draw_room_scene(3, 6)
+    assert draw_room_scene(3, 5) != draw_room_scene(5, 3)
 
 
 def test_a_description_survives_json() -> None:
-    described = describe(draw_scene(0, 1))
+    described = describe(draw_room_scene(0, 1))
     assert (
         json.loads(json.dumps(described, allow_nan=False))["camera"]["baseline_m"] == described["camera"]["baseline_m"]
     )
@@ -42,7 +42,7 @@ def test_a_description_survives_json() -> None:
 
 @pytest.mark.parametrize("index", range(20))
 def test_parts_have_names_of_their_own_and_stand_in_the_room(index: int) -> None:
-    scene = draw_scene(1, index)
+    scene = draw_room_scene(1, index)
     names = [part.name for part in scene.parts]
     assert len(set(names)) == len(names)
     width, height, depth = scene.room_m
@@ -61,7 +61,7 @@ def test_parts_have_names_of_their_own_and_stand_in_the_room(index: int) -> None
 
 
 def test_scenes_are_of_many_kinds() -> None:
-    scenes = [draw_scene(0, index) for index in range(120)]
+    scenes = [draw_room_scene(0, index) for index in range(120)]
     with_glass = [any(part.surface.glass for part in scene.parts) for scene in scenes]
     assert 0.8 < np.mean(with_glass) < 1
     kinds = {part.name.split("_")[0] for scene in scenes for part in scene.parts if part.surface.glass}
@@ -81,7 +81,7 @@ def test_scenes_are_of_many_kinds() -> None:
 def test_most_standing_panes_are_seen_obliquely() -> None:
     incidence = []
     for index in range(150):
-        scene = draw_scene(0, index)
+        scene = draw_room_scene(0, index)
         for part in standing_panes(scene):
             place, normal, _ = on_floor(part)
             toward = (place - eye(scene)) / np.linalg.norm(place - eye(scene))
@@ -95,7 +95,7 @@ def test_most_standing_panes_are_seen_obliquely() -> None:
 def test_oblique_panes_mirror_a_window_into_the_camera() -> None:
     found = 0
     for index in range(60):
-        scene = draw_scene(0, index)
+        scene = draw_room_scene(0, index)
         parts = {part.name: part for part in scene.parts}
         for name in [name for name in parts if re.fullmatch(r"daylight_(\d|door)_view", name)]:
             window, place, half = parts[name], *(on_floor(parts[name])[i] for i in (0, 2))
@@ -115,7 +115,7 @@ def test_oblique_panes_mirror_a_window_into_the_camera() -> None:
 def test_drinking_glasses_are_empty_or_hold_what_fits() -> None:
     kinds = set()
     for index in range(60):
-        parts = {part.name: part for part in draw_scene(0, index).parts}
+        parts = {part.name: part for part in draw_room_scene(0, index).parts}
         for name in [
             name.removesuffix("_wall") for name in parts if name.endswith("_wall") and name.startswith("item")
         ]:

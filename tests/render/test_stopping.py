@@ -24,7 +24,7 @@ ONE_WORKER = ("--scenes", "2", "--shard", "2/2", "--workers", "2")
 @contextmanager
 def rendering(folder: Path, arguments: Sequence[str], busy: int = 1) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A run into a folder with a finished scene, once so many processes are at work, and the id of one of these."""
-    write_scene(folder, stored_scene(identity="finished"))
+    write_scene(folder, stored_scene(name="finished"))
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.render.slow_rooms", "--rig", "quad", "--output", str(folder), *arguments],
         cwd=ROOT,
@@ -54,7 +54,7 @@ def ending(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 def finished(folder: Path) -> list[str]:
-    return [record.identity for record in read_index(folder)]
+    return [record.name for record in read_index(folder)]
 
 
 def test_a_killed_worker_ends_the_run_in_one_line(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from crosspol.render.scene import Scene, draw_scene, mitsuba_scene
+from crosspol.render.scene import RoomScene, draw_room_scene, mitsuba_scene
 from crosspol.render.truth import GroundTruth, calibration_of, trace_truth
 from crosspol.render.views import Quality, render_pair
 
@@ -17,13 +17,13 @@ SIZE = (48, 64)
 
 @dataclass(frozen=True)
 class Traced:
-    scene: Scene
+    scene: RoomScene
     truth: GroundTruth
 
 
 @pytest.fixture(scope="module", params=[2, 5, 9])
 def room(mitsuba: Any, request: pytest.FixtureRequest) -> Traced:
-    scene = draw_scene(1, request.param)
+    scene = draw_room_scene(1, request.param)
     full, opaque = (
         mitsuba.load_dict(mitsuba_scene(mitsuba, plain(scene), glass=glass), parallel=False, optimize=False)
         for glass in (True, False)
@@ -31,12 +31,12 @@ def room(mitsuba: Any, request: pytest.FixtureRequest) -> Traced:
     return Traced(scene, trace_truth(mitsuba, full, opaque, scene.camera, SIZE))
 
 
-def plain(scene: Scene) -> Scene:
+def plain(scene: RoomScene) -> RoomScene:
     """The room without textures, which take time to make and move nothing."""
     return replace(scene, parts=tuple(replace(p, surface=replace(p.surface, texture=None)) for p in scene.parts))
 
 
-def rays(scene: Scene) -> NDArray[np.float64]:
+def rays(scene: RoomScene) -> NDArray[np.float64]:
     """(H, W, 3) directions through pixel centers, one meter along the axis."""
     height, width = SIZE
     focal = scene.camera.focal * width
@@ -96,7 +96,7 @@ def test_the_right_mask_is_the_left_one_moved_by_disparity(room: Traced) -> None
 
 
 def test_warping_the_right_image_of_a_room_fits_best_without_an_offset(mitsuba: Any) -> None:
-    drawn = draw_scene(1, 4)
+    drawn = draw_room_scene(1, 4)
     # Coats shine, and a mirror image has a disparity of its own.
     dull = tuple(
         replace(part, surface=replace(part.surface, kind="matt")) if part.surface.kind in ("coated", "metal") else part

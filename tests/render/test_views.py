@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from crosspol.render.scene import Camera, Part, Scene, Surface
+from crosspol.render.scene import Camera, Part, RoomScene, Surface
 from crosspol.render.truth import calibration_of
 from crosspol.render.views import Quality, RenderedPair, render_pair
 
@@ -29,10 +29,10 @@ def place(z: float, half: tuple[float, float], x: float = 0.0, yaw: float = math
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
+def scene() -> RoomScene:
     wall = Surface("matt", texture=8, scale=6.0, level=0.4)
     lamp = Surface("light", level=300.0)
-    return Scene(
+    return RoomScene(
         seed=(0, 0),
         room_m=(4.0, 4.0, 4.0),
         camera=Camera((0.0, 0.0, 0.0), 0.0, 0.0, FOCAL, BASELINE),
@@ -47,7 +47,7 @@ def scene() -> Scene:
 
 
 @pytest.fixture(scope="module")
-def pair(mitsuba: Any, scene: Scene) -> RenderedPair:
+def pair(mitsuba: Any, scene: RoomScene) -> RenderedPair:
     return render_pair(mitsuba, scene, "quad", SIZE, Quality(samples=16, bounces=2, denoise=False))
 
 
@@ -101,7 +101,7 @@ def test_warping_right_to_left_fits_best_without_an_offset(pair: RenderedPair) -
     assert errors[0.0] < 0.9 * min(errors[0.5], errors[-0.5])
 
 
-def test_left_and_right_truth_agree(mitsuba: Any, pair: RenderedPair, scene: Scene) -> None:
+def test_left_and_right_truth_agree(mitsuba: Any, pair: RenderedPair, scene: RoomScene) -> None:
     truth = pair.truth
     rows, columns = np.nonzero(~truth.occluded & np.isfinite(truth.disparity))
     target = np.rint(columns - truth.disparity[rows, columns]).astype(int)
@@ -122,23 +122,23 @@ def test_glass_polarizes_and_stokes_is_physical(pair: RenderedPair) -> None:
     assert dolp[pair.truth.glass].mean() > 1.2 * dolp[~pair.truth.glass].mean()
 
 
-def test_same_arguments_give_the_same_bits(mitsuba: Any, scene: Scene) -> None:
+def test_same_arguments_give_the_same_bits(mitsuba: Any, scene: RoomScene) -> None:
     quality = Quality(samples=4, bounces=3, denoise=False)
     first, second = (render_pair(mitsuba, scene, "quad", SIZE, quality) for _ in range(2))
     np.testing.assert_array_equal(first.left, second.left)
     np.testing.assert_array_equal(first.right, second.right)
 
 
-def test_crossed_pair_sees_what_the_lamp_polarizes(mitsuba: Any, scene: Scene) -> None:
+def test_crossed_pair_sees_what_the_lamp_polarizes(mitsuba: Any, scene: RoomScene) -> None:
     # A polarizing coat keeps the lamp's polarization in its mirror image; the left camera looks through the same axis.
     shiny = Part("wall", "rectangle", place(2.0, (6.0, 6.0)), Surface("coated", level=0.1, roughness=0.3))
-    one = Scene(scene.seed, scene.room_m, scene.camera, scene.lamp, (shiny,))
+    one = RoomScene(scene.seed, scene.room_m, scene.camera, scene.lamp, (shiny,))
     pair = render_pair(mitsuba, one, "crossed", SIZE, Quality(samples=16, bounces=2, denoise=False))
     assert pair.left.shape == (1, *SIZE)
     assert pair.left.mean() > 1.1 * pair.right.mean() > 0
 
 
-def test_calibration_has_pixel_centres_at_whole_numbers(scene: Scene) -> None:
+def test_calibration_has_pixel_centres_at_whole_numbers(scene: RoomScene) -> None:
     calibration = calibration_of(scene.camera, SIZE)
     assert calibration.cx_left == 31.5
     assert calibration.cy == 23.5

@@ -242,12 +242,12 @@ def test_both_views_of_a_pair_are_as_noisy(name):
 @pytest.mark.parametrize("rig", RIG_KINDS)
 def test_scenes_are_seen_by_the_sensor_the_same_way_every_time(tmp_path, rig):
     for name in ("a", "b"):
-        write_scene(tmp_path, stored_scene(rig, identity=name, colors=3))
+        write_scene(tmp_path, stored_scene(rig, name=name, colors=3))
     write_index(tmp_path)
     camera = partial(sense, config=SensorConfig())
     folder = SceneFolder(tmp_path, camera=camera, seed=3, repeats=2)
     assert len(folder) == 4
-    assert [folder[index].identity for index in range(4)] == ["a", "b", "a", "b"]
+    assert [folder[index].name for index in range(4)] == ["a", "b", "a", "b"]
     again = SceneFolder(tmp_path, camera=camera, seed=3, repeats=2)
     assert torch.equal(folder[2].left, again[2].left)
     # Another seed, another time through the data set: other noise.

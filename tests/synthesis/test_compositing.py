@@ -7,7 +7,7 @@ import torch
 from crosspol.polarimetry.fresnel import fresnel_pane
 from crosspol.synthesis import shapes
 from crosspol.synthesis.compositing import occlusion, render_view
-from crosspol.synthesis.layout import Layer, Pane, Scene, Texture, draw_scene
+from crosspol.synthesis.layout import Layer, LayeredScene, Pane, Texture, draw_layered_scene
 from crosspol.synthesis.panes import plane_normal
 from crosspol.synthesis.shapes import Surface
 
@@ -24,7 +24,7 @@ def layer(outline: shapes.Outline, surface: Surface, span: tuple[float, float], 
     return Layer(outline, surface, span, plain(*color))
 
 
-def window_scene() -> Scene:
+def window_scene() -> LayeredScene:
     """A dim wall behind an oblique pane that mirrors a brighter world."""
     wall = layer(shapes.everything(), Surface(*CENTRE, 3.0), (3.0, 3.0), 0.2, 0.3, 0.4)
     surface = Surface(*CENTRE, 9.0, 0.1, 0.05)
@@ -37,7 +37,7 @@ def window_scene() -> Scene:
         mirrored=plain(1.2, 0.9, 0.6),
         mirrored_surface=Surface(*CENTRE, 5.0),
     )
-    return Scene((wall, pane), FOCAL, CENTRE)
+    return LayeredScene((wall, pane), FOCAL, CENTRE)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -73,7 +73,7 @@ def test_truth_in_a_pane_is_the_pane_and_behind_it_the_wall() -> None:
 def test_right_view_is_moved_to_the_left_by_the_disparity() -> None:
     wall = layer(shapes.everything(), Surface(*CENTRE, 2.0), (2.0, 2.0), 0.1, 0.1, 0.1)
     box = layer(shapes.rectangle(40, 20, 5, 5, 0.0), Surface(40, 20, 7.25), (7.25, 7.25), 0.9, 0.9, 0.9)
-    scene = Scene((wall, box), FOCAL, CENTRE)
+    scene = LayeredScene((wall, box), FOCAL, CENTRE)
     left, right = (render_view(scene, SIZE, side).rgb[0, 20] for side in ("left", "right"))
     x = np.arange(SIZE[1])
     centers = [float(np.sum(x * (row - 0.1)) / np.sum(row - 0.1)) for row in (left, right)]
@@ -89,7 +89,7 @@ def test_right_view_is_moved_to_the_left_by_the_disparity() -> None:
 def test_slanted_surfaces_cut_each_other_where_they_meet() -> None:
     flat = layer(shapes.everything(), Surface(*CENTRE, 6.0), (6.0, 6.0), 0.1, 0.1, 0.1)
     slanted = layer(shapes.everything(), Surface(32, 20, 6.0, 0.2), (0.0, 13.0), 0.9, 0.9, 0.9)
-    view = render_view(Scene((flat, slanted), FOCAL, CENTRE), SIZE, "left")
+    view = render_view(LayeredScene((flat, slanted), FOCAL, CENTRE), SIZE, "left")
     x = np.arange(SIZE[1])
     expected = np.broadcast_to(np.maximum(6.0, 6 + 0.2 * (x - 32)), SIZE)
     np.testing.assert_allclose(view.disparity, expected, atol=1e-5)
@@ -99,7 +99,7 @@ def test_slanted_surfaces_cut_each_other_where_they_meet() -> None:
 def test_occlusion_agrees_with_a_z_buffer(seed: int) -> None:
     """The reference throws finely spaced points of every surface into the right view and keeps the nearest."""
     size, bins = (48, 96), 4
-    scene = draw_scene(np.random.default_rng(seed), size, 24.0)
+    scene = draw_layered_scene(np.random.default_rng(seed), size, 24.0)
     left = render_view(scene, size, "left")
     nearest = np.zeros((size[0], size[1] * bins))
     y, x = np.mgrid[0 : size[0], 0 : size[1] + 40 : 1 / 32].astype(np.float32)

@@ -31,7 +31,12 @@ def test_an_open_one_is_a_glazed_one_without_its_panes(seed: int) -> None:
     y, x = np.mgrid[-20 : SIZE[0] + 20, -20 : SIZE[1] + 20].astype(np.float32)
     for one, other in zip(layers, opened, strict=True):
         assert isinstance(other, Layer)
-        assert (one.surface, one.span, one.coat, one.middle) == (other.surface, other.span, other.coat, other.middle)
+        assert (one.surface, one.span, one.polarization, one.middle) == (
+            other.surface,
+            other.span,
+            other.polarization,
+            other.middle,
+        )
         np.testing.assert_array_equal(one.outline.distance(x, y), other.outline.distance(x, y))
         np.testing.assert_array_equal(one.texture.colors, other.texture.colors)
 

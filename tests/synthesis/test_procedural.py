@@ -43,7 +43,7 @@ def test_samples_do_not_depend_on_the_workers() -> None:
     dataset = ProceduralStereo(SMALL)
     here = list(DataLoader(dataset, batch_size=2, collate_fn=stack, num_workers=0))
     there = list(DataLoader(dataset, batch_size=2, collate_fn=stack, num_workers=2))
-    assert [batch.identity for batch in here] == [batch.identity for batch in there]
+    assert [batch.names for batch in here] == [batch.names for batch in there]
     for one, other in zip(here, there, strict=True):
         for name, tensor in tensors(one).items():
             assert torch.equal(tensor, getattr(other, name)), name
@@ -96,9 +96,9 @@ def test_warping_by_the_disparity_is_best_at_offset_zero(clean: list[StereoSampl
         disparity = sample.disparity[0].numpy()
         error = [np.abs(warped(sample.right, disparity + o) - sample.left.numpy())[:, seen].mean() for o in offsets]
         wrong_way = np.abs(warped(sample.right, -disparity) - sample.left.numpy())[:, seen].mean()
-        assert error[2] < error[0], sample.identity
-        assert error[2] < error[4], sample.identity
-        assert wrong_way > 4 * error[2], sample.identity
+        assert error[2] < error[0], sample.name
+        assert error[2] < error[4], sample.name
+        assert wrong_way > 4 * error[2], sample.name
         errors.append(error)
     mean = np.mean(errors, axis=0)
     assert mean[2] < 0.6 * min(mean[0], mean[4])

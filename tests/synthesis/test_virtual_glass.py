@@ -13,7 +13,13 @@ from crosspol.data.noise import Noise
 from crosspol.data.sample import StereoSample, stack
 from crosspol.data.transforms import flip_vertical
 from crosspol.light import decode_srgb
-from crosspol.synthesis.virtual_glass import Coat, VirtualPane, draw_pane, glaze, put_glass
+from crosspol.synthesis.virtual_glass import (
+    BackgroundPolarization,
+    VirtualPane,
+    add_virtual_glass,
+    draw_pane,
+    insert_pane,
+)
 from tests.data.test_transforms import drawn
 
 SIZE = (64, 96)
@@ -32,7 +38,7 @@ def even(left: float = 0.4, right: float | None = None, disparity: float = 3.0) 
         glass=0 * one,
         occluded=0 * one,
         rig="none",
-        identity="even",
+        name="even",
     )
 
 
@@ -50,7 +56,7 @@ def test_a_pane_polarizes_as_fresnel_says(degrees, reflects):
     disparity = 12.0
     slope = disparity / FOCAL * math.tan(math.radians(degrees))
     pane = VirtualPane((40, 20, 56, 44), disparity, slope, mirrored_disparity=0, brightness=1e4 if reflects else 0)
-    result = put_glass(sample, pane, pol_channels=3, focal=FOCAL)
+    result = insert_pane(sample, pane, pol_channels=3, focal=FOCAL)
     s1, s2, dolp = result.pol_left[:, 32, 48].tolist()  # half a pixel from the principal point
     x, y = 0.5 / FOCAL, 0.5 / FOCAL
     tan = math.tan(math.radians(degrees))
@@ -66,7 +72,7 @@ def test_a_pane_polarizes_as_fresnel_says(degrees, reflects):
 
 def test_light_is_transmitted_and_reflected_in_linear_light():
     sample = even(0.5)
-    result = put_glass(sample, VirtualPane((20, 10, 80, 50), 10.0, mirrored_disparity=4, brightness=0.5), focal=FOCAL)
+    result = insert_pane(sample, VirtualPane((20, 10, 80, 50), 10.0, mirrored_disparity=4, brightness=0.5), focal=FOCAL)
     cosine = 1 / math.sqrt(1 + 2 * (0.5 / FOCAL) ** 2)
     r = 2 * fresnel(cosine)[0] / (1 + fresnel(cosine)[0])
     light = float(decode_srgb(torch.tensor(0.5)))
@@ -83,7 +89,7 @@ def test_truth_is_the_panes(rig):
     sample = drawn("none")
     rng = np.random.default_rng(3)
     pane = next(pane for _ in range(50) if (pane := draw_pane(sample, rng)) is not None)
-    result = put_glass(sample, pane, rig=rig, coat=Coat())
+    result = insert_pane(sample, pane, rig=rig, background=BackgroundPolarization())
     left, top, right, bottom = pane.box
     x, y = np.arange(128)[None, :], np.arange(96)[:, None]
     inside = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
@@ -95,7 +101,7 @@ def test_truth_is_the_panes(rig):
     assert torch.equal(result.disparity_background, sample.disparity_background)
     assert bool((result.occluded >= sample.occluded)[result.glass == 0].all())
     assert result.rig == rig
-    stack([result, put_glass(sample, pane, rig=rig)])
+    stack([result, insert_pane(sample, pane, rig=rig)])
 
 
 def test_both_views_see_the_pane_in_the_same_place():
@@ -106,7 +112,7 @@ def test_both_views_see_the_pane_in_the_same_place():
     sample = even(0.5, disparity=2.0)
     for slope in (-0.1, 0.0, 0.1):
         pane = VirtualPane((30, 15, 70, 50), 14.0, slope, 0.02, mirrored_disparity=1, brightness=0)
-        result = put_glass(sample, pane, focal=FOCAL)
+        result = insert_pane(sample, pane, focal=FOCAL)
         warped, inside = warp_to_left(result.right.numpy(), result.disparity[0].numpy())
         seen = inside & (result.occluded[0].numpy() == 0)
         assert np.abs(warped - result.left.numpy())[:, seen].max() < 0.05
@@ -120,10 +126,10 @@ def test_both_views_see_the_pane_in_the_same_place():
 def test_the_scenes_own_polarization_is_consistent_and_a_mirror_turns_it():
     sample = drawn("none")
     pane = VirtualPane((5, 5, 9, 9), 40.0)
-    result = put_glass(sample, pane, pol_channels=3, coat=Coat(0.2, 0.4, 0.5))
+    result = insert_pane(sample, pane, pol_channels=3, background=BackgroundPolarization(0.2, 0.4, 0.5))
     dolp = result.pol_left[2][result.glass[0] == 0]
     assert 0.02 < float(dolp.mean()) < 0.2
-    assert float(put_glass(sample, pane).pol_left[result.glass == 0].max()) < 1e-6
+    assert float(insert_pane(sample, pane).pol_left[result.glass == 0].max()) < 1e-6
     s1, s2 = result.pol_left[:2, 0]
     lit = torch.hypot(s1, s2) > 0.01
     torch.testing.assert_close(torch.atan2(s2, s1)[lit] / 2, torch.full_like(s1[lit], 0.4), atol=1e-3, rtol=0)
@@ -133,31 +139,33 @@ def test_the_scenes_own_polarization_is_consistent_and_a_mirror_turns_it():
 
 @pytest.mark.parametrize("rig", ["quad", "quad-left", "crossed"])
 def test_what_a_sensor_cannot_measure_is_not_valid(rig):
-    dark = put_glass(even(0.02), VirtualPane((20, 10, 80, 50), 10.0), rig=rig)
+    dark = insert_pane(even(0.02), VirtualPane((20, 10, 80, 50), 10.0), rig=rig)
     assert not dark.valid_left.any()
-    white = put_glass(even(1.0), VirtualPane((20, 10, 80, 50), 10.0, brightness=0), rig=rig)
+    white = insert_pane(even(1.0), VirtualPane((20, 10, 80, 50), 10.0, brightness=0), rig=rig)
     assert not white.valid_left[white.glass == 0].any()
-    gray = put_glass(even(0.4), VirtualPane((20, 10, 80, 50), 10.0), rig=rig)
+    gray = insert_pane(even(0.4), VirtualPane((20, 10, 80, 50), 10.0), rig=rig)
     assert gray.valid_left.all()
 
 
 def test_each_view_of_a_crossed_pair_trusts_what_its_own_polarizer_lets_through():
-    coat = Coat(0.5, angle_rad=0.0, turn_rad=0.0)
-    result = put_glass(even(0.97), VirtualPane((20, 10, 80, 50), 10.0, brightness=0), rig="crossed", coat=coat)
+    background = BackgroundPolarization(0.5, angle_rad=0.0, turn_rad=0.0)
+    result = insert_pane(
+        even(0.97), VirtualPane((20, 10, 80, 50), 10.0, brightness=0), rig="crossed", background=background
+    )
     outside = result.glass == 0
     assert (result.intensity_left[outside] == 1).all()
     assert not result.valid_left[outside].any()
     assert result.valid_right.all()
     # One clipped color is enough, as of a camera's image.
     red = replace(even(0.4), left=torch.cat([torch.ones(1, *SIZE), torch.full((2, *SIZE), 0.2)]))
-    assert not put_glass(red, VirtualPane((90, 60, 95, 63), 10.0), rig="crossed").valid_left[..., :80].any()
+    assert not insert_pane(red, VirtualPane((90, 60, 95, 63), 10.0), rig="crossed").valid_left[..., :80].any()
 
 
 @pytest.mark.parametrize("rig", ["quad", "quad-left", "crossed"])
 def test_sensor_noise_follows_from_the_seed_and_is_in_what_is_measured_only(rig):
     pane, noise = VirtualPane((20, 10, 80, 50), 10.0, brightness=0), Noise(shot=1e-4, read=0.002)
     clean, one, again, other = (
-        put_glass(even(0.5), pane, rig=rig, pol_channels=3, noise=given, seed=seed)
+        insert_pane(even(0.5), pane, rig=rig, pol_channels=3, noise=given, seed=seed)
         for given, seed in ((None, 3), (noise, 3), (noise, 3), (noise, 4))
     )
     name = "intensity_left" if rig == "crossed" else "pol_left"
@@ -183,11 +191,11 @@ def test_sensor_noise_follows_from_the_seed_and_is_in_what_is_measured_only(rig)
 def test_panes_that_cannot_be():
     sample = even(disparity=12.0)
     with pytest.raises(ValueError, match="must be nearer than what is behind it, got 2 px less"):
-        put_glass(sample, VirtualPane((20, 10, 80, 50), 10.0))
+        insert_pane(sample, VirtualPane((20, 10, 80, 50), 10.0))
     with pytest.raises(ValueError, match="mirrored_disparity must be at most the pane's, 15 px, got 20"):
-        put_glass(sample, VirtualPane((20, 10, 80, 50), 15.0, mirrored_disparity=20))
+        insert_pane(sample, VirtualPane((20, 10, 80, 50), 15.0, mirrored_disparity=20))
     with pytest.raises(ValueError, match="must be of rig 'none', got 'quad'"):
-        put_glass(drawn("quad"), VirtualPane((20, 10, 80, 50), 15.0))
+        insert_pane(drawn("quad"), VirtualPane((20, 10, 80, 50), 15.0))
     with pytest.raises(ValueError, match="box must be"):
         VirtualPane((20, 10, 10, 50), 15.0)
     with pytest.raises(ValueError, match="eta must be at least 1"):
@@ -201,24 +209,24 @@ def test_panes_depend_on_the_generator_only():
     for seed in range(20):
         pane = draw_pane(even(), np.random.default_rng(seed))
         if pane is not None:
-            put_glass(even(), pane)
+            insert_pane(even(), pane)
 
 
 @pytest.mark.parametrize("rig", ["quad", "quad-left", "crossed", "none"])
 def test_pairs_are_glazed_with_the_probability_that_is_asked_for(rig):
     sample = replace(even(), skipped=("a: no such file",))
-    glazed = [glaze(sample, np.random.default_rng(seed), rig=rig, probability=0.5) for seed in range(40)]
+    glazed = [add_virtual_glass(sample, np.random.default_rng(seed), rig=rig, probability=0.5) for seed in range(40)]
     assert 0.25 < np.mean([bool(pair.glass.any()) for pair in glazed]) < 0.75
     assert {pair.rig for pair in glazed} == {rig}
     assert {pair.skipped for pair in glazed} == {("a: no such file",)}
-    again = glaze(sample, np.random.default_rng(0), rig=rig, probability=0.5)
+    again = add_virtual_glass(sample, np.random.default_rng(0), rig=rig, probability=0.5)
     assert all(torch.equal(again.inputs.kwargs()[name], tensor) for name, tensor in glazed[0].inputs.kwargs().items())
     stack(glazed)
 
 
-def test_a_pair_without_a_pane_is_what_it_was_and_has_its_coat():
+def test_a_pair_without_a_pane_is_what_it_was_and_has_its_background():
     sample = even(0.4)
-    plain = glaze(sample, np.random.default_rng(2), probability=0.0, noise=0.0)
+    plain = add_virtual_glass(sample, np.random.default_rng(2), probability=0.0, noise=0.0)
     for name in ("left", "right"):
         torch.testing.assert_close(getattr(plain, name), getattr(sample, name), atol=0.6 / 255, rtol=0)
     for name in ("disparity", "glass", "occluded"):
@@ -228,4 +236,4 @@ def test_a_pair_without_a_pane_is_what_it_was_and_has_its_coat():
 
 def test_where_no_pane_fits_there_is_none():
     # Everything is nearer than any pane may be.
-    assert not glaze(even(disparity=60.0), np.random.default_rng(0)).glass.any()
+    assert not add_virtual_glass(even(disparity=60.0), np.random.default_rng(0)).glass.any()

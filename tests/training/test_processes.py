@@ -44,7 +44,7 @@ def one_step(config, output: Path, samples) -> None:
     parts = next(batches(samples, in_order(endless, config.batch_size), range(1), share))
     record, _ = train_step(run, parts)
     gradients = {name: p.grad for name, p in run.net.named_parameters()}
-    names = [name for part in parts for name in part.identity]
+    names = [name for part in parts for name in part.names]
     torch.save({"loss": record["loss"], "epe": record["epe"], "gradients": gradients, "names": names}, output)
 
 

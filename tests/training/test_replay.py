@@ -27,7 +27,7 @@ class Drawing:
 
 
 def same(one: StereoSample, other: StereoSample) -> bool:
-    return one.identity == other.identity and all(
+    return one.name == other.name and all(
         torch.equal(tensor, other.tensors()[name]) for name, tensor in one.tensors().items()
     )
 
@@ -53,7 +53,7 @@ def test_each_scene_is_drawn_once_and_changed_otherwise_each_time():
     assert draw.drawn == Counter(range(8))
     by_name: dict[str, list[StereoSample]] = {}
     for sample in samples:
-        by_name.setdefault(sample.identity, []).append(sample)
+        by_name.setdefault(sample.name, []).append(sample)
     assert all(len(uses) == 3 for uses in by_name.values())
     assert not any(torch.equal(uses[0].left, uses[1].left) for uses in by_name.values())
 
@@ -124,7 +124,7 @@ def test_what_is_packed_is_nearly_the_sample_and_is_small(rig):
     for name, tensor in sample.tensors().items():
         limit = 5e-4 if name.startswith(("pol", "intensity")) else 1e-7
         torch.testing.assert_close(getattr(again, name), tensor, rtol=0, atol=limit)
-    assert (again.rig, again.identity, again.skipped) == (rig, sample.identity, ("a",))
+    assert (again.rig, again.name, again.skipped) == (rig, sample.name, ("a",))
     used = sum(value.numel() * value.element_size() for value in packed.values() if isinstance(value, torch.Tensor))
     assert used <= PACKED_BYTES * 32 * 64
     assert rig != "quad" or used == PACKED_BYTES * 32 * 64

@@ -32,7 +32,7 @@ def test_rigs_take_turns_and_none_records_another_ones_scenes():
     stream = run_samples(replace(SMALL, rigs=RIG_KINDS), [(32, 48), (48, 64)])
     batches_ = {rig: [stream[place(number, rig)] for number in range(3)] for rig in RIG_KINDS}
     assert all(sample.rig == rig for rig, samples in batches_.items() for sample in samples)
-    names = [sample.identity for samples in batches_.values() for sample in samples]
+    names = [sample.name for samples in batches_.values() for sample in samples]
     assert sorted(names) == sorted(f"procedural-0-{index}" for index in range(12))
     assert stream[place(1, "none", (48, 64))].left.shape == (3, 48, 64)
     assert "procedural scenes, rigs quad, quad-left, crossed, none in turns" in stream.description
@@ -51,7 +51,7 @@ def test_a_data_set_serves_the_rigs_that_its_scenes_have(tmp_path):
     plain = SourceConfig("kitti", str(tmp_path / "kitti"))
     data = replace(SMALL, rigs=("quad", "crossed", "none"), sources=(quad, crossed, plain))
     stream = run_samples(data, [SMALL.size])
-    found = {rig: {stream[place(number, rig)].identity[:5] for number in range(12)} for rig in data.rigs}
+    found = {rig: {stream[place(number, rig)].name[:5] for number in range(12)} for rig in data.rigs}
     assert found["quad"] == found["crossed"] == {"train"}
     assert "train" in found["none"]
     assert found["none"] & {"image", "color"}
@@ -71,7 +71,7 @@ def test_scenes_are_used_several_times_each_time_otherwise(tmp_path, kind):
     assert stack(taken).left.shape == (24, 3, 32, 48)
     for block in (taken[:12], taken[12:]):
         turns = [block[start : start + 4] for start in (0, 4, 8)]
-        names = [sorted(sample.identity for sample in turn) for turn in turns]
+        names = [sorted(sample.name for sample in turn) for turn in turns]
         assert names[0] == names[1] == names[2]
     assert not any(same(taken[0], other) for other in taken[1:])
     again = run_samples(data, [data.size])

@@ -33,7 +33,7 @@ def identities(world, accumulate, workers, order=endless, steps=range(3)):
         batches(tiny_samples(), in_order(order, 4), steps, RankShare(rank, world, accumulate), workers)
         for rank in range(world)
     ]
-    return [[name for parts in step for part in parts for name in part.identity] for step in zip(*streams, strict=True)]
+    return [[name for parts in step for part in parts for name in part.names] for step in zip(*streams, strict=True)]
 
 
 def test_samples_depend_on_neither_ranks_nor_parts_nor_workers():

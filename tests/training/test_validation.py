@@ -131,7 +131,7 @@ def test_what_is_drawn_is_the_scene_and_what_the_network_says(rig):
     sample = replace(sample, valid=sample.valid.clone())
     sample.valid[0, 3, 4] = 0
     found = predict_scene(Constant(), sample, 2)
-    assert (found.name, found.rig) == (sample.identity, rig)
+    assert (found.name, found.rig) == (sample.name, rig)
     assert np.isnan(found.disparity[3, 4])
     assert np.isfinite(found.disparity).sum() == found.disparity.size - 1
     assert (found.predicted == 3).all()

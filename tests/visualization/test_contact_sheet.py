@@ -48,7 +48,7 @@ def test_each_rig_has_its_labels_units_and_scales(drawn: list[Figure]) -> None:
     (figure,) = drawn
     said = [text.get_text() for text in figure.texts]
     for scene, label in zip(scenes, said, strict=True):
-        assert label.splitlines()[:4] == [scene.identity, f"rig {scene.rig}", "64x48 px", f"split {scene.split}"]
+        assert label.splitlines()[:4] == [scene.name, f"rig {scene.rig}", "64x48 px", f"split {scene.split}"]
         assert "5% glass" in label
         assert "baseline 100 mm" in label
     titles = [axes.get_title() for axes in panels(figure)]
@@ -84,7 +84,7 @@ def test_dark_and_unknown_pixels_are_gray_not_numbers(drawn: list[Figure]) -> No
 
 def test_a_large_set_is_sampled_evenly_and_the_right_mask_is_read(tmp_path: Path, drawn: list[Figure]) -> None:
     for number in range(7):
-        write_scene(tmp_path, stored_scene("quad", (48, 64), identity=f"s{number}"))
+        write_scene(tmp_path, stored_scene("quad", (48, 64), name=f"s{number}"))
     written = write_contact_sheet(tmp_path, write_index(tmp_path), tmp_path / "sheet.png", most=3)
     assert [text.get_text().splitlines()[0] for text in drawn[0].texts] == ["s0", "s3", "s6"]
     assert read_image(written).shape[2] == 3

@@ -14,12 +14,13 @@ from tyro.conf import arg
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.data.inputs import StereoInputs
 from crosspol.data.sample import StereoBatch, stack
-from crosspol.data.truth import Truth, make_sample
+from crosspol.data.truth import GroundTruth, make_sample
 from crosspol.datasets.sample_rooms import sample_rooms
 from crosspol.datasets.scene_format import INDEX, SceneRecord, read_index, read_scene, scene_frames
 from crosspol.errors import UsageError
 from crosspol.evaluation.measures import MEASURES, REGIONS, key, measure
-from crosspol.inference.predictor import Precision, StereoPredictor
+from crosspol.inference.backends import Precision
+from crosspol.inference.predictor import StereoPredictor
 from crosspol.io.images import write_image
 from crosspol.rigs.frames import Frame
 from crosspol.rigs.kinds import RigKind
@@ -56,7 +57,7 @@ class DemoOptions:
     weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: those that ship)")] = None
     """Folder with config.json and model.safetensors, a preset whose weights ship, or a model id on the hub."""
     iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the network's)")] = None
-    """Refinements of the disparity."""
+    """Iterations of the disparity."""
     precision: Precision = "float32"
     """Type of the arithmetic where it may be rounded."""
     device: Annotated[str, arg(metavar="DEVICE")] = "auto"
@@ -80,10 +81,10 @@ def demo(options: DemoOptions) -> None:
     make_output_folder(options.output)
     without = predictor.predict_frames(*frames, "none")
     polarized = predictor.predict_frames(*frames, scene.rig)
-    truth = Truth(scene.disparity, scene.glass, scene.occluded)
-    batch = stack([make_sample(StereoInputs.from_frames(*frames, scene.rig), scene.rig, truth, scene.identity)])
+    truth = GroundTruth(scene.disparity, scene.glass, scene.occluded)
+    batch = stack([make_sample(StereoInputs.from_frames(*frames, scene.rig), scene.rig, truth, scene.name)])
     scores = [score(result.disparity, batch) for result in (without, polarized)]
-    print(f"{scene.identity}, {scene.disparity.shape[1]}x{scene.disparity.shape[0]} px, {scene.glass.mean():.0%} glass")
+    print(f"{scene.name}, {scene.disparity.shape[1]}x{scene.disparity.shape[0]} px, {scene.glass.mean():.0%} glass")
     print(table(scores[0], scores[1]))
     written = without.save(options.output, "without_polarization")
     written += polarized.save(options.output, "with_polarization")
@@ -101,7 +102,7 @@ def demo(options: DemoOptions) -> None:
         print(f"  {path}")
 
 
-def choose(records: list[SceneRecord], identity: str | None, folder: Path) -> SceneRecord:
+def choose(records: list[SceneRecord], name: str | None, folder: Path) -> SceneRecord:
     """Return the scene that was asked for, or the first whose left camera measures Stokes parameters.
 
     Raises:
@@ -110,13 +111,13 @@ def choose(records: list[SceneRecord], identity: str | None, folder: Path) -> Sc
     polarized = [record for record in records if record.rig in _RIGS]
     if not polarized:
         raise UsageError(f"{folder / INDEX}: got no scene of rig {' or '.join(_RIGS)}, wanted one")
-    if identity is None:
+    if name is None:
         return polarized[0]
     for record in polarized:
-        if record.identity == identity:
+        if record.name == name:
             return record
-    some = ", ".join(record.identity for record in polarized[:8]) + (", ..." if len(polarized) > 8 else "")
-    raise UsageError(f"--scene: got {identity}, wanted one of {some} ({' or '.join(_RIGS)} in {folder / INDEX})")
+    some = ", ".join(record.name for record in polarized[:8]) + (", ..." if len(polarized) > 8 else "")
+    raise UsageError(f"--scene: got {name}, wanted one of {some} ({' or '.join(_RIGS)} in {folder / INDEX})")
 
 
 def shown(

@@ -84,7 +84,7 @@ class EvaluateOptions:
     sensor: bool = True
     """Stored light passes a sensor with noise; --no-sensor: a perfect camera."""
     iters: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: each network's own)")] = None
-    """Refinements of the disparity."""
+    """Iterations of the disparity."""
     counterfactuals: Annotated[tuple[CounterfactualName, ...], arg(metavar="KIND ...")] = ("removed",)
     """Other polarization in the place of the networks' own: all, none, or some of removed, zero, constant, rolled,
     shuffled, foreign, turned, noise."""
@@ -206,8 +206,8 @@ def _with_other_polarization(
         raise UsageError(f"--counterfactuals: got {' '.join(asked)}, wanted all, none, or some kinds")
     whole: dict[tuple[str, ...], tuple[str, ...]] = {("all",): tuple(SUBSTITUTIONS), ("none",): ()}
     kinds = whole.get(asked, tuple(dict.fromkeys(asked)))
-    judged = [method for method in networks if method.name not in (twin, oracle)]
-    return [row for method in judged for row in counterfactuals(method, kinds)]
+    compared = [method for method in networks if method.name not in (twin, oracle)]
+    return [row for method in compared for row in counterfactuals(method, kinds)]
 
 
 def _watch(what: str) -> Callable[[range], Iterable[int]]:

@@ -56,7 +56,7 @@ def describe(network: CrossPol, name: str) -> str:
     lines = [f"{name}: {total:,} parameters, {'all' if trainable == total else f'{trainable:,}'} trainable", ""]
     lines += [f"  {part:<{width}}  {count:>12,}  {100 * count / total:5.1f} %" for part, count in parts.items()]
     lines += ["", f"  features at 1/{network.config.feature_stride} of the image's size, any size from 32x32 px"]
-    lines.append(f"  {network.config.iters} refinements; {multiplications(network) / 1e9:.1f} GMAC at 640x480 px")
+    lines.append(f"  {network.config.iters} iterations; {multiplications(network) / 1e9:.1f} GMAC at 640x480 px")
     for fusion, gate in network.gates().items():
         lines.append(f"  {fusion}: attention is gated by alpha = {gate:.3g} (cap {float(network.alpha_cap):.3g})")
     changed = _differences(network.config, type(network.config)())

@@ -17,7 +17,8 @@ from tyro.conf import Positional, arg
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.pairs import Pair, find_pairs
 from crosspol.errors import UsageError
-from crosspol.inference.predictor import Precision, StereoPredictor, StereoResult
+from crosspol.inference.backends import Precision
+from crosspol.inference.predictor import StereoPredictor, StereoResult
 from crosspol.io.images import write_image
 from crosspol.rigs.raw_structure import looks_like_mosaic
 from crosspol.rigs.reader import RigReader
@@ -61,7 +62,7 @@ class PredictOptions:
     weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: those that ship)")] = None
     """Folder with config.json and model.safetensors, a preset whose weights ship, or a model id on the hub."""
     iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the network's)")] = None
-    """Refinements of the disparity: fewer are faster, more are finer."""
+    """Iterations of the disparity: fewer are faster, more are finer."""
     precision: Precision = "float32"
     """Type of the arithmetic where it may be rounded; bfloat16 is faster."""
     device: Annotated[str, arg(metavar="DEVICE")] = "auto"

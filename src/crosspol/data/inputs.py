@@ -7,7 +7,7 @@ Rules that hold for every producer:
 - A view's polarization, or a crossed pair's intensity, is valid where it is known. NaN (or infinity) is not valid, nor
   is what a mask leaves out, nor any pixel of a view without polarization beside one that has some: such a view has a
   map of zeros and a mask of zeros. What was not finite is 0 here.
-- A mask is 1 where polarization, or an intensity, is trusted. Without one, all that is known is trusted.
+- A mask is 1 where polarization, or an intensity, is valid. Without one, all that is known is valid.
 - All tensors of a pair have one size.
 - S0 is I0 + I90, as in `crosspol.polarimetry`: 2 where unpolarized light brings every angle to white. `Frame` alone
   holds half of it, the mean of the four intensities; `StereoInputs.from_frames` is where that becomes I0 + I90.
@@ -45,7 +45,7 @@ class ViewRecord(NamedTuple):
     image: (3, H, W) in [0, 1], as a viewer shows it.
     light: linear, white 1: Stokes parameters (3, H, W), averaged over colors, of a camera that measures polarization;
         the intensity (1, H, W) of a crossed pair's camera; None of a plain one.
-    valid: (1, H, W) in {0, 1}, where `light` is trusted; None: everywhere.
+    valid: (1, H, W) in {0, 1}, where `light` is valid; None: everywhere.
     """
 
     image: Tensor
@@ -60,7 +60,7 @@ class PairTensors:
     left, right: (..., 3, H, W) in [0, 1], display-referred (sRGB-like), as a viewer would show them.
     pol_left, pol_right: (..., P, H, W), P = 1: DoLP in [0, 1], or a crossed pair's contrast in [-1, 1]; P = 3:
         (S1/S0, S2/S0, DoLP). None: no polarization, or a crossed pair.
-    valid_left, valid_right: (..., 1, H, W) in {0, 1}, 1 where polarization, or the intensity, is trusted.
+    valid_left, valid_right: (..., 1, H, W) in {0, 1}, 1 where polarization, or the intensity, is valid.
     intensity_left, intensity_right: (..., 1, H, W), linear, I_parallel and I_perpendicular of a crossed pair.
     """
 
@@ -231,7 +231,7 @@ class StereoInputs(PairTensors):
             left, right: (3, H, W) or (B, 3, H, W) in [0, 1].
             pol_left, pol_right: (..., P, H, W), NaN = not known; a side without one is not valid anywhere. None of
                 both: no polarization.
-            valid_left, valid_right: (..., 1, H, W), bool or 0 and 1; None trusts all that is known.
+            valid_left, valid_right: (..., 1, H, W), bool or 0 and 1; None: all that is known.
             intensity_left, intensity_right: (..., 1, H, W), linear, from 0 up: a crossed pair.
 
         Raises:

@@ -89,33 +89,33 @@ class StereoSample(_WithTruth):
     disparity: (1, H, W), px, positive, first surface seen (glass counts).
     valid: (1, H, W) in {0, 1}, 1 where the disparity is known.
     glass, occluded, disparity_background, rig: as `_WithTruth` has them.
-    identity: names the sample within its data set.
+    name: of the sample, unique within its data set.
 
     Raises:
         ValueError: a tensor has another shape or type than stated, or the rig and what it recorded disagree.
     """
 
-    identity: str
+    name: str
 
     _batch_dims: ClassVar[int] = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StereoBatch(_WithTruth):
-    """Samples of one rig and size, stacked: the fields of `StereoSample` as (B, C, H, W), and B identities.
+    """Samples of one rig and size, stacked: the fields of `StereoSample` as (B, C, H, W), and B `names`.
 
     Raises:
-        ValueError: as `StereoSample`, or the number of identities is not B.
+        ValueError: as `StereoSample`, or the number of names is not B.
     """
 
-    identity: tuple[str, ...]
+    names: tuple[str, ...]
 
     _batch_dims: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.identity) != len(self.left):
-            raise ValueError(f"identity: got {len(self.identity)} names, wanted one a sample, {len(self.left)}")
+        if len(self.names) != len(self.left):
+            raise ValueError(f"names: got {len(self.names)}, wanted one a sample, {len(self.left)}")
 
 
 def stack(samples: Sequence[StereoSample]) -> StereoBatch:
@@ -134,19 +134,19 @@ def stack(samples: Sequence[StereoSample]) -> StereoBatch:
         if part.keys() != parts[0].keys():
             names = ", ".join(sorted(part.keys() ^ parts[0].keys()))
             raise ValueError(
-                f"samples: got {sample.identity} and {samples[0].identity}, which differ in {names}, wanted the same "
+                f"samples: got {sample.name} and {samples[0].name}, which differ in {names}, wanted the same "
                 "fields in a batch"
             )
         for name, tensor in part.items():
             if tensor.shape != parts[0][name].shape:
                 raise ValueError(
-                    f"{name} of {sample.identity}: got {tuple(tensor.shape)}, wanted one size in a batch, "
-                    f"{tuple(parts[0][name].shape)} as {samples[0].identity}"
+                    f"{name} of {sample.name}: got {tuple(tensor.shape)}, wanted one size in a batch, "
+                    f"{tuple(parts[0][name].shape)} as {samples[0].name}"
                 )
     tensors = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
     skipped = tuple(line for sample in samples for line in sample.skipped)
-    identity = tuple(sample.identity for sample in samples)
-    return StereoBatch(**tensors, rig=samples[0].rig, identity=identity, skipped=skipped)
+    named = tuple(sample.name for sample in samples)
+    return StereoBatch(**tensors, rig=samples[0].rig, names=named, skipped=skipped)
 
 
 def _describe(value: Tensor | None) -> str:

@@ -2,7 +2,7 @@
 
 Whether a network uses polarization shows when its polarization is exchanged and nothing else is. Every substitution
 leaves images and ground truth as they are, changes no view that measures nothing, and depends on a seed and the
-scene's identity only, so that a scene's result does not depend on its batch.
+scene's name only, so that a scene's result does not depend on its batch.
 
 A crossed pair carries polarization as two intensities, whose contrast the network forms with its own disparity. Its
 substitutions therefore change both intensities, never the images. Where an intensity from elsewhere would not
@@ -33,14 +33,14 @@ BLOCK = 32
 """Side of the blocks of the substitution "shuffled", px."""
 
 # Level of the intensities that stand for a crossed pair of known contrast, in units of white: in the middle of what is
-# trusted, so that nothing is dark or saturated.
+# valid, so that nothing is dark or saturated.
 _LEVEL = 0.5
-# A crossed pair's trusted intensities lie in this range; its reciprocal scaled by both ends lies in it again.
+# A crossed pair's valid intensities lie in this range; its reciprocal scaled by both ends lies in it again.
 _DARKEST, _BRIGHTEST = DARK, SATURATED
 
 
 class _View(NamedTuple):
-    """One view of one scene: its map (P, H, W), and where it is trusted (1, H, W)."""
+    """One view of one scene: its map (P, H, W), and where it is valid (1, H, W)."""
 
     pol: Tensor
     valid: Tensor
@@ -110,7 +110,7 @@ def substitute(
     Args:
         batch: scenes as they were recorded.
         name: of `SUBSTITUTIONS`, or `ORACLE`.
-        seed: of what is drawn; a scene's draw depends on it and on the scene's identity.
+        seed: of what is drawn; a scene's draw depends on it and on the scene's name.
         donor: for "foreign": as many other scenes, of the same rig and size.
         pol_channels: for `ORACLE` on a rig without maps: channels that the network wants; 1 where None.
 
@@ -135,8 +135,8 @@ def substitute(
     changes: dict[str, Any] = {}
     for number, side in enumerate(sides):
         views = [
-            kind.of_view(_view(batch, side, index), _given(seed, identity, number, donor, side, index))
-            for index, identity in enumerate(batch.identity)
+            kind.of_view(_view(batch, side, index), _given(seed, name, number, donor, side, index))
+            for index, name in enumerate(batch.names)
         ]
         changes[f"pol_{side}"] = torch.stack([view.pol for view in views])
         changes[f"valid_{side}"] = torch.stack([view.valid for view in views])
@@ -147,8 +147,8 @@ def _view(batch: StereoBatch, side: str, index: int) -> _View:
     return _View(getattr(batch, f"pol_{side}")[index], getattr(batch, f"valid_{side}")[index])
 
 
-def _given(seed: int, identity: str, number: int, donor: StereoBatch | None, side: str, index: int) -> _Given:
-    scene = zlib.crc32(identity.encode())
+def _given(seed: int, name: str, number: int, donor: StereoBatch | None, side: str, index: int) -> _Given:
+    scene = zlib.crc32(name.encode())
     return _Given(
         np.random.default_rng([seed, scene]),
         np.random.default_rng([seed, scene, 1 + number]),
@@ -205,10 +205,10 @@ def _turned(view: _View, given: _Given) -> _View:
 
 
 def _noise(view: _View, given: _Given) -> _View:
-    trusted = view.valid[0] > 0
-    values = view.pol[:, trusted]
+    valid = view.valid[0] > 0
+    values = view.pol[:, valid]
     pol = torch.zeros_like(view.pol)
-    pol[:, trusted] = values[:, torch.from_numpy(given.own.permutation(values.shape[1])).to(values.device)]
+    pol[:, valid] = values[:, torch.from_numpy(given.own.permutation(values.shape[1])).to(values.device)]
     return _View(pol, view.valid)
 
 
@@ -272,7 +272,7 @@ def _check_donor(batch: StereoBatch, donor: StereoBatch | None) -> None:
     found, wanted = ((other.rig, tuple(_shape(other))) for other in (donor, batch))
     if found != wanted:
         raise ValueError(f"donor: got {found[0]} {found[1]}, wanted {wanted[0]} {wanted[1]} as the batch")
-    same = [name for name, other in zip(batch.identity, donor.identity, strict=True) if name == other]
+    same = [name for name, other in zip(batch.names, donor.names, strict=True) if name == other]
     if same:
         raise ValueError(f"donor: got {', '.join(same)} itself, wanted another scene")
 

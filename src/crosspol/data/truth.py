@@ -13,7 +13,7 @@ from crosspol.data.inputs import StereoInputs
 from crosspol.data.sample import StereoSample
 from crosspol.rigs.kinds import RigKind
 
-__all__ = ["Truth", "make_sample", "occlusion_of"]
+__all__ = ["GroundTruth", "make_sample", "occlusion_of"]
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -23,7 +23,7 @@ _NEARER = 1.0
 
 
 @dataclass(frozen=True, eq=False)
-class Truth:
+class GroundTruth:
     """What is known of the left view.
 
     disparity: (H, W), px, first surface; NaN = unknown.
@@ -38,14 +38,14 @@ class Truth:
     disparity_background: Array | None = None
 
 
-def make_sample(inputs: StereoInputs, rig: RigKind, truth: Truth, identity: str) -> StereoSample:
+def make_sample(inputs: StereoInputs, rig: RigKind, truth: GroundTruth, name: str) -> StereoSample:
     """Put what the network sees and what is true together.
 
     Args:
         inputs: what the network sees of it, (C, H, W) each.
         rig: what was recorded.
         truth: of the same size.
-        identity: names the sample within its data set.
+        name: of the sample, unique within its data set.
 
     Returns:
         The sample; disparities that are not known are 0.
@@ -62,7 +62,7 @@ def make_sample(inputs: StereoInputs, rig: RigKind, truth: Truth, identity: str)
     tensors = {name: torch.from_numpy(plane.astype(np.float32)[None]) for name, plane in planes.items()}
     # The sample's other fields are no tensors: typed as what they are together.
     values: dict[str, Any] = {**inputs.kwargs(), **tensors}
-    return StereoSample(**values, rig=rig, identity=identity)
+    return StereoSample(**values, rig=rig, name=name)
 
 
 def occlusion_of(disparity: Array) -> Mask:

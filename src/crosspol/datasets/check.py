@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.data.truth import Truth, occlusion_of
+from crosspol.data.truth import GroundTruth, occlusion_of
 from crosspol.datasets.findings import (
     CheckedPair,
     exposure_problems,
@@ -112,16 +112,16 @@ def check_data(
         scenes.append(check_scene(root, record))
         by_rig[record.rig] = by_rig.get(record.rig, 0) + 1
         by_split[record.split] = by_split.get(record.split, 0) + 1
-    listed = {record.identity for record in records}
+    listed = {record.name for record in records}
     strangers = sorted(path.parent.name for path in root.glob("*/scene.json") if path.parent.name not in listed)
     problems = [f"{name}: a scene that {INDEX} does not name" for name in strangers]
     seeds: dict[tuple[int, str], dict[str, str]] = {}
     for record in records:
         if record.seed is not None:
-            seeds.setdefault((record.seed, record.rig), {})[record.split] = record.identity
+            seeds.setdefault((record.seed, record.rig), {})[record.split] = record.name
     for (seed, _), splits in seeds.items():
         if len(splits) > 1:
-            named = " and ".join(f"{identity} ({split})" for split, identity in sorted(splits.items()))
+            named = " and ".join(f"{name} ({split})" for split, name in sorted(splits.items()))
             problems.append(f"{named}: the same seed, {seed}, in different splits")
     problems += _light_apart(scenes)
     return DataReport(tuple(scenes), tuple(problems), by_rig, by_split)
@@ -226,7 +226,9 @@ def _pair_problems(pair: CheckedPair) -> list[str]:
     return matching + glass_problems(pair) + compared
 
 
-def _report(name: str, problems: list[str], pair: CheckedPair, truth: Truth, light: float = math.nan) -> SceneReport:
+def _report(
+    name: str, problems: list[str], pair: CheckedPair, truth: GroundTruth, light: float = math.nan
+) -> SceneReport:
     values = truth.disparity[np.isfinite(truth.disparity)]
     return SceneReport(
         name,
@@ -250,7 +252,7 @@ def check_scene(root: str | os.PathLike[str], record: SceneRecord) -> SceneRepor
     try:
         scene = read_scene(root, record)
     except (UsageError, OSError) as error:
-        return SceneReport(record.identity, (" ".join(str(error).split()),))
+        return SceneReport(record.name, (" ".join(str(error).split()),))
     values = scene.disparity[np.isfinite(scene.disparity)]
     left, right = (getattr(scene, side) for side in ("left", "right"))
     pair = CheckedPair(
@@ -265,8 +267,8 @@ def check_scene(root: str | os.PathLike[str], record: SceneRecord) -> SceneRepor
     )
     problems = [*_light_problems(scene), *_disparity_problems(scene, values)]
     problems += _pair_problems(pair)
-    truth = Truth(scene.disparity, scene.glass)
-    return _report(record.identity, problems, pair, truth, float(pair.left.mean()))
+    truth = GroundTruth(scene.disparity, scene.glass)
+    return _report(record.name, problems, pair, truth, float(pair.left.mean()))
 
 
 def _light_problems(scene: StoredScene) -> list[str]:

@@ -40,7 +40,7 @@ from crosspol.data.arguments import as_intensity, as_mask, as_polarization, read
 from crosspol.data.indexed import Indexed
 from crosspol.data.inputs import StereoInputs
 from crosspol.data.sample import StereoSample
-from crosspol.data.truth import Truth, make_sample
+from crosspol.data.truth import GroundTruth, make_sample
 from crosspol.datasets.ranges import check_disparity
 from crosspol.datasets.reader import Reader, Request
 from crosspol.errors import MissingFileError, UsageError
@@ -202,7 +202,7 @@ class Manifest(Indexed):
         """Read what the network sees of a pair; all of one size."""
         return self._maps(row) if self.description is None else self._frames(row, self.description)
 
-    def truth(self, row: ManifestRow, size: tuple[int, ...]) -> Truth:
+    def truth(self, row: ManifestRow, size: tuple[int, ...]) -> GroundTruth:
         """Read what is known of the left view of this size (H, W); whether disparities can be is not looked at."""
         disparity, background = (
             self._read(row, column, row.read_disparity) for column in ("disparity", "disparity_background")
@@ -213,7 +213,7 @@ class Manifest(Indexed):
             if plane is not None:
                 self._fits(row, name, plane.shape, size)
         assert disparity is not None  # `read_manifest` refuses rows without it
-        return Truth(disparity, glass, occluded, background)
+        return GroundTruth(disparity, glass, occluded, background)
 
     def _check(self, row: ManifestRow) -> None:
         rig: RigKind = self.rig
@@ -240,10 +240,11 @@ class Manifest(Indexed):
         """Images and ready maps, as the network takes them."""
 
         def polarization(path: Path) -> NDArray[np.float32]:
-            return as_polarization(read_image(path), str(path), self.pol_channels).transpose(2, 0, 1)
+            channels_last = as_polarization(read_image(path), str(path), self.pol_channels)
+            return np.moveaxis(channels_last, 2, 0)
 
         def intensity(path: Path) -> NDArray[np.float32]:
-            return as_intensity(read_image(path), str(path)).transpose(2, 0, 1)
+            return np.moveaxis(as_intensity(read_image(path), str(path)), 2, 0)
 
         arrays: dict[str, NDArray[Any]] = {}
         for side in ("left", "right"):

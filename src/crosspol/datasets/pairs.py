@@ -15,7 +15,7 @@ from crosspol.data.arguments import as_polarization, read_view
 from crosspol.data.indexed import Indexed
 from crosspol.data.inputs import StereoInputs
 from crosspol.data.sample import StereoSample
-from crosspol.data.truth import Truth, make_sample
+from crosspol.data.truth import GroundTruth, make_sample
 from crosspol.datasets.ranges import check_disparity
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.images import read_image
@@ -48,7 +48,7 @@ class PlainPair:
     name: str
     left: Path
     right: Path
-    truth: Callable[[], Truth]
+    truth: Callable[[], GroundTruth]
     calibration: Path | None = None
     maps: tuple[PolarizationMap | None, PolarizationMap | None] = (None, None)
     frames: Callable[[], tuple[Frame, Frame]] | None = None

@@ -39,7 +39,7 @@ from crosspol.datasets.sources import (
 )
 from crosspol.errors import UsageError
 from crosspol.synthesis.procedural import ProceduralStereo, held_out
-from crosspol.synthesis.virtual_glass import glaze
+from crosspol.synthesis.virtual_glass import add_virtual_glass
 
 _Part = tuple[Indexed, list[str] | None]
 
@@ -77,7 +77,7 @@ def larger(size: tuple[int, int], margin: float) -> tuple[int, int]:
 
 
 def held_out_samples(data: DataConfig, count: int) -> Samples:
-    """Open the held-out part of a run: at most `count` samples, whole and never changed.
+    """Open the held-out split of a run: at most `count` samples, whole and never changed.
 
     Data sets give their split for validation, in turn; where none has one, procedural scenes of the same
     settings are taken. All of them are read once: one that cannot be read is refused here, or left out.
@@ -104,7 +104,7 @@ def held_out_samples(data: DataConfig, count: int) -> Samples:
         names.append(described(source, split))
         skipped += [f"{key}: {line}" for line in bad]
     if not parts:
-        parts, names = [held_out(data, count)], ["procedural scenes, as the data have no part for it"]
+        parts, names = [held_out(data, count)], ["procedural scenes, as the data have no split for it"]
     samples = RoundRobin(parts, count)
     lines = [f"{len(samples)} of {' and '.join(names)}", *(f"skipped {line}" for line in skipped)]
     return Samples(samples, endless, "; ".join(lines))
@@ -178,7 +178,7 @@ def _cut_out(
     still = replace(_place_only(data.augment), flip_horizontal=0.0, flip_vertical=0.0)
     sample = augment(sample, still, rng, size)
     if glass:
-        sample = _glazed(sample, rng, data)
+        sample = _with_virtual_glass(sample, rng, data)
     return _alike(sample)
 
 
@@ -202,7 +202,7 @@ def _held_out_part(data: DataConfig, source: SourceConfig, split: str, number: i
     samples = open_source(data, source, split, number, 1)
     if not source.virtual_glass:
         return samples
-    return Augmented(samples, partial(_glazed, data=data), seed=seed_for(data, number, CHANGING))
+    return Augmented(samples, partial(_with_virtual_glass, data=data), seed=seed_for(data, number, CHANGING))
 
 
 def _trained_splits(data: DataConfig) -> dict[tuple[Path, str | None], str]:
@@ -262,7 +262,7 @@ def _changed(sample: StereoSample, rng: np.random.Generator, data: DataConfig, g
         # Glass is put into what is left after the crop, and before the light changes: its polarization is of linear
         # light that both views share.
         sample = augment(sample, _place_only(data.augment), rng, data.size)
-        sample = _glazed(sample, rng, data)
+        sample = _with_virtual_glass(sample, rng, data)
         sample = augment(sample, _light_only(data.augment), rng)
     else:
         sample = augment(sample, data.augment, rng, data.size)
@@ -282,8 +282,8 @@ def _light_only(config: AugmentConfig) -> AugmentConfig:
     return replace(config, scale=(1.0, 1.0), flip_horizontal=0.0, flip_vertical=0.0)
 
 
-def _glazed(sample: StereoSample, rng: np.random.Generator, data: DataConfig) -> StereoSample:
-    return glaze(
+def _with_virtual_glass(sample: StereoSample, rng: np.random.Generator, data: DataConfig) -> StereoSample:
+    return add_virtual_glass(
         sample,
         rng,
         rig=data.rig,

@@ -11,7 +11,7 @@ import numpy as np
 from crosspol.data.indexed import Indexed
 from crosspol.data.inputs import StereoInputs
 from crosspol.data.sample import StereoSample
-from crosspol.data.truth import Truth, make_sample
+from crosspol.data.truth import GroundTruth, make_sample
 from crosspol.datasets.ranges import check_disparity
 from crosspol.datasets.reader import CameraModel, Reader, Request
 from crosspol.datasets.scene_format import CONTAINS, read_scene, scene_frames
@@ -76,7 +76,7 @@ class SceneFolder(Indexed):
     @property
     def names(self) -> list[str]:
         """Names of the scenes, in their order."""
-        return [record.identity for record in self.records]
+        return [record.name for record in self.records]
 
     @property
     def splits(self) -> set[str]:
@@ -96,9 +96,9 @@ class SceneFolder(Indexed):
         frames = scene_frames(scene, self.rig)
         if self.camera is not None:
             frames = self.camera(*frames, np.random.default_rng([self.seed, index]))
-        truth = Truth(scene.disparity, scene.glass, scene.occluded, scene.disparity_background)
+        truth = GroundTruth(scene.disparity, scene.glass, scene.occluded, scene.disparity_background)
         inputs = StereoInputs.from_frames(*frames, self.rig, self.pol_channels)
-        return make_sample(inputs, self.rig, truth, scene.identity)
+        return make_sample(inputs, self.rig, truth, scene.name)
 
 
 def _opened(request: Request) -> SceneFolder:

@@ -97,7 +97,7 @@ class StoredScene:
         ValueError: a shape, a value or a name that the format cannot hold.
     """
 
-    identity: str
+    name: str
     rig: RigKind
     left: Array
     right: Array
@@ -111,8 +111,8 @@ class StoredScene:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not is_scene_name(self.identity):
-            raise ValueError(f"identity must be a name of letters, digits, '.', '_' and '-', got {self.identity!r}")
+        if not is_scene_name(self.name):
+            raise ValueError(f"name must be of letters, digits, '.', '_' and '-', got {self.name!r}")
         if self.rig not in RIG_KINDS:
             raise ValueError(f"rig must be one of {', '.join(RIG_KINDS)}, got {self.rig!r}")
         height, width = self.disparity.shape if self.disparity.ndim == 2 else (0, 0)
@@ -152,11 +152,11 @@ def write_scene(root: str | os.PathLike[str], scene: StoredScene, exact: bool = 
         OSError: the folder cannot be written; nothing remains.
     """
     root = Path(root)
-    folder = root / scene.identity
+    folder = root / scene.name
     if folder.exists():
         raise FileExistsError(f"{folder}: exists already, wanted a new scene")
     root.mkdir(parents=True, exist_ok=True)
-    unfinished = root / f".{scene.identity}.{os.getpid()}.part"
+    unfinished = root / f".{scene.name}.{os.getpid()}.part"
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir()
@@ -197,7 +197,7 @@ def read_scene(root: str | os.PathLike[str], record: SceneRecord) -> StoredScene
     _sized(right, paths["right"], size)
     try:
         return StoredScene(
-            identity=record.identity,
+            name=record.name,
             rig=record.rig,
             left=left,
             right=right,
@@ -245,7 +245,7 @@ def _write_files(folder: Path, scene: StoredScene, exact: bool) -> SceneRecord:
     files: dict[str, str] = {}
 
     def placed(name: str, suffix: str) -> Path:
-        files[name] = f"{scene.identity}/{name}{suffix}"
+        files[name] = f"{scene.name}/{name}{suffix}"
         return folder / f"{name}{suffix}"
 
     for name, holds in zip(("left", "right"), HOLDS[scene.rig], strict=True):
@@ -259,7 +259,7 @@ def _write_files(folder: Path, scene: StoredScene, exact: bool) -> SceneRecord:
         write_image(placed(name, ".png"), np.where(getattr(scene, name), 255, 0).astype(np.uint8))
     if scene.calibration is not None:
         write_calibration(placed("calibration", ".json"), scene.calibration)
-    record = SceneRecord(scene.identity, scene.rig, files, scene.split, scene.seed, scene.parameters)
+    record = SceneRecord(scene.name, scene.rig, files, scene.split, scene.seed, scene.parameters)
     write_bytes(folder / RECORD, (record_line(record) + "\n").encode())
     return record
 
@@ -318,8 +318,8 @@ def _frame(light: Array, holds: Holds) -> Frame:
     tensor = torch.from_numpy(np.ascontiguousarray(light))
     if holds == "stokes":
         s0, s1, s2 = tensor.unbind(1)
-        trusted = validity(s0 + s1, s0 + s2, s0 - s1, s0 - s2).all(0)
-        return Frame(tensor, None, trusted[None].float())
+        valid = validity(s0 + s1, s0 + s2, s0 - s1, s0 - s2).all(0)
+        return Frame(tensor, None, valid[None].float())
     return Frame(None, tensor, well_exposed(tensor)[None].float())
 
 

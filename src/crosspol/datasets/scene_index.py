@@ -31,12 +31,12 @@ _NEEDED = ("left", "right", "disparity", "glass", "occluded")
 class SceneRecord:
     """A line of `scenes.jsonl`.
 
-    identity: name of the scene and of its folder.
+    name: name of the scene and of its folder.
     files: paths relative to the data set's folder, by what they hold.
     parameters: what made the scene, for whoever wants to repeat or to select it.
     """
 
-    identity: str
+    name: str
     rig: RigKind
     files: Mapping[str, str]
     split: str = "train"
@@ -74,12 +74,11 @@ def read_index(root: str | os.PathLike[str]) -> list[SceneRecord]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             record = _parse_record(line, f"{path}: line {number}")
-            if record.identity in names:
+            if record.name in names:
                 raise UsageError(
-                    f"{path}: line {number}: id: got {record.identity!r} again, it is in line "
-                    f"{names[record.identity]} already"
+                    f"{path}: line {number}: id: got {record.name!r} again, it is in line {names[record.name]} already"
                 )
-            names[record.identity] = number
+            names[record.name] = number
             records.append(record)
     if not records:
         raise UsageError(f"{path}: got no scene in it")
@@ -94,7 +93,7 @@ def is_scene_name(name: str) -> bool:
 def record_line(record: SceneRecord) -> str:
     """Return the line of `scenes.jsonl` that is a record."""
     values = {
-        "id": record.identity,
+        "id": record.name,
         "split": record.split,
         "rig": record.rig,
         "files": dict(record.files),

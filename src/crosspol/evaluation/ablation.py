@@ -64,7 +64,7 @@ class Job:
     config: TrainConfig
     folder: Path
     asked: dict[str, Any]
-    """What its evaluation is asked for: refinements and counterfactuals."""
+    """What its evaluation is asked for: iterations and counterfactuals."""
 
     @property
     def name(self) -> str:

@@ -34,7 +34,7 @@ GLASS_LIFT = AttentionKind(
     "glass_lift",
     "glass lift of attention",
     "Share of the attention on polarization that goes to glass, relative to the share of glass among the cells that "
-    "may be attended to: 1 = as if it did not look. Left view, first refinement.",
+    "may be attended to: 1 = as if it did not look. Left view, first iteration.",
 )
 NULL_SHARE = AttentionKind("null_share", "null-key share", "Share of the attention that goes to the null key.")
 
@@ -101,13 +101,13 @@ def _figures(
     glass_cells = (F.avg_pool2d(F.pad(glass_queries, padding), size) / inside).flatten()
     too_many = module.num_heads * height * width * glass_cells.numel() > _MOST_WEIGHTS
     for sample in range(len(query)):
-        trusted = None if mask is None else mask[sample : sample + 1]
-        if trusted is not None and not trusted.any():
+        valid = None if mask is None else mask[sample : sample + 1]
+        if valid is not None and not valid.any():
             continue
         if too_many:
             yield {f"{GLASS_LIFT.name}.{where}": math.nan for where in ("glass", "background")}
             continue
-        weights = module.weights(query[sample : sample + 1], key_value[sample : sample + 1], trusted)[0]
+        weights = module.weights(query[sample : sample + 1], key_value[sample : sample + 1], valid)[0]
         if not weights.any():
             continue
         yield _lift(weights.mean(dim=0).double(), glass_queries.flatten() >= 0.5, glass_cells.double())

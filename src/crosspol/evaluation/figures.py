@@ -76,10 +76,10 @@ def scene_images(method: NetworkMethod, row: Row, scenes: SceneSet) -> dict[str,
 def _single(batch: StereoBatch) -> StereoSample:
     """Return the one sample of a batch of one."""
     values: dict[str, Any] = {}
-    for entry in fields(StereoSample):
-        value = getattr(batch, entry.name)
-        values[entry.name] = value[0] if isinstance(value, Tensor) else value
-    return StereoSample(**(values | {"identity": batch.identity[0]}))
+    for name in {entry.name for entry in fields(StereoSample)} - {"name"}:
+        value = getattr(batch, name)
+        values[name] = value[0] if isinstance(value, Tensor) else value
+    return StereoSample(**values, name=batch.names[0])
 
 
 def difference_plot(results: Results) -> bytes | None:

@@ -67,7 +67,7 @@ class Method(Protocol):
 class NetworkMethod:
     """A network, fed with its own or with other polarization.
 
-    name, of, about, substitution: see `Method`. net: in evaluation mode. iters: refinements.
+    name, of, about, substitution: see `Method`. net: in evaluation mode. iters: iterations.
     """
 
     name: str

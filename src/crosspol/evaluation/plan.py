@@ -46,7 +46,7 @@ _PRESET = "preset"
 class EvaluationPlan:
     """How every run is evaluated.
 
-    scenes: at most so many of the held-out part. iters: refinements; None: as in the run's own validation.
+    scenes: at most so many of the held-out split. iters: iterations; None: as in the run's own validation.
     counterfactuals: of the runs that are trained on their own polarization.
     """
 
@@ -155,7 +155,8 @@ def _settings(base: TrainConfig, content: Any, place: str) -> TrainConfig:
             # The maps have as many channels as the network takes, whatever the variant before had.
             data = replace(base.data, pol_channels=changed.polarization.channels)
             base = replace(base, network=changed, data=data)
-            return merge(base, changes)
+            variant: TrainConfig = merge(base, changes)
+            return variant
         raise ValueError(f"network: got {network!r}, wanted names with values")
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from error

@@ -70,7 +70,7 @@ class Results:
 
 def describe_data(description: dict[str, Any], survey: Survey) -> dict[str, Any]:
     """Return the record of the scenes."""
-    scenes = [{"id": scene.identity, "sha256": scene.sha256, "size": list(scene.size)} for scene in survey.scenes]
+    scenes = [{"id": scene.name, "sha256": scene.sha256, "size": list(scene.size)} for scene in survey.scenes]
     return {**description, "count": len(scenes), "sha256": survey.sha256, "scenes": scenes}
 
 

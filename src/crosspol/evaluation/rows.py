@@ -81,13 +81,13 @@ def reason_against(method: Method, scenes: SceneSet, survey: Survey) -> str | No
         return None
     reason = why_not(method.substitution, scenes.description["rig"], method.pol_channels)
     if reason is None and SUBSTITUTIONS[method.substitution].needs_donor:
-        alone = [scene.identity for index, scene in enumerate(survey.scenes) if survey.donor(index) is None]
+        alone = [scene.name for index, scene in enumerate(survey.scenes) if survey.donor(index) is None]
         reason = f"no other scene has the size of {alone[0]}" if alone else None
     return reason
 
 
 def try_out(methods: Sequence[Method], scenes: SceneSet, device: torch.device) -> None:
-    """Run every network once on the first scene, with one refinement.
+    """Run every network once on the first scene, with one iteration.
 
     Raises:
         UsageError: one of them does not use what the rig records.

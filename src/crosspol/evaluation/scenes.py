@@ -55,7 +55,7 @@ class SceneSet:
 class Scene(NamedTuple):
     """One scene of a survey. sha256: of its images and truth. size: (H, W), px."""
 
-    identity: str
+    name: str
     sha256: str
     size: tuple[int, int]
     rig: RigKind
@@ -99,11 +99,11 @@ def survey(scenes: Dataset[StereoSample], watch: Callable[[range], Iterable[int]
     counts = np.zeros(1, np.int64)
     for index in watch(range(len(scenes))):  # type: ignore[arg-type]
         sample = scenes[index]
-        digest = hashlib.sha256(sample.identity.encode())
+        digest = hashlib.sha256(sample.name.encode())
         for name in _HASHED:
             digest.update(np.ascontiguousarray(getattr(sample, name).numpy()).tobytes())
         height, width = sample.left.shape[-2:]
-        found.append(Scene(sample.identity, digest.hexdigest(), (height, width), sample.rig))
+        found.append(Scene(sample.name, digest.hexdigest(), (height, width), sample.rig))
         known = sample.disparity[sample.valid > 0].numpy()
         steps = np.bincount(np.rint(np.clip(known, 0, None) / _STEP).astype(np.int64), minlength=len(counts))
         counts = np.pad(counts, (0, len(steps) - len(counts))) + steps

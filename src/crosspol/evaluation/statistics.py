@@ -93,19 +93,19 @@ class Bootstrap:
 
         Args:
             twin: errors without the cue, one per scene, NaN = none.
-            row: errors of what is judged.
+            row: errors of what is compared.
             oracle: errors with a perfect cue.
 
         Returns:
             1 = all of the gain; NaN where the oracle's gain is not above 0, its interval included: there is nothing to
             have a share of.
         """
-        without, judged, perfect = _known(twin, row, oracle)
+        without, compared, perfect = _known(twin, row, oracle)
         if not without.size or not self.difference(without, perfect).low > 0:
             return NOTHING
         draws = self._draws(without.size)
-        gains = [(without - values)[draws].mean(axis=-1) for values in (judged, perfect)]
-        value = (without - judged).mean() / (without - perfect).mean()
+        gains = [(without - values)[draws].mean(axis=-1) for values in (compared, perfect)]
+        value = (without - compared).mean() / (without - perfect).mean()
         return self._estimate(value, gains[0] / gains[1], without.size)
 
     def _draws(self, count: int) -> NDArray[np.int64]:

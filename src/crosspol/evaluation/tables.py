@@ -219,7 +219,7 @@ def _described(about: dict[str, Any]) -> str:
             "weights": about.get("weights"),
             "SHA-256": f"`{about['sha256'][:16]}`" if "sha256" in about else None,
             "parameters": f"{about['parameters']:,}",
-            "refinements": about["iters"],
+            "iterations": about["iters"],
             "seeds": ", ".join(map(str, about["seeds"])) if "seeds" in about else None,
             "taken from": about.get("from"),
         }

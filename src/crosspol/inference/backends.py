@@ -33,7 +33,7 @@ class Backend(Protocol):
 
         Args:
             inputs: with a batch axis, (B, C, H, W), on any device.
-            iters: refinements, >= 1.
+            iters: iterations, >= 1.
 
         Returns:
             Tensors on any device; only the last prediction is needed.

@@ -96,10 +96,10 @@ class StereoPredictor:
             takes.
         precision: for PyTorch: ``float32``, or the type that autocast may use in convolutions and attention.
             Correlation and coordinates stay float32. TF32 is off in any case.
-        iters: refinements of the disparity; None: as many as the network is configured for.
+        iters: iterations of the disparity; None: as many as the network is configured for.
 
     Raises:
-        UsageError: a device that does not exist, an unknown precision, or fewer than one refinement.
+        UsageError: a device that does not exist, an unknown precision, or fewer than one iteration.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class StereoPredictor:
                 invalid there; uint8 and uint16 are DoLP times the full range. (H, W, 3) of S1/S0, S2/S0, DoLP for
                 networks with three polarization channels.
             polarization_right: likewise, as the right camera saw it. A view without one counts as invalid everywhere.
-            valid_left: (H, W), nonzero where `polarization_left` is to be trusted.
+            valid_left: (H, W), nonzero where `polarization_left` is valid.
             valid_right: likewise.
             intensity_left: (H, W), linear intensity of a crossed pair's left camera (parallel filter), instead of
                 polarization maps; both views are needed.

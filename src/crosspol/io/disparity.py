@@ -166,7 +166,8 @@ def _read_npz(path: Path) -> NDArray[np.generic]:
             names = list(arrays.files)
             if "disparity" not in names and len(names) != 1:
                 raise UsageError(f"{path}: got the arrays {', '.join(names)}, wanted one, or one named disparity")
-            return arrays["disparity" if "disparity" in names else names[0]]
+            array: NDArray[np.generic] = arrays["disparity" if "disparity" in names else names[0]]
+            return array
     except UsageError:
         raise
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, AttributeError, KeyError) as error:

@@ -11,17 +11,17 @@ from torch.nn import functional as F
 
 
 def valid_cells(mask: Tensor, size: int) -> Tensor:
-    """Say which cells of size x size pixels have at least half of their pixels trusted.
+    """Say which cells of size x size pixels have at least half of their pixels valid.
 
     Args:
-        mask: (B, 1, H, W), 1 = trusted.
+        mask: (B, 1, H, W), 1 = valid.
         size: side of a cell, pixels; cells at the border may be smaller.
 
     Returns:
         (B, 1, ceil(H / size), ceil(W / size)), bool.
     """
-    trusted = (mask >= 0.5).float()
-    return _cell_share(trusted, size) >= 0.5 * _cell_share(torch.ones_like(trusted), size)
+    valid = (mask >= 0.5).float()
+    return _cell_share(valid, size) >= 0.5 * _cell_share(torch.ones_like(valid), size)
 
 
 def _cell_share(x: Tensor, size: int) -> Tensor:
@@ -33,27 +33,27 @@ def _cell_share(x: Tensor, size: int) -> Tensor:
 def masked_pool(
     x: Tensor, mask: Tensor | None, size: int, kind: Literal["average", "max"] = "average"
 ) -> tuple[Tensor, Tensor]:
-    """Pool over the trusted pixels of size x size cells; cells at the border may be smaller.
+    """Pool over the valid pixels of size x size cells; cells at the border may be smaller.
 
     Args:
-        x: (B, C, H, W); what lies at untrusted pixels may be anything, NaN included.
-        mask: (B, 1, H, W), 1 = trusted; None trusts every pixel.
+        x: (B, C, H, W); what lies at invalid pixels may be anything, NaN included.
+        mask: (B, 1, H, W), 1 = valid; None: every pixel is.
         size: side of a cell, pixels.
-        kind: average or maximum over the trusted pixels.
+        kind: average or maximum over the valid pixels.
 
     Returns:
-        Cells (B, C, ceil(H / size), ceil(W / size)), 0 where no pixel is trusted, and their validity
-        (B, 1, ceil(H / size), ceil(W / size)), bool: at least half of the cell's pixels are trusted.
+        Cells (B, C, ceil(H / size), ceil(W / size)), 0 where no pixel is valid, and their validity
+        (B, 1, ceil(H / size), ceil(W / size)), bool: at least half of the cell's pixels are valid.
     """
     mask = x.new_ones(x.shape[0], 1, *x.shape[-2:]) if mask is None else mask
-    trusted = mask >= 0.5
-    share = _cell_share(trusted.to(x.dtype), size)
+    valid = mask >= 0.5
+    share = _cell_share(valid.to(x.dtype), size)
     if kind == "average":
-        total = _cell_share(torch.where(trusted, x, x.new_zeros(())), size)
+        total = _cell_share(torch.where(valid, x, x.new_zeros(())), size)
         cells = total / share.clamp_min(0.5 / size**2)
     else:
         height, width = x.shape[-2:]
-        lowest = torch.where(trusted, x, x.new_full((), -math.inf))
+        lowest = torch.where(valid, x, x.new_full((), -math.inf))
         lowest = F.pad(lowest, (0, -width % size, 0, -height % size), value=-math.inf)
         cells = torch.where(share > 0, F.max_pool2d(lowest, size), x.new_zeros(()))
     return cells, valid_cells(mask, size)
@@ -113,7 +113,7 @@ class PooledCrossAttention(nn.Module):
             within a window holds at any image size, where rotary positions beyond those of training do not.
         locality: logit by which a query prefers its own cell to the next one at initialization, >= 0; its own cell
             and the null key then start equal. Training may unlearn it. Needs rotary positions.
-        pool: "average" or "max" over the trusted pixels of a cell.
+        pool: "average" or "max" over the valid pixels of a cell.
         dropout: dropout of the weights, in training.
 
     Raises:
@@ -153,12 +153,12 @@ class PooledCrossAttention(nn.Module):
             self._prefer_near_cells(locality)
 
     def forward(self, query: Tensor, key_value: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attend from every query pixel to the trusted cells.
+        """Attend from every query pixel to the valid cells.
 
         Args:
             query: (B, dim, H, W).
             key_value: (B, kv_dim, H, W), the same H and W.
-            mask: (B, 1, H, W), 1 = trusted; None trusts every pixel.
+            mask: (B, 1, H, W), 1 = valid; None: every pixel is.
 
         Returns:
             (B, dim, H, W); exactly 0 for a sample, or a window, without a valid cell.
@@ -199,10 +199,8 @@ class PooledCrossAttention(nn.Module):
         )
         queries = queries.reshape(batch, heads, depth, rows, size, columns, size)
         queries = queries.permute(0, 3, 5, 1, 4, 6, 2).reshape(-1, heads, size * size, depth)
-        keys, values = (
-            self._around(x.transpose(-1, -2).reshape(batch, heads * depth, rows, columns)).unflatten(-1, (heads, depth))
-            for x in (k, v)
-        )
+        around = (self._around(x.transpose(-1, -2).reshape(batch, heads * depth, rows, columns)) for x in (k, v))
+        keys, values = (x.reshape(*x.shape[:-1], heads, depth) for x in around)
         allowed, reached = self._reach(self._around(valid[:, None].to(q.dtype)).transpose(-1, -2) > 0, False)
         near = [x.transpose(-2, -3) for x in (keys, values)]
         attended = F.scaled_dot_product_attention(
@@ -260,7 +258,8 @@ class PooledCrossAttention(nn.Module):
 
     def _heads(self, tokens: Tensor) -> Tensor:
         """Split (B, N, dim) into (B, heads, N, d), d contiguous: else the fused kernel is silently not used."""
-        return tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        depth = tokens.shape[-1] // self.num_heads
+        return tokens.reshape(*tokens.shape[:-1], self.num_heads, depth).transpose(1, 2)
 
     def _reach(self, valid: Tensor, everything: bool) -> tuple[Tensor | None, Tensor]:
         """Say which keys may be attended to, and which queries have any.

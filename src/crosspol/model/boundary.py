@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from crosspol.light import decode_srgb
 from crosspol.model.config import CrossPolConfig
 from crosspol.model.crossed import crossed_contrast
-from crosspol.model.parts import View
+from crosspol.model.parts import PolView
 
 MINIMUM_SIDE = 32
 _SIDES = ("left", "right")
@@ -61,22 +61,22 @@ class NetworkInputs:
             for side, value, mask, image in zip(_SIDES, maps, masks, (self.left, self.right), strict=True)
         ]
         _check_finite(self._to_check)
-        self.views: tuple[View | None, View | None] = (None, None) if self.crossed else (found[0], found[1])
+        self.views: tuple[PolView | None, PolView | None] = (None, None) if self.crossed else (found[0], found[1])
         self._intensities = [view for view in found if view is not None] if self.crossed else []
 
-    def contrast(self, disparity: Tensor) -> tuple[View, View]:
+    def contrast(self, disparity: Tensor) -> tuple[PolView, PolView]:
         """Form a crossed pair's contrast from the network's estimate (B, 1, H, W), padded size."""
         left, right = self._intensities
         views = crossed_contrast(left.polarization, right.polarization, disparity, left.valid, right.valid)
         first = self._contrast_view(*views[0], left.light)
         return first, self._contrast_view(*views[1], right.light)
 
-    def _contrast_view(self, contrast: Tensor, valid: Tensor, light: Callable[[], Tensor] | None) -> View:
+    def _contrast_view(self, contrast: Tensor, valid: Tensor, light: Callable[[], Tensor] | None) -> PolView:
         """Arrange a contrast (B, 1, H, W) as the network's channels: of three it is S1/S0, S2 stays unknown."""
         if self._channels == 1:
-            return View(contrast, valid, light)
+            return PolView(contrast, valid, light)
         channels = torch.cat([contrast, torch.zeros_like(contrast), contrast.abs()], dim=1)
-        return View(channels, valid, light, contrast_only=True)
+        return PolView(channels, valid, light, contrast_only=True)
 
     def crop(self, x: Tensor) -> Tensor:
         """Undo the padding of (B, C, H, W)."""
@@ -98,20 +98,20 @@ class NetworkInputs:
         wanted = (self._batch, 1, self._height, self._width)
         if mask is not None and mask.shape != wanted:
             raise ValueError(f"{name}: got shape {tuple(mask.shape)}, wanted {wanted}")
-        trusted = torch.ones(wanted, dtype=torch.bool, device=self.left.device) if mask is None else mask >= 0.5
+        valid = torch.ones(wanted, dtype=torch.bool, device=self.left.device) if mask is None else mask >= 0.5
         if not any(self._margins):
-            return trusted
+            return valid
         # A crossed pair's contrast needs a partner in the other view, and the padding holds none.
-        return F.pad(trusted, self._margins) if self.crossed else self._pad(trusted.float()) > 0
+        return F.pad(valid, self._margins) if self.crossed else self._pad(valid.float()) > 0
 
-    def _view(self, name: str, value: Tensor, channels: int, mask: Tensor, light: Callable[[], Tensor]) -> View:
+    def _view(self, name: str, value: Tensor, channels: int, mask: Tensor, light: Callable[[], Tensor]) -> PolView:
         wanted = (self._batch, channels, self._height, self._width)
         if value.shape != wanted:
             raise ValueError(f"{name}: got shape {tuple(value.shape)}, wanted {wanted}")
         _check_floating(name, value)
         padded = torch.where(mask, self._pad(value.float()), 0.0)
-        self._to_check.append((f"{name} at trusted pixels", padded))
-        return View(padded, mask, light)
+        self._to_check.append((f"{name} at valid pixels", padded))
+        return PolView(padded, mask, light)
 
 
 def _margins(height: int, width: int, multiple: int) -> tuple[int, int, int, int]:
@@ -140,7 +140,8 @@ def _check_floating(name: str, x: Tensor) -> None:
 def _check_finite(named: Sequence[tuple[str, Tensor]]) -> None:
     """Refuse the first of some tensors that is not finite everywhere."""
     # A traced or compiled graph has no values to look at, nor has a shadow on the meta device.
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or any(x.is_meta for _, x in named):
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if torch.compiler.is_compiling() or tracing or any(x.is_meta for _, x in named):
         return
     if torch.stack([x.isfinite().all() for _, x in named]).all():
         return

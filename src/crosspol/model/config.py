@@ -171,9 +171,9 @@ class CrossPolConfig:
     correlation_levels: int = 4
     correlation_radius: int = 4
     iters: int = 24
-    """Refinements where a call names none."""
+    """Iterations where a call names none."""
     refresh_after: tuple[int, ...] = (4, 12)
-    """Refinements after which a crossed pair's contrast is formed again from the network's own estimate."""
+    """Iterations after which a crossed pair's contrast is formed again from the network's own estimate."""
     glass_head: bool = False
     """Also estimates the probability that the first surface is glass, at full resolution."""
 

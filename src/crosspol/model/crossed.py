@@ -58,7 +58,7 @@ def crossed_contrast(
         intensity_left: I_parallel, linear, (B, 1, H, W).
         intensity_right: I_perpendicular, linear, (B, 1, H, W).
         disparity: the network's estimate in the left view, (B, 1, H, W), px.
-        valid_left: where the left intensity is trusted, (B, 1, H, W), bool, or 0 and 1.
+        valid_left: where the left intensity is valid, (B, 1, H, W), bool, or 0 and 1.
         valid_right: the same of the right view.
 
     Returns:

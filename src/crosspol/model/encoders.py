@@ -101,7 +101,8 @@ class Trunk(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Map (B, 3, H, W) to (B, 128, h, w)."""
         x = torch.relu(self.stem_norm(self.stem(image)))
-        return self.stage3(self.stage2(self.stage1(x)))
+        features: Tensor = self.stage3(self.stage2(self.stage1(x)))
+        return features
 
 
 class FeatureEncoder(nn.Module):
@@ -114,7 +115,8 @@ class FeatureEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map (B, 3, H, W) to (B, dim, h, w)."""
-        return self.head(self.trunk(image))
+        features: Tensor = self.head(self.trunk(image))
+        return features
 
 
 class ContextEncoder(nn.Module):
@@ -186,7 +188,8 @@ class OfficialContext(nn.Module):
 
     def forward(self, image: Tensor) -> ContextFeatures:
         """Map (B, 3, H, W) in [-1, 1] to the levels of hidden state and context."""
-        return self.pyramid(self.trunk(image))
+        levels: ContextFeatures = self.pyramid(self.trunk(image))
+        return levels
 
 
 class SharedEncoder(nn.Module):

@@ -92,7 +92,7 @@ class SafeCrossAttentionFusion(nn.Module):
         Args:
             stereo: (B, dim, H, W).
             pol: (B, pol_dim, H, W); what lies where `mask` is 0 may be anything, NaN included.
-            mask: (B, 1, H, W), 1 = trusted polarization; None trusts every pixel.
+            mask: (B, 1, H, W), 1 = valid polarization; None: all of it.
             alpha_cap: cap on alpha, in [0, 1].
 
         Returns:
@@ -133,8 +133,8 @@ class SafeCrossAttentionFusion(nn.Module):
         """
         nothing = injected.new_zeros(())
         if mask is not None:
-            trusted = valid_cells(mask, self.pool_size).flatten(1).any(dim=1)
-            injected = torch.where(trusted[:, None, None, None], injected, nothing)
+            valid = valid_cells(mask, self.pool_size).flatten(1).any(dim=1)
+            injected = torch.where(valid[:, None, None, None], injected, nothing)
         return injected if self.training else torch.where(injected.isfinite(), injected, nothing)
 
 
@@ -157,7 +157,8 @@ class ConcatFusion(nn.Module):
         """Map stereo (B, dim, H, W) and polarization (B, pol_dim, H, W) to (B, dim, H, W); there is no gate to cap."""
         if mask is not None:
             pol = torch.where(mask >= 0.5, pol, pol.new_zeros(()))
-        return self.affine(self.fusion_conv(torch.cat([stereo, pol.to(stereo.dtype)], dim=1)))
+        fused: Tensor = self.affine(self.fusion_conv(torch.cat([stereo, pol.to(stereo.dtype)], dim=1)))
+        return fused
 
     def gate(self, alpha_cap: float | Tensor = 1.0) -> float:
         """Return 1: nothing holds it back."""

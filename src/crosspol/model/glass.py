@@ -18,4 +18,5 @@ class GlassHead(nn.Module):
 
     def forward(self, *maps: Tensor) -> Tensor:
         """Map tensors (B, C_i, h, w) to logits (B, 1, h, w)."""
-        return self.layers(torch.cat(maps, dim=1))
+        logits: Tensor = self.layers(torch.cat(maps, dim=1))
+        return logits

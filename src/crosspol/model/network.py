@@ -18,10 +18,10 @@ from crosspol.model.config import CrossPolConfig, Site, preset
 from crosspol.model.correlation import CorrelationPyramid
 from crosspol.model.fusion import FUSIONS, alpha_cap
 from crosspol.model.glass import GlassHead
-from crosspol.model.parts import StereoFeatures, View
+from crosspol.model.parts import PolView, StereoFeatures
 from crosspol.model.polarization import ENCODERS, feature_mask
 
-Views = tuple[View | None, View | None]
+Views = tuple[PolView | None, PolView | None]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class StereoOutput:
     disparity: Tensor
     """(B, 1, H, W) float32, px of the left view; positive by convention (x_right = x_left - d), nothing is clamped."""
     predictions: tuple[Tensor, ...]
-    """Disparity after each refinement in training, each (B, 1, H, W); the last one alone in use."""
+    """Disparity after each iteration in training, each (B, 1, H, W); the last one alone in use."""
     polarization_use: Tensor
     """(B, 1, H, W) float32, |injected| / |stereo| of the left view: where polarization changed it."""
     glass_logits: Tensor | None = None
@@ -81,7 +81,7 @@ class CrossPol(
         fusion: fuses the features that are correlated; like the next two None where the configured site is another.
         context_fusion: fuses the left view's context.
         hidden_fusion: its injection becomes part of the motion input.
-        update: one refinement.
+        update: one iteration.
     """
 
     POLARIZED: ClassVar[tuple[str, ...]] = ("polarization_encoder", "fusion", "context_fusion", "hidden_fusion")
@@ -160,7 +160,8 @@ class CrossPol(
         # The mixin takes the configuration's entry "fusion" for the component of that name.
         if isinstance(arguments.get("fusion"), dict):
             del arguments["fusion"]
-        return super()._from_pretrained(strict=strict, **arguments)
+        network: CrossPol = super()._from_pretrained(strict=strict, **arguments)
+        return network
 
     def forward(
         self,
@@ -184,17 +185,17 @@ class CrossPol(
             right: the same of the right view.
             pol_left: (B, P, H, W), P as configured: DoLP in [0, 1], or a contrast in [-1, 1]; None: not known.
             pol_right: the same of the right view.
-            valid_left: (B, 1, H, W), 1 = trusted; None trusts all. What lies at untrusted pixels may be anything.
+            valid_left: (B, 1, H, W), 1 = valid; None: all are. What lies at invalid pixels may be anything.
             valid_right: the same of the right view.
             intensity_left: instead of maps, a crossed pair's linear I_parallel (B, 1, H, W).
             intensity_right: its linear I_perpendicular (B, 1, H, W).
-            iters: refinements, >= 1; None: as configured (24 in the blueprint).
+            iters: iterations, >= 1; None: as configured (24 in the blueprint).
             alpha_cap: overrides the cap kept with the weights.
-            checkpoint_activations: keep only the inputs of every refinement, and compute it again when its gradient
+            checkpoint_activations: keep only the inputs of every iteration, and compute it again when its gradient
                 is due: less memory, more time, the same gradient. Changes nothing where no gradients are computed.
 
         Raises:
-            ValueError: a shape does not fit, a trusted value is not finite, or the arguments contradict each other.
+            ValueError: a shape does not fit, a valid value is not finite, or the arguments contradict each other.
         """
         iters = self.config.iters if iters is None else iters
         inputs = NetworkInputs(self.config, left, right, (pol_left, pol_right), (valid_left, valid_right),
@@ -253,7 +254,7 @@ class CrossPol(
         use = torch.stack(uses).amax(dim=0)
         return Conditioned(left, context, pyramid, self.update.context_terms(context), motion_term, use)
 
-    def _encode(self, view: View | None) -> tuple[Tensor, Tensor] | None:
+    def _encode(self, view: PolView | None) -> tuple[Tensor, Tensor] | None:
         """Return polarization features (B, P, h, w) and where they are valid (B, 1, h, w); None of an unknown view."""
         if view is None or self.polarization_encoder is None:
             return None
@@ -266,11 +267,13 @@ class CrossPol(
             batch, _, height, width = stereo.shape
             nothing = stereo.new_zeros(batch, self.config.polarization.pol_dim, height, width)
             pol = (nothing, nothing[:, :1])
-        return fusion(stereo, *pol, cap)
+        fused: Tensor = fusion(stereo, *pol, cap)
+        return fused
 
 
 @torch.no_grad()
 def _share(injected: Tensor, stereo: Tensor) -> Tensor:
     """Return |injected| / |stereo| per feature pixel, (B, 1, h, w)."""
     size, whole = (torch.linalg.vector_norm(x.float(), dim=1, keepdim=True) for x in (injected, stereo))
-    return size / whole.clamp_min(1e-6)
+    share: Tensor = size / whole.clamp_min(1e-6)
+    return share

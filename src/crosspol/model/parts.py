@@ -31,13 +31,13 @@ class Encoders(Protocol):
 
 
 class Update(Protocol):
-    """One refinement of the disparity; everything is in feature pixels, disparity is positive."""
+    """One iteration of the disparity; everything is in feature pixels, disparity is positive."""
 
     motion_dim: int
     """Channels of the motion features: what a motion term has."""
 
     def context_terms(self, context: list[Tensor]) -> list[Tensor]:
-        """Convolve the context (B, C, h, w) of each level once, for all refinements."""
+        """Convolve the context (B, C, h, w) of each level once, for all iterations."""
 
     def __call__(
         self,
@@ -84,7 +84,7 @@ class Fusion(Protocol):
 
 
 @dataclass(frozen=True)
-class View:
+class PolView:
     """Polarization of one view and where it is valid.
 
     polarization: (B, P, H, W); what lies where it is not valid may be anything.

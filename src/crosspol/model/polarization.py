@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from crosspol.model.config import PolarizationConfig
 from crosspol.model.encoders import ChannelAffine, ResidualBlock
-from crosspol.model.parts import View
+from crosspol.model.parts import PolView
 
 
 def soft_threshold(x: Tensor, threshold: float = 0.05, slope: float = 20.0) -> Tensor:
@@ -25,7 +25,7 @@ def soft_threshold(x: Tensor, threshold: float = 0.05, slope: float = 20.0) -> T
 def feature_mask(valid: Tensor, stride: int) -> Tensor:
     """Reduce a pixel mask (B, 1, H, W) to feature pixels (B, 1, H / stride, W / stride).
 
-    A feature pixel is trusted from half of its pixels on. H and W are multiples of `stride`.
+    A feature pixel is valid from half of its pixels on. H and W are multiples of `stride`.
     """
     return (F.avg_pool2d(valid.float(), stride) >= 0.5).to(valid.dtype)
 
@@ -49,7 +49,7 @@ class PolarizationEncoder(nn.Module):
         self.head = nn.Conv2d(128, config.pol_dim, 1)
         self.head_norm = ChannelAffine(config.pol_dim)
 
-    def forward(self, view: View) -> Tensor:
+    def forward(self, view: PolView) -> Tensor:
         """Encode the maps (B, P, H, W) of a view where they are valid."""
         # where, not a product: what lies at invalid pixels may be NaN.
         x = torch.where(view.valid > 0, view.polarization, view.polarization.new_zeros(()))
@@ -57,7 +57,8 @@ class PolarizationEncoder(nn.Module):
         x = torch.relu(self.stem_norm(self.stem(x)))
         x = self.block2(self.block1(x))
         x = x * self.attention(x)
-        return self.head_norm(self.head(x))
+        features: Tensor = self.head_norm(self.head(x))
+        return features
 
 
 class AveragedPolarizationEncoder(nn.Module):
@@ -87,13 +88,14 @@ class AveragedPolarizationEncoder(nn.Module):
             if conv.bias is not None:
                 nn.init.zeros_(conv.bias)
 
-    def forward(self, view: View) -> Tensor:
+    def forward(self, view: PolView) -> Tensor:
         """Encode S1/S0, S2/S0 (B, 3, H, W; the third channel is not read) of a view where they are valid."""
         x = _leaky(self.stem(self.signals(view)))
         x = _leaky(self.conv(x))
-        return self.head(_leaky(x + self.mix(x)))
+        features: Tensor = self.head(_leaky(x + self.mix(x)))
+        return features
 
-    def signals(self, view: View) -> Tensor:
+    def signals(self, view: PolView) -> Tensor:
         """Return what the convolutions see, (B, 11, 2 H / stride, 2 W / stride)."""
         valid = (view.valid > 0).to(view.polarization.dtype)
         known = valid.expand(-1, 2, -1, -1)

@@ -27,7 +27,7 @@ class ConvGRU(nn.Module):
     def forward(self, h: Tensor, context_term: Tensor, *inputs: Tensor) -> Tensor:
         """Map the state (B, C, h, w), its context term (B, 3C, h, w) and inputs to the next state."""
         channels = h.shape[1]
-        gate_term, candidate_term = context_term.split([2 * channels, channels], dim=1)
+        gate_term, candidate_term = torch.split(context_term, [2 * channels, channels], dim=1)
         x = torch.cat(inputs, dim=1)
         update, reset = torch.sigmoid(self.gates(torch.cat([h, x], dim=1)) + gate_term).chunk(2, dim=1)
         candidate = torch.tanh(self.candidate(torch.cat([reset * h, x], dim=1)) + candidate_term)
@@ -98,7 +98,7 @@ class SingleLevelUpdate(nn.Module):
         )
 
     def context_terms(self, context: list[Tensor]) -> list[Tensor]:
-        """Convolve the context (B, C, h, w) of each level once, for all refinements."""
+        """Convolve the context (B, C, h, w) of each level once, for all iterations."""
         return [self.context(context[0])]
 
     def forward(
@@ -150,7 +150,7 @@ class LevelContext(nn.Module):
     context: nn.ModuleList
 
     def context_terms(self, context: list[Tensor]) -> list[Tensor]:
-        """Convolve the context (B, C, h, w) of each level once, for all refinements."""
+        """Convolve the context (B, C, h, w) of each level once, for all iterations."""
         return [conv(level) for conv, level in zip(self.context, context, strict=True)]
 
 

@@ -169,7 +169,7 @@ def mueller_rotation(angle_rad: Tensor) -> Tensor:
     cos, sin = torch.cos(2 * angle_rad), torch.sin(2 * angle_rad)
     one, zero = torch.ones_like(cos), torch.zeros_like(cos)
     rows = [one, zero, zero, zero, zero, cos, sin, zero, zero, -sin, cos, zero, zero, zero, zero, one]
-    return torch.stack(rows, dim=-1).unflatten(-1, (4, 4))
+    return torch.stack(rows, dim=-1).reshape(*zero.shape, 4, 4)
 
 
 def _refract(cos_i: Tensor, eta: Tensor) -> tuple[Tensor, Tensor]:
@@ -208,7 +208,7 @@ def _mueller(share_s: Tensor, share_p: Tensor, real: Tensor, imaginary: Tensor) 
     mean, half_difference, zero = (share_s + share_p) / 2, (share_s - share_p) / 2, torch.zeros_like(share_s)
     rows = [mean, half_difference, zero, zero, half_difference, mean, zero, zero]
     rows += [zero, zero, real, imaginary, zero, zero, -imaginary, real]
-    return torch.stack(rows, dim=-1).unflatten(-1, (4, 4))
+    return torch.stack(rows, dim=-1).reshape(*zero.shape, 4, 4)
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:

@@ -39,8 +39,8 @@ def layout_residual(raw: Tensor, layout: Layout = SONY_LAYOUT, bayer: str | None
     off = residual(*demosaic(raw, layout, bayer, "bilinear")).abs()
     if bayer is not None:
         off = off.mean(dim=-3)
-    trusted = mosaic_validity(raw, bayer, "bilinear")
-    return torch.where(trusted, off, torch.zeros_like(off)).sum(dim=(-2, -1)) / trusted.sum(dim=(-2, -1))
+    valid = mosaic_validity(raw, bayer, "bilinear")
+    return torch.where(valid, off, torch.zeros_like(off)).sum(dim=(-2, -1)) / valid.sum(dim=(-2, -1))
 
 
 def rival_layouts(layout: Layout) -> list[Layout]:

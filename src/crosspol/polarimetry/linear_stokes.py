@@ -279,7 +279,8 @@ def rotate_frame(stokes: Tensor, angle_rad: float | Tensor) -> Tensor:
     s0, s1, s2 = _components(stokes)
     angle = torch.as_tensor(angle_rad, dtype=stokes.dtype, device=stokes.device)
     cos, sin = torch.cos(2 * angle), torch.sin(2 * angle)
-    return torch.stack(torch.broadcast_tensors(s0, cos * s1 + sin * s2, cos * s2 - sin * s1), dim=-3)
+    turned1, turned2 = cos * s1 + sin * s2, cos * s2 - sin * s1
+    return torch.stack([s0.expand_as(turned1), turned1, turned2], dim=-3)
 
 
 def _over_s0(part: Tensor, s0: Tensor) -> Tensor:

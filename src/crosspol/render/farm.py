@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any, Literal, NamedTuple
 
 from crosspol.errors import refuse
-from crosspol.render.scene import GENERATOR, draw_scene
+from crosspol.render.scene import GENERATOR, draw_room_scene
 from crosspol.render.store import claim, scene_identity, store_pair, stored_parameters
 from crosspol.render.variants import Variant, activate
 from crosspol.render.views import RIGS, Quality, RenderRig, can_denoise, render_pair
@@ -112,12 +112,12 @@ def check_folder(job: RenderJob) -> None:
             where another version of CrossPol drew it.
     """
     wanted = job.settings
-    for identity, parameters in stored_parameters(job.folder):
+    for scene, parameters in stored_parameters(job.folder):
         # The first generation of rooms does not say so; what has no series was not drawn here.
         drawn_by = parameters.get("generator", 1 if "series" in parameters else GENERATOR)
         if drawn_by != GENERATOR:
             raise refuse(
-                job.folder / identity,
+                job.folder / scene,
                 f"a room of generator {drawn_by}",
                 f"rooms of generator {GENERATOR}, which this version of CrossPol draws: one folder holds scenes made "
                 "alike, another --output takes others",
@@ -129,7 +129,7 @@ def check_folder(job: RenderJob) -> None:
                 raise refuse(
                     field,
                     _shown(value),
-                    f"{_shown(there)} as in {job.folder / identity}: "
+                    f"{_shown(there)} as in {job.folder / scene}: "
                     "one folder holds scenes made alike, another --output takes others"
                     + (", pip install pyoidn cffi" if name == "denoised" and job.denoise else ""),
                 )
@@ -258,7 +258,7 @@ def render_task(task: Task) -> bool:
     with claim(job.folder, scene_identity(job.seed, task.room, task.rig)) as mine:
         if not mine:
             return False
-        scene, settings = draw_scene(job.seed, task.room), job.settings
+        scene, settings = draw_room_scene(job.seed, task.room), job.settings
         quality = Quality(job.samples, settings["bounces"], settings["denoised"])
         pair = render_pair(_state["mitsuba"], scene, task.rig, job.size, quality, job.color == "rgb")
         parameters = {

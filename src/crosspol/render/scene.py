@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from crosspol.render.bsdfs import pane, plastic, solid
 from crosspol.synthesis.textures import SHEET_SCALE, Sheet, environment, paint, room_light, sheet
 
-__all__ = ["GENERATOR", "Camera", "Part", "Scene", "Surface", "describe", "draw_scene", "mitsuba_scene"]
+__all__ = ["GENERATOR", "Camera", "Part", "RoomScene", "Surface", "describe", "draw_room_scene", "mitsuba_scene"]
 
 Array = NDArray[np.float64]
 Generator = np.random.Generator
@@ -93,7 +93,7 @@ class Camera:
 
 
 @dataclass(frozen=True)
-class Scene:
+class RoomScene:
     """A room. lamp: radiance of the polarized lamp beside the cameras; only the crossed rig turns it on."""
 
     seed: tuple[int, int]
@@ -103,12 +103,12 @@ class Scene:
     parts: tuple[Part, ...]
 
 
-def describe(scene: Scene) -> dict[str, Any]:
+def describe(scene: RoomScene) -> dict[str, Any]:
     """Return the scene as what JSON can hold."""
     return asdict(scene)
 
 
-def draw_scene(seed: int, index: int) -> Scene:
+def draw_room_scene(seed: int, index: int) -> RoomScene:
     """Draw scene `index` of the series `seed`: the same numbers give the same scene, on every machine and shard.
 
     Args:
@@ -134,17 +134,17 @@ def draw_scene(seed: int, index: int) -> Scene:
         chosen = [makers[int(rng.integers(len(makers)))]]
     for maker in chosen:
         parts += maker(rng, camera, (width, height, depth))
-    return Scene((seed, index), (width, height, depth), camera, float(rng.uniform(150, 400)), tuple(parts))
+    return RoomScene((seed, index), (width, height, depth), camera, float(rng.uniform(150, 400)), tuple(parts))
 
 
 def mitsuba_scene(
-    mitsuba: Any, scene: Scene, color: bool = False, glass: bool = True, ambient: float = 1.0
+    mitsuba: Any, scene: RoomScene, color: bool = False, glass: bool = True, ambient: float = 1.0
 ) -> dict[str, Any]:
     """Return the room in Mitsuba's own description, without cameras and integrator.
 
     Args:
         mitsuba: the module, with a variant set and `register_bsdfs` called.
-        scene: from `draw_scene`.
+        scene: from `draw_room_scene`.
         color: textures in color rather than in gray.
         glass: False leaves everything of glass out.
         ambient: factor on the radiance of all lights.

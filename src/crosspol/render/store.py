@@ -19,7 +19,7 @@ from crosspol.datasets.scene_format import SceneRecord, StoredScene, read_scene,
 from crosspol.errors import UsageError
 from crosspol.io.atomic import write_bytes
 from crosspol.io.images import write_image
-from crosspol.render.scene import Scene, describe
+from crosspol.render.scene import RoomScene, describe
 from crosspol.render.truth import calibration_of
 from crosspol.render.views import RenderedPair
 
@@ -38,7 +38,7 @@ def split_of(index: int) -> str:
     return {8: "validation", 9: "test"}.get(index % 10, "train")
 
 
-def store_pair(root: Path, scene: Scene, pair: RenderedPair, parameters: dict[str, Any]) -> bool:
+def store_pair(root: Path, scene: RoomScene, pair: RenderedPair, parameters: dict[str, Any]) -> bool:
     """Write a rendered scene completely or not at all; return False where another process was first.
 
     Beside what the scene format asks for, there is `glass_right.png` (the right view's glass mask) and `truth.npz`:
@@ -53,7 +53,7 @@ def store_pair(root: Path, scene: Scene, pair: RenderedPair, parameters: dict[st
     seed, index = scene.seed
     truth = pair.truth
     stored = StoredScene(
-        identity=scene_identity(seed, index, pair.rig),
+        name=scene_identity(seed, index, pair.rig),
         rig=pair.rig,
         left=pair.left,
         right=pair.right,
@@ -67,13 +67,13 @@ def store_pair(root: Path, scene: Scene, pair: RenderedPair, parameters: dict[st
         parameters={**parameters, "scene": describe(scene)},
     )
     root.mkdir(parents=True, exist_ok=True)
-    folder = root / stored.identity
+    folder = root / stored.name
     # A place of its own in the same file system, so that the finished folder moves in one step.
-    with tempfile.TemporaryDirectory(prefix=f".{stored.identity}.", suffix=".part", dir=root) as unfinished:
+    with tempfile.TemporaryDirectory(prefix=f".{stored.name}.", suffix=".part", dir=root) as unfinished:
         write_scene(unfinished, stored)
-        _add_truth(Path(unfinished) / stored.identity, pair)
+        _add_truth(Path(unfinished) / stored.name, pair)
         try:
-            os.rename(Path(unfinished) / stored.identity, folder)
+            os.rename(Path(unfinished) / stored.name, folder)
         except OSError:
             if folder.exists():
                 return False
@@ -104,19 +104,19 @@ def damaged_scenes(root: Path, records: Sequence[SceneRecord]) -> list[Path]:
         try:
             read_scene(root, record)
         except UsageError:
-            damaged.append(root / record.identity)
+            damaged.append(root / record.name)
     return damaged
 
 
 @contextmanager
-def claim(root: Path, identity: str) -> Iterator[bool]:
+def claim(root: Path, name: str) -> Iterator[bool]:
     """Hold a scene while it is made; yields False where it exists already or another process holds it.
 
     The lock goes with the process that holds it, so that a killed one leaves nothing that blocks. What it left
     unfinished is removed.
     """
     root.mkdir(parents=True, exist_ok=True)
-    path = root / f".{identity}.claim"
+    path = root / f".{name}.claim"
     lock = FileLock(path)
     try:
         lock.acquire(blocking=False)
@@ -124,9 +124,9 @@ def claim(root: Path, identity: str) -> Iterator[bool]:
         yield False
         return
     try:
-        for left_over in root.glob(f".{identity}.*.part"):
+        for left_over in root.glob(f".{name}.*.part"):
             shutil.rmtree(left_over, ignore_errors=True)
-        yield not (root / identity).exists()
+        yield not (root / name).exists()
     finally:
         # While it is held: nobody else can be about to take a file that goes. Windows removes no open file; there
         # filelock does, as it lets go.

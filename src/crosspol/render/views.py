@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.render.scene import Scene, mitsuba_scene
+from crosspol.render.scene import RoomScene, mitsuba_scene
 from crosspol.render.truth import GroundTruth, camera_frame, trace_truth
 
 __all__ = ["RIGS", "Quality", "RenderedPair", "can_denoise", "render_pair"]
@@ -59,7 +59,7 @@ def can_denoise() -> bool:
 
 
 def render_pair(
-    mitsuba: Any, scene: Scene, rig: RenderRig, size: tuple[int, int], quality: Quality, color: bool = False
+    mitsuba: Any, scene: RoomScene, rig: RenderRig, size: tuple[int, int], quality: Quality, color: bool = False
 ) -> RenderedPair:
     """Render a pair and its ground truth.
 
@@ -67,7 +67,7 @@ def render_pair(
 
     Args:
         mitsuba: the module, with a variant set and `register_bsdfs` called; for color a spectral one.
-        scene: from `draw_scene`.
+        scene: from `draw_room_scene`.
         rig: "quad": both cameras measure linear Stokes; "crossed": a lamp polarized along image-right beside the
             cameras, the left one behind a polarizer along image-right, the right one behind one across it.
         size: (H, W), px.
@@ -105,7 +105,7 @@ def render_pair(
     return RenderedPair(rig, left, right, trace_truth(mitsuba, full, opaque, scene.camera, size))
 
 
-def _sensor(mitsuba: Any, scene: Scene, view: str, size: tuple[int, int]) -> dict[str, Any]:
+def _sensor(mitsuba: Any, scene: RoomScene, view: str, size: tuple[int, int]) -> dict[str, Any]:
     height, width = size
     place, axes = camera_frame(scene.camera, view)
     film = {"type": "hdrfilm", "width": width, "height": height, "component_format": "float32"}
@@ -122,7 +122,7 @@ def _sensor(mitsuba: Any, scene: Scene, view: str, size: tuple[int, int]) -> dic
     }
 
 
-def _lamp(mitsuba: Any, scene: Scene) -> dict[str, Any]:
+def _lamp(mitsuba: Any, scene: RoomScene) -> dict[str, Any]:
     """A square lamp above the cameras behind a polarizer along image-right."""
     left, axes = camera_frame(scene.camera, "left")
     right, _ = camera_frame(scene.camera, "right")

@@ -102,7 +102,7 @@ def _exposure(recording: Recording, frame: Frame) -> Finding:
     saturated = (light >= camera.saturated).float().mean().item()
     dark = (frame.image.mean(0) <= camera.dark).float().mean().item()
     broken = (~recording.light.isfinite()).float().mean().item()
-    shares = f"{percent(saturated)} saturated, {percent(dark)} dark, {percent(frame.valid.mean().item())} trusted"
+    shares = f"{percent(saturated)} saturated, {percent(dark)} dark, {percent(frame.valid.mean().item())} valid"
     if broken:
         shares += f", {percent(broken)} not numbers"
     if saturated > _SATURATED_SHARE:

@@ -49,7 +49,7 @@ class Camera:
     stokes_zero: stored value that means 0 in S1 and S2; None is 0, for files with signed numbers.
     aolp_half_turn: stored value that means 180 degrees in AoLP; None is pi, for files in radians.
     angle_offset_deg: added to every polarizer angle, counter-clockwise, for a sensor or filter mounted turned.
-    dark, saturated: between 0 and 1; polarization is trusted between them.
+    dark, saturated: between 0 and 1; polarization is valid between them.
 
     Raises:
         UsageError: a value of another type or range, or values that contradict each other.

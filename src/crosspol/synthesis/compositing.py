@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from crosspol.synthesis.panes import pane_optics, reflected, transmitted
 from crosspol.synthesis.shapes import Surface
-from crosspol.synthesis.stage import Layer, Pane, Scene
+from crosspol.synthesis.stage import Layer, LayeredScene, Pane
 from crosspol.synthesis.textures import Sheet, Texture
 
-__all__ = ["View", "occlusion", "render_view"]
+__all__ = ["RenderedView", "occlusion", "render_view"]
 
 Array = NDArray[np.float32]
 Side = Literal["left", "right"]
@@ -24,7 +24,7 @@ _NEARER = 0.01
 
 
 @dataclass(frozen=True)
-class View:
+class RenderedView:
     """Linear light and geometry of one view.
 
     rgb: (3, H, W), linear radiance S0 by color; its mean over colors is the S0 that s1 and s2 belong to.
@@ -41,7 +41,7 @@ class View:
     glass: NDArray[np.bool_]
 
 
-def render_view(scene: Scene, size: tuple[int, int], side: Side) -> View:
+def render_view(scene: LayeredScene, size: tuple[int, int], side: Side) -> RenderedView:
     """Paint the surfaces back to front, each where it is nearer than what is there; border pixels are mixed by area."""
     disparity, glass = np.zeros(size, np.float32), np.zeros(size, bool)
     # Without glass, from the first pane on: until then it is the disparity.
@@ -75,10 +75,10 @@ def render_view(scene: Scene, size: tuple[int, int], side: Side) -> View:
         new *= piece.share
         behind += new
     background = disparity.copy() if background is None else background
-    return View(light[:3], light[3], light[4], disparity, background, glass)
+    return RenderedView(light[:3], light[3], light[4], disparity, background, glass)
 
 
-def occlusion(scene: Scene, disparity: Array) -> NDArray[np.bool_]:
+def occlusion(scene: LayeredScene, disparity: Array) -> NDArray[np.bool_]:
     """Left pixels (H, W) that the right view does not see: another surface is nearer there, or they are out of frame.
 
     disparity: (H, W), px, first surface of the left view. A pane hides what is behind it like any other.
@@ -86,7 +86,7 @@ def occlusion(scene: Scene, disparity: Array) -> NDArray[np.bool_]:
     """
     height, width = disparity.shape
     right_x = np.arange(width, dtype=np.float32)[None, :] - disparity
-    hidden = (right_x < -0.5) | (right_x > width - 0.5)
+    hidden: NDArray[np.bool_] = (right_x < -0.5) | (right_x > width - 0.5)
     least, most = float(disparity.min()), float(disparity.max())
     for item in scene.surfaces:
         rows, columns = _window(item, (height, width), "right")
@@ -192,13 +192,13 @@ def _layer_light(layer: Layer, piece: _Piece) -> Array:
     """Red, green, blue, S1, S2 (5, h, w) of an opaque surface."""
     light = np.empty((5, *piece.share.shape), np.float32)
     texels = _texels(layer.texture, layer.surface, piece)
-    (first, *slopes_1), (second, *slopes_2) = layer.coat
-    # The coat's gloss is added to what the surface scatters: dark surfaces are polarized more, as in nature.
+    (first, *slopes_1), (second, *slopes_2) = layer.polarization
+    # The gloss is added to what the surface scatters: dark surfaces are polarized more, as in nature.
     if any(slopes_1) or any(slopes_2):
         across, down = (
             part - np.float32(at) for part, at in zip((piece.here.left_x, piece.here.y), layer.middle, strict=True)
         )
-        for plane, (at, right, below) in zip(light[3:], layer.coat, strict=True):
+        for plane, (at, right, below) in zip(light[3:], layer.polarization, strict=True):
             np.add(np.float32(right) * across, np.float32(below) * down + np.float32(at), out=plane)
         layer.texture.light(texels, out=light[:3])
         light[:3] += np.sqrt(light[3] * light[3] + light[4] * light[4])
@@ -212,7 +212,7 @@ def _layer_light(layer: Layer, piece: _Piece) -> Array:
     return light
 
 
-def _pane_light(pane: Pane, scene: Scene, behind: Array, piece: _Piece) -> Array:
+def _pane_light(pane: Pane, scene: LayeredScene, behind: Array, piece: _Piece) -> Array:
     """Red, green, blue, S1, S2 (5, h, w) of a pane before light (5, h, w)."""
     x, y = piece.here.x - np.float32(scene.center[0]), piece.here.y - np.float32(scene.center[1])
     optics = pane_optics(pane.normal, x, y, scene.focal, pane.eta)

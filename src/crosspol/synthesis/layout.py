@@ -10,10 +10,20 @@ from numpy.typing import NDArray
 from crosspol.synthesis import shapes
 from crosspol.synthesis.openings import draw_openings
 from crosspol.synthesis.shapes import Outline, Surface
-from crosspol.synthesis.stage import NEAREST_TO_INFINITY, Box, Generator, Layer, Pane, Scene, Stage, dress, tilted
+from crosspol.synthesis.stage import (
+    NEAREST_TO_INFINITY,
+    Box,
+    Generator,
+    Layer,
+    LayeredScene,
+    Pane,
+    Stage,
+    draw_layer,
+    tilted,
+)
 from crosspol.synthesis.textures import Texture, sheet
 
-__all__ = ["Layer", "Pane", "Scene", "Texture", "draw_scene"]
+__all__ = ["Layer", "LayeredScene", "Pane", "Texture", "draw_layered_scene"]
 
 Array = NDArray[np.float32]
 Range = tuple[float, float]
@@ -23,7 +33,7 @@ _SHEETS = 3
 _SECOND_STRUCTURE = 0.3
 
 
-def draw_scene(
+def draw_layered_scene(
     rng: Generator,
     size: tuple[int, int],
     max_disparity: float,
@@ -33,7 +43,7 @@ def draw_scene(
     opening_probability: float = 0.85,
     nearest: Range = (0.1, 1.0),
     focal: Range = (0.5, 2.0),
-) -> Scene:
+) -> LayeredScene:
     """A backdrop, objects in front of it and, among them, openings with or without glass.
 
     Args:
@@ -73,7 +83,7 @@ def draw_scene(
         objects += draw_openings(rng, stage, glass)
         if second:
             objects += draw_openings(rng, stage, glass and rng.random() < 0.5)
-    return Scene((*backdrop, *sorted(objects, key=lambda item: _middle(item, stage))), stage.focal, stage.center)
+    return LayeredScene((*backdrop, *sorted(objects, key=lambda item: _middle(item, stage))), stage.focal, stage.center)
 
 
 def _draw_backdrop(rng: Generator, stage: Stage) -> list[Layer]:
@@ -83,7 +93,7 @@ def _draw_backdrop(rng: Generator, stage: Stage) -> list[Layer]:
     tilt = 0.25 * (stage.nearest - stage.farthest) * rng.normal(0, 0.4, 2)
     wall = Surface(*stage.center, depth, tilt[0] / width, tilt[1] / height)
     wall = stage.within(wall, shapes.everything().box)
-    backdrop = [dress(rng, stage, shapes.everything(), wall)]
+    backdrop = [draw_layer(rng, stage, shapes.everything(), wall)]
     sides = {"floor": 0.35, "ceiling": 0.1, "left": 0.12, "right": 0.12}
     for side, probability in sides.items():
         if rng.random() > probability:
@@ -113,7 +123,7 @@ def _draw_backdrop(rng: Generator, stage: Stage) -> list[Layer]:
         outline = shapes.half_plane(
             -ahead * across / steepness**2, -ahead * down / steepness**2, float(np.arctan2(down, across))
         )
-        backdrop.append(dress(rng, stage, outline, steep))
+        backdrop.append(draw_layer(rng, stage, outline, steep))
     return backdrop
 
 
@@ -131,7 +141,7 @@ def _draw_object(rng: Generator, stage: Stage, depth: float) -> Layer:
         bend = bulge / radius**2
         surface = replace(surface, offset=surface.offset - bulge / 2, bend_x=share[0] * bend, bend_y=share[1] * bend)
     surface = stage.within(surface, outline.box)
-    return dress(rng, stage, outline, surface)
+    return draw_layer(rng, stage, outline, surface)
 
 
 def _draw_outline(rng: Generator, x: float, y: float, radius: float) -> Outline:

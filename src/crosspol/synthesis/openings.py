@@ -14,7 +14,7 @@ import numpy as np
 from crosspol.synthesis import shapes
 from crosspol.synthesis.panes import plane_normal
 from crosspol.synthesis.shapes import Outline, Surface
-from crosspol.synthesis.stage import Box, Generator, Layer, Pane, Stage, cover, dress, span, tilted
+from crosspol.synthesis.stage import Box, Generator, Layer, Pane, Stage, cover, draw_layer, span, tilted
 from crosspol.synthesis.textures import environment, paint, room_light
 
 __all__ = ["draw_openings"]
@@ -51,7 +51,7 @@ def draw_openings(rng: Generator, stage: Stage, glazed: bool) -> list[Layer | Pa
     draw = _KINDS[int(np.searchsorted(_CUMULATED, rng.random(), side="right"))]
     items: list[Layer | Pane] = []
     for opening in draw(rng, stage):
-        items += [dress(rng, stage, outline, opening.surface) for outline in opening.opaque]
+        items += [draw_layer(rng, stage, outline, opening.surface) for outline in opening.opaque]
         if glazed:
             items.append(_pane(own, stage, opening))
     return items

@@ -21,8 +21,8 @@ from crosspol.data.sample import StereoSample
 from crosspol.light import DARK, SATURATED, display_image
 from crosspol.polarimetry import validity
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
-from crosspol.synthesis.compositing import View, occlusion, render_view
-from crosspol.synthesis.layout import Scene, draw_scene
+from crosspol.synthesis.compositing import RenderedView, occlusion, render_view
+from crosspol.synthesis.layout import LayeredScene, draw_layered_scene
 
 __all__ = ["ProceduralConfig", "ProceduralStereo"]
 
@@ -32,7 +32,7 @@ Generator = np.random.Generator
 _SMALLEST_SIDE = 32
 # Of noise and of the cameras' differences: ten times the real ones leave nothing to see.
 _STRONGEST = 10.0
-# Where an angle of the polarization sensor saturates, in units of the image's white. Polarization is trusted from an S0
+# Where an angle of the polarization sensor saturates, in units of the image's white. Polarization is valid from an S0
 # of `light.DARK` in these units on: of the sensor's own white the mean of the angles is then above 0.0083.
 _BRIGHTEST_ANGLE = 0.6
 # Of what is drawn from a range: how small and how large it may be.
@@ -153,16 +153,16 @@ class ProceduralStereo(Indexed):
         inputs = _photograph(rng, left, _misaligned(rng, right, config.misalignment), config)
         tensors: dict[str, Any] = {name: torch.from_numpy(plane[None]) for name, plane in truth.items()}
         tensors |= inputs.kwargs()
-        return StereoSample(**tensors, rig=config.rig, identity=f"procedural-{config.seed}-{index}")
+        return StereoSample(**tensors, rig=config.rig, name=f"procedural-{config.seed}-{index}")
 
-    def scene(self, index: int) -> Scene:
+    def scene(self, index: int) -> LayeredScene:
         """The scene behind sample `index`, for tests and images."""
         return self._scene(np.random.default_rng([self.config.seed, index]))
 
-    def _scene(self, rng: Generator) -> Scene:
+    def _scene(self, rng: Generator) -> LayeredScene:
         config = self.config
         largest = config.size[1] / 4 if config.max_disparity is None else config.max_disparity
-        return draw_scene(
+        return draw_layered_scene(
             rng,
             config.size,
             largest,
@@ -175,7 +175,7 @@ class ProceduralStereo(Indexed):
         )
 
 
-def _misaligned(rng: Generator, view: View, most: float) -> View:
+def _misaligned(rng: Generator, view: RenderedView, most: float) -> RenderedView:
     """The light of a view as a camera sees it whose rectification is not perfect; the truth stays what it is.
 
     In half of the views, rows are off by a shift and a turn that together reach `most` px somewhere at most.
@@ -205,7 +205,7 @@ def _misaligned(rng: Generator, view: View, most: float) -> View:
     return replace(view, rgb=light, s1=s1, s2=s2)
 
 
-def _photograph(rng: Generator, left: View, right: View, config: ProceduralConfig) -> StereoInputs:
+def _photograph(rng: Generator, left: RenderedView, right: RenderedView, config: ProceduralConfig) -> StereoInputs:
     """Everything the rig records of two views."""
     cameras = _draw_cameras(rng, left, config)
     base = float(cameras[0].exposure.mean())
@@ -226,7 +226,7 @@ def _photograph(rng: Generator, left: View, right: View, config: ProceduralConfi
     return StereoInputs.from_light(views[0], views[1], config.rig, config.pol_channels)
 
 
-def _draw_cameras(rng: Generator, view: View, config: ProceduralConfig) -> tuple[_Camera, _Camera]:
+def _draw_cameras(rng: Generator, view: RenderedView, config: ProceduralConfig) -> tuple[_Camera, _Camera]:
     """Two cameras set for this scene, alike but not the same."""
     bright = float(np.quantile(view.rgb[:, ::4, ::4].mean(axis=0), rng.uniform(0.8, 0.99)))
     exposure = rng.uniform(0.3, 0.85) / max(bright, 1e-3)
@@ -254,7 +254,7 @@ def _image(rng: Generator, rgb: Array, camera: _Camera) -> Array:
     return np.take(table, place.astype(np.uint16))
 
 
-def _stokes(rng: Generator, view: View, exposure: float, camera: _Camera) -> tuple[Tensor, Tensor]:
+def _stokes(rng: Generator, view: RenderedView, exposure: float, camera: _Camera) -> tuple[Tensor, Tensor]:
     """Four noisy angle intensities of a polarization sensor -> Stokes (3, H, W) and where to trust it (1, H, W)."""
     half = np.float32(exposure / 2)
     s0, s1, s2 = view.rgb.mean(axis=0), view.s1, view.s2
@@ -262,9 +262,9 @@ def _stokes(rng: Generator, view: View, exposure: float, camera: _Camera) -> tup
     angles *= half
     measured = np.clip(_sensed(rng, angles, camera), 0, _BRIGHTEST_ANGLE)
     i0, i45, i90, i135 = measured
-    trusted = validity(*torch.from_numpy(measured), dark=DARK / 2, saturated=_BRIGHTEST_ANGLE)
+    valid = validity(*torch.from_numpy(measured), dark=DARK / 2, saturated=_BRIGHTEST_ANGLE)
     stokes = np.stack([measured.sum(axis=0) / 2, i0 - i90, i45 - i135])
-    return torch.from_numpy(stokes), trusted[None].float()
+    return torch.from_numpy(stokes), valid[None].float()
 
 
 def _sensed(rng: Generator, signal: Array, camera: _Camera) -> Array:

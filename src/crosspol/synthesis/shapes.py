@@ -73,7 +73,8 @@ class Surface:
         """Disparity in px at left pixels (x, y)."""
         x, y = x - np.float32(self.x0), y - np.float32(self.y0)
         down = y * (np.float32(self.slope_y) + np.float32(self.bend_y) * y) + np.float32(self.offset)
-        return x * (np.float32(self.slope_x) + np.float32(self.bend_x) * x) + down
+        disparity: Array = x * (np.float32(self.slope_x) + np.float32(self.bend_x) * x) + down
+        return disparity
 
     def left_x(self, x_right: Array, y: Array) -> Array:
         """Left column, px, of what the right view sees at (x_right, y): the root of x - d(x, y) = x_right."""
@@ -81,11 +82,14 @@ class Surface:
         down = y * (np.float32(self.slope_y) + np.float32(self.bend_y) * y)
         shift = x_right + (down + np.float32(self.offset - self.x0))
         linear = 1 - self.slope_x
+        left: Array
         if self.bend_x == 0:
-            return shift / np.float32(linear) + np.float32(self.x0)
+            left = shift / np.float32(linear) + np.float32(self.x0)
+            return left
         # Stable form of the root that grows with x_right. Beyond a fold there is none: the answer lies off the outline.
         root = np.sqrt(np.maximum(np.float32(linear**2) - np.float32(4 * self.bend_x) * shift, 0))
-        return 2 * shift / (np.float32(linear) + root) + np.float32(self.x0)
+        left = 2 * shift / (np.float32(linear) + root) + np.float32(self.x0)
+        return left
 
     def at(self, x: float, y: float) -> float:
         """Disparity in px at one left point."""
@@ -120,7 +124,8 @@ class Surface:
         nearness = 1 - flat @ np.array([self.slope_x, self.slope_y]) / self.at(x, y)
         if nearness.min() <= 0:
             raise ValueError(f"box: got {box}, wanted a rectangle before the horizon of {self}")
-        return flat / nearness[:, None] + np.array([x, y])
+        corners: NDArray[np.float64] = flat / nearness[:, None] + np.array([x, y])
+        return corners
 
 
 def everything() -> Outline:
@@ -146,7 +151,8 @@ def ellipse(x: float, y: float, half_x: float, half_y: float, angle: float) -> O
         radius = np.sqrt(a * a + b * b) + np.float32(1e-6)
         # First-order distance: value over gradient of the level function, exact at the border.
         gradient = np.sqrt((a / np.float32(half_x)) ** 2 + (b / np.float32(half_y)) ** 2) + np.float32(1e-6 / least)
-        return (1 - radius) * radius / gradient
+        inside: Array = (1 - radius) * radius / gradient
+        return inside
 
     reach = max(half_x, half_y) + 1
     return Outline(distance, (x - reach, y - reach, x + reach, y + reach))
@@ -159,7 +165,9 @@ def rectangle(x: float, y: float, half_x: float, half_y: float, angle: float) ->
     reach_x, reach_y = half_x * cosine + half_y * sine + 1, half_x * sine + half_y * cosine + 1
 
     def distance(u: Array, v: Array) -> Array:
-        return np.minimum(np.float32(half_x) - np.abs(along(u, v)), np.float32(half_y) - np.abs(across(u, v)))
+        beside, above = np.float32(half_x) - np.abs(along(u, v)), np.float32(half_y) - np.abs(across(u, v))
+        inside: Array = np.minimum(beside, above)
+        return inside
 
     return Outline(distance, (x - reach_x, y - reach_y, x + reach_x, y + reach_y))
 
@@ -180,7 +188,7 @@ def polygon(corners: NDArray[np.float64]) -> Outline:
         lines.append((np.float32(normal_x), np.float32(normal_y), np.float32(-normal_x * x - normal_y * y)))
 
     def distance(u: Array, v: Array) -> Array:
-        nearest = u * lines[0][0] + (v * lines[0][1] + lines[0][2])
+        nearest: Array = u * lines[0][0] + (v * lines[0][1] + lines[0][2])
         for along, down, offset in lines[1:]:
             nearest = np.minimum(nearest, u * along + (v * down + offset))
         return nearest
@@ -199,7 +207,8 @@ def blob(x: float, y: float, radius: float, waves: NDArray[np.float64], phases: 
         border = np.ones_like(angle)
         for order, (wave, phase) in enumerate(zip(waves, phases, strict=True), start=1):
             border += np.float32(wave) * np.cos(np.float32(order) * angle + np.float32(phase))
-        return np.float32(radius) * border - np.sqrt(right * right + down * down)
+        inside: Array = np.float32(radius) * border - np.sqrt(right * right + down * down)
+        return inside
 
     return Outline(distance, (x - reach, y - reach, x + reach, y + reach))
 
@@ -233,9 +242,9 @@ def fence(within: Outline, period: float, duty: float, angle: float) -> Outline:
 
     def distance(u: Array, v: Array) -> Array:
         across = (v * cosine - u * sine) / np.float32(period)
-        return np.minimum(
-            within.distance(u, v), np.float32(period) * (np.float32(0.5 * duty) - np.abs(across - np.rint(across)))
-        )
+        in_bar = np.float32(period) * (np.float32(0.5 * duty) - np.abs(across - np.rint(across)))
+        inside: Array = np.minimum(within.distance(u, v), in_bar)
+        return inside
 
     return Outline(distance, within.box)
 
@@ -249,7 +258,8 @@ def foliage(within: Outline, waves: NDArray[np.float64], phases: NDArray[np.floa
         total = np.full(np.broadcast_shapes(u.shape, v.shape), -threshold, np.float32)
         for (along, down), phase in zip(waves, phases, strict=True):
             total += np.sin(u * np.float32(along) + (v * np.float32(down) + np.float32(phase)))
-        return np.minimum(within.distance(u, v), total / np.float32(slope))
+        inside: Array = np.minimum(within.distance(u, v), total / np.float32(slope))
+        return inside
 
     return Outline(distance, within.box)
 
@@ -259,7 +269,8 @@ def ring(outline: Outline, width: float) -> Outline:
 
     def distance(u: Array, v: Array) -> Array:
         inside = outline.distance(u, v)
-        return np.minimum(inside, np.float32(width) - inside)
+        in_ring: Array = np.minimum(inside, np.float32(width) - inside)
+        return in_ring
 
     return Outline(distance, outline.box)
 
@@ -280,9 +291,11 @@ def _turned(x: float, y: float, angle: float) -> tuple[Distance, Distance]:
     cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
 
     def along(u: Array, v: Array) -> Array:
-        return (u - np.float32(x)) * cosine + (v - np.float32(y)) * sine
+        turned: Array = (u - np.float32(x)) * cosine + (v - np.float32(y)) * sine
+        return turned
 
     def across(u: Array, v: Array) -> Array:
-        return (v - np.float32(y)) * cosine - (u - np.float32(x)) * sine
+        turned: Array = (v - np.float32(y)) * cosine - (u - np.float32(x)) * sine
+        return turned
 
     return along, across

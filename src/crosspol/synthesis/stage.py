@@ -15,11 +15,11 @@ __all__ = [
     "NEAREST_TO_INFINITY",
     "Box",
     "Layer",
+    "LayeredScene",
     "Pane",
-    "Scene",
     "Stage",
     "cover",
-    "dress",
+    "draw_layer",
     "span",
     "tilted",
 ]
@@ -27,7 +27,7 @@ __all__ = [
 Array = NDArray[np.float32]
 Generator = np.random.Generator
 Box = tuple[float, float, float, float]
-Coat = tuple[tuple[float, float, float], tuple[float, float, float]]
+SurfacePolarization = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 NEAREST_TO_INFINITY = 0.3
 """Smallest disparity, px."""
@@ -43,7 +43,7 @@ _ZOOM = log(0.55), log(1.25)
 class Layer:
     """An opaque surface.
 
-    coat: polarized light that it adds: S1 and S2, each as (constant, slope along x, slope along y), about `middle`.
+    polarization: light that it adds: S1 and S2, each as (constant, slope along x, slope along y), about `middle`.
     lamp: share of its light that keeps the horizontal polarization of the lamp (crossed rigs), in [-1, 1].
     """
 
@@ -51,7 +51,7 @@ class Layer:
     surface: Surface
     span: tuple[float, float]
     texture: Texture
-    coat: Coat = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+    polarization: SurfacePolarization = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
     middle: tuple[float, float] = (0.0, 0.0)
     lamp: float = 0.0
 
@@ -78,7 +78,7 @@ class Pane:
 
 
 @dataclass(frozen=True)
-class Scene:
+class LayeredScene:
     """Surfaces from back to front; focal length and principal point, px, the same for both views."""
 
     surfaces: tuple[Layer | Pane, ...]
@@ -177,8 +177,8 @@ def span(surface: Surface, box: Box) -> tuple[float, float]:
     return float(disparity.min()), float(disparity.max())
 
 
-def dress(rng: Generator, stage: Stage, outline: Outline, surface: Surface) -> Layer:
-    """Texture, light and coat for a surface."""
+def draw_layer(rng: Generator, stage: Stage, outline: Outline, surface: Surface) -> Layer:
+    """Draw texture, light and polarization of a surface."""
     seen = stage.visible(outline.box)
     light = exp(rng.normal(0, stage.unevenness))
     texture = cover(rng, stage, seen, surface, stage.sheet(rng), paint(rng, light))
@@ -194,11 +194,11 @@ def dress(rng: Generator, stage: Stage, outline: Outline, surface: Surface) -> L
     if kind > 0.78:
         reach = max(seen[2] - seen[0], seen[3] - seen[1], 8.0) / 2
         drift = (rng.normal(0, 0.5, 4) * radiance / reach).tolist()
-    coat = ((radiance * cos(angle), drift[0], drift[1]), (radiance * sin(angle), drift[2], drift[3]))
+    polarization = ((radiance * cos(angle), drift[0], drift[1]), (radiance * sin(angle), drift[2], drift[3]))
     # Rough surfaces depolarize the lamp's light, smooth ones keep some of it, and some turn it.
     kept = rng.normal(0.02, 0.04) if rng.random() < 0.75 else rng.normal(0.1, 0.2)
     lamp = min(max(float(kept), -0.3), 0.8) if stage.lamp else 0.0
-    return Layer(outline, surface, span(surface, seen), texture, coat, (x, y), lamp)
+    return Layer(outline, surface, span(surface, seen), texture, polarization, (x, y), lamp)
 
 
 def cover(rng: Generator, stage: Stage, seen: Box, surface: Surface, sheet: Sheet, colors: Array) -> Texture:

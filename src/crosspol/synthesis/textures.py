@@ -138,7 +138,8 @@ def palette(rng: Generator, count: int) -> Array:
     saturation = 0.26 * rng.beta(1.1, 3.0) * np.ones((count, 1))
     if rng.random() < 0.3:
         saturation[rng.integers(count)] = rng.uniform(0.1, 0.35)
-    return np.clip(value + saturation * hue, 0.02, 0.98).astype(np.float32)
+    colors: Array = np.clip(value + saturation * hue, 0.02, 0.98).astype(np.float32)
+    return colors
 
 
 def sheet(rng: Generator, size: Size) -> Sheet:
@@ -175,7 +176,8 @@ def paint(rng: Generator, light: float) -> Array:
     tint = 0.1 * rng.normal(0, 1, (2, 3)) * rng.random()
     shown = (middle + tint[0])[:, None] + (contrast * (1 + tint[1]))[:, None] * (_VALUES - 0.47)
     # Squaring stands for the display curve: the colors are chosen as seen, light is linear.
-    return (light * np.square(np.clip(shown, 0.03, 1))).astype(np.float32)
+    linear: Array = (light * np.square(np.clip(shown, 0.03, 1))).astype(np.float32)
+    return linear
 
 
 def environment(rng: Generator, room: Sheet) -> Sheet:
@@ -326,7 +328,7 @@ _KINDS, _CUMULATED = tuple(_SHARES), np.cumsum(tuple(_SHARES.values()))
 def _shading(rng: Generator, size: Size) -> Array:
     """Light on a surface as it is shown, (h, w), about 0.3 to 1.2: a slow drift and, on some, a soft cast shadow."""
     longest = max(size)
-    light = 1 + np.float32(rng.uniform(0.02, 0.22)) * smooth_noise(rng, size, longest / rng.uniform(0.7, 2.5))
+    light: Array = 1 + np.float32(rng.uniform(0.02, 0.22)) * smooth_noise(rng, size, longest / rng.uniform(0.7, 2.5))
     if rng.random() < 0.35:
         edge = np.float32(rng.uniform(2, 20)) * smooth_noise(rng, size, longest / rng.uniform(1, 4))
         edge += np.float32(rng.normal(0, 4))

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from crosspol.data.inputs import StereoInputs, ViewRecord, trusting_replace
 from crosspol.data.noise import Noise, draw_noise
 from crosspol.data.sample import StereoSample
-from crosspol.data.truth import Truth, make_sample
+from crosspol.data.truth import GroundTruth, make_sample
 from crosspol.light import decode_srgb, display_image, well_exposed
 from crosspol.polarimetry import validity
 from crosspol.rigs.kinds import RigKind
 from crosspol.synthesis.panes import pane_optics, plane_normal, reflected, transmitted
 
-__all__ = ["Coat", "VirtualPane", "draw_pane", "glaze", "put_glass"]
+__all__ = ["BackgroundPolarization", "VirtualPane", "add_virtual_glass", "draw_pane", "insert_pane"]
 
 Array = NDArray[np.float32]
 
@@ -63,7 +63,7 @@ class VirtualPane:
 
 
 @dataclass(frozen=True)
-class Coat:
+class BackgroundPolarization:
     """How everything else is polarized: a gloss, without which "is polarized" would mean "is glass".
 
     dolp: of black surfaces; brighter ones are polarized less (Umov's effect).
@@ -75,14 +75,14 @@ class Coat:
     turn_rad: float = 1.0
 
 
-def put_glass(
+def insert_pane(
     sample: StereoSample,
     pane: VirtualPane,
     *,
     rig: RigKind = "quad",
     pol_channels: int = 1,
     focal: float | None = None,
-    coat: Coat | None = None,
+    background: BackgroundPolarization | None = None,
     noise: Noise | None = None,
     seed: int = 0,
 ) -> StereoSample:
@@ -97,7 +97,7 @@ def put_glass(
         rig: what records the result.
         pol_channels: of the network, 1 or 3.
         focal: px; None: the width. The principal point is in the middle.
-        coat: polarization of the scene; None: none at all.
+        background: polarization of the scene; None: none at all.
         noise: of the polarization, or of a crossed pair's intensities; None: none. The images have their own already.
         seed: of the noise.
 
@@ -135,7 +135,7 @@ def put_glass(
         # Beyond its border the mirrored world goes on as its own mirror image.
         mirror = world[..., np.minimum(columns, 2 * (width - 1) - columns)]
         mean, mirror_mean = (light.mean(axis=0) + np.float32(1e-9) for light in (scene, mirror))
-        s1, s2 = _coat(coat, mean)
+        s1, s2 = _background_stokes(background, mean)
         through = transmitted(optics, (mean, s1, s2))
         nothing = np.zeros_like(mean)
         back = reflected(optics, (mirror_mean, nothing, nothing))
@@ -150,14 +150,14 @@ def put_glass(
     with np.errstate(invalid="ignore"):
         hidden = (_share(pane, np.nan_to_num(behind, nan=-1e6), y) >= 0.5) | (sample.occluded[0].numpy() > 0)
     out_of_frame = x - here < -0.5
-    truth = Truth(
+    truth = GroundTruth(
         np.where(covered, here, before).astype(np.float32),
         covered | (sample.glass[0].numpy() > 0),
         np.where(covered, out_of_frame, hidden),
         before,
     )
     inputs = StereoInputs.from_light(views[0], views[1], rig, pol_channels)
-    result = make_sample(inputs, rig, truth, sample.identity)
+    result = make_sample(inputs, rig, truth, sample.name)
     if sample.disparity_background is None:
         return result
     return trusting_replace(result, disparity_background=sample.disparity_background)
@@ -190,7 +190,7 @@ def draw_pane(sample: StereoSample, rng: np.random.Generator) -> VirtualPane | N
     return VirtualPane(box, disparity, slope_x, slope_y, eta, mirrored, brightness)
 
 
-def glaze(
+def add_virtual_glass(
     sample: StereoSample,
     rng: np.random.Generator,
     *,
@@ -199,7 +199,7 @@ def glaze(
     probability: float = 1.0,
     noise: float = 1.0,
 ) -> StereoSample:
-    """Give a pair without polarization a coat, and mostly a pane, drawn at random.
+    """Give a pair without polarization a polarized background, and mostly a pane, drawn at random.
 
     Where none of a few panes fits before what is known, there is none.
 
@@ -215,12 +215,14 @@ def glaze(
         ValueError: the sample has polarization already.
     """
     dolp, angle, turn = rng.uniform(0, 0.12), rng.uniform(0, np.pi), rng.uniform(-2, 2)
-    coat = Coat(float(dolp), float(angle), float(turn))
+    background = BackgroundPolarization(float(dolp), float(angle), float(turn))
     panes = (draw_pane(sample, rng) for _ in range(_ATTEMPTS if rng.random() < probability else 0))
     nothing = VirtualPane(_NOWHERE, disparity=1, mirrored_disparity=0)
     pane = next((pane for pane in panes if pane is not None), nothing)
     sensor, seed = draw_noise(rng, noise), int(rng.integers(1 << 62))
-    glazed = put_glass(sample, pane, rig=rig, pol_channels=pol_channels, coat=coat, noise=sensor, seed=seed)
+    glazed = insert_pane(
+        sample, pane, rig=rig, pol_channels=pol_channels, background=background, noise=sensor, seed=seed
+    )
     return trusting_replace(glazed, skipped=sample.skipped)
 
 
@@ -242,13 +244,13 @@ def _check_order(pane: VirtualPane, here: Array, covered: NDArray[np.bool_], bef
         raise ValueError(f"the pane must be nearer than what is behind it, got {excess:g} px less disparity")
 
 
-def _coat(coat: Coat | None, mean: Array) -> tuple[Array, Array]:
+def _background_stokes(background: BackgroundPolarization | None, mean: Array) -> tuple[Array, Array]:
     """S1 and S2 of a scene of this brightness; functions of row and brightness, the same in both views."""
-    if coat is None:
+    if background is None:
         return np.zeros_like(mean), np.zeros_like(mean)
     rows = np.linspace(0, 1, len(mean), dtype=np.float32)[:, None]
-    angle = 2 * (np.float32(coat.angle_rad) + np.float32(coat.turn_rad) * rows)
-    strength = np.float32(coat.dolp) * mean / (1 + 4 * mean)
+    angle = 2 * (np.float32(background.angle_rad) + np.float32(background.turn_rad) * rows)
+    strength = np.float32(background.dolp) * mean / (1 + 4 * mean)
     return strength * np.cos(angle), strength * np.sin(angle)
 
 
@@ -267,12 +269,12 @@ def _recorded(
     # Behind each of the sensor's polarizers half the light passes.
     angles = np.float32(0.5) * np.stack([mean + s1, mean + s2, mean - s1, mean - s2])
     counted = np.maximum(noise.added(rng, angles), 0)
-    trusted = validity(*torch.from_numpy(2 * counted))
+    valid = validity(*torch.from_numpy(2 * counted))
     i0, i45, i90, i135 = counted
     stokes = np.stack([counted.sum(axis=0) / 2, i0 - i90, i45 - i135])
-    return _record(rgb, stokes, trusted)
+    return _record(rgb, stokes, valid)
 
 
-def _record(rgb: Array, light: Array, trusted: torch.Tensor) -> ViewRecord:
+def _record(rgb: Array, light: Array, valid: torch.Tensor) -> ViewRecord:
     image, measured = (torch.from_numpy(array.astype(np.float32, copy=False)) for array in (display_image(rgb), light))
-    return ViewRecord(image, measured, trusted[None].float())
+    return ViewRecord(image, measured, valid[None].float())

@@ -82,9 +82,9 @@ class TrainConfig:
     stages: tuple[Stage, ...] = ()
     """First parts of the run with crops and batches of their own; then data.size and batch_size count."""
     iters: int = 24
-    """Refinements in training."""
+    """Iterations in training."""
     valid_iters: int = 24
-    """Refinements in validation."""
+    """Iterations in validation."""
     lr: float = 3e-4
     """Maximum of the one-cycle schedule for the backbone."""
     pol_lr_mult: float = 5.0
@@ -98,7 +98,7 @@ class TrainConfig:
     gradient_clip: float = 1.0
     """Largest norm of the gradient of each part, backbone and polarization."""
     gamma: float = 0.9
-    """How much less each earlier refinement weighs in the loss."""
+    """How much less each earlier iteration weighs in the loss."""
     glass_weight: float = 5.0
     """Weight of a glass pixel in the loss relative to any other."""
     pol_weight: float = 2.0
@@ -119,14 +119,14 @@ class TrainConfig:
     accumulate: int = 1
     """Parts that a device's share of a batch is computed in: less memory, same gradient."""
     checkpoint_activations: bool = False
-    """Compute each refinement again for its gradient instead of keeping it: less memory, more time."""
+    """Compute each iteration again for its gradient instead of keeping it: less memory, more time."""
     compile: bool = False
     """Compile encoders and refinement (GPU; on a CPU it does not help)."""
     max_skipped: int = 10
     """Steps in a row that may be skipped for a loss or gradient that is not finite."""
     validate_every: int = 1000
     validate_samples: int = 32
-    """Scenes of the held-out part."""
+    """Scenes of the held-out split."""
     log_every: int = 10
     checkpoint_every: int = 500
     keep_checkpoints: int = 3

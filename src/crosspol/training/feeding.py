@@ -36,7 +36,7 @@ def open_samples(
     Args:
         config: of the run.
         samples: a data set of one's own to train on; None: what `config.data` says.
-        validation_samples: likewise; None: the held-out part of `config.data`.
+        validation_samples: likewise; None: the held-out split of `config.data`.
 
     Raises:
         UsageError: a data set is not there, is damaged, or has not what the run wants.

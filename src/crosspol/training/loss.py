@@ -19,7 +19,7 @@ def sequence_loss(
     glass_weight: float = 5.0,
     pol_weight: float = 2.0,
 ) -> Tensor:
-    """Weigh the error of every refinement, later ones more, glass and polarized pixels more.
+    """Weigh the error of every iteration, later ones more, glass and polarized pixels more.
 
     Mean over samples of ``sum_i gamma^(N-1-i) * sum_x w |d_i - d| / sum_x w`` with
     ``w = valid * (1 + (glass_weight - 1) * glass + pol_weight * |polarization|)``: RAFT-Stereo's sequence loss
@@ -31,7 +31,7 @@ def sequence_loss(
         valid: (B, 1, H, W), 1 where the ground truth is known.
         glass: (B, 1, H, W), 1 on glass; None: no glass known.
         polarization: DoLP or contrast (B, 1, H, W); values that are not finite weigh like 0; None: not known.
-        gamma: how much less each earlier refinement weighs.
+        gamma: how much less each earlier iteration weighs.
         glass_weight: weight of a glass pixel relative to any other.
         pol_weight: additional weight of a fully polarized pixel.
 

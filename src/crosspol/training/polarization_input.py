@@ -70,4 +70,4 @@ def _turned(batch: StereoBatch) -> StereoBatch:
     """Return the batch with its samples moved on by one."""
     values = {field.name: getattr(batch, field.name) for field in fields(batch)}
     moved: dict[str, Any] = {name: value.roll(1, dims=0) for name, value in values.items() if isinstance(value, Tensor)}
-    return replace(batch, **moved | {"identity": (batch.identity[-1], *batch.identity[:-1])})
+    return replace(batch, **moved | {"names": (batch.names[-1], *batch.names[:-1])})

@@ -14,7 +14,7 @@ from crosspol.training.step import Run, gather
 
 
 class UnreadableSamples:
-    """Samples of the training part that could not be read and were stood in for; each is named once."""
+    """Samples of the training split that could not be read and were stood in for; each is named once."""
 
     def __init__(self) -> None:
         self._waiting: list[str] = []

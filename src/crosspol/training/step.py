@@ -34,7 +34,7 @@ class Forward(nn.Module):
 
     Args:
         net: to train.
-        checkpoint_activations: compute each refinement again for its gradient instead of keeping it.
+        checkpoint_activations: compute each iteration again for its gradient instead of keeping it.
     """
 
     def __init__(self, net: CrossPol, checkpoint_activations: bool = False) -> None:
@@ -128,7 +128,7 @@ def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -
         record["glass_loss"] = total["glass_loss"]
     what = _reason_to_skip(total, everywhere, norm)
     if what is not None:
-        names = bad if what == "loss" else [name for part in parts for name in part.identity]
+        names = bad if what == "loss" else [name for part in parts for name in part.names]
         record |= _skip(run, buffers, what, gather(fabric, names))
     else:
         _step(run)
@@ -165,7 +165,7 @@ def _gradients(run: Run, parts: Sequence[StereoBatch], shares: Sequence[float]) 
             try:
                 predictions, use, logits = run.model(batch.inputs.kwargs(), config.iters)
             except ValueError as error:
-                raise TrainingError(f"step {run.step}: cannot use {', '.join(batch.identity)}: {error}") from error
+                raise TrainingError(f"step {run.step}: cannot use {', '.join(batch.names)}: {error}") from error
             loss = sequence_loss(
                 predictions, batch.disparity, batch.valid, batch.glass, _polarization(batch),
                 config.gamma, config.glass_weight, config.pol_weight,
@@ -179,7 +179,7 @@ def _gradients(run: Run, parts: Sequence[StereoBatch], shares: Sequence[float]) 
         rows.append(_figures(batch, predictions[-1], use, (loss.double() * share, of_glass.double() * share), whole))
     # One transfer: whoever asks a GPU for a number waits until it has computed everything before.
     table = torch.stack(rows).tolist()
-    bad = [name for part, row in zip(parts, table, strict=True) if row[-1] for name in part.identity]
+    bad = [name for part, row in zip(parts, table, strict=True) if row[-1] for name in part.names]
     sums = dict(zip(_SUMS, map(sum, zip(*table, strict=True)), strict=True))
     return sums | {"glass_heads": float(heads)}, bad
 
@@ -268,8 +268,8 @@ def _polarization(batch: StereoBatch) -> Tensor | None:
     """Return how polarized the left view is, (B, 1, H, W) in [0, 1], where that was recorded."""
     if batch.pol_left is None or batch.valid_left is None:
         return None
-    trusted = batch.valid_left > 0
-    return torch.where(trusted, batch.pol_left[:, -1:], batch.pol_left.new_zeros(()))
+    valid = batch.valid_left > 0
+    return torch.where(valid, batch.pol_left[:, -1:], batch.pol_left.new_zeros(()))
 
 
 def _reduce(fabric: Fabric, values: dict[str, float]) -> dict[str, float]:

@@ -54,7 +54,7 @@ def validate(
         net: put into evaluation mode.
         samples: the held-out part.
         count: how many of them.
-        iters: refinements.
+        iters: iterations.
         fabric: None: this process alone.
         polarization: what the network is shown as such (`substitute_polarization`); foreign is the next scene's.
     """
@@ -108,7 +108,7 @@ def predict_scene(
     Args:
         net: put into evaluation mode.
         sample: the scene.
-        iters: refinements.
+        iters: iterations.
         polarization: what the network is shown as such.
     """
     net.eval()
@@ -121,7 +121,7 @@ def predict_scene(
     logits = out.glass_logits
     signal, signal_name = _signal(batch)
     return ScenePrediction(
-        name=sample.identity,
+        name=sample.name,
         rig=batch.rig,
         left=sample.left.permute(1, 2, 0).numpy(),
         right=sample.right.permute(1, 2, 0).numpy(),
@@ -163,7 +163,7 @@ def _scene(samples: Dataset[StereoSample], index: int, count: int, polarization:
     pair = substitute_polarization(stack([samples[index], samples[(index + 1) % count]]), polarization)
     values = {field.name: getattr(pair, field.name) for field in fields(pair)}
     first = {name: value[:1] for name, value in values.items() if isinstance(value, Tensor)}
-    return StereoBatch(**(values | first | {"identity": pair.identity[:1]}))
+    return StereoBatch(**(values | first | {"names": pair.names[:1]}))
 
 
 def _row(out: StereoOutput, batch: StereoBatch) -> Tensor:

@@ -98,7 +98,7 @@ def _draw_row(figure: Figure, scene: StoredScene, glass_right: Mask | None, top:
 
 def _label(scene: StoredScene) -> str:
     height, width = scene.disparity.shape
-    lines = [scene.identity, f"rig {scene.rig}", f"{width}x{height} px", f"split {scene.split}"]
+    lines = [scene.name, f"rig {scene.rig}", f"{width}x{height} px", f"split {scene.split}"]
     lines.append(f"{scene.glass.mean():.0%} glass")
     if scene.calibration is not None:
         lines.append(f"baseline {1000 * scene.calibration.baseline_m:.0f} mm")

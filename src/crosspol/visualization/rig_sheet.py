@@ -32,10 +32,10 @@ _PANEL_PX = 560
 _PANEL_INCHES = 4.0
 _DPI = 140
 _TEXT = 9
-_TRUSTED, _DARK, _SATURATED = (0.85, 0.9, 0.85), (0.1, 0.15, 0.45), (0.85, 0.15, 0.1)
+_VALID, _DARK, _SATURATED = (0.85, 0.9, 0.85), (0.1, 0.15, 0.45), (0.85, 0.15, 0.1)
 _BRIGHT_SHARE = 0.99
 _DIM = 0.1
-"""S0 below which a pixel that is not trusted is taken for dark: one saturated angle alone makes more."""
+"""S0 below which a pixel that is not valid is taken for dark: one saturated angle alone makes more."""
 _FULL_COLOR_DOLP = 0.3
 """DoLP from which AoLP has its full color: most of what is in a scene is less polarized."""
 _LEAST_DOLP = 0.1
@@ -134,12 +134,12 @@ def _draw_view(axes: list[Axes], view: str, frame: Frame, name: str, glass: Mask
         mean = frame.stokes.mean(0)[:, ::step, ::step]
         degree, angle = dolp(mean), aolp(mean)
         known = np.where(valid.numpy(), degree.numpy(), np.nan)
-        _show(axes[1], known, f"{view}: DoLP, mean {_mean(degree, valid):.3f} (gray: not trusted)", outline, scale)
+        _show(axes[1], known, f"{view}: DoLP, mean {_mean(degree, valid):.3f} (gray: not valid)", outline, scale)
         colors = aolp_colors(angle, torch.where(valid, degree / _FULL_COLOR_DOLP, torch.zeros_like(degree)))
         _show(axes[2], colors, f"{view}: AoLP, full color from DoLP {_FULL_COLOR_DOLP:g}", outline)
         _draw_wheel(axes[2])
-    states = np.where(valid[..., None], _TRUSTED, np.where(image.mean(0)[..., None] < _DIM, _DARK, _SATURATED))
-    _show(axes[-1], states, f"{view}: validity, {100 * frame.valid.mean():.1f} % trusted", outline)
+    states = np.where(valid[..., None], _VALID, np.where(image.mean(0)[..., None] < _DIM, _DARK, _SATURATED))
+    _show(axes[-1], states, f"{view}: validity, {100 * frame.valid.mean():.1f} % valid", outline)
     _draw_key(axes[-1])
 
 
@@ -217,7 +217,7 @@ def _draw_wheel(axis: Axes) -> None:
 def _draw_key(axis: Axes) -> None:
     from matplotlib.patches import Patch
 
-    keys = {"trusted": _TRUSTED, "too dark": _DARK, "saturated, or beside it": _SATURATED}
+    keys = {"valid": _VALID, "too dark": _DARK, "saturated, or beside it": _SATURATED}
     handles = [Patch(facecolor=color, edgecolor="0.3", label=label) for label, color in keys.items()]
     axis.legend(
         handles=handles, loc="lower center", bbox_to_anchor=(0.5, -0.14), ncols=3, fontsize=_TEXT - 2, frameon=False

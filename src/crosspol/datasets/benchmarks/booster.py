@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from crosspol.data.truth import Truth
+from crosspol.data.truth import GroundTruth
 from crosspol.datasets.benchmarks.two_view import truth_with_mask
 from crosspol.datasets.pairs import PlainPair, PlainPairs, existing, found, image_plane
 from crosspol.datasets.reader import Reader
@@ -22,7 +22,7 @@ _TRANSPARENT_OR_MIRROR = 3
 
 
 def booster(root: str | os.PathLike[str], illuminations: Literal["first", "all"] = "all") -> PlainPairs:
-    """Booster, the balanced training part.
+    """Booster, the balanced training split.
 
     Expects:
 
@@ -51,13 +51,13 @@ def booster(root: str | os.PathLike[str], illuminations: Literal["first", "all"]
     return found(pairs, root, "SCENE/camera_00/*.png with camera_02/*.png and disp_00.npy")
 
 
-def _truth(scene: Path) -> Truth:
+def _truth(scene: Path) -> GroundTruth:
     truth = truth_with_mask(scene / "disp_00.npy", path if (path := scene / "mask_00.png").exists() else None)
     categories = scene / "mask_cat.png"
     if not categories.exists():
         return truth
     glass = image_plane(categories, truth.disparity.shape) == _TRANSPARENT_OR_MIRROR
-    return Truth(truth.disparity, glass, truth.occluded)
+    return GroundTruth(truth.disparity, glass, truth.occluded)
 
 
 READER = Reader(

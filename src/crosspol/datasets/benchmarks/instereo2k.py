@@ -9,7 +9,7 @@ import os
 from functools import partial
 from pathlib import Path
 
-from crosspol.data.truth import Truth
+from crosspol.data.truth import GroundTruth
 from crosspol.datasets.pairs import PlainPair, PlainPairs, existing, found
 from crosspol.datasets.reader import Reader
 from crosspol.io.disparity import read_disparity
@@ -46,8 +46,8 @@ def instereo2k(root: str | os.PathLike[str], split: str | None = None) -> PlainP
     return found(pairs, root, "SCENE/left.png with right.png and left_disp.png")
 
 
-def _truth(disparity: Path) -> Truth:
-    return Truth(read_disparity(disparity, scale=_SCALE))
+def _truth(disparity: Path) -> GroundTruth:
+    return GroundTruth(read_disparity(disparity, scale=_SCALE))
 
 
 READER = Reader(

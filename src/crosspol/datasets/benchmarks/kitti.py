@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crosspol.data.truth import Truth
+from crosspol.data.truth import GroundTruth
 from crosspol.datasets.pairs import PlainPair, PlainPairs, existing, found
 from crosspol.datasets.reader import Reader
 from crosspol.errors import UsageError
@@ -29,7 +29,7 @@ _CALIBRATIONS = ("calib", "calib_cam_to_cam")
 
 
 def kitti(root: str | os.PathLike[str]) -> PlainPairs:
-    """KITTI stereo, the training part.
+    """KITTI stereo, the training split.
 
     Expects, of 2015 and of 2012:
 
@@ -65,14 +65,14 @@ def kitti(root: str | os.PathLike[str]) -> PlainPairs:
     return found(pairs, root, "training/image_2/*_10.png (2015) or training/colored_0/*_10.png (2012)")
 
 
-def _truth(disparity: Path, unoccluded: Path | None) -> Truth:
+def _truth(disparity: Path, unoccluded: Path | None) -> GroundTruth:
     values = read_disparity(disparity)
     if unoccluded is None:
-        return Truth(values)
+        return GroundTruth(values)
     seen = read_disparity(unoccluded)
     if seen.shape != values.shape:
         raise UsageError(f"{unoccluded}: got {seen.shape}, wanted {values.shape} as {disparity}")
-    return Truth(values, occluded=np.isfinite(values) & ~np.isfinite(seen))
+    return GroundTruth(values, occluded=np.isfinite(values) & ~np.isfinite(seen))
 
 
 READER = Reader(

@@ -6,7 +6,7 @@ import os
 from functools import partial
 from pathlib import Path
 
-from crosspol.data.truth import Truth
+from crosspol.data.truth import GroundTruth
 from crosspol.datasets.pairs import PlainPair, PlainPairs, existing, found
 from crosspol.datasets.reader import Reader
 from crosspol.io.disparity import DISPARITY_SUFFIXES, read_disparity
@@ -41,8 +41,8 @@ def pair_folders(root: str | os.PathLike[str]) -> PlainPairs:
     return found(pairs, root, _WANTED)
 
 
-def _truth(path: Path) -> Truth:
-    return Truth(read_disparity(path, zero_is_unknown=True))
+def _truth(path: Path) -> GroundTruth:
+    return GroundTruth(read_disparity(path, zero_is_unknown=True))
 
 
 _WANTED = "NAME/left.png, right.png, disparity.npz (.npy, .pfm, .png)"

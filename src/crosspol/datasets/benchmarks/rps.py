@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.data.truth import Truth
+from crosspol.data.truth import GroundTruth
 from crosspol.datasets.pairs import PlainPair, PlainPairs, existing, found, image_plane
 from crosspol.datasets.reader import Reader, Request
 from crosspol.errors import UsageError
@@ -110,10 +110,10 @@ def _dolp(path: Path) -> NDArray[np.float32]:
     return dolp
 
 
-def _truth(disparity: Path, valid: Path) -> Truth:
+def _truth(disparity: Path, valid: Path) -> GroundTruth:
     values = read_disparity(disparity, zero_is_unknown=True)
     seen = image_plane(valid, values.shape) != 0
-    return Truth(np.where(seen, values, np.float32(np.nan)))
+    return GroundTruth(np.where(seen, values, np.float32(np.nan)))
 
 
 def _opened(request: Request) -> PlainPairs:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from crosspol.data.truth import Truth
+from crosspol.data.truth import GroundTruth
 from crosspol.datasets.pairs import PlainPair, PlainPairs, existing, found
 from crosspol.datasets.ranges import largest_unknown, left_minus_right
 from crosspol.datasets.reader import Reader
@@ -72,8 +72,8 @@ def sceneflow(
     return found(pairs, root, f"frames_{rendering}/.../left/*.png with its right view and disparity/.../left/*.pfm")
 
 
-def _truth(disparity: Path) -> Truth:
-    return Truth(largest_unknown(left_minus_right(read_disparity(disparity))))
+def _truth(disparity: Path) -> GroundTruth:
+    return GroundTruth(largest_unknown(left_minus_right(read_disparity(disparity))))
 
 
 READER = Reader(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crosspol.data.truth import Truth
+from crosspol.data.truth import GroundTruth
 from crosspol.datasets.pairs import PlainPair, PlainPairs, existing, found, image_plane
 from crosspol.datasets.reader import Reader
 from crosspol.io.disparity import read_disparity
@@ -44,7 +44,7 @@ def middlebury(root: str | os.PathLike[str]) -> PlainPairs:
 
 
 def eth3d(root: str | os.PathLike[str]) -> PlainPairs:
-    """ETH3D two-view, the training part.
+    """ETH3D two-view, the training split.
 
     Expects both archives side by side, or unpacked into one folder a scene:
 
@@ -78,13 +78,13 @@ def _first(folders: tuple[Path, ...], *names: str) -> Path | None:
     return next((path for folder in folders for name in names if (path := folder / name).exists()), None)
 
 
-def truth_with_mask(disparity: Path, seen_by_both: Path | None = None) -> Truth:
+def truth_with_mask(disparity: Path, seen_by_both: Path | None = None) -> GroundTruth:
     """Read a disparity in which 0 is unknown, and the mask of what both views see, 255."""
     values = read_disparity(disparity, zero_is_unknown=True)
     if seen_by_both is None:
-        return Truth(values)
+        return GroundTruth(values)
     mask = image_plane(seen_by_both, values.shape)
-    return Truth(values, occluded=np.isfinite(values) & (mask != _SEEN_BY_BOTH))
+    return GroundTruth(values, occluded=np.isfinite(values) & (mask != _SEEN_BY_BOTH))
 
 
 MIDDLEBURY = Reader(
