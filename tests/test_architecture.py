@@ -69,7 +69,6 @@ TESTED_IN: dict[str, str] = {
     "model/compact.py": "model/test_sites.py",
     "model/official.py": "test_weights.py",
     "rigs/check_pair.py": "rigs/test_check_rig.py",
-    "visualization/curves.py": "commands/test_train.py",
     "training/interruption.py": "training/test_kill.py",
 }
 

@@ -423,6 +423,16 @@ def test_help_lists_commands_and_each_teaches_with_an_example(capsys):
     assert re.fullmatch(r"crosspol \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
+def test_help_shows_no_value_that_nobody_can_type(capsys):
+    for name in set(cli.COMMANDS) - {"train"}:  # whose settings are listed as tyro reads them
+        assert main([name, "--help"]) == 0
+        said = capsys.readouterr().out
+        assert "{None}" not in said, name
+        assert "(default: None)" not in said, name
+        positional = said.partition("positional arguments")[2].partition("╰")[0]
+        assert "(default: )" not in positional, name
+
+
 def test_the_list_of_commands_says_what_their_own_help_says():
     for name, command in cli.COMMANDS.items():
         options, run = command.load(name)

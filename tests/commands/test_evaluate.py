@@ -121,6 +121,10 @@ def test_a_pair_with_its_truth_is_reported_scene_by_scene(tmp_path, networks, ca
         (["--weights", "{a}", "--data", "absent"], "absent: no such file or folder"),
         (["--weights", "{a}", "--rows", "absent.json"], "absent.json: no such file"),
         (["--weights", "{a}", "--size", "64x8"], "wanted at least 32x32 px"),
+        (
+            ["--weights", "{a}", "--data", "rooms", "--size", "96x64"],
+            "--size: got 96x64, which is for procedural",
+        ),
     ],
 )
 def test_wrong_requests_are_one_line_and_status_2(tmp_path, networks, capsys, arguments, complaint):

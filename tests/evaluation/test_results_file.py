@@ -104,7 +104,7 @@ def test_earlier_rows_are_taken_with_names_of_their_own(tmp_path):
     path.parent.mkdir()
     write_results(RESULTS, path)
     found = earlier_rows([path], DATA, ["net"])
-    assert [one.name for one in found][:3] == ["twin", "before/net", "net: injected path removed"]
+    assert [one.name for one in found][:3] == ["twin", "before/net", "before/net: injected path removed"]
     assert found[2].of == "before/net"
     assert found[0].about["from"] == str(path)
     with pytest.raises(UsageError, match="wanted each file once"):

@@ -88,6 +88,20 @@ def test_what_is_not_applicable_says_why_and_has_no_values(method, rows):
     assert row.not_applicable == "the network does not use polarization"
 
 
+def test_a_crossed_pair_without_a_contrast_has_no_counterfactuals():
+    crossed = open_scenes("procedural", rig="crossed", count=1, size=(64, 96))
+    surveyed = survey(crossed.open(1))
+    net = open_network(**SMALL, refresh_after=(1,)).eval()
+    few, enough = (
+        measure_rows(counterfactuals(NetworkMethod("net", net, iters), ["constant"]), crossed, surveyed)[0]
+        for iters in (1, 2)
+    )
+    assert few.not_applicable == "a crossed pair's contrast is formed after refinement 1, and there are only 1"
+    assert few.values == {}
+    assert enough.not_applicable is None
+    assert enough.values["injected.background"][0] > 0
+
+
 def test_networks_of_one_and_three_channels_and_the_oracle_see_the_same_scenes(method):
     net = open_network(**SMALL, polarization=PolarizationConfig(channels=3)).eval()
     three = NetworkMethod("three", net, 1)

@@ -281,6 +281,15 @@ def test_the_progress_bar_tells_how_it_goes(tmp_path, capsys):
     assert "cap 0." in said
 
 
+def test_crossed_pairs_whose_contrast_is_never_formed_are_said(tmp_path, capsys):
+    for refresh_after, said in (((9,), True), ((1,), False)):
+        network = replace(CONFIG.network, refresh_after=refresh_after)
+        data = replace(CONFIG.data, rigs=("quad", "crossed"))
+        config = replace(CONFIG, num_steps=1, iters=2, network=network, data=data)
+        train(config, tmp_path / str(refresh_after[0]))
+        assert ("polarization of crossed pairs is not trained" in capsys.readouterr().err) == said
+
+
 def test_a_warmup_longer_than_the_run_is_said(tmp_path, capsys):
     train(replace(CONFIG, num_steps=2, alpha_cap_warmup=8), tmp_path / "short")
     assert "the cap on alpha ends at 0.29" in capsys.readouterr().err

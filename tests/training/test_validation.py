@@ -142,7 +142,7 @@ def test_what_is_drawn_is_the_scene_and_what_the_network_says(rig):
         assert (left, right) == (None, None)
     elif rig == "crossed":
         assert np.array_equal(right, sample.intensity_right[0].numpy())
-        assert found.signal_name == "linear intensity through the polarizer"
+        assert found.signal_name == "intensity through polarizer"
     else:
         trusted = sample.valid_left[0].numpy() > 0
         assert np.array_equal(left[trusted], sample.pol_left[-1].numpy()[trusted])

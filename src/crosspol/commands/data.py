@@ -34,7 +34,7 @@ class DataOptions:
     """What to do."""
     folder: Annotated[Positional[Path], arg(metavar="PATH", help_behavior_hint="")]
     """Folder of the data set, or a manifest (.csv, .jsonl)."""
-    rig_file: Path | None = None
+    rig_file: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None
     """rig.yaml of the cameras, where a manifest lists their frames."""
 
 

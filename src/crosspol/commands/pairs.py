@@ -116,9 +116,8 @@ def _match(lefts: list[Path], others: list[Path], left: str, other: str) -> list
                 raise UsageError(f"{path}: got no partner of this name in {left}")
     if len(lefts) != len(others):
         longer, shorter = (lefts, others) if len(lefts) > len(others) else (others, lefts)
-        raise UsageError(
-            f"{longer[len(shorter)]}: got no partner: {left} names {len(lefts)} files, {other} names {len(others)}"
-        )
+        files = "1 file" if len(lefts) == 1 else f"{len(lefts)} files"
+        raise UsageError(f"{longer[len(shorter)]}: got no partner: {left} names {files}, {other} names {len(others)}")
     raise UsageError(
         f"{lefts[0]}: got no partner of this name in {other} (its first is {others[0].name}), wanted names that agree "
         "but for words like left and right, or numbers such as times"

@@ -24,7 +24,7 @@ class PlotOptions:
         crosspol plot runs/a runs/b --output compared.png
     """
 
-    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...")]
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...", help_behavior_hint="")]
     """Folders of training runs."""
     output: Annotated[Path, arg(metavar="FILE")] = Path("curves.png")
     """Image to write, .png."""

@@ -138,7 +138,8 @@ def _predict_frames(predictor: StereoPredictor, reader: RigReader, pair: Pair) -
     """Return the result, and what there is to warn about."""
     frames = reader.read(pair.left, pair.right)
     result = predictor.predict_frames(frames.left, frames.right, reader.rig.kind, frames.calibration)
-    return result, frames.warnings
+    unused = predictor.config.why_no_contrast(predictor.iters) if reader.rig.kind == "crossed" else None
+    return result, (*frames.warnings, *([f"polarization is not used: {unused}"] if unused else []))
 
 
 def _left_image(result: StereoResult) -> NDArray[np.uint8]:

@@ -191,7 +191,8 @@ BASELINES: dict[str, Baseline] = {
         _semi_global(filled=False),
     ),
     "sgbm-filled": Baseline(
-        "The same; a pixel without a match takes the nearest match to its left, else the first in its row.",
+        "OpenCV's semi-global matching over the truth's range of disparities; a pixel without a match takes the "
+        "nearest match to its left, else the first in its row.",
         _semi_global(filled=True),
     ),
     "constant": Baseline(

@@ -126,7 +126,8 @@ def earlier_rows(paths: Sequence[Path], data: dict[str, Any], taken: Sequence[st
     Args:
         paths: files of results.
         data: record of the scenes of this evaluation.
-        taken: names of its own rows; a row of the same name gets its file's folder before it.
+        taken: names of its own rows; a row of the same name gets its file's folder before it, and so do the
+            counterfactuals of a row that does: they are of the network before the colon.
 
     Raises:
         MissingFileError, UsageError: a file cannot be read.
@@ -141,7 +142,10 @@ def earlier_rows(paths: Sequence[Path], data: dict[str, Any], taken: Sequence[st
         if earlier.data["sha256"] != data["sha256"]:
             raise UsageError(f"{path}: got results on other scenes ({_differ(earlier.data, data)}), wanted the same")
         folder = path.resolve().parent.name
-        renamed = {row.name: f"{folder}/{row.name}" if row.name in names else row.name for row in earlier.rows}
+        clashing = {row.name for row in earlier.rows if row.name in names}
+        renamed = {
+            row.name: f"{folder}/{row.name}" if clashing & {row.name, row.of} else row.name for row in earlier.rows
+        }
         for row in earlier.rows:
             about = {**row.about, "from": str(path)}
             rows.append(

@@ -80,6 +80,8 @@ def reason_against(method: Method, scenes: SceneSet, survey: Survey) -> str | No
     if method.substitution == ORACLE:
         return None
     reason = why_not(method.substitution, scenes.description["rig"], method.pol_channels)
+    if reason is None and scenes.description["rig"] == "crossed":
+        reason = method.net.config.why_no_contrast(method.iters)
     if reason is None and SUBSTITUTIONS[method.substitution].needs_donor:
         alone = [scene.name for index, scene in enumerate(survey.scenes) if survey.donor(index) is None]
         reason = f"no other scene has the size of {alone[0]}" if alone else None

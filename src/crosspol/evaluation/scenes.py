@@ -146,7 +146,7 @@ def open_scenes(
         _refuse("--split", split, "scenes in files")
         _refuse("--rig-file", rig_file, "a manifest of frames")
         return _procedural(rig or "quad", count or _PROCEDURAL_COUNT, TEST_SEED if seed is None else seed, size)
-    _refuse("--size", size, "procedural scenes: those in files have theirs")
+    _refuse("--size", size and f"{size[1]}x{size[0]}", "procedural scenes: those in files have theirs")
     path = Path(data)
     if path.is_file():
         return _manifest(path, rig, count, split, rig_file)

@@ -177,6 +177,15 @@ class CrossPolConfig:
     glass_head: bool = False
     """Also estimates the probability that the first surface is glass, at full resolution."""
 
+    def why_no_contrast(self, iters: int) -> str | None:
+        """Say why a crossed pair's polarization stays unused with so many refinements; None: it is used."""
+        first = min(self.refresh_after, default=None)
+        if first is None:
+            return "the network forms no contrast of a crossed pair: refresh_after is empty"
+        if iters > first:
+            return None
+        return f"a crossed pair's contrast is formed after refinement {first}, and there are only {iters}"
+
     def __post_init__(self) -> None:
         """Accept the plain dictionaries of ``config.json``; refuse values that no network can be built from."""
         if isinstance(self.fusion, dict):

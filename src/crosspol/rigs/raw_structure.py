@@ -18,7 +18,7 @@ _LEAST = 0.01
 """Its size, as a share of the light; JPEG's and a scanner's patterns are smaller."""
 _AREAS = 0.4
 """Share of the areas with such a pattern from which on an image is full of it. Raw frames of an IMX250MZR show 0.65 to
-1, photographs 0, a page of enlarged pictures with captions 0.28."""
+1, photographs 0, a page of enlarged images with captions 0.28."""
 
 
 def looks_like_mosaic(image: NDArray[Any]) -> bool:

@@ -132,6 +132,9 @@ def _train(
             f"the cap on alpha ends at {reached:.2f} and stays with the weights: "
             f"alpha_cap_warmup is {config.alpha_cap_warmup} steps, num_steps {config.num_steps}"
         )
+    unused = config.network.why_no_contrast(config.iters) if "crossed" in config.data.turns else None
+    if unused and config.network.fusion.kind != "none":
+        tell(f"polarization of crossed pairs is not trained: {unused}")
     chosen = choose_precision(config.precision, fabric.device.type)
     tell(f"computing in {chosen.precision} on {fabric.device.type}: {chosen.why}")
     tell(f"training on {training.description}; validation on {validation.about}")

@@ -147,7 +147,7 @@ def _signal(batch: StereoBatch) -> tuple[tuple[Plane | None, Plane | None], str]
     """What a batch of one has of polarization, left and right, and what that is."""
     if batch.intensity_left is not None and batch.intensity_right is not None:
         views = (_plane(batch.intensity_left), _plane(batch.intensity_right))
-        return views, "linear intensity through the polarizer"
+        return views, "intensity through polarizer"
     sides = ((batch.pol_left, batch.valid_left), (batch.pol_right, batch.valid_right))
     planes = [
         None if pol is None or valid is None else np.where(_plane(valid) > 0, _plane(pol[:, -1:]), np.float32(np.nan))

@@ -63,7 +63,13 @@ def draw_curves(runs: dict[str, Records]) -> bytes:
         axis.grid(alpha=0.3)
         if curve.logarithmic and axis.has_data():
             axis.set_yscale("log")
-    axes[0].legend()
+        if not axis.has_data():
+            axis.text(0.5, 0.5, "no values", ha="center", va="center", color="gray", transform=axis.transAxes)
+            axis.set(xticks=[], yticks=[])
+    # Where most runs have values: a run may have logged some quantities and not others.
+    named = max(axes, key=lambda axis: len(axis.get_legend_handles_labels()[1]))
+    if named.get_legend_handles_labels()[1]:
+        named.legend()
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=90)
     return buffer.getvalue()
