@@ -6,6 +6,7 @@ import csv
 import json
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -171,13 +172,13 @@ def test_frames_of_a_rig_are_read_as_the_predictor_reads_them(tmp_path):
 
 def test_a_calibration_is_read_once_its_maps_are_made_once_and_its_warning_is_one_line(tmp_path, monkeypatch, caplog):
     calls = Counter()
+
+    def counting(name, own, *arguments):
+        calls[name] += 1
+        return own(*arguments)
+
     for name in ("read_calibration", "rectification"):
-
-        def counting(*arguments, _name=name, _own=getattr(reader, name)):
-            calls[_name] += 1
-            return _own(*arguments)
-
-        monkeypatch.setattr(reader, name, counting)
+        monkeypatch.setattr(reader, name, partial(counting, name, getattr(reader, name)))
     for name, stokes in zip(("l", "r"), views(), strict=True):
         write_image(tmp_path / f"{name}.png", eight_bits(raw(stokes)))
     write_disparity(tmp_path / "d.png", np.full((240, 320), 6.0, np.float32))
