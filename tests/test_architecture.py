@@ -54,7 +54,6 @@ TINY = 25
 
 # Modules (or, with a slash at the end, folders) that no test of their own room imports: where they are tested instead.
 TESTED_IN: dict[str, str] = {
-    "commands/data.py": "datasets/test_check.py",
     "commands/flags.py": "commands/test_train.py",
     "commands/info.py": "test_cli.py",
     "commands/pairs.py": "test_cli.py",

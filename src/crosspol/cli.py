@@ -70,7 +70,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "data": Command(
         "crosspol.commands.data:DataOptions",
-        "Check every scene of a data set (a folder with scenes.jsonl, or a manifest), and name each bad one.",
+        "Check a data set: every scene of a folder, or every pair of a manifest (data check).",
     ),
     "info": Command(
         "crosspol.commands.info:InfoOptions", "Print the parameters of a preset or of weights, part by part."

@@ -160,6 +160,9 @@ EVERY: dict[str, tuple[Callable[[Path], None], Callable[[Path], PlainPairs], lis
     "booster": (make_booster, booster, ["train/balanced/Bathroom/im0", "train/balanced/Bathroom/im1"]),
 }
 
+STEP = {"kitti": 1 / 256, "instereo2k": 1 / 100}
+"""px between two disparities that the files can hold; the other readers' files hold floats."""
+
 
 @pytest.mark.parametrize("name", EVERY)
 def test_pairs_are_found_and_read(tmp_path, name):
@@ -175,7 +178,9 @@ def test_pairs_are_found_and_read(tmp_path, name):
         np.testing.assert_allclose(255 * (sample.right - sample.left), 1, atol=1e-4)
         known = sample.valid[0].numpy() > 0
         np.testing.assert_array_equal(known, np.isfinite(DISPARITY))
-        np.testing.assert_allclose(sample.disparity[0].numpy()[known], DISPARITY[known], atol=0.5 / 100)
+        # Half a step, and float32's rounding of the largest.
+        away = np.abs(sample.disparity[0].numpy()[known] - DISPARITY[known]).max()
+        assert away <= (0.5 * STEP[name] + 1e-6 if name in STEP else 0)
         if name not in ("sceneflow", "instereo2k", "pairs", "rps"):
             np.testing.assert_array_equal(sample.occluded[0], HIDDEN & known)
         np.testing.assert_array_equal(sample.glass[0], GLASS if name == "booster" else np.zeros(SIZE))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from crosspol.datasets.manifest import COLUMNS, Manifest, read_manifest
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.disparity import write_disparity
 from crosspol.io.images import write_image
+from crosspol.rigs import reader
 from crosspol.rigs.frames import read_pair
 from crosspol.rigs.rig import default_rig, read_rig
 from tests.rig_frames import eight_bits, raw, views
@@ -164,6 +168,31 @@ def test_frames_of_a_rig_are_read_as_the_predictor_reads_them(tmp_path):
     assert wanted.keys() == sample.inputs.kwargs().keys()
     for name, tensor in sample.inputs.kwargs().items():
         np.testing.assert_array_equal(tensor, wanted[name])
+
+
+def test_a_calibration_is_read_once_its_maps_are_made_once_and_its_warning_is_one_line(tmp_path, monkeypatch, caplog):
+    calls = Counter()
+
+    def counting(name, own, *arguments):
+        calls[name] += 1
+        return own(*arguments)
+
+    for name in ("read_calibration", "rectification"):
+        monkeypatch.setattr(reader, name, partial(counting, name, getattr(reader, name)))
+    for name, stokes in zip(("l", "r"), views(), strict=True):
+        write_image(tmp_path / f"{name}.png", eight_bits(raw(stokes)))
+    write_disparity(tmp_path / "d.png", np.full((240, 320), 6.0, np.float32))
+    matrix = [[300, 0, 159.5], [0, 300, 119.5], [0, 0, 1]]
+    rig = {"K1": matrix, "K2": matrix, "D1": [0.01, 0, 0, 0], "D2": [0] * 4, "R": np.eye(3).tolist()}
+    (tmp_path / "stereo.json").write_text(json.dumps({**rig, "T": [-120, 0, 0]}))
+    replace(default_rig("quad"), calibration="stereo.json").write(tmp_path / "rig.yaml")
+    rows = [{"id": name, "left": "l.png", "right": "r.png", "disparity": "d.png"} for name in "ab"]
+    samples = Manifest(table(tmp_path, rows), rig=tmp_path / "rig.yaml")
+    assert [samples[index].name for index in range(2)] == ["a", "b"]
+    assert calls == {"read_calibration": 1, "rectification": 1}
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.startswith(f"warning: {tmp_path / 'stereo.json'}: the baseline is 120 m")
+    assert "\n" not in line
 
 
 @settings(deadline=None, max_examples=20)

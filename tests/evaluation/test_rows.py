@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import replace
 
 import cv2
@@ -11,6 +12,7 @@ import torch
 from crosspol.data.sample import stack
 from crosspol.data.substitution import ORACLE, SUBSTITUTIONS, substitute
 from crosspol.errors import UsageError
+from crosspol.evaluation import rows as rows_module
 from crosspol.evaluation.figures import chosen_scenes
 from crosspol.evaluation.measures import MEASURES, REGIONS
 from crosspol.evaluation.methods import BASELINES, NetworkMethod, describe_network, row_names, semi_global
@@ -210,3 +212,26 @@ def test_the_scenes_to_look_at_are_best_median_and_worst_on_glass():
     assert chosen_scenes(row) == {"best": 2, "worst": 4, "median": 3}
     no_glass = Row("net", "net", {}, {"epe.glass": (math.nan,) * 2, "epe.all": (5.0, 4.0)})
     assert chosen_scenes(no_glass) == {"best": 1, "worst": 0}
+
+
+def test_tf32_and_gradients_are_off_while_rows_are_measured(method, monkeypatch):
+    seen = []
+
+    @contextmanager
+    def without_tf32():
+        seen.append("off")
+        yield
+        seen.append("on")
+
+    class Looking(CrossPol):
+        def forward(self, *arguments, **rest):
+            seen.append(torch.is_inference_mode_enabled())
+            return super().forward(*arguments, **rest)
+
+    monkeypatch.setattr(rows_module, "without_tf32", without_tf32)
+    looking = NetworkMethod("looking", Looking(method.net.config).eval(), 1)
+    try_out([looking], SCENES, torch.device("cpu"))
+    assert seen == ["off", True, "on"]
+    measure_rows([looking], SCENES, SURVEY)
+    assert (seen[3], seen[-1], seen.count("off")) == ("off", "on", 2)
+    assert set(seen[4:-1]) == {True}

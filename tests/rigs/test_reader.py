@@ -19,7 +19,7 @@ from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.calibration_files import read_calibration, write_calibration
 from crosspol.rigs.frames import read_pair
 from crosspol.rigs.reader import RigReader
-from crosspol.rigs.rectification import rectify
+from crosspol.rigs.rectification import rectification, resample
 from crosspol.rigs.rig import Camera, Rig, default_rig
 
 HEIGHT, WIDTH = 40, 52
@@ -72,17 +72,17 @@ def test_every_file_is_read_once_and_maps_are_made_once_a_size(tmp_path: Path, c
     pairs = [rig.read(tmp_path / f"l{index}.png", tmp_path / f"r{index}.png") for index in range(2)]
     assert calls == {"read_calibration": 1, "rectification": 1, "read_image_file": 4, "read_stored": 4}
 
-    calibration = read_calibration(tmp_path / "stereo.yml")
+    maps = rectification(read_calibration(tmp_path / "stereo.yml"), (HEIGHT, WIDTH))
     for index, pair in enumerate(pairs):
         raw = read_pair(rig.rig, tmp_path / f"l{index}.png", tmp_path / f"r{index}.png")
-        left, right, rectified = rectify(*raw, calibration)
+        left, right = resample(raw[0], maps.left), resample(raw[1], maps.right)
         for found, expected in ((pair.left, left), (pair.right, right)):
             assert found.stokes is not None
             assert expected.stokes is not None
             torch.testing.assert_close(found.stokes, expected.stokes, rtol=0, atol=0)
             torch.testing.assert_close(found.valid, expected.valid, rtol=0, atol=0)
         assert pair.calibration is not None
-        assert pair.calibration.baseline_m == rectified.baseline_m
+        assert pair.calibration.baseline_m == maps.calibration.baseline_m
         assert pair.warnings == ()
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-import warnings
+import re
 from dataclasses import replace
 
 import cv2
@@ -16,10 +16,25 @@ from crosspol.errors import UsageError
 from crosspol.polarimetry import aolp, dolp
 from crosspol.rigs.calibration import CameraCalibration, StereoCalibration
 from crosspol.rigs.frames import Frame
-from crosspol.rigs.rectification import ViewMap, rectification, rectify, resample
+from crosspol.rigs.kinds import RigKind
+from crosspol.rigs.reader import RigReader, StereoPair
+from crosspol.rigs.rectification import ViewMap, rectification, resample
+from crosspol.rigs.rig import default_rig
 
 HEIGHT, WIDTH = 120, 160
 DISTORTION = np.array([-0.12, 0.03, 4e-4, -3e-4, 0.0])
+
+
+def rectified(left: Frame, right: Frame, calibration: StereoCalibration, kind: RigKind = "quad") -> StereoPair:
+    """The pair as a rig of this calibration brings it."""
+    reader = RigReader(default_rig(kind))
+    reader.calibration = calibration
+    return reader.rectify(left, right)
+
+
+def rectify(left: Frame, right: Frame, calibration: StereoCalibration) -> tuple[Frame, Frame, StereoCalibration | None]:
+    pair = rectified(left, right, calibration)
+    return pair.left, pair.right, pair.calibration
 
 
 def turned(axis: int, angle: float) -> np.ndarray:
@@ -253,12 +268,10 @@ def test_invalid_light_stays_invalid_under_a_roll() -> None:
 
 def test_a_crossed_pair_that_is_turned_is_warned_about() -> None:
     frame = frame_of(torch.rand(1, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0)))
-    with pytest.warns(UserWarning, match=r"turns the left image by 5\.\d degrees, and its polarizer"):
-        rectify(frame, frame, rig(math.radians(5.5), 0), crossed=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        rectify(frame, frame, rig(math.radians(2), math.radians(-1)), crossed=True)
-        rectify(frame, frame, rig(math.radians(5.5), 0))
+    (warning,) = rectified(frame, frame, rig(math.radians(5.5), 0), "crossed").warnings
+    assert re.search(r"turns the left image by 5\.\d degrees, and its polarizer", warning)
+    assert rectified(frame, frame, rig(math.radians(2), math.radians(-1)), "crossed").warnings == ()
+    assert rectified(frame, frame, rig(math.radians(5.5), 0)).warnings == ()
 
 
 def test_views_of_another_size_than_calibrated_are_refused() -> None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosspol.errors import MissingFileError, UsageError
+from crosspol.model import preset
 from crosspol.training.config import PRETRAINED, TrainConfig, train_preset
 from crosspol.training.config_file import differences, flat, merge, read_config, write_config
 from tests.training.tiny_runs import tiny_config
@@ -61,9 +62,27 @@ def test_yaml_changes_what_it_names_and_knows_numbers_as_people_write_them(tmp_p
     assert read_config(tmp_path / "empty.yml") == TrainConfig()
 
 
+def test_a_file_may_start_from_presets_of_training_and_of_networks(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("preset: cpu-tiny\niters: 3\nnetwork: {preset: raft-stereo, iters: 5}\n")
+    wanted = train_preset("cpu-tiny", iters=3, network=preset("raft-stereo", iters=5))
+    assert read_config(path) == wanted
+    # What it names counts before what --preset gave.
+    assert read_config(path, tiny_config(lr=1.0)) == wanted
+    path.write_text("network: {preset: blueprint, polarization: {channels: 3}}\n")
+    config = read_config(path, tiny_config())
+    assert (config.iters, config.data.pol_channels) == (tiny_config().iters, 3)
+    assert config.network == replace(preset("blueprint"), polarization=config.network.polarization)
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
+        ({"preset": "cpu-tinny"}, "preset: got 'cpu-tinny', wanted one of blueprint"),
+        ({"preset": ["cpu-tiny"]}, "preset: got ['cpu-tiny'], wanted one of blueprint"),
+        ({"network": {"preset": "crospol"}}, "network.preset: got 'crospol', wanted one of"),
+        ({"network": {"preset": {}}}, "network.preset: got {}, wanted one of"),
+        ({"network": "crosspol"}, "network: got 'crosspol', wanted names with values"),
         ({"iterz": 3}, "iterz: no such setting; did you mean iters?"),
         (
             {"network": {"fusion": {"attention": {"num_head": 3}}}},

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
 
 import numpy as np
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, Suppress, arg, subcommand
 
 from crosspol.datasets.check import DataReport, check_data, check_manifest
 from crosspol.errors import UsageError
@@ -18,7 +18,7 @@ _Entry = TypeVar("_Entry")
 
 
 @dataclass(frozen=True)
-class DataOptions:
+class CheckOptions:
     """Check every scene of a data set (a folder with scenes.jsonl, or a manifest), and name each bad one.
 
     For example:
@@ -30,21 +30,35 @@ class DataOptions:
     1: something was. docs/data.md says what it cannot see.
     """
 
-    action: Annotated[Positional[Literal["check"]], arg(help_behavior_hint="")]
-    """What to do."""
     folder: Annotated[Positional[Path], arg(metavar="PATH", help_behavior_hint="")]
     """Folder of the data set, or a manifest (.csv, .jsonl)."""
     rig_file: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None
     """rig.yaml of the cameras, where a manifest lists their frames."""
 
 
+# tyro makes subcommands of a union; the second member, which it does not show, makes one of a single command.
+_Actions = Annotated[CheckOptions, subcommand("check")] | Annotated[None, Suppress]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Check a data set: every scene of a folder, or every pair of a manifest (data check)."""
+
+    action: OmitArgPrefixes[OmitSubcommandPrefixes[_Actions]]
+
+
 def data(options: DataOptions) -> None:
-    """Check a data set.
+    """Carry out `check`.
 
     Raises:
         UsageError: there is no data set, or its index cannot be read.
         SystemExit: 1, where something is wrong with it.
     """
+    if options.action is not None:
+        _check(options.action)
+
+
+def _check(options: CheckOptions) -> None:
     if options.folder.is_file():
         report = check_manifest(options.folder, options.rig_file, _shown)
     elif options.rig_file is not None:

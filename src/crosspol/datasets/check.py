@@ -171,7 +171,7 @@ def check_pair(manifest: Manifest, row: ManifestRow) -> SceneReport:
     except (UsageError, OSError) as error:
         return SceneReport(row.name, (" ".join(str(error).split()),))
     left, right = (view.numpy().mean(axis=0) for view in (inputs.left, inputs.right))
-    problems = [] if manifest.description is not None else _bit_problems(manifest, row)
+    problems = [] if manifest.reader is not None else _bit_problems(manifest, row)
     sound = True
     for name, plane in (("disparity", truth.disparity), ("disparity_background", truth.disparity_background)):
         if plane is not None:
@@ -267,6 +267,8 @@ def check_scene(root: str | os.PathLike[str], record: SceneRecord) -> SceneRepor
     )
     problems = [*_light_problems(scene), *_disparity_problems(scene, values)]
     problems += _pair_problems(pair)
+    if scene.calibration is not None:
+        problems += scene.calibration.warnings
     truth = GroundTruth(scene.disparity, scene.glass)
     return _report(record.name, problems, pair, truth, float(pair.left.mean()))
 

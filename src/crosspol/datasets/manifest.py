@@ -25,6 +25,7 @@ import csv
 import difflib
 import io
 import json
+import logging
 import math
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -47,12 +48,9 @@ from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.atomic import read_bytes
 from crosspol.io.disparity import read_disparity
 from crosspol.io.images import read_image
-from crosspol.rigs.calibration import StereoCalibration
-from crosspol.rigs.calibration_files import read_calibration
-from crosspol.rigs.frames import read_pair
 from crosspol.rigs.kinds import RigKind
-from crosspol.rigs.rectification import rectify
-from crosspol.rigs.rig import Rig, read_rig
+from crosspol.rigs.reader import RigReader
+from crosspol.rigs.rig import Rig
 
 __all__ = ["COLUMNS", "Manifest", "ManifestRow", "read_manifest"]
 
@@ -67,6 +65,9 @@ COLUMNS = (*_FILES, *_POLARIZATION, *_TEXTS)
 """Every column that a manifest can have."""
 
 _Read = TypeVar("_Read")
+
+_log = logging.getLogger(__name__)
+_said: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -161,16 +162,15 @@ class Manifest(Indexed):
             UsageError: the manifest is damaged, no row is left, or rows are of several rigs.
         """
         self.path, self.pol_channels = Path(path), pol_channels
-        self.description = rig if isinstance(rig, Rig) or rig is None else read_rig(rig)
-        self.calibration: StereoCalibration | None = None
-        if self.description is not None and self.description.calibration_path is not None:
-            self.calibration = read_calibration(self.description.calibration_path)
+        self.reader = None if rig is None else RigReader(rig)
+        if self.reader is not None and self.reader.calibration is not None:
+            _warn(*self.reader.calibration.warnings)
         found = read_manifest(self.path)
         self.rows = [row for row in found if split is None or row.split == split]
         if not self.rows:
             splits = ", ".join(sorted({row.split or "(empty)" for row in found}))
             raise UsageError(f"{self.path}: got no row of split {split!r}, wanted one of {splits}")
-        self.rig: RigKind = self.rows[0].rig if self.description is None else self.description.kind
+        self.rig: RigKind = self.rows[0].rig if self.reader is None else self.reader.rig.kind
         for row in self.rows:
             self._check(row)
 
@@ -200,7 +200,7 @@ class Manifest(Indexed):
 
     def inputs(self, row: ManifestRow) -> StereoInputs:
         """Read what the network sees of a pair; all of one size."""
-        return self._maps(row) if self.description is None else self._frames(row, self.description)
+        return self._maps(row) if self.reader is None else self._frames(row, self.reader)
 
     def truth(self, row: ManifestRow, size: tuple[int, ...]) -> GroundTruth:
         """Read what is known of the left view of this size (H, W); whether disparities can be is not looked at."""
@@ -217,7 +217,7 @@ class Manifest(Indexed):
 
     def _check(self, row: ManifestRow) -> None:
         rig: RigKind = self.rig
-        if self.description is not None:
+        if self.reader is not None:
             for column in _POLARIZATION:
                 if column in row.cells:
                     raise UsageError(f"{self._place(row, column)}: got a map, wanted none beside a rig's frames")
@@ -228,7 +228,7 @@ class Manifest(Indexed):
                 f"line {first}"
             )
         for column, cell in row.cells.items():
-            if column in _TEXTS or (self.description is not None and "{" in cell):
+            if column in _TEXTS or (self.reader is not None and "{" in cell):
                 continue
             file = self.path.parent / cell
             if not file.is_file():
@@ -259,14 +259,13 @@ class Manifest(Indexed):
             self._fits(row, name, array.shape[-2:], arrays["left"].shape[-2:])
         return StereoInputs.from_arrays(**arrays)
 
-    def _frames(self, row: ManifestRow, rig: Rig) -> StereoInputs:
+    def _frames(self, row: ManifestRow, reader: RigReader) -> StereoInputs:
         """The cameras' frames, as the predictor reads them."""
         left, right = (str(self.path.parent / row.cells[side]) for side in ("left", "right"))
         with self._named(row, "left, right"):
-            frames = read_pair(rig, left, right)
-            if self.calibration is not None:
-                frames = rectify(*frames, self.calibration, crossed=rig.kind == "crossed")[:2]
-        return StereoInputs.from_frames(*frames, rig.kind, self.pol_channels)
+            pair = reader.read(left, right)
+        _warn(*pair.warnings)
+        return StereoInputs.from_frames(pair.left, pair.right, reader.rig.kind, self.pol_channels)
 
     def _read(self, row: ManifestRow, column: str, read: Callable[[Path], _Read]) -> _Read | None:
         if column not in row.cells:
@@ -293,6 +292,14 @@ class Manifest(Indexed):
 
     def _place(self, row: ManifestRow, column: str) -> str:
         return f"{self.path}: line {row.line}: column {column}"
+
+
+def _warn(*messages: str) -> None:
+    """Say each line once in a process: every pair of a rig has the same to say."""
+    for message in messages:
+        if message not in _said:
+            _said.add(message)
+            _log.warning("warning: %s", message)
 
 
 def _check_columns(path: Path, line: int, columns: Iterable[str]) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import math
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +18,10 @@ from crosspol.evaluation.rows import Row
 from crosspol.evaluation.scenes import SceneSet
 from crosspol.evaluation.statistics import Estimate
 from crosspol.training.validation import predict_scene
+from crosspol.visualization.intervals import Interval, draw_intervals
 from crosspol.visualization.panel import validation_figure
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 _COMPARED = ("glass", "background")
-_DPI = 110
 
 
 def chosen_scenes(row: Row) -> dict[str, int]:
@@ -92,36 +87,21 @@ def difference_plot(results: Results) -> bytes | None:
     rows = [(row, other) for row in shown if (other := results.against(row)) is not None]
     if not rows:
         return None
-    from matplotlib.figure import Figure
-
     titles = {region.name: region.title for region in REGIONS}
-    figure = Figure(figsize=(11, 1.6 + 0.42 * len(rows)), dpi=_DPI, layout="constrained")
-    axes = figure.subplots(1, len(_COMPARED), sharey=True)
-    for axis, region in zip(axes, _COMPARED, strict=True):
-        estimates = [results.difference(row, other, key("epe", region)) for row, other in rows]
-        for place, estimate in enumerate(estimates):
-            if estimate.scenes and math.isfinite(estimate.low + estimate.high):
-                _bar(axis, place, estimate)
-        axis.axvline(0, color="0.4", linewidth=1)
-        axis.set_title(f"{titles[region]}: EPE of the row - EPE of the other, px")
-        axis.grid(axis="x", alpha=0.3)
-    names = [f"{row.name}\nagainst {other.name}" for row, other in rows]
-    axes[0].set_yticks(range(len(rows)), names, fontsize=8)
-    axes[0].set_ylim(len(rows) - 0.4, -0.6)
-    figure.supxlabel(
+    panels = {
+        f"{titles[region]}: EPE of the row - EPE of the other, px": [
+            _interval(results.difference(row, other, key("epe", region))) for row, other in rows
+        ]
+        for region in _COMPARED
+    }
+    return draw_intervals(
+        panels,
+        [f"{row.name}\nagainst {other.name}" for row, other in rows],
         f"below 0: the row is better; bars: {100 * results.bootstrap.level:g} % interval, paired over scenes",
-        fontsize=9,
     )
-    return _png(figure)
 
 
-def _bar(axis: Any, place: int, estimate: Estimate) -> None:
-    color = "0.5" if not estimate.excludes_zero else "C2" if estimate.high < 0 else "C3"
-    axis.plot([estimate.low, estimate.high], [place, place], color=color, linewidth=2)
-    axis.plot(estimate.value, place, "o", color=color, markersize=5)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+def _interval(estimate: Estimate) -> Interval | None:
+    if not estimate.scenes:
+        return None
+    return Interval(estimate.value, estimate.low, estimate.high, estimate.excludes_zero)

@@ -28,9 +28,8 @@ import yaml
 
 from crosspol.data.substitution import SUBSTITUTIONS
 from crosspol.errors import MissingFileError, UsageError
-from crosspol.model import preset
-from crosspol.training.config import TrainConfig, train_preset
-from crosspol.training.config_file import flat, merge
+from crosspol.training.config import TrainConfig
+from crosspol.training.config_file import configure, flat, merge
 
 # Of a variant's data settings, what may be its own: what stands in polarization's place, and how it is written down.
 # Neither changes which scenes are drawn, nor their images or truth.
@@ -39,7 +38,6 @@ _OWN_DATA = ("data.polarization", "data.pol_channels", "data.polarization_dropou
 _SHARED = ("data.", "num_steps", "batch_size", "stages")
 _OF_THE_PLAN = ("seed", "data.seed")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
-_PRESET = "preset"
 
 
 @dataclass(frozen=True)
@@ -136,30 +134,16 @@ def _plan(name: str, content: Any) -> Plan:
 
 
 def _settings(base: TrainConfig, content: Any, place: str) -> TrainConfig:
-    """Return settings with changes; a preset of training or of the network replaces all that it names before.
+    """Return settings with changes, as `configure` reads them.
 
     Raises:
         ValueError: a name or a value is wrong.
     """
-    changes = dict(content or {}) if isinstance(content, dict | None) else content
-    if not isinstance(changes, dict):
-        raise ValueError(f"{place}: got {content!r}, wanted names with values")
     try:
-        if _PRESET in changes:
-            base = train_preset(changes.pop(_PRESET))
-        network = changes.pop("network", None) or {}
-        if isinstance(network, dict):
-            network = dict(network)
-            start = preset(network.pop(_PRESET)) if _PRESET in network else base.network
-            changed = merge(start, network, "network.")
-            # The maps have as many channels as the network takes, whatever the variant before had.
-            data = replace(base.data, pol_channels=changed.polarization.channels)
-            base = replace(base, network=changed, data=data)
-            variant: TrainConfig = merge(base, changes)
-            return variant
-        raise ValueError(f"network: got {network!r}, wanted names with values")
+        return configure(base, {} if content is None else content, place)
     except ValueError as error:
-        raise ValueError(f"{place}: {error}") from error
+        message = str(error)
+        raise ValueError(message if message.startswith(f"{place}:") else f"{place}: {message}") from error
 
 
 def _check_comparable(variants: Mapping[str, TrainConfig]) -> None:

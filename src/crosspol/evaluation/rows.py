@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -21,6 +20,7 @@ from crosspol.evaluation.attention import attention_figures
 from crosspol.evaluation.measures import key, measure
 from crosspol.evaluation.methods import Method, NetworkMethod
 from crosspol.evaluation.scenes import SceneSet, Survey
+from crosspol.model.precision import without_tf32
 
 INJECTED = "injected"
 """Measure: |injected| / |stereo features|, mean over the pixels of a region."""
@@ -100,7 +100,7 @@ def try_out(methods: Sequence[Method], scenes: SceneSet, device: torch.device) -
             batch = stack([samples[0]]).to(device)
             quick = NetworkMethod(method.name, method.net, 1, substitution=method.substitution)
             try:
-                with exact_arithmetic():
+                with torch.inference_mode(), without_tf32():
                     if method.substitution == ORACLE:
                         batch = substitute(batch, ORACLE, pol_channels=method.pol_channels)
                     quick(batch)
@@ -134,7 +134,7 @@ def measure_rows(
     opened = {method.pol_channels: scenes.open(method.pol_channels) for method in methods}
     values: list[list[dict[str, float]]] = [[] for _ in methods]
     source = _Source(opened, survey, device)
-    with exact_arithmetic():
+    with torch.inference_mode(), without_tf32():
         for index in watch(range(len(survey.scenes))):
             for method, reason, found in zip(methods, reasons, values, strict=True):
                 if reason is None:
@@ -158,18 +158,6 @@ def averaged(rows: Sequence[Row], name: str, of: str) -> Row:
     shared = [column for column in first.values if all(column in row.values for row in rows)]
     values = {column: tuple(np.mean([row.values[column] for row in rows], axis=0).tolist()) for column in shared}
     return Row(name, of, first.about, values, first.substitution)
-
-
-@contextmanager
-def exact_arithmetic() -> Iterator[None]:
-    """Compute without gradients and, on a GPU, without TF32, which rounds inputs of products to 10 bits."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 class _Source:

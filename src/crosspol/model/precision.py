@@ -1,4 +1,4 @@
-"""Arithmetic without TF32: one switch for prediction and validation."""
+"""Arithmetic without TF32: one switch for prediction, validation and evaluation."""
 
 from __future__ import annotations
 

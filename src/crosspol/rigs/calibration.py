@@ -63,6 +63,7 @@ class StereoCalibration:
     left, right: the cameras.
     rotation: (3, 3), from the left camera's frame to the right one's.
     translation_m: (3,), meters, likewise: (-baseline, 0, 0) for a rectified pair.
+    warnings: what is implausible in the file that it was read from, a line each.
 
     Raises:
         ValueError: no rotation matrix, or a right camera that is not on the right.
@@ -72,6 +73,7 @@ class StereoCalibration:
     right: CameraCalibration
     rotation: Array
     translation_m: Array
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rotation", np.asarray(self.rotation, np.float64))

@@ -6,18 +6,16 @@ without polarization says nothing about the layout.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crosspol.errors import UsageError
-from crosspol.rigs.calibration_files import read_calibration
 from crosspol.rigs.check_frame import check_recording
 from crosspol.rigs.check_pair import check_pair
 from crosspol.rigs.findings import Finding, Verdict
 from crosspol.rigs.frames import Frame, frame_of, read_recording, read_recordings
+from crosspol.rigs.reader import RigReader
 from crosspol.rigs.recordings import FrameFiles
-from crosspol.rigs.rectification import rectify
 from crosspol.rigs.rig import Rig
 
 __all__ = ["Finding", "RigReport", "check_rig"]
@@ -85,24 +83,18 @@ def check_rig(rig: Rig, frames: Sequence[FrameFiles]) -> RigReport:
         text = "the views can be compared once their files are read right"
         findings["pair"] = [Finding("rows", "unsure", text)]
     elif len(images) == 2:
-        images, rectified = _rectified(rig, images)
+        images, rectified = _rectified(RigReader(rig), images)
         calibration = None if rig.calibration_path is None else rig.calibration_path.name
         pair = check_pair(images["left"], images["right"], calibration, rig.swap_views)
         findings["pair"] = rectified + pair
     return RigReport({view: recording.name for view, recording in recordings.items()}, images, findings)
 
 
-def _rectified(rig: Rig, frames: dict[str, Frame]) -> tuple[dict[str, Frame], list[Finding]]:
+def _rectified(reader: RigReader, frames: dict[str, Frame]) -> tuple[dict[str, Frame], list[Finding]]:
     """Rectify as the predictor does; a warning on the way is a finding."""
-    if rig.calibration_path is None:
-        return frames, []
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        calibration = read_calibration(rig.calibration_path)
-        of_file = len(warned)
-        left, right, _ = rectify(frames["left"], frames["right"], calibration, crossed=rig.kind == "crossed")
+    pair = reader.rectify(frames["left"], frames["right"])
+    of_file = () if reader.calibration is None else reader.calibration.warnings
     found = [
-        Finding("calibration" if index < of_file else "rectification", "wrong", str(warning.message))
-        for index, warning in enumerate(warned)
+        Finding("calibration" if message in of_file else "rectification", "wrong", message) for message in pair.warnings
     ]
-    return {"left": left, "right": right}, found
+    return {"left": pair.left, "right": pair.right}, found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,10 +58,7 @@ class RigReader:
     def __init__(self, rig: Rig | str | os.PathLike[str]) -> None:
         self.rig = rig if isinstance(rig, Rig) else read_rig(rig)
         path = self.rig.calibration_path
-        with warnings.catch_warnings(record=True) as warned:
-            warnings.simplefilter("always")
-            self.calibration = None if path is None else read_calibration(path)
-        self._warned = tuple(str(warning.message) for warning in warned)
+        self.calibration = None if path is None else read_calibration(path)
         self._maps: dict[tuple[int, int], Rectification] = {}
 
     def files(self, left: FrameFiles, right: FrameFiles) -> list[Path]:
@@ -123,14 +119,14 @@ class RigReader:
         """
         calibration = self.calibration
         if calibration is None:
-            return StereoPair(left, right, None, self._warned)
+            return StereoPair(left, right, None)
         self._check_calibrated(calibration, left.size, right.size)
         if calibration.rectified and left.size == right.size:
-            return StereoPair(left, right, calibration, self._warned)
+            return StereoPair(left, right, calibration, calibration.warnings)
         maps = self._maps_of(calibration, left.size)
         turned = crossed_turns(maps) if self.rig.kind == "crossed" else ()
         views = resample(left, maps.left), resample(right, maps.right)
-        return StereoPair(*views, maps.calibration, (*self._warned, *turned))
+        return StereoPair(*views, maps.calibration, (*calibration.warnings, *turned))
 
     def _maps_of(self, calibration: StereoCalibration, size: tuple[int, int]) -> Rectification:
         maps = self._maps.pop(size, None) or rectification(calibration, size)

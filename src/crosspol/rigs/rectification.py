@@ -11,7 +11,6 @@ toed-in cameras near the corners), so that it is taken from the map itself: the 
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +29,6 @@ __all__ = [
     "check_calibrated_size",
     "crossed_turns",
     "rectification",
-    "rectify",
     "resample",
 ]
 
@@ -128,33 +126,6 @@ def resample(frame: Frame, view: ViewMap) -> Frame:
         return Frame(None, None if frame.intensity is None else sampler.sample(frame.intensity), valid)
     # The content turns counter-clockwise, so its axes turn clockwise relative to it.
     return Frame(rotate_frame(sampler.sample(frame.stokes), -view.turn_rad).contiguous(), None, valid)
-
-
-def rectify(
-    left: Frame, right: Frame, calibration: StereoCalibration, crossed: bool = False
-) -> tuple[Frame, Frame, StereoCalibration]:
-    """Rectify a pair; one that is rectified already passes as it is.
-
-    Args:
-        left, right: raw views.
-        calibration: of them.
-        crossed: the views are a crossed pair. A polarizer cannot be turned after the fact; warns where its image is
-            turned by more than 3 degrees.
-
-    Returns:
-        Both views at the size of the left one, and the calibration that holds for them.
-
-    Raises:
-        UsageError: a view has another size than it was calibrated with.
-    """
-    check_calibrated_size(calibration, left.size, right.size)
-    if calibration.rectified and left.size == right.size:
-        return left, right, calibration
-    maps = rectification(calibration, left.size)
-    if crossed:
-        for message in crossed_turns(maps):
-            warnings.warn(message, stacklevel=2)
-    return resample(left, maps.left), resample(right, maps.right), maps.calibration
 
 
 def check_calibrated_size(calibration: StereoCalibration, left: tuple[int, int], right: tuple[int, int]) -> None:

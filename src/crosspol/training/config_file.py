@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from crosspol.errors import MissingFileError, UsageError, did_you_mean
-from crosspol.training.config import TrainConfig
+from crosspol.model.config import PRESETS
+from crosspol.training.config import TrainConfig, train_preset
 
 # Settings that may change on resume: nothing that is computed depends on them.
 _FREE = ("machine.", "log_every", "checkpoint_every", "keep_checkpoints", "tensorboard", "compile")
+_PRESET = "preset"
 # Stands for the setting of a source that only one of two runs has.
 _ABSENT = "absent"
 
@@ -27,7 +29,7 @@ def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
     """Read a configuration; what the file does not name stays as in `base`.
 
     Args:
-        path: ``.json``, ``.yaml`` or ``.yml``, nested like the dataclasses.
+        path: ``.json``, ``.yaml`` or ``.yml``, nested like the dataclasses; presets as in `configure`.
         base: the defaults of `TrainConfig` where None.
 
     Raises:
@@ -50,9 +52,44 @@ def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
     else:
         raise UsageError(f"{path}: got the ending {path.suffix!r}, wanted .json, .yaml or .yml")
     try:
-        config: TrainConfig = merge(TrainConfig() if base is None else base, content)
+        return configure(TrainConfig() if base is None else base, content)
     except ValueError as error:
         raise UsageError(f"{path}: {_one_line(error)}") from error
+
+
+def configure(base: TrainConfig, content: Any, name: str = "the file") -> TrainConfig:
+    """Return settings with the changes that a file or a plan's variant makes to them.
+
+    Args:
+        base: what is not named stays as in it.
+        content: nested like the dataclasses. ``preset`` at the top is one of training (`train_preset`) and replaces
+            all of `base`; ``preset`` under ``network`` is one of networks (`crosspol.model.preset`) and replaces the
+            network. What else is named changes what the presets say.
+        name: of the content, for errors.
+
+    Raises:
+        ValueError: a name or a value is wrong.
+    """
+    if not isinstance(content, dict):
+        raise ValueError(f"{name}: got {content!r}, wanted names with values")
+    changes = dict(content)
+    if _PRESET in changes:
+        base = train_preset(changes.pop(_PRESET))
+    network = changes.pop("network", None)
+    network = {} if network is None else network
+    if not isinstance(network, dict):
+        raise ValueError(f"network: got {network!r}, wanted names with values")
+    network = dict(network)
+    start = base.network
+    if _PRESET in network:
+        chosen = network.pop(_PRESET)
+        if not isinstance(chosen, str) or chosen not in PRESETS:
+            raise ValueError(f"network.preset: got {chosen!r}, wanted one of {', '.join(PRESETS)}")
+        start = PRESETS[chosen]
+    changed = merge(start, network, "network.")
+    # The maps have as many channels as the network takes, whatever the settings before had.
+    data = replace(base.data, pol_channels=changed.polarization.channels)
+    config: TrainConfig = merge(replace(base, network=changed, data=data), changes)
     return config
 
 

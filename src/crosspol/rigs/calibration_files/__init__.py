@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from crosspol.errors import MissingFileError, UsageError
@@ -43,7 +43,7 @@ def read_calibration(path: str | os.PathLike[str]) -> StereoCalibration:
     - ``calibration.json`` as `write_calibration` writes it (rectified; baseline in meters).
 
     Lens models other than OpenCV's (fisheye, equidistant, omnidirectional) are refused, whichever key names them.
-    Warns in words where the baseline is longer than 5 m, which usually means millimeters.
+    Where the baseline is longer than 5 m, which usually means millimeters, the calibration's `warnings` say so.
 
     Raises:
         MissingFileError: there is no such file, or its other half is missing.
@@ -58,11 +58,11 @@ def read_calibration(path: str | os.PathLike[str]) -> StereoCalibration:
         text = read_text(path, _FORMATS)
         calibration = _find_reader(path, text)(path, text)
     if calibration.baseline_m > LONGEST_BASELINE_M:
-        warnings.warn(
+        warning = (
             f"{path}: the baseline is {calibration.baseline_m:g} m, which is implausible: probably it is in mm, "
-            "wanted meters; disparity is right all the same, depth is not",
-            stacklevel=2,
+            "wanted meters; disparity is right all the same, depth is not"
         )
+        calibration = replace(calibration, warnings=(*calibration.warnings, warning))
     return calibration
 
 
