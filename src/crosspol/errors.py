@@ -23,9 +23,14 @@ def refuse(name: object, got: object, wanted: str) -> UsageError:
     return UsageError(f"{name}: got {got}, wanted {wanted}")
 
 
+def words_of(error: BaseException) -> str:
+    """Return what an error says, on one line, in its own words alone; "" where it says nothing."""
+    return " ".join(str(error).split())
+
+
 def one_line(error: BaseException) -> str:
     """Return what an error says, on one line; errors that are not the package's own are named by their type."""
-    text = " ".join(str(error).split())
+    text = words_of(error)
     if isinstance(error, UsageError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -12,7 +12,7 @@ from tyro.conf import arg
 
 from crosspol.commands.flags import configuration_rules
 from crosspol.commands.folders import check_output_folder
-from crosspol.errors import UsageError
+from crosspol.errors import UsageError, words_of
 from crosspol.training.config import TrainConfig, TrainPreset, train_preset
 from crosspol.training.config_file import read_config
 
@@ -72,7 +72,7 @@ class TrainOptions:
         try:
             return tyro.cli(cls, prog=prog, args=args, default=options, registry=configuration_rules(BLUEPRINT))
         except ValueError as error:
-            raise UsageError(" ".join(str(error).split())) from error
+            raise UsageError(words_of(error)) from error
 
 
 def train(options: TrainOptions) -> None:

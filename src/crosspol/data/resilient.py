@@ -5,7 +5,7 @@ from __future__ import annotations
 from crosspol.data.indexed import Indexed, SizedSamples
 from crosspol.data.inputs import trusting_replace
 from crosspol.data.sample import StereoSample
-from crosspol.errors import UsageError
+from crosspol.errors import UsageError, words_of
 
 __all__ = ["SkipUnreadable"]
 
@@ -40,7 +40,7 @@ class SkipUnreadable(Indexed):
                 return trusting_replace(sample, skipped=(*problems, *sample.skipped)) if problems else sample
             except (UsageError, OSError) as error:
                 # No number: a data set that goes through many times has many for one file, and the file is named.
-                problem = " ".join(str(error).split())
+                problem = words_of(error)
                 if not self.skip:
                     raise UsageError(problem) from error
                 problems += (problem,)

@@ -25,7 +25,7 @@ from crosspol.datasets.manifest import Manifest, ManifestRow
 from crosspol.datasets.ranges import check_disparity
 from crosspol.datasets.scene_format import StoredScene, read_scene
 from crosspol.datasets.scene_index import INDEX, SceneRecord, read_index
-from crosspol.errors import UsageError
+from crosspol.errors import UsageError, words_of
 from crosspol.io.images import read_image
 
 __all__ = ["DataReport", "SceneReport", "check_data", "check_manifest", "check_pair", "check_scene"]
@@ -169,7 +169,7 @@ def check_pair(manifest: Manifest, row: ManifestRow) -> SceneReport:
         inputs = manifest.inputs(row)
         truth = manifest.truth(row, inputs.size)
     except (UsageError, OSError) as error:
-        return SceneReport(row.name, (" ".join(str(error).split()),))
+        return SceneReport(row.name, (words_of(error),))
     left, right = (view.numpy().mean(axis=0) for view in (inputs.left, inputs.right))
     problems = [] if manifest.reader is not None else _bit_problems(manifest, row)
     sound = True
@@ -252,7 +252,7 @@ def check_scene(root: str | os.PathLike[str], record: SceneRecord) -> SceneRepor
     try:
         scene = read_scene(root, record)
     except (UsageError, OSError) as error:
-        return SceneReport(record.name, (" ".join(str(error).split()),))
+        return SceneReport(record.name, (words_of(error),))
     values = scene.disparity[np.isfinite(scene.disparity)]
     left, right = (getattr(scene, side) for side in ("left", "right"))
     pair = CheckedPair(

@@ -37,7 +37,7 @@ from crosspol.datasets.sources import (
     training_split,
     usable_sources,
 )
-from crosspol.errors import UsageError
+from crosspol.errors import UsageError, words_of
 from crosspol.synthesis.procedural import ProceduralStereo, held_out
 from crosspol.synthesis.virtual_glass import add_virtual_glass
 
@@ -247,7 +247,7 @@ def _readable(samples: SizedSamples, count: int, skip: bool) -> tuple[list[int],
             _ = samples[index]
             good.append(index)
         except (UsageError, OSError) as error:
-            line = " ".join(str(error).split())
+            line = words_of(error)
             if not skip:
                 raise UsageError(line) from error
             bad.append(line)

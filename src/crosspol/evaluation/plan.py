@@ -27,7 +27,7 @@ from typing import Any
 import yaml
 
 from crosspol.data.substitution import SUBSTITUTIONS
-from crosspol.errors import MissingFileError, UsageError
+from crosspol.errors import MissingFileError, UsageError, words_of
 from crosspol.training.config import TrainConfig
 from crosspol.training.config_file import configure, flat, merge
 
@@ -99,11 +99,11 @@ def read_plan(path: Path) -> Plan:
     except (FileNotFoundError, IsADirectoryError) as error:
         raise MissingFileError(f"{path}: no such file, wanted a plan (.yaml)") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+        raise UsageError(f"{path}: not YAML ({words_of(error)})") from error
     try:
         return _plan(path.stem, content)
     except ValueError as error:
-        raise UsageError(f"{path}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{path}: {words_of(error)}") from error
 
 
 def _plan(name: str, content: Any) -> Plan:

@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from crosspol.errors import MissingFileError, UsageError
+from crosspol.errors import MissingFileError, UsageError, words_of
 from crosspol.evaluation.measures import MEASURES, REGIONS, key
 from crosspol.evaluation.rows import Row
 from crosspol.evaluation.scenes import Survey
@@ -108,7 +108,7 @@ def read_results(path: Path) -> Results:
     except (FileNotFoundError, IsADirectoryError) as error:
         raise MissingFileError(f"{path}: no such file, wanted the results.json of an evaluation") from error
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read ({' '.join(str(error).split())}), wanted results.json") from error
+        raise UsageError(f"{path}: cannot be read ({words_of(error)}), wanted results.json") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise UsageError(f"{path}: got format {found!r}, wanted {FORMAT}: the results.json of an evaluation")

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from crosspol import metrics
 from crosspol.data.sample import StereoBatch, StereoSample, stack
 from crosspol.data.substitution import ORACLE, SUBSTITUTIONS, substitute, why_not
-from crosspol.errors import UsageError
+from crosspol.errors import UsageError, words_of
 from crosspol.evaluation.attention import attention_figures
 from crosspol.evaluation.measures import key, measure
 from crosspol.evaluation.methods import Method, NetworkMethod
@@ -105,7 +105,7 @@ def try_out(methods: Sequence[Method], scenes: SceneSet, device: torch.device) -
                         batch = substitute(batch, ORACLE, pol_channels=method.pol_channels)
                     quick(batch)
             except ValueError as error:
-                raise UsageError(f"{method.name}: {' '.join(str(error).split())}") from error
+                raise UsageError(f"{method.name}: {words_of(error)}") from error
 
 
 def measure_rows(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from crosspol.errors import words_of
 from crosspol.io.atomic import write_bytes
 from crosspol.model import CrossPol
 
@@ -79,7 +80,7 @@ def read_checkpoint_file(path: Path) -> dict[str, Any]:
             raise ValueError(f"{broken} does not match its checksum")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, KeyError, NotImplementedError) as error:
-        raise ValueError(" ".join(str(error).split())[:200] or type(error).__name__) from error
+        raise ValueError(words_of(error)[:200] or type(error).__name__) from error
     if not isinstance(state, dict):
         raise ValueError(f"got {type(state).__name__}, wanted a dictionary")
     return state

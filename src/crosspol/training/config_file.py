@@ -14,7 +14,7 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from crosspol.errors import MissingFileError, UsageError, did_you_mean
+from crosspol.errors import MissingFileError, UsageError, did_you_mean, words_of
 from crosspol.model.config import PRESETS
 from crosspol.training.config import TrainConfig, train_preset
 
@@ -41,12 +41,12 @@ def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
     except (FileNotFoundError, IsADirectoryError) as error:
         raise MissingFileError(f"{path}: no such file, wanted a configuration (.json or .yaml)") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({_one_line(error)}), wanted a configuration") from error
+        raise UsageError(f"{path}: cannot be read ({words_of(error)}), wanted a configuration") from error
     if path.suffix == ".json":
         try:
             content = json.loads(text)
         except json.JSONDecodeError as error:
-            raise UsageError(f"{path}: not JSON ({_one_line(error)})") from error
+            raise UsageError(f"{path}: not JSON ({words_of(error)})") from error
     elif path.suffix in (".yaml", ".yml"):
         content = _parse_yaml(text, path)
     else:
@@ -54,7 +54,7 @@ def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
     try:
         return configure(TrainConfig() if base is None else base, content)
     except ValueError as error:
-        raise UsageError(f"{path}: {_one_line(error)}") from error
+        raise UsageError(f"{path}: {words_of(error)}") from error
 
 
 def configure(base: TrainConfig, content: Any, name: str = "the file") -> TrainConfig:
@@ -153,7 +153,7 @@ def _parse_yaml(text: str, path: Path) -> Any:
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not YAML ({_one_line(error)})") from error
+        raise UsageError(f"{path}: not YAML ({words_of(error)})") from error
     return {} if content is None else content
 
 
@@ -204,7 +204,3 @@ def _typed(value: Any, hint: Any, name: str) -> Any:
 
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import re
 
-from crosspol.errors import UsageError
+from crosspol.errors import UsageError, words_of
 from crosspol.training.config import TrainConfig
 from crosspol.training.run_folder import RunFolder
 
@@ -40,7 +40,7 @@ def explain(error: Exception, config: TrainConfig, folder: RunFolder, world: int
     """
     if isinstance(error, UsageError | TrainingError):
         return None
-    text = " ".join(str(error).split())
+    text = words_of(error)
     kept = f"the checkpoints in {folder.checkpoints} are good, and the same command resumes from the last"
     if isinstance(error, OSError) and error.errno in _DISK:
         return f"{error.filename or folder.path}: cannot be written ({error.strerror}); {kept}"

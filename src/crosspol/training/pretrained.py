@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from crosspol.errors import MissingFileError, UsageError
+from crosspol.errors import MissingFileError, UsageError, words_of
 from crosspol.model import CrossPol
 from crosspol.weights import RAFT_STEREO_ORIGIN, load_matching, load_raft_stereo
 
@@ -44,5 +44,5 @@ def load_network_state(net: nn.Module, state: dict[str, Any]) -> None:
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
-        cause = " ".join(str(error).split())[:200]
+        cause = words_of(error)[:200]
         raise UsageError(f"the weights are of another network: {cause}; wanted the same --network") from error

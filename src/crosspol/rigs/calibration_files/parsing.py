@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from crosspol.errors import UsageError, one_line
+from crosspol.errors import UsageError, one_line, words_of
 from crosspol.io.atomic import read_bytes
 from crosspol.io.text import decode_text
 
@@ -81,7 +81,7 @@ def parse_yaml(path: Path, text: str) -> Values:
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
         if isinstance(error, UsageError):
             raise
-        raise UsageError(f"{path}: not a complete YAML file ({' '.join(str(error).split())})") from error
+        raise UsageError(f"{path}: not a complete YAML file ({words_of(error)})") from error
     return _named(path, values)
 
 
