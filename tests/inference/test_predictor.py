@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosspol.errors import MissingFileError, UsageError
-from crosspol.inference.predictor import StereoPredictor, StereoResult
+from crosspol.inference.predictor import StereoPredictor
+from crosspol.inference.result import StereoResult
 from crosspol.io.disparity import read_disparity
 from crosspol.io.images import read_image, write_image
 from crosspol.model import CrossPol, FusionConfig, PolarizationConfig
