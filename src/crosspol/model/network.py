@@ -232,7 +232,7 @@ class CrossPol(
             hidden, step = refine(hidden, conditioned.terms, correlation, disparity, conditioned.motion_term)
             step = step.float()
             disparity = disparity + step
-            last = iteration == iters or (watch is not None and watch(iteration, stride * step))
+            last = (watch is not None and watch(iteration, stride * step)) or iteration == iters
             refresh = inputs.crossed and iteration in self.config.refresh_after and not last
             if self.training or last or refresh:
                 upsample = self.update.upsampler(hidden)
