@@ -12,7 +12,7 @@ from torch import Tensor
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import refuse
 from crosspol.model import CrossPol, CrossPolConfig, StereoOutput
-from crosspol.model.network import Watch
+from crosspol.model.network import State, Watch
 from crosspol.model.precision import without_tf32
 
 __all__ = ["Backend", "Precision", "Refinement", "TorchBackend", "find_device"]
@@ -30,6 +30,8 @@ class Refinement:
     """(B, 1, H, W) float32, px, where refinement starts; None: at 0 everywhere."""
     watch: Watch | None = None
     """Called after every iteration; True ends the refinement there."""
+    initial_state: State | None = None
+    """Where an earlier refinement ended, to be continued in place of a start; see `CrossPol.forward`."""
 
 
 @runtime_checkable
@@ -92,6 +94,7 @@ class TorchBackend:
                 **tensors,
                 iters=refinement.iters,
                 initial_disparity=None if start is None else start.to(self.device),
+                initial_state=refinement.initial_state,
                 watch=refinement.watch,
             )
         return output

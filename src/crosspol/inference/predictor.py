@@ -20,7 +20,7 @@ from crosspol.inference.backends import Backend, Precision, Refinement, TorchBac
 from crosspol.inference.result import StereoResult
 from crosspol.io.images import read_image
 from crosspol.model import CrossPol, CrossPolConfig
-from crosspol.model.network import Watch
+from crosspol.model.network import State, Watch
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.frames import Frame
 from crosspol.rigs.kinds import RigKind
@@ -192,6 +192,7 @@ class StereoPredictor:
         *,
         initial_disparity: NDArray[np.float32] | None = None,
         watch: Watch | None = None,
+        initial_state: State | None = None,
     ) -> StereoResult:
         """Estimate the disparity of inputs that are ready for the network.
 
@@ -199,6 +200,8 @@ class StereoPredictor:
             inputs: with a batch axis, (B, C, H, W), as `read` and `StereoInputs` make them.
             initial_disparity: (B, H, W), px, where refinement starts; None: at 0 everywhere.
             watch: called after every iteration; see `crosspol.model.network.Watch`.
+            initial_state: `StereoResult.state` of views of this size, which the refinement continues in place of a
+                start; `crosspol.inference.warm_start` says where that is worth something.
 
         Returns:
             The result; arrays are (B, H, W).
@@ -208,7 +211,7 @@ class StereoPredictor:
             FloatingPointError: the network's output is not finite.
         """
         start = None if initial_disparity is None else torch.from_numpy(initial_disparity)[:, None]
-        out = self.backend.run(inputs, Refinement(self.iters, start, watch))
+        out = self.backend.run(inputs, Refinement(self.iters, start, watch, initial_state))
         disparity = _to_numpy(out.disparity)
         if not np.isfinite(disparity).all():
             precision = f" (precision {self.backend.precision})" if isinstance(self.backend, TorchBackend) else ""
@@ -221,6 +224,7 @@ class StereoPredictor:
             _to_numpy(out.polarization_use) if inputs.polarized else None,
             None if out.glass is None else _to_numpy(out.glass),
             inputs,
+            state=out.state,
         )
 
     def read(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from crosspol.data.inputs import StereoInputs
 from crosspol.inference.outputs import OUTPUTS
+from crosspol.model.network import State
 from crosspol.rigs.calibration import StereoCalibration
 
 __all__ = ["StereoResult"]
@@ -32,6 +33,8 @@ class StereoResult:
     """What the network saw, on the CPU: exposed images in [0, 1], polarization, validity; (C, H, W) or (B, C, H, W)."""
     calibration: StereoCalibration | None = None
     """Of the rectified views, where it is known: focal length, principal points, baseline, for metric depth."""
+    state: State | None = None
+    """Where the refinement of a batch ended, for `StereoPredictor.estimate` to continue; None of a single pair."""
 
     @property
     def batched(self) -> bool:
@@ -51,7 +54,7 @@ class StereoResult:
             for field in fields(self)
             if isinstance(value := getattr(self, field.name), np.ndarray)
         }
-        return replace(self, **maps, inputs=None if self.inputs is None else self.inputs.pair(index))
+        return replace(self, **maps, state=None, inputs=None if self.inputs is None else self.inputs.pair(index))
 
     def save(self, folder: str | os.PathLike[str], stem: str = "disparity") -> list[Path]:
         """Write the result as files; each appears complete or not at all.

@@ -28,6 +28,18 @@ Watch: TypeAlias = Callable[[int, Tensor], bool]
 """Called after each iteration with its number, from 1, and its step (B, 1, h, w), px; True makes it the last one."""
 
 
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where a refinement stands: what the next iteration needs, beside the features.
+
+    hidden: the update's states, finest first, (B, C, h, w) each.
+    disparity: (B, 1, h, w) float32, px of the features.
+    """
+
+    hidden: tuple[Tensor, ...]
+    disparity: Tensor
+
+
 @dataclass(frozen=True)
 class StereoOutput:
     """What a forward pass returns."""
@@ -42,6 +54,8 @@ class StereoOutput:
     """(B, 1, H, W) float32, px, how far the last iteration moved the disparity: small where it has converged."""
     glass_logits: Tensor | None = None
     """(B, 1, H, W) float32, logit of "the first surface is glass" in the left view; None without a glass head."""
+    state: State | None = None
+    """Where the refinement ended, for a later one to continue there; None in training."""
 
     @property
     def glass(self) -> Tensor | None:
@@ -184,6 +198,7 @@ class CrossPol(
         alpha_cap: float | Tensor | None = None,
         checkpoint_activations: bool = False,
         initial_disparity: Tensor | None = None,
+        initial_state: State | None = None,
         watch: Watch | None = None,
     ) -> StereoOutput:
         """Estimate the left view's disparity.
@@ -201,6 +216,10 @@ class CrossPol(
             alpha_cap: overrides the cap kept with the weights.
             checkpoint_activations: keep only the inputs of every iteration, and compute it again when its gradient
                 is due: less memory, more time, the same gradient. Changes nothing where no gradients are computed.
+            initial_disparity: (B, 1, H, W), px, where refinement starts; None: at 0.
+            initial_state: where an earlier refinement of views of this size ended, to be continued, in place of
+                `initial_disparity`: the same views then get what more iterations would have given.
+            watch: called after every iteration; see `Watch`.
 
         Raises:
             ValueError: a shape does not fit, a valid value is not finite, or the arguments contradict each other.
@@ -213,15 +232,18 @@ class CrossPol(
 
         features = self.encoders(2 * inputs.left - 1, 2 * inputs.right - 1)
         start = None if initial_disparity is None else inputs.start(initial_disparity)
-        # Where an estimate is known already, a crossed pair has a contrast from the first iteration on.
-        views = inputs.views if start is None or not inputs.crossed else inputs.contrast(start)
-        conditioned = self._condition(features, views, cap)
-
         hidden = [torch.tanh(level) for level in features.hidden]
         disparity = features.left.new_zeros(len(left), 1, *features.left.shape[2:], dtype=torch.float32)
         if start is not None:
             # One pixel of a cell, not its mean, which at an edge is a depth where nothing is.
             disparity = start[..., ::stride, ::stride] / stride
+        if initial_state is not None:
+            _check_like(initial_state, State(tuple(hidden), disparity))
+            hidden, disparity = list(initial_state.hidden), initial_state.disparity
+            start = self.update.upsampler(hidden)(stride * disparity) if inputs.crossed else None
+        # Where an estimate is known already, a crossed pair has a contrast from the first iteration on.
+        views = inputs.views if start is None or not inputs.crossed else inputs.contrast(start)
+        conditioned = self._condition(features, views, cap)
         predictions = []
         refine = self.update
         if checkpoint_activations and torch.is_grad_enabled():
@@ -251,7 +273,8 @@ class CrossPol(
             inputs.crop(F.interpolate(x, scale_factor=float(stride), mode="nearest"))
             for x in (conditioned.use, stride * step.detach().abs())
         )
-        return StereoOutput(predictions[-1], tuple(predictions), use, moved, glass)
+        state = None if self.training else State(tuple(hidden), disparity)
+        return StereoOutput(predictions[-1], tuple(predictions), use, moved, glass, state)
 
     def _condition(self, features: StereoFeatures, views: Views, cap: float | Tensor) -> Conditioned:
         """Fuse polarization into what the configuration says, each view's features with its own, by shared weights."""
@@ -298,3 +321,10 @@ def _share(injected: Tensor, stereo: Tensor) -> Tensor:
     size, whole = (torch.linalg.vector_norm(x.float(), dim=1, keepdim=True) for x in (injected, stereo))
     share: Tensor = size / whole.clamp_min(1e-6)
     return share
+
+
+def _check_like(state: State, fresh: State) -> None:
+    """Refuse the state of views of another size, of another batch or of another network."""
+    found, wanted = ([tuple(part.shape) for part in (*each.hidden, each.disparity)] for each in (state, fresh))
+    if found != wanted:
+        raise ValueError(f"initial_state: got {found}, wanted {wanted}, as of views of this size")

@@ -1,9 +1,11 @@
-"""Arithmetic without TF32: one switch for prediction, validation and evaluation."""
+"""What the hardware computes: arithmetic without TF32, and whether half precision is emulated."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import platform
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -32,3 +34,30 @@ def without_tf32(device: torch.device | None = None) -> Iterator[None]:
     finally:
         cudnn.allow_tf32 = before[0]
         torch.set_float32_matmul_precision(before[1])
+
+
+def processor_computes_bfloat16() -> bool:
+    """Say whether convolutions and products in bfloat16 run on instructions of their own."""
+    if not _says_yes(getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)):
+        return False
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    # oneDNN also says yes to AVX-512 without BF16, where it emulates.
+    instructions = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile")]
+    return any(map(_says_yes, instructions)) or all(asked is None for asked in instructions)
+
+
+def gpu_computes_bfloat16() -> bool:
+    """Say whether the GPU does, without emulating it."""
+    try:
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    except TypeError:  # older versions count what they emulate
+        return bool(torch.cuda.is_bf16_supported())
+
+
+def _says_yes(ask: Callable[[], Any] | None) -> bool:
+    """Ask a private function of torch, which another version may lack or have changed."""
+    try:
+        return ask is not None and bool(ask())
+    except (RuntimeError, TypeError, AttributeError):
+        return False
