@@ -3,8 +3,8 @@
 A frame, the same frame again, moved by some pixels, and cut to another scene; on procedural scenes that no training
 used. `continued` begins where the frame before ended (`crosspol.inference.warm_start`), `disparity` begins with nothing
 but its disparity, `warm_start` is what `crosspol predict --warm-start` does: it continues or begins afresh by its own
-rule, with as many iterations as that says. `drift` is the error of one frame after many iterations in one go: the reason
-why a sequence begins afresh now and then.
+rule, with as many iterations as that says. `drift` is the error of one frame after many iterations in one go: the
+reason why a sequence begins afresh now and then.
 
     python -m benchmarks.warm_start
 """

@@ -55,7 +55,7 @@ def test_the_state_of_another_size_is_refused() -> None:
         StereoInputs(left=torch.rand(3, side, side), right=torch.rand(3, side, side)).batched() for side in (32, 64)
     )
     state = predictor.estimate(small).state
-    with pytest.raises(ValueError, match="initial_state: got .*, wanted .*, as of views of this size"):
+    with pytest.raises(ValueError, match=r"initial_state: got .*, wanted .*, as of views of this size"):
         predictor.estimate(large, initial_state=state)
     # A sequence begins afresh instead.
     steps = WarmStart(predictor)

@@ -77,6 +77,17 @@ def find_pairs(
     ]
 
 
+def list_images(argument: str) -> list[tuple[Path, str]]:
+    """Find the images that an argument names, each with a name to write under; see `find_pairs`.
+
+    Raises:
+        MissingFileError: it names nothing.
+        UsageError: a folder without images, a pattern without matches, or two images of one name.
+    """
+    paths = _list_files(argument)
+    return list(zip(paths, _unique_stems(paths), strict=True))
+
+
 def _list_files(argument: str) -> list[Path]:
     path = Path(argument)
     if path.is_dir():

@@ -1,31 +1,52 @@
-"""`crosspol predict`: disparity of stereo pairs in files."""
+"""`crosspol predict`: disparity of stereo pairs in files and videos."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from crosspol.commands.folders import check_output_folder, make_output_folder
-from crosspol.commands.pairs import Pair, find_pairs
-from crosspol.errors import UsageError
-from crosspol.inference.backends import Precision
+from crosspol.commands.progress import Progress, duration
+from crosspol.commands.resuming import Record, file_hash, weights_hash
+from crosspol.commands.sources import Arguments, Item, Ready, RigPairs, Source, find_source
+from crosspol.errors import UsageError, refuse, words_of
+from crosspol.inference.backends import Precision, find_device
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.inference.result import StereoResult
+from crosspol.inference.stream import Outcome, stream
+from crosspol.inference.warm_start import Step, WarmStart
 from crosspol.io.images import write_image
-from crosspol.rigs.raw_structure import looks_like_mosaic
-from crosspol.rigs.reader import RigReader
+from crosspol.model.precision import computes
 
-# {angle} and {map} in a path, with what separates them from the rest of the name.
-_SEVERAL_FILES = re.compile(r"[\W_]*\{(angle|map)[^}]*\}[\W_]*")
+_AUTO: tuple[Precision, ...] = ("bfloat16", "float32")
+"""What `--precision auto` takes the first of that the device computes."""
+
+
+@dataclass(frozen=True)
+class ManyPairs:
+    """Folders, patterns and videos."""
+
+    side_by_side: bool = False
+    """LEFT holds both views side by side, the left one left: a video, or images; there is no RIGHT."""
+    warm_start: bool = False
+    """The pairs are a sequence: begin each where the one before ended, with fewer iterations, except after a cut."""
+    warm_iters: Annotated[
+        int | None, arg(metavar="INT", help_behavior_hint="(default: a quarter of the iterations)")
+    ] = None
+    """Iterations of a pair that begins where the one before ended."""
+    skip_existing: bool = False
+    """Take up an interrupted run: pairs whose results are complete, by the same settings, are not done again."""
+    on_bad: Literal["refuse", "skip"] = "refuse"
+    """A pair that cannot be read or predicted ends the run, or is named and passed over."""
 
 
 @dataclass(frozen=True)
@@ -36,141 +57,255 @@ class PredictOptions:
         crosspol predict left.png right.png --output out
         crosspol predict left.png right.png --polarization-left dolp_l.png --polarization-right dolp_r.png --output out
 
-    Many pairs, from folders or quoted patterns; names that agree but for left and right belong together:
+    Many pairs, from folders, quoted patterns or videos; names that agree but for left and right belong together:
         crosspol predict run1/left run1/right --output out
         crosspol predict 'run*/left.png' 'run*/right.png' --output out
+        crosspol predict left.mp4 right.mp4 --warm-start --output out
+        crosspol predict both.mp4 --side-by-side --output out
 
     What the cameras of a rig wrote, such as raw mosaics, described by a file (crosspol rig init):
         crosspol predict left.raw right.raw --rig rig.yaml --output out
 
     Views are rectified and of one size, from 32x32 px; those of a rig are rectified by its calibration. Every pair gets
     <name>_disparity.pfm and .npy (exact, in px), .png (16 bit, px * 256, 0 = unknown) and _color.png (to look at);
-    with --rig also <name>_rectified.png, the left view as the network saw it.
+    with --rig also <name>_rectified.png, the left view as the network saw it. Frames of a video are <name>_000001 and
+    so on.
     """
 
     left: Annotated[Positional[str], arg(metavar="LEFT", help_behavior_hint="")]
-    """Left view: an image, a folder, or a quoted pattern."""
-    right: Annotated[Positional[str], arg(metavar="RIGHT", help_behavior_hint="")]
-    """Right view, likewise; as many."""
-    output: Annotated[Path, arg(metavar="DIR")]
+    """Left view: an image, a video, a folder, or a quoted pattern."""
+    output: Annotated[Path, arg(metavar="DIR")] = dataclasses.field(kw_only=True)
     """Folder for the results; made if needed."""
+    right: Annotated[Positional[str | None], arg(metavar="RIGHT", help_behavior_hint="")] = None
+    """Right view, likewise; as many."""
     polarization_left: Annotated[str | None, arg(metavar="PATH", help_behavior_hint="(optional)")] = None
     """Polarization map of the left view: DoLP as 8- or 16-bit image, or DoLP or contrast in .npy (NaN = invalid)."""
     polarization_right: Annotated[str | None, arg(metavar="PATH", help_behavior_hint="(optional)")] = None
     """The same of the right view, as the right camera saw it."""
+    save_polarization: bool = False
+    """Also write images of the left view's polarization: <name>_disparity_dolp.png, _aolp.png and _s0.png."""
     rig: Annotated[Path | None, arg(metavar="RIG", help_behavior_hint="(optional)")] = None
     """Description of the rig; LEFT and RIGHT are then what its cameras wrote, or paths with {angle} or {map} in."""
     weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: those that ship)")] = None
     """Folder with config.json and model.safetensors, a preset whose weights ship, or a model id on the hub."""
     iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the network's)")] = None
     """Iterations of the disparity: fewer are faster, more are finer."""
-    precision: Precision = "float32"
-    """Type of the arithmetic where it may be rounded; bfloat16 is faster."""
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    """Type of the arithmetic where it may be rounded. auto: bfloat16 where the device computes it, faster and a little
+    different, else float32. What a device only emulates is many times slower than float32."""
     device: Annotated[str, arg(metavar="DEVICE")] = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, mps."""
+    many: OmitArgPrefixes[ManyPairs] = ManyPairs()
+
+
+# What the results of a pair do not depend on, or what is noted otherwise: the files of a pair, weights by their content.
+_NOT_SETTINGS = {
+    "left", "right", "polarization_left", "polarization_right", "output", "rig", "weights", "iters", "precision",
+    "device", "skip_existing", "on_bad",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What a run does, after everything was checked.
+
+    warm: estimates pairs of a sequence; None where each is estimated by itself.
+    record: of what the output folder holds; None where nobody needs one.
+    """
+
+    source: Source
+    predictor: StereoPredictor
+    output: Path
+    warm: WarmStart | None
+    record: Record | None
+    skip_existing: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Estimated:
+    """A pair that is predicted and not yet written."""
+
+    item: Item
+    result: StereoResult
+    seconds: float
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is left to say of a pair."""
+
+    report: str
+    warnings: tuple[str, ...]
 
 
 def predict(options: PredictOptions) -> None:
-    """Check everything, then predict pair by pair and print what was written.
+    """Check what headers show, then predict pair by pair and print what was written.
 
     Raises:
-        UsageError: something that was asked for cannot be done; nothing was written.
+        UsageError: something that was asked for cannot be done. What a first pair or any header shows is said before
+            anything is written; what is wrong further on, after all pairs before it.
     """
-    reader = None if options.rig is None else RigReader(options.rig)
-    pairs = _find_pairs(options)
-    _check_outputs(pairs, _inputs(pairs, options.rig, reader), options.output)
+    many = options.many
+    if many.warm_iters is not None and not many.warm_start:
+        raise refuse("--warm-iters", many.warm_iters, "--warm-start beside it")
+    source = find_source(
+        Arguments(
+            options.left,
+            options.right,
+            options.polarization_left,
+            options.polarization_right,
+            options.rig,
+            many.side_by_side,
+            options.save_polarization,
+        )
+    )
+    _check_outputs(source, options.output)
     check_output_folder(options.output)
+    precision = _precision(options)
     predictor = StereoPredictor.from_pretrained(
-        options.weights, device=options.device, precision=options.precision, iters=options.iters
+        options.weights, device=options.device, precision=precision, iters=options.iters
     )
-    if len(pairs) > 1:
-        print(_partners(pairs), flush=True)
-    for pair in pairs:
-        if reader is None:
-            _check_pair(predictor, pair)
-        else:
-            predictor.check_rig(reader.rig.kind)
-            reader.check(pair.left, pair.right)
-    make_output_folder(options.output)
+    announced = source.announce()
+    if announced is not None:
+        print(announced, flush=True)
+    source.check(predictor)
+    record = None
+    if many.skip_existing or source.count != 1:
+        record = Record(options.output, _settings(options, source, predictor, precision))
+        if many.skip_existing:
+            record.check(source.stems)
+    warm = WarmStart(predictor, many.warm_iters) if many.warm_start else None
+    _run(Job(source, predictor, options.output, warm, record, many.skip_existing), many.on_bad)
+
+
+def _run(job: Job, on_bad: Literal["refuse", "skip"]) -> None:
     warned: set[str] = set()
-    with tqdm(pairs, unit="pair", file=sys.stderr, disable=len(pairs) == 1) as progress:
-        for pair in progress:
-            started = time.perf_counter()
-            messages: tuple[str, ...] = ()
-            if reader is None:
-                result = _predict_pair(predictor, pair)
-            else:
-                result, messages = _predict_frames(predictor, reader, pair)
-            seconds = time.perf_counter() - started
-            for message in messages:
+    done = failed = 0
+    first: Exception | None = None
+    started = time.perf_counter()
+    with Progress(job.source.count) as progress:
+        for outcome in _outcomes(job, progress):
+            if outcome.error is not None:
+                error = _of_pair(outcome.error, outcome.item)
+                if on_bad == "refuse":
+                    raise error
+                progress.write(f"crosspol predict: warning: passed over: {words_of(error)}", sys.stderr)
+                first, failed = first or error, failed + 1
+            if outcome.done is None:
+                continue
+            for message in outcome.done.warnings:
                 if message not in warned:
-                    progress.write(f"crosspol predict: warning: {message}", file=sys.stderr)
+                    progress.write(f"crosspol predict: warning: {message}", sys.stderr)
                     warned.add(message)
-            written = result.save(options.output, _stem(pair))
-            if reader is not None:
-                written.append(write_image(options.output / _rectified_name(pair), _left_image(result)))
-            progress.write(_report(pair, result, written, seconds), file=sys.stdout)
+            progress.write(outcome.done.report, sys.stdout)
+            done += 1
+        skipped = progress.skipped
+    if first is not None and not done and not skipped:
+        raise first
+    if job.source.count != 1:
+        counts = [f"{done} pairs in {duration(time.perf_counter() - started)}"]
+        counts += [f"{skipped} were complete already"] if skipped else []
+        counts += [f"{failed} passed over"] if failed else []
+        print(", ".join(counts), flush=True)
 
 
-def _find_pairs(options: PredictOptions) -> list[Pair]:
-    polarization = {
-        "--polarization-left": options.polarization_left,
-        "--polarization-right": options.polarization_right,
-    }
-    if options.rig is None:
-        return find_pairs(options.left, options.right, *polarization.values())
-    for flag, path in polarization.items():
-        if path is not None:
-            raise UsageError(f"{flag}: got {path} beside --rig, wanted one or the other: a rig has its own")
-    if _SEVERAL_FILES.search(options.left + options.right):
-        # The files of one frame, which `read_pair` finds.
-        stem = _SEVERAL_FILES.sub("_", Path(options.left).stem).strip("_") or "left"
-        return [Pair(Path(options.left), Path(options.right), None, None, stem)]
-    return find_pairs(options.left, options.right)
+def _outcomes(job: Job, progress: Progress) -> Iterator[Outcome[Item, Written]]:
+    """Predict every pair of a job: the next ones are read, and those before are written, while the network runs."""
+    before: Step | None = None
+    made = False
+
+    def wanted(stem: str, files: tuple[Path, ...]) -> bool:
+        if job.record is None or not job.skip_existing or not job.record.holds(stem, files):
+            return True
+        progress.skip()
+        return False
+
+    def read(item: Item) -> tuple[Item, Ready]:
+        return item, item.load()
+
+    def work(loaded: tuple[Item, Ready]) -> Estimated:
+        nonlocal before, made
+        item, ready = loaded
+        if not made:
+            make_output_folder(job.output)
+            made = True
+        begun = time.perf_counter()
+        progress.begin(item.name, job.predictor.iters)
+        if job.warm is None:
+            result = job.predictor.estimate(ready.inputs, watch=progress.watch)
+        else:
+            before = job.warm.estimate(ready.inputs, before, progress.watch)
+            result = before.result
+        progress.end()
+        result = replace(result.pair(0), calibration=ready.calibration, polarization=ready.polarization)
+        return Estimated(item, result, time.perf_counter() - begun, ready.warnings)
+
+    def write(estimated: Estimated) -> Written:
+        item, result = estimated.item, estimated.result
+        paths = result.save(job.output, _stem(item.stem))
+        if isinstance(job.source, RigPairs):
+            paths.append(write_image(job.output / _rectified_name(item.stem), _left_image(result)))
+        if job.record is not None:
+            job.record.add(item.stem, item.files, paths)
+        return Written(_report(estimated, paths), estimated.warnings)
+
+    return stream(job.source.items(job.predictor, wanted), read, work, write)
 
 
-def _predict_pair(predictor: StereoPredictor, pair: Pair) -> StereoResult:
-    return predictor.predict(
-        pair.left, pair.right, polarization_left=pair.polarization_left, polarization_right=pair.polarization_right
-    )
+def _precision(options: PredictOptions) -> Precision:
+    """Choose the precision; say so before it starts where it will be emulated."""
+    device = find_device(options.device).type
+    if options.precision == "auto":
+        return next(precision for precision in _AUTO if computes(precision, device))
+    if not computes(options.precision, device):
+        print(
+            f"crosspol predict: warning: --precision {options.precision}: this device ({device}) does not compute it "
+            "but emulates it, which may take 30 to 90 times as long as float32; auto takes what it computes",
+            file=sys.stderr,
+            flush=True,
+        )
+    return options.precision
 
 
-def _predict_frames(predictor: StereoPredictor, reader: RigReader, pair: Pair) -> tuple[StereoResult, tuple[str, ...]]:
-    """Return the result, and what there is to warn about."""
-    frames = reader.read(pair.left, pair.right)
-    result = predictor.predict_frames(frames.left, frames.right, reader.rig.kind, frames.calibration)
-    unused = predictor.config.why_no_contrast(predictor.iters) if reader.rig.kind == "crossed" else None
-    return result, (*frames.warnings, *([f"polarization is not used: {unused}"] if unused else []))
+def _settings(
+    options: PredictOptions, source: Source, predictor: StereoPredictor, precision: Precision
+) -> dict[str, Any]:
+    """Return what results depend on: all options, but for what is noted with each pair, or by its content."""
+    flags = dataclasses.asdict(options)
+    flags |= flags.pop("many")
+    settings = {name: _plain(value) for name, value in flags.items() if name not in _NOT_SETTINGS}
+    settings |= {"weights": weights_hash(predictor), "iters": predictor.iters, "precision": precision}
+    if isinstance(source, RigPairs):
+        rig, calibration = options.rig, source.reader.rig.calibration_path
+        settings["rig"] = [file_hash(path) for path in (rig, calibration) if path is not None]
+    return settings
 
 
-def _left_image(result: StereoResult) -> NDArray[np.uint8]:
-    """(H, W, 3), the left view as the network saw it."""
-    assert result.inputs is not None  # `predict_frames` keeps them
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _left_image(result: StereoResult) -> Any:
+    """(H, W, 3), uint8, the left view as the network saw it."""
+    assert result.inputs is not None
     return np.asarray(np.rint(255 * result.inputs.left.permute(1, 2, 0).numpy()), np.uint8)
 
 
-def _stem(pair: Pair) -> str:
-    return f"{pair.stem}_disparity"
+def _stem(stem: str) -> str:
+    return f"{stem}_disparity"
 
 
-def _rectified_name(pair: Pair) -> str:
-    return f"{pair.stem}_rectified.png"
+def _rectified_name(stem: str) -> str:
+    return f"{stem}_rectified.png"
 
 
-def _inputs(pairs: list[Pair], rig: Path | None, reader: RigReader | None) -> list[Path]:
-    """Return every file that the run reads, but for the weights, which have names of their own."""
-    if rig is None or reader is None:
-        return [path for pair in pairs for path in pair.files()]
-    frames = [path for pair in pairs for path in reader.files(pair.left, pair.right)]
-    calibration = reader.rig.calibration_path
-    return [*frames, rig, *([] if calibration is None else [calibration])]
-
-
-def _check_outputs(pairs: list[Pair], inputs: list[Path], output: Path) -> None:
+def _check_outputs(source: Source, output: Path) -> None:
     """Refuse output that would replace input, of whichever pair: `<stem>_disparity...` and `<stem>_rectified.png`."""
-    results, rectified = {_stem(pair) for pair in pairs}, {_rectified_name(pair) for pair in pairs}
+    stems = source.stems
+    results, rectified = {_stem(stem) for stem in stems}, {_rectified_name(stem) for stem in stems}
     folder = output.resolve()
-    for path in inputs:
+    for path in source.files():
         resolved = path.resolve()
         if resolved.parent != folder:
             continue
@@ -180,37 +315,16 @@ def _check_outputs(pairs: list[Pair], inputs: list[Path], output: Path) -> None:
             raise UsageError(f"{path}: the result would replace this image, wanted another --output")
 
 
-def _partners(pairs: list[Pair]) -> str:
-    """Say which views are taken for pairs: all of them where their names do not agree."""
-    if pairs[0].apart is None:
-        return f"{len(pairs)} pairs: {pairs[0].left} with {pairs[0].right}, ..."
-    lines = [f"  {pair.left} with {pair.right}, {float(pair.apart or 0):g} apart" for pair in pairs]
-    return "\n".join([f"{len(pairs)} pairs, by the nearest number in the names:", *lines])
+def _of_pair(error: Exception, item: Item) -> Exception:
+    """Return the error with the pair's name, where it names none of its files."""
+    text = words_of(error)
+    if isinstance(error, (UsageError, FloatingPointError)) and not any(str(path) in text for path in item.files):
+        return type(error)(f"{item.name}: {text}")
+    return error
 
 
-def _check_pair(predictor: StereoPredictor, pair: Pair) -> None:
-    """Refuse what cannot be predicted."""
-    inputs, _ = predictor.read(
-        pair.left,
-        pair.right,
-        polarization_left=pair.polarization_left,
-        polarization_right=pair.polarization_right,
-    )
-    for side, path in (("left", pair.polarization_left), ("right", pair.polarization_right)):
-        if path is not None and not getattr(inputs, f"valid_{side}").any():
-            raise UsageError(f"{path}: got only NaN, wanted DoLP or contrast somewhere")
-    for path, view in ((pair.left, inputs.left), (pair.right, inputs.right)):
-        if looks_like_mosaic(np.moveaxis(view[0].numpy(), 0, -1)):
-            raise UsageError(
-                f"{path}: got an image full of 2x2 structure, as raw frames of polarization and color sensors are; "
-                "describe the camera with --rig (crosspol rig init), for an ordinary image after all with kind: none"
-            )
-
-
-def _report(pair: Pair, result: StereoResult, written: list[Path], seconds: float) -> str:
-    least, most = result.disparity.min(), result.disparity.max()
-    lines = [
-        f"{pair.left} with {pair.right}: disparity {least:.1f} to {most:.1f} px, {seconds:.1f} s",
-        *(f"  {path}" for path in written),
-    ]
+def _report(estimated: Estimated, written: list[Path]) -> str:
+    disparity = estimated.result.disparity
+    span = f"disparity {disparity.min():.1f} to {disparity.max():.1f} px"
+    lines = [f"{estimated.item.name}: {span}, {estimated.seconds:.1f} s", *(f"  {path}" for path in written)]
     return "\n".join(lines)

@@ -11,7 +11,8 @@ import numpy as np
 
 from crosspol.io.disparity import write_disparity
 from crosspol.io.images import write_image
-from crosspol.visualization.maps import disparity_image, polarization_use_image
+from crosspol.visualization.maps import disparity_image, dolp_image, polarization_use_image
+from crosspol.visualization.polarization import aolp_image
 
 if TYPE_CHECKING:
     from crosspol.inference.result import StereoResult
@@ -74,6 +75,23 @@ def _polarization_use(result: StereoResult, path: Path) -> None:
     write_image(path, polarization_use_image(result.polarization_use))
 
 
+def _dolp(result: StereoResult, path: Path) -> None:
+    assert result.polarization is not None
+    write_image(path, dolp_image(result.polarization.dolp))
+
+
+def _aolp(result: StereoResult, path: Path) -> None:
+    assert result.polarization is not None
+    assert result.polarization.aolp is not None
+    write_image(path, aolp_image(result.polarization.aolp, result.polarization.dolp))
+
+
+def _s0(result: StereoResult, path: Path) -> None:
+    assert result.polarization is not None
+    assert result.polarization.s0 is not None
+    write_image(path, np.rint(255 * result.polarization.s0).astype(np.uint8))
+
+
 OUTPUTS: tuple[Output, ...] = (
     Output(".pfm", _always, _disparity),
     Output(".png", _always, _disparity),
@@ -85,4 +103,7 @@ OUTPUTS: tuple[Output, ...] = (
         lambda result: result.polarization_use is not None and bool(result.polarization_use.any()),
         _polarization_use,
     ),
+    Output("_dolp.png", lambda result: result.polarization is not None, _dolp),
+    Output("_aolp.png", lambda result: result.polarization is not None and result.polarization.aolp is not None, _aolp),
+    Output("_s0.png", lambda result: result.polarization is not None and result.polarization.s0 is not None, _s0),
 )

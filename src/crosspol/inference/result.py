@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from crosspol.data.inputs import StereoInputs
 from crosspol.inference.outputs import OUTPUTS
+from crosspol.inference.polarization import PolarizationMaps
 from crosspol.model.network import State
 from crosspol.rigs.calibration import StereoCalibration
 
@@ -33,6 +34,8 @@ class StereoResult:
     """What the network saw, on the CPU: exposed images in [0, 1], polarization, validity; (C, H, W) or (B, C, H, W)."""
     calibration: StereoCalibration | None = None
     """Of the rectified views, where it is known: focal length, principal points, baseline, for metric depth."""
+    polarization: PolarizationMaps | None = None
+    """Of the left view, of a single pair; None where nobody asked for images of it."""
     state: State | None = None
     """Where the refinement of a batch ended, for `StereoPredictor.estimate` to continue; None of a single pair."""
 
@@ -61,8 +64,9 @@ class StereoResult:
 
         Writes ``<stem>.pfm`` and ``<stem>.npy`` (exact), ``<stem>.png`` (16-bit, px * 256, as in KITTI; 0 to 255.99 px,
         the rest unknown), ``<stem>_color.png`` (to look at, with a scale in px), ``<stem>_glass.png`` (8-bit, 255 =
-        certain) where the network estimates glass and, if polarization changed anything,
-        ``<stem>_polarization_use.png``. The pairs of a batch are numbered: ``<stem>_000.pfm`` and so on.
+        certain) where the network estimates glass, if polarization changed anything ``<stem>_polarization_use.png``,
+        and of `polarization`, where it is there, ``<stem>_dolp.png``, ``<stem>_aolp.png`` and ``<stem>_s0.png``. The
+        pairs of a batch are numbered: ``<stem>_000.pfm`` and so on.
 
         Args:
             folder: made if it does not exist.

@@ -2,8 +2,8 @@
 
 What is continued is the refinement's whole state: its disparity, and the network's memory of how it came there. The
 disparity alone is a start that networks have not learned: in training the first iteration always begins at 0 and jumps,
-and one that begins at the answer jumps as well. A state is continued as a whole or not at all; mixtures of old and fresh
-cells did worse than either. `benchmarks/warm_start.py` has the figures.
+and one that begins at the answer jumps as well. A state is continued as a whole or not at all; mixtures of old and
+fresh cells did worse than either. `benchmarks/warm_start.py` has the figures.
 """
 
 from __future__ import annotations

@@ -36,6 +36,33 @@ def without_tf32(device: torch.device | None = None) -> Iterator[None]:
         torch.set_float32_matmul_precision(before[1])
 
 
+def computes(precision: str, device: str) -> bool:
+    """Say whether a device has instructions of its own for a precision, and does not emulate it.
+
+    Args:
+        precision: "float32", "bfloat16" or "float16".
+        device: its type, as torch calls it: "cpu", "cuda", "mps" or another.
+    """
+    if precision == "float32":
+        return True
+    if device == "cpu":
+        return processor_computes_bfloat16() if precision == "bfloat16" else processor_computes_float16()
+    if device == "cuda":
+        return precision == "float16" or gpu_computes_bfloat16()
+    return precision == "float16"
+
+
+def processor_computes_float16() -> bool:
+    """Say whether convolutions and products in float16 run on instructions of their own."""
+    if not _says_yes(getattr(torch.ops.mkldnn, "_is_mkldnn_fp16_supported", None)):
+        return False
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    instructions = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_fp16", "amx_fp16")]
+    known = [asked for asked in instructions if asked is not None]
+    return any(map(_says_yes, known)) or not known
+
+
 def processor_computes_bfloat16() -> bool:
     """Say whether convolutions and products in bfloat16 run on instructions of their own."""
     if not _says_yes(getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)):

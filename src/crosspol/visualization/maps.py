@@ -111,6 +111,19 @@ def polarization_use_image(use: NDArray[np.floating]) -> NDArray[np.uint8]:
     return _colored(percent, Scale(0, max(robust_range(percent)[1], 1e-3), USE_COLORS, "%"))
 
 
+def dolp_image(dolp: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Colored degree of linear polarization, with a scale from 0 to its largest values in percent at its right.
+
+    Args:
+        dolp: (H, W) in [0, 1]; NaN = not valid (gray).
+
+    Returns:
+        (H, W + scale, 3), RGB; the left W columns are the map, pixel for pixel.
+    """
+    percent = 100 * dolp
+    return _colored(percent, Scale(0, max(robust_range(percent)[1], 1.0), USE_COLORS, "%"))
+
+
 def story(
     left: NDArray[np.floating],
     right: NDArray[np.floating],

@@ -23,7 +23,7 @@ from crosspol.visualization.maps import USE_COLORS, Scale, draw_map, robust_rang
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["aolp_colors", "unused_name", "write_rig_sheet"]
+__all__ = ["FULL_COLOR_DOLP", "aolp_colors", "draw_wheel", "unused_name", "write_rig_sheet"]
 
 Mask = NDArray[np.bool_]
 
@@ -36,7 +36,7 @@ _VALID, _DARK, _SATURATED = (0.85, 0.9, 0.85), (0.1, 0.15, 0.45), (0.85, 0.15, 0
 _BRIGHT_SHARE = 0.99
 _DIM = 0.1
 """S0 below which a pixel that is not valid is taken for dark: one saturated angle alone makes more."""
-_FULL_COLOR_DOLP = 0.3
+FULL_COLOR_DOLP = 0.3
 """DoLP from which AoLP has its full color: most of what is in a scene is less polarized."""
 _LEAST_DOLP = 0.1
 """Where the scale of DoLP ends at least, so that noise does not look like polarization."""
@@ -135,9 +135,9 @@ def _draw_view(axes: list[Axes], view: str, frame: Frame, name: str, glass: Mask
         degree, angle = dolp(mean), aolp(mean)
         known = np.where(valid.numpy(), degree.numpy(), np.nan)
         _show(axes[1], known, f"{view}: DoLP, mean {_mean(degree, valid):.3f} (gray: not valid)", outline, scale)
-        colors = aolp_colors(angle, torch.where(valid, degree / _FULL_COLOR_DOLP, torch.zeros_like(degree)))
-        _show(axes[2], colors, f"{view}: AoLP, full color from DoLP {_FULL_COLOR_DOLP:g}", outline)
-        _draw_wheel(axes[2])
+        colors = aolp_colors(angle, torch.where(valid, degree / FULL_COLOR_DOLP, torch.zeros_like(degree)))
+        _show(axes[2], colors, f"{view}: AoLP, full color from DoLP {FULL_COLOR_DOLP:g}", outline)
+        draw_wheel(axes[2].inset_axes((1.02, 0.55, 0.22, 0.42)))
     states = np.where(valid[..., None], _VALID, np.where(image.mean(0)[..., None] < _DIM, _DARK, _SATURATED))
     _show(axes[-1], states, f"{view}: validity, {100 * frame.valid.mean():.1f} % valid", outline)
     _draw_key(axes[-1])
@@ -197,9 +197,8 @@ def _mean(values: Tensor, valid: Tensor) -> float:
     return float(values[valid].mean()) if valid.any() else math.nan
 
 
-def _draw_wheel(axis: Axes) -> None:
-    """A disk whose color in a direction is that of polarization along this direction."""
-    inset = axis.inset_axes((1.02, 0.55, 0.22, 0.42))
+def draw_wheel(inset: Axes, text: float = 6) -> None:
+    """Draw a disk whose color in a direction is that of polarization along this direction; text: size, points."""
     side = torch.linspace(-1, 1, 151)
     x, y = side[None, :].expand(151, 151), -side[:, None].expand(151, 151)
     radius = torch.hypot(x, y)
@@ -207,7 +206,7 @@ def _draw_wheel(axis: Axes) -> None:
     inset.imshow(np.dstack([colors, (radius <= 1).double().numpy()]), extent=(-1, 1, -1, 1), interpolation="nearest")
     for degrees in (0, 45, 90, 135):
         angle = math.radians(degrees)
-        inset.text(1.3 * math.cos(angle), 1.3 * math.sin(angle), f"{degrees}°", fontsize=6, ha="center", va="center")
+        inset.text(1.3 * math.cos(angle), 1.3 * math.sin(angle), f"{degrees}°", fontsize=text, ha="center", va="center")
     inset.set_xlim(-1.6, 1.6)
     inset.set_ylim(-1.6, 1.6)
     inset.set_aspect("equal")

@@ -1,0 +1,149 @@
+"""What a folder of results holds, pair by pair, and by which settings it was made: so that a run can be taken up again.
+
+The record is a text file beside the results, `predict.jsonl`. A line ``{"run": ID, "settings": {...}}`` says what the
+settings of a run were, a line ``{"pair": STEM, "run": ID, "inputs": [...], "outputs": [...]}`` that a pair is complete.
+Of several lines of a pair the last counts; one that was cut off, as a power failure may leave it, counts for nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crosspol.errors import UsageError
+from crosspol.inference.predictor import StereoPredictor
+
+__all__ = ["RECORD", "Record", "file_hash", "weights_hash"]
+
+RECORD = "predict.jsonl"
+
+Settings = Mapping[str, Any]
+
+
+class Record:
+    """The record of a folder, for one run.
+
+    Args:
+        folder: of the results; need not exist yet.
+        settings: what results depend on, apart from their files: values that JSON knows.
+    """
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.path = folder / RECORD
+        # As they are after a detour through the file.
+        self.settings: dict[str, Any] = json.loads(json.dumps(dict(settings)))
+        self.run = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
+        self._runs: dict[str, dict[str, Any]] = {}
+        self._pairs: dict[str, dict[str, Any]] = {}
+        for line in _lines(self.path):
+            if "pair" in line:
+                self._pairs[line["pair"]] = line
+            elif "settings" in line:
+                self._runs[line["run"]] = line["settings"]
+
+    def check(self, stems: Iterable[str]) -> None:
+        """Refuse to go on where a pair's results are of other settings.
+
+        Raises:
+            UsageError: they are; the message says which settings differ.
+        """
+        for stem in stems:
+            run = self._pairs.get(stem, {}).get("run", self.run)
+            if run != self.run:
+                other = self._runs.get(run, {})
+                names = sorted(name for name in {*other, *self.settings} if other.get(name) != self.settings.get(name))
+                differ = ", ".join(f"{name} {_word(other, name)}, now {_word(self.settings, name)}" for name in names)
+                raise UsageError(
+                    f"--skip-existing: got results of other settings in {self.path} ({differ}), wanted the same "
+                    "settings, another --output, or a run without --skip-existing, which replaces them"
+                )
+
+    def holds(self, stem: str, inputs: Sequence[Path]) -> bool:
+        """Whether a pair's results are all there, as they were written, by these settings and from these files."""
+        line = self._pairs.get(stem)
+        if line is None or line.get("run") != self.run or line.get("inputs") != _inputs(inputs):
+            return False
+        try:
+            return bool(line["outputs"]) and all(
+                _output(self.path.parent / name) == [name, size, crc] for name, size, crc in line["outputs"]
+            )
+        except (OSError, KeyError, TypeError, ValueError):
+            return False
+
+    def add(self, stem: str, inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
+        """Note that a pair is complete, after its files were written.
+
+        Raises:
+            OSError: the record cannot be written.
+        """
+        lines: list[dict[str, Any]] = []
+        if self.run not in self._runs:
+            self._runs[self.run] = self.settings
+            lines.append({"run": self.run, "settings": self.settings})
+        pair = {
+            "pair": stem,
+            "run": self.run,
+            "inputs": _inputs(inputs),
+            "outputs": [_output(path) for path in outputs],
+        }
+        self._pairs[stem] = pair
+        # In one call and at the end of the file, so that runs beside each other do not cut each other's lines. The line
+        # break in front ends a line that was cut off.
+        text = "".join(f"\n{json.dumps(line)}" for line in [*lines, pair])
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(f"{text}\n")
+
+
+def weights_hash(predictor: StereoPredictor) -> str:
+    """Return what tells weights from others: a hash of their numbers and of the network's configuration."""
+    found = hashlib.sha256(repr(predictor.config).encode())
+    try:
+        tensors = predictor.network.state_dict()
+    except AttributeError:
+        # Another engine than PyTorch, which has no tensors to look at.
+        return f"{type(predictor.backend).__name__} {found.hexdigest()[:16]}"
+    for name, tensor in sorted(tensors.items()):
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """Return a hash of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    found = []
+    if path.is_file():
+        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue
+            if isinstance(line, dict) and isinstance(line.get("run"), str):
+                found.append(line)
+    return found
+
+
+def _inputs(paths: Sequence[Path]) -> list[list[Any]]:
+    """What tells files from others of the same names, without reading them."""
+    states = [(path, os.stat(path)) for path in paths]
+    return [[str(path.resolve()), state.st_size, state.st_mtime_ns] for path, state in states]
+
+
+def _output(path: Path) -> list[Any]:
+    data = path.read_bytes()
+    return [path.name, len(data), zlib.crc32(data)]
+
+
+def _word(settings: Settings, name: str) -> str:
+    value = settings.get(name)
+    return "none" if value is None else str(value)
