@@ -98,7 +98,7 @@ class PredictOptions:
     many: OmitArgPrefixes[ManyPairs] = ManyPairs()
 
 
-# What the results of a pair do not depend on, or what is noted otherwise: the files of a pair, weights by their content.
+# What results do not depend on, or what is noted otherwise: the files of a pair, and weights by their content.
 _NOT_SETTINGS = {
     "left", "right", "polarization_left", "polarization_right", "output", "rig", "weights", "iters", "precision",
     "device", "skip_existing", "on_bad",
