@@ -1,5 +1,7 @@
 """What a result holds, and the files that it is saved as."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -54,8 +56,8 @@ def test_a_pair_of_a_batch_is_without_the_batch_axis():
 
 
 def test_every_kind_of_file_has_a_name_of_its_own():
-    suffixes = [output.suffix for output in OUTPUTS]
-    assert len(set(suffixes)) == len(suffixes)
+    names = [output.path(Path("left_disparity")) for output in OUTPUTS]
+    assert len(set(names)) == len(names)
 
 
 def test_a_kind_of_file_that_does_not_apply_is_not_written(tmp_path):
