@@ -157,7 +157,7 @@ def test_numpy_and_torch_agree_and_keep_type_and_batch() -> None:
             lambda values: geometry.depth(values, 80.0, 0.1, 2.5, 3.0),
             lambda values: geometry.points(geometry.depth(values, 80.0, 0.1), matrix),
             lambda values: geometry.depth_error(values, 80.0, 0.1, 0.5),
-            geometry.flying,
+            lambda values: geometry.flying(geometry.depth(values, 80.0, 0.1), 80.0),
         ):
             ours, theirs = function(array), function(tensor)
             assert isinstance(theirs, torch.Tensor)
@@ -193,8 +193,10 @@ def test_depth_error_is_the_slope_of_depth() -> None:
         (lambda: geometry.points(np.ones((1, 1)), np.eye(4)), "matrix: got .*, wanted .*positive focal lengths"),
         (lambda: geometry.points(np.ones((1, 1)), np.diag([700, 700, 2])), "matrix: got"),
         (lambda: geometry.points(np.ones((1, 1)), np.diag([700, -700, 1])), "matrix: got"),
-        (lambda: geometry.flying(np.ones((1, 1)), jump_px=0), "jump_px: got 0, wanted a positive number of pixels"),
-        (lambda: geometry.flying(np.ones((1, 1)), agreeing=9), "agreeing: got 9, wanted 0 to 8 neighbors"),
+        (lambda: geometry.flying(np.ones((1, 1)), 0), "focal_px: got 0, wanted a positive number"),
+        (lambda: geometry.flying(np.ones((1, 1)), 50, steepest_deg=90), "steepest_deg: got 90, wanted more than 0 and"),
+        (lambda: geometry.flying(np.ones((1, 1)), 50, nearest_plane_m=0), "nearest_plane_m: got 0, wanted a positive"),
+        (lambda: geometry.flying(np.ones((1, 1)), 50, agreeing=9), "agreeing: got 9, wanted 0 to 8 neighbors"),
     ],
 )
 def test_what_cannot_be_is_refused(call, said: str) -> None:  # type: ignore[no-untyped-def]
@@ -203,53 +205,82 @@ def test_what_cannot_be_is_refused(call, said: str) -> None:  # type: ignore[no-
 
 
 def test_a_smeared_edge_flies_and_a_sharp_one_does_not() -> None:
-    smeared = np.full((6, 9), 10.0)
-    smeared[:, 5:] = 20
+    smeared = np.full((6, 9), 2.0)
+    smeared[:, 5:] = 4
     sharp = smeared.copy()
-    smeared[:, 3], smeared[:, 4] = 13, 17
+    smeared[:, 3], smeared[:, 4] = 2.6, 3.3
     expected = np.zeros((6, 9), bool)
     expected[:, 3:5] = True
-    np.testing.assert_array_equal(geometry.flying(smeared), expected)
-    assert not geometry.flying(sharp).any()
-    # A square two pixels wide stays, with its corners; a line of one pixel goes; so does a lone pixel.
-    thin = np.full((9, 9), 10.0)
-    thin[2:4, 2:4] = 20
-    assert not geometry.flying(thin).any()
-    thin[:, 6] = 30
-    assert geometry.flying(thin)[:, 6].all()
-    assert geometry.flying(thin).sum() == 9
-    # A slant within the gradient's limit is a surface.
-    assert not geometry.flying(0.9 * np.tile(np.arange(9.0), (5, 1))).any()
+    np.testing.assert_array_equal(geometry.flying(smeared, 500.0), expected)
+    assert not geometry.flying(sharp, 500.0).any()
+    # A square two pixels wide stays, with its corners; a line of one pixel goes.
+    thin = np.full((9, 9), 4.0)
+    thin[2:4, 2:4] = 2
+    assert not geometry.flying(thin, 500.0).any()
+    thin[:, 6] = 3
+    assert geometry.flying(thin, 500.0)[:, 6].all()
+    assert geometry.flying(thin, 500.0).sum() == 9
+
+
+@pytest.mark.parametrize(("height_m", "flies"), [(0.3, False), (2.0, False), (0.2, True)])
+def test_a_floor_stays_however_far_it_goes_unless_the_camera_touches_it(height_m: float, flies: bool) -> None:
+    """A floor seen from a robot: within the last rows before the horizon it is steeper than any angle."""
+    rows = np.arange(2, 60)[:, None]
+    depth = 500 * height_m / rows * np.ones(20)
+    assert geometry.flying(depth, 500.0)[:20].all() == flies
+    # Nearby, at most 75 degrees steep, nothing flies.
+    nearby = 500 * height_m / np.arange(140, 200)[:, None] * np.ones(20)
+    assert not geometry.flying(nearby, 500.0).any()
+
+
+def test_the_steepest_surface_is_as_steep_as_it_says() -> None:
+    """At 1 m, where the plane would pass at 0.07 to 0.14 m from the camera."""
+    for degrees, flies in ((82, False), (84.5, False), (85.5, True), (86, True)):
+        step = np.tan(np.deg2rad(degrees)) / 2000  # of depth, a pixel
+        depth = (1 + step) ** np.arange(9.0) * np.ones((5, 1))
+        assert geometry.flying(depth, 2000.0)[:, 1:-1].all() == flies
+        assert geometry.flying(depth, 2000.0, steepest_deg=degrees + 1).any() == False  # noqa: E712
 
 
 def test_unknown_pixels_do_not_fly_and_agree_with_nobody() -> None:
-    disparity = np.full((3, 4), 10.0)
-    disparity[:, 1] = NAN
-    disparity[:, 3] = np.inf
+    depth = np.full((3, 4), 10.0)
+    depth[:, 1] = NAN
+    depth[:, 3] = np.inf
     expected = np.zeros((3, 4), bool)
     expected[:, 0] = True  # a line of one pixel, as far as anybody knows
     expected[:, 2] = True
-    np.testing.assert_array_equal(geometry.flying(disparity), expected)
+    np.testing.assert_array_equal(geometry.flying(depth, 500.0), expected)
 
 
 @given(
     arrays.arrays(
-        np.float32,
+        np.float64,
         st.tuples(st.integers(1, 5), st.integers(1, 5)),
-        elements=st.one_of(st.integers(0, 4).map(float), st.just(NAN), st.just(np.inf)),
+        elements=st.one_of(st.floats(1.9, 2.4), st.integers(-1, 4).map(float), st.just(NAN), st.just(np.inf)),
     ),
     st.integers(0, 8),
 )
-def test_flying_counts_neighbors(disparity: NDArray[np.float32], agreeing: int) -> None:
-    height, width = disparity.shape
-    expected = np.zeros((height, width), bool)
-    for row, column in np.ndindex(height, width):
-        mine = disparity[row, column]
-        around = disparity[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
-        if np.isfinite(mine):
-            known = around[np.isfinite(around)]
-            expected[row, column] = np.count_nonzero(np.abs(known - mine) <= 1) - 1 < agreeing
-    np.testing.assert_array_equal(geometry.flying(disparity, 1.0, agreeing), expected)
+def test_flying_counts_neighbors_on_the_same_surface(depth: NDArray[np.float64], agreeing: int) -> None:
+    """Against the definition, pixel by pixel: the angle of the surface, and where its plane passes the camera."""
+    focal, expected = 50.0, np.zeros(depth.shape, bool)
+
+    def surface(one: float, other: float) -> bool:
+        step = abs(one - other)
+        angle = np.arctan2(step, max(one, other) / focal), np.arctan2(step, min(one, other) / focal)
+        if max(angle) <= np.deg2rad(80):
+            return True
+        # A plane through both points, in the plane of the two rays: at 1 / z = inverse + slope * column, a camera that
+        # looks along z is 1 / (focal * |slope|) away from it along the image.
+        return 1 / (focal * abs(1 / one - 1 / other)) >= 0.4
+
+    for row, column in np.ndindex(depth.shape):
+        mine = depth[row, column]
+        if np.isfinite(mine) and mine > 0:
+            around = depth[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].ravel()
+            known = around[np.isfinite(around) & (around > 0)]
+            expected[row, column] = sum(surface(mine, other) for other in known) - 1 < agreeing
+    found = geometry.flying(depth, focal, steepest_deg=80, nearest_plane_m=0.4, agreeing=agreeing)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_rendered_rooms_have_the_depth_that_rays_found() -> None:

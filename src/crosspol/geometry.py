@@ -19,13 +19,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from crosspol.errors import refuse
 
-__all__ = ["AGREEING_NEIGHBORS", "JUMP_PX", "depth", "depth_error", "flying", "points"]
+__all__ = ["AGREEING_NEIGHBORS", "NEAREST_PLANE_M", "STEEPEST_DEG", "depth", "depth_error", "flying", "points"]
 
 Map = TypeVar("Map", NDArray[Any], torch.Tensor)
 
-JUMP_PX = 1.0
-"""Along a row of the left view, the disparity of a surface that both cameras see in the same order grows by less than
-this from pixel to pixel; beyond it the disparity gradient's limit is passed (Burt and Julesz, Science 1980)."""
+STEEPEST_DEG = 85.0
+"""A surface that is steeper than this to the image plane shows the camera a twelfth of itself; few are seen so."""
+
+NEAREST_PLANE_M = 0.25
+"""Floors, tables and walls are seen as steeply as one likes far away, but they pass the camera at some distance; what
+hangs between foreground and background points at the camera."""
 
 AGREEING_NEIGHBORS = 3
 """Of eight. A pixel at the straight edge of a surface has five neighbors on it, one at a right-angled corner three; one
@@ -103,41 +106,59 @@ def depth_error(depth: Map, focal_px: float, baseline_m: float, disparity_error:
     return _positive(_floats(depth)) ** 2 * (disparity_error / product)
 
 
-def flying(disparity: Map, jump_px: float = JUMP_PX, agreeing: int = AGREEING_NEIGHBORS) -> Map:
+def flying(
+    depth: Map,
+    focal_px: float,
+    *,
+    steepest_deg: float = STEEPEST_DEG,
+    nearest_plane_m: float = NEAREST_PLANE_M,
+    agreeing: int = AGREEING_NEIGHBORS,
+) -> Map:
     """Find pixels that hang in the air at depth edges: too few of their neighbors are on the same surface.
 
     Networks smear the disparity over the last pixels before an edge; as points these are a curtain between foreground
-    and background. A sharp edge, and the corners of what is two pixels wide, stay; a line of one pixel goes.
+    and background. Two neighbors are on one surface unless the surface through both would be too steep *and* pass the
+    camera too closely. A sharp edge, and the corners of what is two pixels wide, stay; a line of one pixel goes.
 
     Args:
-        disparity: (..., H, W), px; NaN and infinite = unknown.
-        jump_px: by how much two neighbors on one surface may differ, px.
-        agreeing: how many of the up to eight neighbors have to be within that.
+        depth: (..., H, W), m; NaN, infinite, 0 and negative = unknown.
+        focal_px: focal length, px.
+        steepest_deg: largest angle between a surface and the image plane, degrees.
+        nearest_plane_m: a surface whose plane passes the camera at least this far away may be steeper, m; in disparity
+            it changes by at most baseline / nearest_plane from pixel to pixel.
+        agreeing: how many of the up to eight neighbors have to be on the same surface.
 
     Returns:
         (..., H, W), bool: True where a known pixel has fewer. At the image's border there are five neighbors, in its
         corners three.
 
     Raises:
-        UsageError: a jump that is not positive, or more neighbors than there are.
+        UsageError: a limit that cannot be, or more neighbors than there are.
     """
-    if not jump_px > 0:
-        raise refuse("jump_px", f"{jump_px:g}", "a positive number of pixels")
+    _factors(focal_px, 1, 0, 0)
+    if not 0 < steepest_deg < 90:
+        raise refuse("steepest_deg", f"{steepest_deg:g}", "more than 0 and less than 90 degrees")
+    if not nearest_plane_m > 0:
+        raise refuse("nearest_plane_m", f"{nearest_plane_m:g}", "a positive number of meters")
     if not 0 <= agreeing <= 8:
         raise refuse("agreeing", agreeing, "0 to 8 neighbors")
-    values = _floats(disparity)
-    known = abs(values) < math.inf
+    # A pixel's width on a surface at z is z / focal_px.
+    slope, closeness = math.tan(math.radians(steepest_deg)) / focal_px, 1 / (focal_px * nearest_plane_m)
+    z = _positive(_floats(depth))
+    known = z > 0
     count = known.byte() if isinstance(known, torch.Tensor) else known.astype(np.uint8)
     count[...] = 0
-    height, width = values.shape[-2:]
+    height, width = z.shape[-2:]
     for down, right in ((0, 1), (1, -1), (1, 0), (1, 1)):  # and, from the other pixel's side, the other four
         rows = slice(0, max(height - down, 0)), slice(down, height)
         left, on = max(-right, 0), max(right, 0)
         columns = slice(left, max(width - on, 0)), slice(on, max(width - left, 0))
         here, there = (..., rows[0], columns[0]), (..., rows[1], columns[1])
-        with np.errstate(over="ignore", invalid="ignore"):
-            # NaN agrees with nothing, and infinity minus infinity is NaN.
-            same = abs(values[here] - values[there]) <= jump_px
+        one, other = z[here], z[there]
+        with np.errstate(over="ignore"):
+            apart = abs(one - other)
+            # Comparisons with NaN, which is what is unknown, are False.
+            same = ((apart <= slope * one) & (apart <= slope * other)) | (apart <= closeness * one * other)
         count[here] += same
         count[there] += same
     return known & (count < agreeing)

@@ -126,7 +126,7 @@ def _cloud(result: StereoResult, path: Path, max_depth_m: float | None = None) -
     # One pixel of disparity is all of the depth there: what lies beyond is noise, however it was measured.
     limit = calibration.fx * calibration.baseline_m if max_depth_m is None else max_depth_m
     with np.errstate(invalid="ignore"):
-        keep = (points[..., 2] <= limit) & ~geometry.flying(result.disparity)
+        keep = (points[..., 2] <= limit) & ~geometry.flying(points[..., 2], calibration.fx)
     colors = None if result.inputs is None else left_image(result)
     axes = "camera of the rectified left view: x right, y down, z forward; meters"
     write_point_cloud(path, points, colors, keep=keep, comments=[axes, f"up to {limit:g} m, without flying points"])
