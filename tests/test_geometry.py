@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -181,6 +182,16 @@ def test_depth_error_is_the_slope_of_depth() -> None:
     np.testing.assert_allclose(error[0, 0], depth[0, 1] - depth[0, 0], rtol=2e-3)
     # Twice as far, four times the error.
     np.testing.assert_allclose(geometry.depth_error(2 * depth, 700.0, 0.12, 0.01), 4 * error)
+
+
+def test_the_table_of_errors_in_the_documents_is_the_formula() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "metric.md").read_text()
+    rows = re.findall(r"\| ([\d.]+) m \| ([\d.]+) m \| ([\d.]+) m \| ([\d.]+) % \|", text)
+    assert len(rows) == 6
+    for row in rows:
+        at, quarter, whole, share = (float(value) for value in row)
+        error = float(geometry.depth_error(np.array([[at]]), 700, 0.12)[0, 0])
+        assert (round(error / 4, 3), round(error, 3), round(100 * error / at, 1)) == (quarter, whole, share)
 
 
 @pytest.mark.parametrize(
