@@ -646,3 +646,10 @@ def test_damaged_files_are_refused_in_one_line_or_read(tmp_path: Path, data: st.
 def check_message(message: str, path: Path) -> None:
     assert message.startswith(str(path))
     assert "\n" not in message
+
+
+def test_an_image_is_no_calibration_whatever_its_bytes_look_like(tmp_path: Path) -> None:
+    path = tmp_path / "left.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\ncam0: \x12\n")
+    with pytest.raises(UsageError, match=r"left\.png: got no calibration of a known format"):
+        read_calibration(path)

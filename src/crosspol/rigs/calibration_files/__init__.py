@@ -105,6 +105,9 @@ def _one_of(folder: Path, stem: str) -> Path | None:
 
 def _find_reader(path: Path, text: str) -> Reader:
     """Tell the format by what only it has."""
+    # An image's bytes may look like any of them; no text has a zero.
+    if "\0" in text:
+        raise _unknown(path)
     # YAML may have P1 as well, but not with its numbers in a row.
     for sign, reader in (
         (r"(?m)^\s*cam0\s*=", benchmarks.read_middlebury),
