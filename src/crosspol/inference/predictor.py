@@ -173,11 +173,14 @@ class StereoPredictor:
             The result; arrays are (H, W). Its `inputs` hold both views as the network saw them.
 
         Raises:
-            UsageError: the network does not use what such a rig measures.
+            UsageError: the network does not use what such a rig measures, or the calibration is of raw views or of
+                another size.
             ValueError: sizes that differ, or a frame without what the rig measures.
             FloatingPointError: the network's output is not finite.
         """
         self.check_rig(rig)
+        if calibration is not None:
+            check_calibration(calibration, left.size)
         inputs = StereoInputs.from_frames(left, right, rig, self.config.polarization.channels)
         return replace(self.estimate(inputs.batched()).pair(0), calibration=calibration)
 
