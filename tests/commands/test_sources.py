@@ -46,7 +46,7 @@ def play(monkeypatch: pytest.MonkeyPatch, left: list[float], right: list[float],
     """Frames that come of two videos with these times, and what is wrong with the next one."""
     made = {"l.mp4": left, "r.mp4": right}
     monkeypatch.setattr(sources, "Video", lambda path: Played(str(path), made[str(path)]))
-    source = sources.VideoPairs(Path("l.mp4"), Path("r.mp4"))
+    source = sources.VideoPairs(Path("l.mp4"), Path("r.mp4"), sources.Known())
     names: list[str] = []
     wanted = lambda stem, files: int(stem[-6:]) not in skip  # noqa: E731
     try:

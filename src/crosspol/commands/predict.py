@@ -20,6 +20,7 @@ from crosspol.commands.resuming import Record, file_hash, weights_hash
 from crosspol.commands.sources import Arguments, Item, Ready, RigPairs, Source, find_source
 from crosspol.errors import UsageError, refuse, words_of
 from crosspol.inference.backends import Precision, find_device
+from crosspol.inference.outputs import OUTPUTS, Output, left_image, outputs_with
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.inference.result import StereoResult
 from crosspol.inference.stream import Outcome, stream
@@ -70,6 +71,11 @@ class PredictOptions:
     <name>_disparity.pfm and .npy (exact, in px), .png (16 bit, px * 256, 0 = unknown) and _color.png (to look at);
     with --rig also <name>_rectified.png, the left view as the network saw it. Frames of a video are <name>_000001 and
     so on.
+
+    Where the cameras are known, by --rig or, for rectified images, by --calibration, there are also <name>_depth.npy
+    (m, NaN = unknown), _depth.png (16 bit, mm, 0 = unknown), _depth_color.png, <name>_cloud.ply, and
+    <name>_calibration.json, from which all of these can be computed again:
+        crosspol predict left.png right.png --calibration calib.txt --max-depth 8 --output out
     """
 
     left: Annotated[Positional[str], arg(metavar="LEFT", help_behavior_hint="")]
@@ -86,6 +92,12 @@ class PredictOptions:
     """Also write images of the left view's polarization: <name>_disparity_dolp.png, _aolp.png and _s0.png."""
     rig: Annotated[Path | None, arg(metavar="RIG", help_behavior_hint="(optional)")] = None
     """Description of the rig; LEFT and RIGHT are then what its cameras wrote, or paths with {angle} or {map} in."""
+    calibration: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None
+    """Calibration of LEFT and RIGHT, which are rectified: any that a rig takes (docs/rigs.md), for depth in meters."""
+    max_depth: Annotated[float | None, arg(metavar="M", help_behavior_hint="(default: focal length * baseline)")] = None
+    """Points farther away are left out of the cloud."""
+    cloud: bool = True
+    """Write the point cloud: 15 bytes a pixel."""
     weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: those that ship)")] = None
     """Folder with config.json and model.safetensors, a preset whose weights ship, or a model id on the hub."""
     iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the network's)")] = None
@@ -100,8 +112,8 @@ class PredictOptions:
 
 # What results do not depend on, or what is noted otherwise: the files of a pair, and weights by their content.
 _NOT_SETTINGS = {
-    "left", "right", "polarization_left", "polarization_right", "output", "rig", "weights", "iters", "precision",
-    "device", "skip_existing", "on_bad",
+    "left", "right", "polarization_left", "polarization_right", "output", "rig", "calibration", "weights", "iters",
+    "precision", "device", "skip_existing", "on_bad",
 }  # fmt: skip
 
 
@@ -109,6 +121,7 @@ _NOT_SETTINGS = {
 class Job:
     """What a run does, after everything was checked.
 
+    kinds: of files that are written.
     warm: estimates pairs of a sequence; None where each is estimated by itself.
     record: of what the output folder holds; None where nobody needs one.
     """
@@ -116,6 +129,7 @@ class Job:
     source: Source
     predictor: StereoPredictor
     output: Path
+    kinds: tuple[Output, ...]
     warm: WarmStart | None
     record: Record | None
     skip_existing: bool
@@ -158,8 +172,10 @@ def predict(options: PredictOptions) -> None:
             options.rig,
             many.side_by_side,
             options.save_polarization,
+            options.calibration,
         )
     )
+    _check_depth(options)
     _check_outputs(source, options.output)
     check_output_folder(options.output)
     precision = _precision(options)
@@ -176,7 +192,8 @@ def predict(options: PredictOptions) -> None:
         if many.skip_existing:
             record.check(source.stems)
     warm = WarmStart(predictor, many.warm_iters) if many.warm_start else None
-    _run(Job(source, predictor, options.output, warm, record, many.skip_existing), many.on_bad)
+    kinds = outputs_with(max_depth_m=options.max_depth, cloud=options.cloud)
+    _run(Job(source, predictor, options.output, kinds, warm, record, many.skip_existing), many.on_bad)
 
 
 def _run(job: Job, on_bad: Literal["refuse", "skip"]) -> None:
@@ -243,9 +260,9 @@ def _outcomes(job: Job, progress: Progress) -> Iterator[Outcome[Item, Written]]:
 
     def write(estimated: Estimated) -> Written:
         item, result = estimated.item, estimated.result
-        paths = result.save(job.output, _stem(item.stem))
+        paths = result.save(job.output, _stem(item.stem), job.kinds)
         if isinstance(job.source, RigPairs):
-            paths.append(write_image(job.output / _rectified_name(item.stem), _left_image(result)))
+            paths.append(write_image(job.output / _rectified_name(item.stem), left_image(result)))
         if job.record is not None:
             job.record.add(item.stem, item.files, paths)
         return Written(_report(estimated, paths), estimated.warnings)
@@ -276,20 +293,14 @@ def _settings(
     flags |= flags.pop("many")
     settings = {name: _plain(value) for name, value in flags.items() if name not in _NOT_SETTINGS}
     settings |= {"weights": weights_hash(predictor), "iters": predictor.iters, "precision": precision}
-    if isinstance(source, RigPairs):
-        rig, calibration = options.rig, source.reader.rig.calibration_path
-        settings["rig"] = [file_hash(path) for path in (rig, calibration) if path is not None]
+    rig = (options.rig, source.reader.rig.calibration_path) if isinstance(source, RigPairs) else ()
+    for name, paths in {"rig": rig, "calibration": (options.calibration,)}.items():
+        settings[name] = " ".join(file_hash(path) for path in paths if path is not None) or None
     return settings
 
 
 def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
-def _left_image(result: StereoResult) -> Any:
-    """(H, W, 3), uint8, the left view as the network saw it."""
-    assert result.inputs is not None
-    return np.asarray(np.rint(255 * result.inputs.left.permute(1, 2, 0).numpy()), np.uint8)
 
 
 def _stem(stem: str) -> str:
@@ -300,10 +311,18 @@ def _rectified_name(stem: str) -> str:
     return f"{stem}_rectified.png"
 
 
+def _check_depth(options: PredictOptions) -> None:
+    if options.max_depth is not None and not options.max_depth > 0:
+        raise UsageError(f"--max-depth: got {options.max_depth:g}, wanted meters, more than 0")
+    if options.max_depth is not None and options.calibration is None and options.rig is None:
+        raise UsageError("--max-depth: got no calibration beside it, wanted --calibration or --rig")
+
+
 def _check_outputs(source: Source, output: Path) -> None:
-    """Refuse output that would replace input, of whichever pair: `<stem>_disparity...` and `<stem>_rectified.png`."""
-    stems = source.stems
-    results, rectified = {_stem(stem) for stem in stems}, {_rectified_name(stem) for stem in stems}
+    """Refuse output that would replace input, of whichever pair: `<stem>_disparity...`, `<stem>_cloud.ply`, ..."""
+    stems = {_stem(stem) for stem in source.stems}
+    names = {kind.path(Path(stem)).name for stem in stems for kind in OUTPUTS}
+    names |= {_rectified_name(stem) for stem in source.stems}
     folder = output.resolve()
     for path in source.files():
         resolved = path.resolve()
@@ -311,8 +330,8 @@ def _check_outputs(source: Source, output: Path) -> None:
             continue
         name = resolved.name
         beginnings = {name[: place.start()] for place in re.finditer(r"[._]", name)}
-        if name in rectified or results & beginnings:
-            raise UsageError(f"{path}: the result would replace this image, wanted another --output")
+        if name in names or stems & beginnings:
+            raise UsageError(f"{path}: the result would replace this file, wanted another --output")
 
 
 def _of_pair(error: Exception, item: Item) -> Exception:
@@ -324,7 +343,21 @@ def _of_pair(error: Exception, item: Item) -> Exception:
 
 
 def _report(estimated: Estimated, written: list[Path]) -> str:
-    disparity = estimated.result.disparity
-    span = f"disparity {disparity.min():.1f} to {disparity.max():.1f} px"
+    result = estimated.result
+    span = f"disparity {result.disparity.min():.1f} to {result.disparity.max():.1f} px{_depths(result)}"
     lines = [f"{estimated.item.name}: {span}, {estimated.seconds:.1f} s", *(f"  {path}" for path in written)]
     return "\n".join(lines)
+
+
+def _depths(result: StereoResult) -> str:
+    """Say how far away things are; nothing where no calibration tells."""
+    depth = result.depth_m
+    if depth is None:
+        return ""
+    known = depth[np.isfinite(depth)]
+    if not known.size:
+        return ", no depth (at infinity everywhere: is the calibration that of these views?)"
+    nearest, median, farthest = np.percentile(known, (5, 50, 95))
+    without = 1 - known.size / depth.size
+    rest = f", {without:.1%} without depth (at infinity)" if without else ""
+    return f", depth {median:.2f} m ({nearest:.2f} to {farthest:.2f} m for 5 to 95 %){rest}"

@@ -16,9 +16,11 @@ from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError, refuse
 from crosspol.inference.polarization import PolarizationMaps
 from crosspol.inference.predictor import StereoPredictor
+from crosspol.inference.result import check_calibration
 from crosspol.io.images import MINIMUM_SIDE, read_image, read_image_size
 from crosspol.io.videos import VIDEO_SUFFIXES, Video
 from crosspol.rigs.calibration import StereoCalibration
+from crosspol.rigs.calibration_files import read_calibration
 from crosspol.rigs.raw_structure import looks_like_mosaic
 from crosspol.rigs.reader import RigReader
 
@@ -74,6 +76,49 @@ class Arguments:
     rig: Path | None = None
     side_by_side: bool = False
     keep_polarization: bool = False
+    calibration: Path | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """The calibration of rectified views, and its file; None where there is none."""
+
+    calibration: StereoCalibration | None = None
+    path: Path | None = None
+
+    @classmethod
+    def read(cls, arguments: Arguments) -> Known:
+        """Read what --calibration names.
+
+        Raises:
+            UsageError: it is none of rectified views, or beside --rig.
+        """
+        path = arguments.calibration
+        if path is None:
+            return cls()
+        if arguments.rig is not None:
+            raise UsageError(f"--calibration: got {path} beside --rig, wanted one or the other: a rig names its own")
+        calibration = read_calibration(path)
+        if not calibration.rectified:
+            raise UsageError(
+                f"{path}: got a calibration of raw views, wanted one of the rectified pair; for images that are not "
+                "rectified, name it in a rig of kind none (crosspol rig init)"
+            )
+        return cls(calibration, path)
+
+    def check(self, size: tuple[int, ...]) -> None:
+        """Refuse views of another size, (H, W)."""
+        if self.calibration is not None:
+            check_calibration(self.calibration, size, self.path)
+
+    def files(self) -> list[Path]:
+        """Return the file."""
+        return [] if self.path is None else [self.path]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What will not be good, a line each."""
+        return () if self.calibration is None else self.calibration.warnings
 
 
 Wanted = Callable[[str, tuple[Path, ...]], bool]
@@ -119,14 +164,16 @@ def find_source(arguments: Arguments) -> Source:
         UsageError: they name nothing, or contradict each other.
     """
     _check(arguments)
+    known = Known.read(arguments)
     if _is_video(arguments.left) or (arguments.right is not None and _is_video(arguments.right)):
-        return _videos(arguments)
+        return _videos(arguments, known)
     if arguments.side_by_side:
-        return FilePairs([Pair(path, path, None, None, stem) for path, stem in list_images(arguments.left)], arguments)
+        pairs = [Pair(path, path, None, None, stem) for path, stem in list_images(arguments.left)]
+        return FilePairs(pairs, arguments, known)
     assert arguments.right is not None
     if arguments.rig is None:
         polarization = arguments.polarization_left, arguments.polarization_right
-        return FilePairs(find_pairs(arguments.left, arguments.right, *polarization), arguments)
+        return FilePairs(find_pairs(arguments.left, arguments.right, *polarization), arguments, known)
     if _SEVERAL_FILES.search(arguments.left + arguments.right):
         # The files of one frame, which `read_pair` finds.
         stem = _SEVERAL_FILES.sub("_", Path(arguments.left).stem).strip("_") or "left"
@@ -160,7 +207,7 @@ def _is_video(argument: str) -> bool:
     return Path(argument).suffix.lower() in VIDEO_SUFFIXES
 
 
-def _videos(arguments: Arguments) -> VideoPairs:
+def _videos(arguments: Arguments, known: Known) -> VideoPairs:
     paths = [path for path in (arguments.left, arguments.right) if path is not None]
     for path in paths:
         if not _is_video(path):
@@ -175,14 +222,14 @@ def _videos(arguments: Arguments) -> VideoPairs:
             raise refuse(
                 flag, f"{value} beside a video", "files of single frames: videos round what polarization is in"
             )
-    return VideoPairs(Path(paths[0]), None if arguments.side_by_side else Path(paths[1]))
+    return VideoPairs(Path(paths[0]), None if arguments.side_by_side else Path(paths[1]), known)
 
 
 class FilePairs:
     """Images as viewers show them, with polarization maps or without."""
 
-    def __init__(self, pairs: list[Pair], arguments: Arguments) -> None:
-        self.pairs, self.arguments = pairs, arguments
+    def __init__(self, pairs: list[Pair], arguments: Arguments, known: Known) -> None:
+        self.pairs, self.arguments, self.known = pairs, arguments, known
 
     @property
     def stems(self) -> list[str]:
@@ -196,7 +243,7 @@ class FilePairs:
 
     def files(self) -> list[Path]:
         """Return every file that is read."""
-        return [path for pair in self.pairs for path in pair.files()]
+        return [*(path for pair in self.pairs for path in pair.files()), *self.known.files()]
 
     def announce(self) -> str | None:
         """Say which views are taken for pairs: all of them where their names do not agree."""
@@ -229,6 +276,7 @@ class FilePairs:
                 raise refuse(path, f"{size[1]}x{size[0]} px", wanted)
             if size != (height, width):
                 raise refuse(path, f"{size[1]}x{size[0]} px", f"{width}x{height} px as in {pair.left}")
+        self.known.check((height, width))
 
     def items(self, predictor: StereoPredictor, wanted: Wanted) -> Iterator[Item]:
         """Yield the pairs that are wanted."""
@@ -243,6 +291,7 @@ class FilePairs:
         inputs, _ = predictor.read(
             *views, polarization_left=pair.polarization_left, polarization_right=pair.polarization_right
         )
+        self.known.check(inputs.size)
         for side, path in (("left", pair.polarization_left), ("right", pair.polarization_right)):
             if path is not None and not getattr(inputs, f"valid_{side}").any():
                 raise UsageError(f"{path}: got only NaN, wanted DoLP or contrast somewhere")
@@ -254,14 +303,14 @@ class FilePairs:
                     "none"
                 )
         maps = PolarizationMaps.of_inputs(inputs) if self.arguments.keep_polarization else None
-        return Ready(inputs, polarization=maps)
+        return Ready(inputs, self.known.calibration, maps, self.known.warnings)
 
 
 class RigPairs(FilePairs):
     """What the cameras of a rig wrote."""
 
     def __init__(self, pairs: list[Pair], reader: RigReader, arguments: Arguments) -> None:
-        super().__init__(pairs, arguments)
+        super().__init__(pairs, arguments, Known())
         self.reader = reader
 
     def files(self) -> list[Path]:
@@ -302,8 +351,8 @@ class RigPairs(FilePairs):
 class VideoPairs:
     """Two videos, or one with both views side by side; a result's stem is the left video's with the frame's number."""
 
-    def __init__(self, left: Path, right: Path | None) -> None:
-        self.left, self.right = left, right
+    def __init__(self, left: Path, right: Path | None, known: Known) -> None:
+        self.left, self.right, self.known = left, right, known
         with Video(left) as video:
             self.count: int | None = video.count
 
@@ -316,7 +365,10 @@ class VideoPairs:
         return f"{self.left.stem}_{index + 1:0{_DIGITS}d}"
 
     def files(self) -> list[Path]:
-        """Return the videos."""
+        """Return the videos, and the calibration."""
+        return [*self._videos(), *self.known.files()]
+
+    def _videos(self) -> list[Path]:
         return [path for path in (self.left, self.right) if path is not None]
 
     def announce(self) -> str | None:
@@ -332,6 +384,7 @@ class VideoPairs:
             height, width = _view_size((left.height, left.width), self.left, self.right is None)
             if min(height, width) < MINIMUM_SIDE:
                 raise refuse(self.left, f"{width}x{height} px", f"at least {MINIMUM_SIDE}x{MINIMUM_SIDE} px")
+            self.known.check((height, width))
             if self.right is None:
                 return
             with Video(self.right) as right:
@@ -349,7 +402,7 @@ class VideoPairs:
             UsageError: one video ends before the other or before its header says, or their times part: where a frame
                 is missing or broken, all that follow would be pairs of different moments.
         """
-        files = tuple(self.files())
+        files = tuple(self._videos())
         videos = [Video(path) for path in files]
         try:
             index = 0
@@ -366,7 +419,7 @@ class VideoPairs:
                 _check_times(videos, index)
                 if frames:
                     name = f"{' with '.join(map(str, files))}, frame {index + 1}"
-                    yield Item(name, stem, files, _Frames(frames, self.left, predictor))
+                    yield Item(name, stem, files, _Frames(frames, self.left, predictor, self.known))
                 index += 1
         finally:
             for video in videos:
@@ -380,11 +433,12 @@ class _Frames:
     frames: list[NDArray[np.uint8] | None]
     path: Path
     predictor: StereoPredictor
+    known: Known
 
     def __call__(self) -> Ready:
         views = [frame for frame in self.frames if frame is not None]
         left, right = _halves(views[0], self.path) if len(views) == 1 else views
-        return Ready(self.predictor.read(left, right)[0])
+        return Ready(self.predictor.read(left, right)[0], self.known.calibration, warnings=self.known.warnings)
 
 
 def _check_end(videos: list[Video], ended: list[bool], index: int) -> None:

@@ -17,7 +17,7 @@ _DPI = 100
 def aolp_image(aolp_rad: NDArray[np.floating], dolp: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Colored angle of linear polarization with its color wheel at the right.
 
-    What is hardly polarized has no angle worth a color and is dark; from a DoLP of a quarter on colors are full.
+    What is hardly polarized has no angle worth a color and is dark; from `FULL_COLOR_DOLP` on colors are full.
 
     Args:
         aolp_rad: (H, W), radians, in the image's frame: 0 along the rows, then counter-clockwise.
