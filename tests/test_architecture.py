@@ -57,7 +57,6 @@ TESTED_IN: dict[str, str] = {
     "commands/flags.py": "commands/test_train.py",
     "commands/info.py": "test_cli.py",
     "commands/pairs.py": "test_cli.py",
-    "commands/predict.py": "test_cli.py",
     "data/arguments.py": "io/test_images.py",
     "data/resilient.py": "datasets/test_check.py",
     "datasets/findings.py": "datasets/test_check.py",

@@ -493,7 +493,7 @@ def test_no_argument_takes_ground_truth() -> None:
     assert list(inspect.signature(CrossPol.forward).parameters) == [
         "self", "left", "right", "pol_left", "pol_right", "valid_left", "valid_right",
         "intensity_left", "intensity_right", "iters", "alpha_cap", "checkpoint_activations",
-        "initial_disparity", "watch",
+        "initial_disparity", "initial_state", "watch",
     ]  # fmt: skip
     # A start is the estimate of a frame before: what trains and what measures, which have the truth, give none.
     source = Path(inspect.getfile(CrossPol)).parents[1]

@@ -1,0 +1,164 @@
+"""A rig's live folder: pairs that cameras write are predicted as they come, and handed on as plain arrays.
+
+    python examples/live_rig.py rig.yaml recording 'left_*.raw' 'right_*.raw'
+
+`watch_folder` yields files that belong together, once both are written to their ends; `predictions` reads them through
+the rig, predicts, and gives each pair to a function of yours. That function is where a ROS node publishes: it gets
+NumPy arrays and nothing of CrossPol. A camera that gives frames rather than files goes the same way: make them `Frame`s
+(see `crosspol.rigs.frames`), and call `reader.rectify` in place of `reader.read`.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import crosspol
+from crosspol.errors import UsageError
+from crosspol.rigs.reader import RigReader
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two files of one moment. name: what their names share, such as a number."""
+
+    name: str
+    left: Path
+    right: Path
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is handed on of a pair: NumPy arrays, (H, W) unless it says otherwise.
+
+    name: the pair's.
+    disparity: px.
+    depth_m: m, NaN = unknown; None without a calibration.
+    cloud: (N, 3) points with a depth, m, in the left camera's frame: x right, y down, z forward; None likewise.
+    confidence: [0, 1]; None where the predictor gives none.
+    seconds: that reading and predicting took.
+    """
+
+    name: str
+    disparity: NDArray[np.float32]
+    depth_m: NDArray[np.float32] | None
+    cloud: NDArray[np.float32] | None
+    confidence: NDArray[np.float32] | None
+    seconds: float
+
+
+def watch_folder(
+    folder: Path,
+    left: str,
+    right: str,
+    stop: threading.Event,
+    *,
+    every: float = 0.05,
+    patience: float = 2.0,
+    newest_only: bool = False,
+) -> Iterator[Pair]:
+    """Yield pairs as they appear, until `stop` is set.
+
+    A file counts as written when its size and time have not changed from one look to the next. Where the cameras'
+    software writes under another name and renames, nothing is ever half there.
+
+    Args:
+        folder: that files appear in; it may appear later itself.
+        left, right: patterns with one * each; files belong together where it stands for the same.
+        stop: ends the watch.
+        every: s between looks; longer than writing pauses in the middle of a file.
+        patience: s after which a file without a partner is given up, and named on stderr.
+        newest_only: of several pairs that are ready, take the last: for a robot that is slower than its cameras.
+    """
+    seen: dict[Path, tuple[int, int]] = {}
+    done: set[str] = set()
+    alone: dict[str, float] = {}
+    while not stop.is_set():
+        written: list[dict[str, Path]] = []
+        for pattern in (left, right):
+            before, _, after = pattern.partition("*")
+            found = {}
+            for path in folder.glob(pattern):
+                key = path.name[len(before) : len(path.name) - len(after)]
+                if key in done:
+                    continue
+                try:
+                    state = (path.stat().st_size, path.stat().st_mtime_ns)
+                except FileNotFoundError:  # renamed or removed between two looks
+                    continue
+                if state[0] and seen.get(path) == state:
+                    found[key] = path
+                seen[path] = state
+            written.append(found)
+        ready = sorted(written[0].keys() & written[1].keys())
+        for key in ready:
+            done.add(key)
+            seen.pop(written[0][key], None)
+            seen.pop(written[1][key], None)
+            if newest_only and key != ready[-1]:
+                continue
+            yield Pair(key, written[0][key], written[1][key])
+            if stop.is_set():
+                return
+        for key in written[0].keys() ^ written[1].keys():
+            if time.monotonic() - alone.setdefault(key, time.monotonic()) > patience:
+                done.add(key)
+                path = (written[0] | written[1])[key]
+                print(f"{path}: no partner came within {patience:g} s", file=sys.stderr)
+        stop.wait(every)
+
+
+def predictions(
+    pairs: Iterator[Pair],
+    reader: RigReader,
+    predictor: crosspol.StereoPredictor,
+    hand_on: Callable[[Estimate], None],
+) -> None:
+    """Predict pair by pair; one that cannot be read is named on stderr, and the next one is taken."""
+    for pair in pairs:
+        started = time.perf_counter()
+        try:
+            frames = reader.read(pair.left, pair.right)
+            result = predictor.predict_frames(frames.left, frames.right, reader.rig.kind, frames.calibration)
+        except (UsageError, FloatingPointError, OSError) as error:
+            print(f"pair {pair.name}: passed over: {error}", file=sys.stderr)
+            continue
+        hand_on(as_arrays(pair.name, result, time.perf_counter() - started))
+
+
+def as_arrays(name: str, result: Any, seconds: float) -> Estimate:
+    """Take out of a result what goes on."""
+    depth, points = result.depth_m, result.points
+    cloud = None if points is None else points[np.isfinite(points).all(axis=-1)]
+    return Estimate(name, result.disparity, depth, cloud, getattr(result, "confidence", None), seconds)
+
+
+def report(estimate: Estimate) -> None:
+    """Say what came: the place for your own publisher."""
+    near = "" if estimate.depth_m is None else f", nearest {np.nanmin(estimate.depth_m):.2f} m"
+    points = "" if estimate.cloud is None else f", {len(estimate.cloud)} points"
+    print(f"{estimate.name}: disparity {estimate.disparity.shape}{near}{points}, {estimate.seconds:.2f} s", flush=True)
+
+
+def main() -> None:
+    if len(sys.argv) != 5:
+        sys.exit(f"usage: {sys.argv[0]} RIG FOLDER 'LEFT_*' 'RIGHT_*'")
+    rig, folder, left, right = sys.argv[1:]
+    stop = threading.Event()
+    try:
+        pairs = watch_folder(Path(folder), left, right, stop)
+        predictions(pairs, RigReader(rig), crosspol.StereoPredictor.from_pretrained(), report)
+    except KeyboardInterrupt:
+        stop.set()
+
+
+if __name__ == "__main__":
+    main()
