@@ -15,7 +15,7 @@ left, right, dolp_left, dolp_right, valid_left, valid_right = (
     for tensor in (room.left, room.right, room.pol_left, room.pol_right, room.valid_left, room.valid_right)
     if tensor is not None
 )
-predictor = crosspol.StereoPredictor.from_pretrained(precision="bfloat16", iters=12)
+predictor = crosspol.StereoPredictor.from_pretrained(iters=12)
 result = predictor.predict(
     left,  # (H, W, 3) in [0, 1]
     right,
