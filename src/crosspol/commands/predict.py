@@ -18,6 +18,7 @@ from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.pairs import Pair, find_pairs
 from crosspol.errors import UsageError
 from crosspol.inference.backends import Precision
+from crosspol.inference.confidence import ConfidenceKind
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.inference.result import StereoResult
 from crosspol.io.images import write_image
@@ -64,6 +65,9 @@ class PredictOptions:
     """Folder with config.json and model.safetensors, a preset whose weights ship, or a model id on the hub."""
     iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the network's)")] = None
     """Iterations of the disparity: fewer are faster, more are finer."""
+    confidence: ConfidenceKind = "fast"
+    """How sure each pixel is, as <name>_disparity_confidence.png (255 = certain) and _occluded.png: fast takes a few
+    percent of the time; full asks the right view too, for twice the time; none."""
     precision: Precision = "float32"
     """Type of the arithmetic where it may be rounded; bfloat16 is faster."""
     device: Annotated[str, arg(metavar="DEVICE")] = "auto"
@@ -81,8 +85,15 @@ def predict(options: PredictOptions) -> None:
     _check_outputs(pairs, _inputs(pairs, options.rig, reader), options.output)
     check_output_folder(options.output)
     predictor = StereoPredictor.from_pretrained(
-        options.weights, device=options.device, precision=options.precision, iters=options.iters
+        options.weights,
+        device=options.device,
+        precision=options.precision,
+        iters=options.iters,
+        confidence=options.confidence,
     )
+    note = None if predictor.confidence is None else predictor.confidence.note(predictor.iters)
+    if note is not None:
+        print(f"crosspol predict: warning: {note}", file=sys.stderr)
     if len(pairs) > 1:
         print(_partners(pairs), flush=True)
     for pair in pairs:

@@ -69,6 +69,16 @@ def _glass(result: StereoResult, path: Path) -> None:
     write_image(path, np.rint(255 * result.glass).astype(np.uint8))
 
 
+def _confidence(result: StereoResult, path: Path) -> None:
+    assert result.confidence is not None
+    write_image(path, np.rint(255 * result.confidence).astype(np.uint8))
+
+
+def _occluded(result: StereoResult, path: Path) -> None:
+    assert result.occluded is not None
+    write_image(path, np.where(result.occluded, np.uint8(255), np.uint8(0)))
+
+
 def _polarization_use(result: StereoResult, path: Path) -> None:
     assert result.polarization_use is not None
     write_image(path, polarization_use_image(result.polarization_use))
@@ -80,6 +90,8 @@ OUTPUTS: tuple[Output, ...] = (
     Output(".npy", _always, _disparity),
     Output("_color.png", _always, _color),
     Output("_glass.png", lambda result: result.glass is not None, _glass),
+    Output("_confidence.png", lambda result: result.confidence is not None, _confidence),
+    Output("_occluded.png", lambda result: result.occluded is not None, _occluded),
     Output(
         "_polarization_use.png",
         lambda result: result.polarization_use is not None and bool(result.polarization_use.any()),
