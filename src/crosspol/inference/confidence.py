@@ -2,15 +2,16 @@
 
 Confidence is the estimated chance that the disparity is within `TOLERANCE` of the truth. Cues come from the images and
 from what any backend returns, so that every engine has them. To add one, add a record to `CUES` and fit again
-(`crosspol evaluate --fit-confidence`); a file of coefficients keeps to the cues that it was fitted with.
+(`crosspol confidence`); a file of coefficients keeps to the cues that it was fitted with.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -53,6 +54,7 @@ FILE = "confidence.json"
 GENERIC = "crosspol"
 """The preset whose coefficients weights without their own have."""
 
+WEIGHTS = "model.safetensors"
 FORMAT = 1
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _WINDOW = 7
@@ -91,7 +93,8 @@ class Evidence:
     @cached_property
     def outside(self) -> Mask:
         """Where that is not in the right view."""
-        return (self.place < -0.5) | (self.place > self.disparity.shape[1] - 0.5)
+        outside: Mask = (self.place < -0.5) | (self.place > self.disparity.shape[1] - 0.5)
+        return outside
 
     @cached_property
     def hidden_by(self) -> Array:
@@ -107,7 +110,8 @@ class Evidence:
             np.maximum.at(nearest, index, self.disparity[inside])
         own = (rows + np.clip(np.rint(self.place), 0, width - 1).astype(np.int64)).ravel()
         ahead = nearest[own].reshape(height, width) - self.disparity
-        return np.where(self.outside, np.float32(0), np.maximum(ahead, np.float32(0)))
+        result: Array = np.where(self.outside, np.float32(0), np.maximum(ahead, np.float32(0)))
+        return result
 
     @cached_property
     def deviation(self) -> Array:
@@ -157,9 +161,9 @@ class Evidence:
 
         rows = np.broadcast_to(np.arange(plane.shape[0], dtype=np.float32)[:, None], plane.shape)
         columns = np.clip(self.place - np.float32(shift), -1, plane.shape[1])
-        seen: Array = cv2.remap(plane, columns, np.ascontiguousarray(rows), cv2.INTER_LINEAR,
-                                borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
-        return seen
+        rows = np.ascontiguousarray(rows)
+        seen = cv2.remap(plane, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(seen, np.float32)
 
 
 @dataclass(frozen=True)
@@ -241,6 +245,16 @@ class Regression:
         if not all(np.isfinite(numbers)) or not all(value > 0 for value in self.scale):
             raise ValueError("mean, scale, weights, bias: got numbers that no regression has, wanted finite ones")
 
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Regression:
+        """Return what a file holds.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no regression.
+        """
+        mean, scale, weights = (tuple(map(float, record[name])) for name in ("mean", "scale", "weights"))
+        return cls(tuple(record["cues"]), mean, scale, weights, float(record["bias"]))
+
     def __call__(self, values: Mapping[str, Array]) -> Array:
         """Return the chance, in [0, 1]; 0 where a cue is not finite: what cannot be judged is not sure."""
         logit = np.float32(self.bias)
@@ -254,12 +268,13 @@ class Regression:
 class ConfidenceModel:
     """Regressions over the cues that may be at hand.
 
-    about: how they were fitted: weights, scenes, iterations, command. own: whether it was for the weights that are run.
+    about: how they were fitted: weights and their hash, scenes, iterations, command. foreign: why they are not of the
+    weights that are run; None: they are.
     """
 
     regressions: tuple[Regression, ...]
     about: dict[str, Any] = field(default_factory=dict)
-    own: bool = True
+    foreign: str | None = None
 
     def best(self, available: Sequence[str]) -> Regression:
         """Return the regression over most cues, all of which are at hand.
@@ -282,10 +297,14 @@ class ConfidenceModel:
         folder = Path(weights)
         if not folder.is_dir():
             folder = packaged_weights(os.fspath(weights)) if _is_name(weights) else folder
-        if (folder / FILE).is_file():
-            return cls.read(folder / FILE)
-        generic = cls.read(packaged_weights(GENERIC) / FILE)
-        return cls(generic.regressions, generic.about, own=False)
+        if not (folder / FILE).is_file():
+            generic = cls.read(packaged_weights(GENERIC) / FILE)
+            return replace(generic, foreign=f"these weights have no {FILE}, and the coefficients of {GENERIC} serve")
+        found = cls.read(folder / FILE)
+        # A network that was trained on, with the coefficients of what it was before.
+        if found.about.get("sha256") != sha256(folder / WEIGHTS):
+            return replace(found, foreign=f"{folder / FILE} was fitted for other weights than those beside it")
+        return found
 
     @classmethod
     def read(cls, path: Path) -> ConfidenceModel:
@@ -298,13 +317,10 @@ class ConfidenceModel:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["format"] != FORMAT:
                 raise ValueError(f"format {content['format']!r}, wanted {FORMAT}")
-            regressions = tuple(
-                Regression(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()})
-                for entry in content["regressions"]
-            )
+            regressions = tuple(Regression.of(entry) for entry in content["regressions"])
             return cls(regressions, dict(content["about"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            wanted = "coefficients as `crosspol evaluate --fit-confidence` writes them"
+            wanted = "what `crosspol confidence` writes"
             raise UsageError(f"{path}: got no usable file ({words_of(error)}), wanted {wanted}") from error
 
     def write(self, path: Path) -> Path:
@@ -353,15 +369,11 @@ class Confidence:
 
     def note(self, iters: int) -> str | None:
         """Say why the values are not to be taken at their word; None: the coefficients are of these weights."""
-        if not self.model.own:
-            return (
-                f"confidence: these weights have no {FILE}, and the coefficients of {GENERIC} serve: its order tells "
-                "something, its value is no probability"
-            )
+        reason = self.model.foreign
         fitted = self.model.about.get("iters")
-        if fitted is not None and fitted != iters:
-            return f"confidence: was fitted at {fitted} iterations and these are {iters}: its value is a little off"
-        return None
+        if reason is None and fitted != iters:
+            reason = f"the coefficients are of {fitted} iterations, and these are {iters}"
+        return None if reason is None else f"confidence: {reason}: the order tells something, the value less"
 
     def __call__(
         self, inputs: StereoInputs, output: StereoOutput, again: Callable[[StereoInputs], StereoOutput]
@@ -410,6 +422,11 @@ def cue_values(evidence: Evidence) -> dict[str, Array]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def sha256(path: Path) -> str | None:
+    """Return the hash of a file; None where there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
 def _is_name(weights: str | os.PathLike[str]) -> bool:
     return isinstance(weights, str) and Path(weights).name == weights
 
@@ -423,8 +440,7 @@ def _luma(image: torch.Tensor) -> Array:
 def _mean(plane: Array) -> Array:
     import cv2
 
-    mean: Array = cv2.blur(plane, (_WINDOW, _WINDOW), borderType=cv2.BORDER_REFLECT_101)
-    return mean
+    return np.asarray(cv2.blur(plane, (_WINDOW, _WINDOW), borderType=cv2.BORDER_REFLECT_101), np.float32)
 
 
 def _plane(tensor: torch.Tensor) -> Array:

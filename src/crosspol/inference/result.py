@@ -34,7 +34,7 @@ class StereoResult:
     """(H, W) or (B, H, W) in [0, 1]: estimated chance that the disparity is within 1 px of the truth. None where it was
     not asked for. See `crosspol.inference.confidence`."""
     occluded: NDArray[np.bool_] | None = None
-    """(H, W) or (B, H, W): the right view misses the point, by the estimated disparity: it lies outside of that view, or
+    """(H, W) or (B, H, W): the right view misses the point, by the estimated disparity: it is outside of that view, or
     behind what is nearer. None where no confidence was asked for."""
     calibration: StereoCalibration | None = None
     """Of the rectified views, where it is known: focal length, principal points, baseline, for metric depth."""
