@@ -44,10 +44,11 @@ class _Cost(NamedTuple):
     """An error that sparsification curves are of. threshold: of `metrics.sparsification`."""
 
     name: str
+    title: str
     threshold: float | None
 
 
-COSTS = (_Cost("epe", None), _Cost("bad1", TOLERANCE))
+COSTS = (_Cost("epe", "EPE, px,", None), _Cost("bad1", "bad-1, %,", TOLERANCE))
 
 
 @dataclass(frozen=True, eq=False)
