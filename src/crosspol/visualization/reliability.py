@@ -78,7 +78,8 @@ def draw_worth(
             axis.bar(centers, shares, width=0.9 / count, color=color, alpha=0.2)
         axis.set(xlabel="confidence", ylabel="share of hits (bars: of pixels)", title=region, xlim=(0, 1), ylim=(0, 1))
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=8, loc="upper left")
+        if diagrams[region]:
+            axis.legend(fontsize=8, loc="upper left")
     if curves:
         axes[0, 0].legend(fontsize=8)
     buffer = io.BytesIO()
