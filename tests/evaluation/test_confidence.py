@@ -163,7 +163,7 @@ def test_the_worth_survives_its_file_and_stands_in_the_tables(rows, tmp_path):
     assert again.rows[1].confidence is None
     text = markdown(again)
     assert "## Confidence" in text
-    assert re.search(r"^\| net +\| all ", text, re.MULTILINE)
+    assert re.search(r"^\| net +\| +all ", text, re.MULTILINE)
     plot = confidence_plot(again)
     assert plot is not None
     assert plot.startswith(b"\x89PNG")
