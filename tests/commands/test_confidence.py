@@ -44,8 +44,9 @@ def test_from_the_fit_to_predictions_and_their_worth(tmp_path, weights, pair, ca
     assert len(content["regressions"]) == 2
 
     common = ["--weights", str(weights), "--iters", "1", "--device", "cpu"]
-    assert main(["predict", *pair, "--output", str(tmp_path / "out"), *common, "--confidence", "full"]) == 0
-    assert "warning" not in capsys.readouterr().err
+    for kind in ([], ["--confidence", "full"]):
+        assert main(["predict", *pair, "--output", str(tmp_path / "out"), *common, *kind]) == 0
+        assert "warning" not in capsys.readouterr().err
     confidence = read_image(tmp_path / "out" / "left_disparity_confidence.png")
     assert (confidence.shape, confidence.dtype) == ((40, 60), np.uint8)
     assert set(np.unique(read_image(tmp_path / "out" / "left_disparity_occluded.png"))) <= {0, 255}
@@ -64,10 +65,11 @@ def test_from_the_fit_to_predictions_and_their_worth(tmp_path, weights, pair, ca
 
 def test_predict_says_that_coefficients_are_of_others_and_none_writes_none(tmp_path, weights, pair, capsys):
     common = ["--weights", str(weights), "--iters", "1", "--device", "cpu"]
-    assert main(["predict", *pair, "--output", str(tmp_path / "a"), *common]) == 0
+    assert main(["predict", *pair, "--output", str(tmp_path / "a"), *common, "--confidence", "fast"]) == 0
     assert "warning: confidence: these weights have no confidence.json" in capsys.readouterr().err
     assert (tmp_path / "a" / "left_disparity_confidence.png").exists()
-    assert main(["predict", *pair, "--output", str(tmp_path / "b"), *common, "--confidence", "none"]) == 0
+    # Who does not ask is not given values that are no probability.
+    assert main(["predict", *pair, "--output", str(tmp_path / "b"), *common]) == 0
     assert "warning" not in capsys.readouterr().err
     assert not list((tmp_path / "b").glob("*confidence*"))
     assert not list((tmp_path / "b").glob("*occluded*"))

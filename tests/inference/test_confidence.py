@@ -166,12 +166,13 @@ def test_a_damaged_file_is_named(tmp_path, change):
 
 def test_coefficients_are_those_beside_the_weights_or_say_that_they_are_not(tmp_path):
     (tmp_path / WEIGHTS).write_bytes(b"weights")
+    assert Confidence.of(None, tmp_path) is None
     without = Confidence.of("fast", tmp_path)
     assert without is not None
     assert "these weights have no confidence.json" in str(without.note(4))
     about = {"iters": 4, "sha256": sha256(tmp_path / WEIGHTS)}
     ConfidenceModel((REGRESSION,), about).write(tmp_path / FILE)
-    own = Confidence.of("fast", tmp_path)
+    own = Confidence.of(None, tmp_path)
     assert own is not None
     assert own.model.regressions == (REGRESSION,)
     assert own.note(4) is None

@@ -355,17 +355,24 @@ class Confidence:
     model: ConfidenceModel
 
     @classmethod
-    def of(cls, kind: ConfidenceKind, weights: str | os.PathLike[str]) -> Confidence | None:
+    def of(cls, kind: ConfidenceKind | None, weights: str | os.PathLike[str]) -> Confidence | None:
         """Return what judges by the coefficients of some weights; None of kind none.
+
+        Args:
+            kind: None: fast where the weights have coefficients of their own, else none.
+            weights: a folder, the name of a preset whose weights ship, or an id on the hub, which has none.
 
         Raises:
             UsageError: a kind that there is not, or coefficients that cannot be read.
         """
         if kind == "none":
             return None
-        if kind not in ("fast", "full"):
+        if kind not in (None, "fast", "full"):
             raise UsageError(f"confidence: got {kind!r}, wanted one of none, fast, full")
-        return cls(kind, ConfidenceModel.find(weights))
+        model = ConfidenceModel.find(weights)
+        if kind is None:
+            return None if model.foreign else cls("fast", model)
+        return cls(kind, model)
 
     def note(self, iters: int) -> str | None:
         """Say why the values are not to be taken at their word; None: the coefficients are of these weights."""
