@@ -47,9 +47,9 @@ def test_from_the_fit_to_predictions_and_their_worth(tmp_path, weights, pair, ca
     for kind in ([], ["--confidence", "full"]):
         assert main(["predict", *pair, "--output", str(tmp_path / "out"), *common, *kind]) == 0
         assert "warning" not in capsys.readouterr().err
-    confidence = read_image(tmp_path / "out" / "left_disparity_confidence.png")
+    confidence = read_image(tmp_path / "out" / "left_confidence.png")
     assert (confidence.shape, confidence.dtype) == ((40, 60), np.uint8)
-    assert set(np.unique(read_image(tmp_path / "out" / "left_disparity_occluded.png"))) <= {0, 255}
+    assert set(np.unique(read_image(tmp_path / "out" / "left_occluded.png"))) <= {0, 255}
 
     assert main(["evaluate", "--output", str(tmp_path / "results"), "--scenes", "3", "--size", "64x32",
                  "--counterfactuals", "none", "--confidence", "fast", *common]) == 0  # fmt: skip
@@ -67,7 +67,7 @@ def test_predict_says_that_coefficients_are_of_others_and_none_writes_none(tmp_p
     common = ["--weights", str(weights), "--iters", "1", "--device", "cpu"]
     assert main(["predict", *pair, "--output", str(tmp_path / "a"), *common, "--confidence", "fast"]) == 0
     assert "warning: confidence: these weights have no confidence.json" in capsys.readouterr().err
-    assert (tmp_path / "a" / "left_disparity_confidence.png").exists()
+    assert (tmp_path / "a" / "left_confidence.png").exists()
     # Who does not ask is not given values that are no probability.
     assert main(["predict", *pair, "--output", str(tmp_path / "b"), *common]) == 0
     assert "warning" not in capsys.readouterr().err

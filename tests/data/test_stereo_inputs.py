@@ -171,8 +171,8 @@ def test_batches_and_pairs(rig: RigKind) -> None:
     assert inputs.polarized == (rig != "none")
 
 
-# what networks are trained on: recorded, of scenes at commit 5815dc6, before `StereoInputs`; of the procedural set where
-# its panes became more oblique, after the constants alone had changed
+# what networks are trained on: recorded, of scenes at commit 5815dc6, before `StereoInputs`; of the procedural set when
+# its panes became more oblique, where nothing but constants had changed
 
 
 def views_of(kind: str, rig: RigKind) -> StereoSample:
