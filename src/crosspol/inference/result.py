@@ -101,8 +101,8 @@ class StereoResult:
         With confidence also ``confidence.png`` (8-bit, 255 = certain) and ``occluded.png`` (8-bit, 255 = occluded).
 
         With a calibration also ``depth.npy`` (m, NaN = unknown), ``depth.png`` (16-bit, mm, 0 = unknown, up to 65.535
-        m), ``depth_color.png``, ``cloud.ply`` (without far and flying points) and ``calibration.json``, from which all of
-        it can be computed again. Those words take the place of ``disparity`` at the end of the stem; after another
+        m), ``depth_color.png``, ``cloud.ply`` (without far and flying points) and ``calibration.json``, from which all
+        of it can be computed again. Those words take the place of ``disparity`` at the end of the stem; after another
         stem they follow it: ``<stem>_depth.npy``.
 
         Args:
