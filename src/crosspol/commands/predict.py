@@ -9,17 +9,19 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from crosspol.commands.flags import one_of
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.progress import Progress, duration
 from crosspol.commands.resuming import Record, file_hash, weights_hash
 from crosspol.commands.sources import Arguments, Item, Ready, RigPairs, Source, find_source
 from crosspol.errors import UsageError, refuse, words_of
 from crosspol.inference.backends import Precision, find_device
+from crosspol.inference.confidence import ConfidenceKind
 from crosspol.inference.outputs import OUTPUTS, Output, left_image, outputs_with
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.inference.result import StereoResult
@@ -98,6 +100,13 @@ class PredictOptions:
     """Points farther away are left out of the cloud."""
     cloud: bool = True
     """Write the point cloud: 15 bytes a pixel."""
+    confidence: Annotated[
+        ConfidenceKind | None,
+        one_of(get_args(ConfidenceKind), "KIND"),
+        arg(help_behavior_hint="(default: fast, where the weights have their coefficients)"),
+    ] = None
+    """How sure each pixel is, as <name>_confidence.png (255 = certain), and <name>_occluded.png: none; fast, for a
+    tenth of the time; full, which asks the right view too, for twice the time."""
     weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: those that ship)")] = None
     """Folder with config.json and model.safetensors, a preset whose weights ship, or a model id on the hub."""
     iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the network's)")] = None
@@ -180,12 +189,18 @@ def predict(options: PredictOptions) -> None:
     check_output_folder(options.output)
     precision = _precision(options)
     predictor = StereoPredictor.from_pretrained(
-        options.weights, device=options.device, precision=precision, iters=options.iters
+        options.weights,
+        device=options.device,
+        precision=precision,
+        iters=options.iters,
+        confidence=options.confidence,
     )
     announced = source.announce()
     if announced is not None:
         print(announced, flush=True)
     source.check(predictor)
+    if predictor.confidence is not None and (note := predictor.confidence.note(predictor.iters)) is not None:
+        print(f"crosspol predict: warning: {note}", file=sys.stderr)
     record = None
     if many.skip_existing or source.count != 1:
         record = Record(options.output, _settings(options, source, predictor, precision))

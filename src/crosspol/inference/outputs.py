@@ -92,6 +92,16 @@ def _glass(result: StereoResult, path: Path) -> None:
     write_image(path, np.rint(255 * result.glass).astype(np.uint8))
 
 
+def _confidence(result: StereoResult, path: Path) -> None:
+    assert result.confidence is not None
+    write_image(path, np.rint(255 * result.confidence).astype(np.uint8))
+
+
+def _occluded(result: StereoResult, path: Path) -> None:
+    assert result.occluded is not None
+    write_image(path, np.where(result.occluded, np.uint8(255), np.uint8(0)))
+
+
 def _polarization_use(result: StereoResult, path: Path) -> None:
     assert result.polarization_use is not None
     write_image(path, polarization_use_image(result.polarization_use))
@@ -170,6 +180,8 @@ OUTPUTS: tuple[Output, ...] = (
     Output("_dolp.png", lambda result: result.polarization is not None, _dolp),
     Output("_aolp.png", lambda result: result.polarization is not None and result.polarization.aolp is not None, _aolp),
     Output("_s0.png", lambda result: result.polarization is not None and result.polarization.s0 is not None, _s0),
+    Output(".png", lambda result: result.confidence is not None, _confidence, "confidence"),
+    Output(".png", lambda result: result.occluded is not None, _occluded, "occluded"),
     Output(".npy", _metric, _depth, "depth"),
     Output(".png", _metric, _depth, "depth"),
     Output("_color.png", _metric, _depth_color, "depth"),

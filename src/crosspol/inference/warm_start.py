@@ -69,7 +69,8 @@ class WarmStart:
     def __init__(self, predictor: StereoPredictor, iters: int | None = None) -> None:
         self.predictor = predictor
         quarter = max(1, round(predictor.iters / 4))
-        self._continuing = StereoPredictor(predictor.backend, iters=quarter if iters is None else iters)
+        fewer = quarter if iters is None else iters
+        self._continuing = StereoPredictor(predictor.backend, iters=fewer, confidence=predictor.confidence)
         self._most = _LONGEST * max(predictor.config.iters, predictor.iters)
 
     def estimate(self, inputs: StereoInputs, before: Step | None, watch: Watch | None = None) -> Step:
