@@ -130,3 +130,19 @@ def test_what_still_holds() -> None:
     # Without texture every disparity explains the views; the view itself has to be as it was.
     assert still_holds(disparity, gray, gray).all()
     assert not still_holds(disparity, gray, brighter).any()
+
+
+def test_a_crossed_pair_has_its_contrast_from_the_first_iteration_that_continues() -> None:
+    """Afresh there is none before the network's first estimate; continued there is one already."""
+    predictor = StereoPredictor(open_network(), device="cpu", iters=1)
+    views = {side: torch.rand(1, 3, 40, 52) for side in ("left", "right")}
+    light = {f"intensity_{side}": torch.rand(1, 1, 40, 52) for side in views}
+    valid = {f"valid_{side}": torch.ones(1, 1, 40, 52) for side in views}
+    inputs = StereoInputs(**views, **light, **valid)
+    first = predictor.estimate(inputs)
+    second = WarmStart(predictor, iters=1).estimate(inputs, Step(first, 1, False))
+    assert second.continued
+    assert first.polarization_use is not None
+    assert second.result.polarization_use is not None
+    assert not first.polarization_use.any()
+    assert second.result.polarization_use.any()
