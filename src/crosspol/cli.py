@@ -64,6 +64,10 @@ COMMANDS: dict[str, Command] = {
         "crosspol.commands.render:RenderOptions",
         "Render polarized stereo scenes with glass, for training and evaluation.",
     ),
+    "doctor": Command(
+        "crosspol.commands.doctor:DoctorOptions",
+        "Say in words, and with a picture, why a pair's result may look wrong.",
+    ),
     "rig": Command(
         "crosspol.commands.rig:RigOptions",
         "Describe a rig in a file, and check its frames (rig init, rig check).",

@@ -49,16 +49,17 @@ class RigReader:
 
     Args:
         rig: the rig, or its YAML file.
+        calibration: its calibration, where it has been read already.
 
     Raises:
         MissingFileError: the rig's file or its calibration does not exist.
         UsageError: one of them cannot be read.
     """
 
-    def __init__(self, rig: Rig | str | os.PathLike[str]) -> None:
+    def __init__(self, rig: Rig | str | os.PathLike[str], calibration: StereoCalibration | None = None) -> None:
         self.rig = rig if isinstance(rig, Rig) else read_rig(rig)
         path = self.rig.calibration_path
-        self.calibration = None if path is None else read_calibration(path)
+        self.calibration = calibration if calibration is not None or path is None else read_calibration(path)
         self._maps: dict[tuple[int, int], Rectification] = {}
 
     def files(self, left: FrameFiles, right: FrameFiles) -> list[Path]:
