@@ -14,13 +14,15 @@ from tyro.conf import Positional, arg
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.reports import as_text
 from crosspol.data.arguments import as_polarization
-from crosspol.errors import UsageError, refuse
+from crosspol.errors import UsageError, refuse, words_of
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.io.images import read_image
+from crosspol.light import encode_srgb
 from crosspol.rigs.check_polarization import Polarization
 from crosspol.rigs.check_prediction import check_prediction
 from crosspol.rigs.check_rig import check_images, check_rig
 from crosspol.rigs.checks import CHECKS, Report
+from crosspol.rigs.findings import Finding
 from crosspol.rigs.rig import Rig, read_rig
 from crosspol.visualization.pair_sheet import write_pair_sheet
 from crosspol.visualization.rig_sheet import unused_name
@@ -77,7 +79,7 @@ def doctor(options: DoctorOptions) -> None:
     predictor = None if options.weights is None else StereoPredictor.from_pretrained(options.weights)
     report = _of_images(options) if options.rig is None else _of_rig(options)
     if predictor is not None:
-        _predict(predictor, report)
+        _predict(predictor, report, options)
     print(as_text(report, explain=True))
     if options.rig is None and any(_A_KEY.search(finding.do) for finding in (*report.wrong, *report.unsure)):
         print("keys such as white_level: are of a rig.yaml (crosspol rig init rig.yaml --kind none), given with --rig")
@@ -123,13 +125,23 @@ def _polarization(stored: NDArray[Any], name: str) -> Polarization:
     return Polarization(np.abs(values[-1]), values[:2] if channels == 3 else None, valid)
 
 
-def _predict(predictor: StereoPredictor, report: Report) -> None:
+def _predict(predictor: StereoPredictor, report: Report, options: DoctorOptions) -> None:
     """Predict the pair and add what the result says against the matched features."""
     known = report.evidence
-    if known is None or not known.in_order:
+    if known is None or not known.in_order or any(finding.topic == "values" for finding in report.wrong):
+        text = "what this network finds shows once what is wrong above is right"
+        report.add({"pair": [Finding("prediction", "unsure", text)]})
         return
-    if predictor.config.fusion.kind == "none" or known.kind == "none":
-        result = predictor.predict_frames(known.left, known.right, "none", known.of_views)
-    else:
-        result = predictor.predict_frames(known.left, known.right, known.kind, known.of_views)
+    try:
+        if options.rig is None:
+            # As they were stored: the tone curve is undone in the frames, and done again.
+            views = [np.moveaxis(encode_srgb(frame.image.numpy()), 0, -1) for frame in (known.left, known.right)]
+            maps = options.polarization_left, options.polarization_right
+            result = predictor.predict(*views, polarization_left=maps[0], polarization_right=maps[1])
+        else:
+            result = predictor.predict_frames(known.left, known.right, known.kind, known.of_views)
+    except UsageError as error:
+        do = "take weights that use it (crosspol info), or leave it out"
+        report.add({"pair": [Finding("prediction", "wrong", words_of(error), do, "prediction is refused")]})
+        return
     report.add({"pair": check_prediction(result.disparity, known.matches)})

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from crosspol.rigs.calibration import LONGEST_BASELINE_M, StereoCalibration
+from crosspol.rigs.calibration import LONGEST_BASELINE_M, CameraCalibration, StereoCalibration
 from crosspol.rigs.findings import Finding, Verdict, percent
 from crosspol.rigs.matching import Matches
 
@@ -32,10 +32,20 @@ _LARGE = 0.35
 _SMALL_PX = 2.0
 
 
-def check_calibration(calibration: StereoCalibration, size: tuple[int, int]) -> list[Finding]:
-    """Look at a calibration beside images (H, W) that it is to fit: findings "size" and "calibration"."""
+def check_calibration(
+    calibration: StereoCalibration, size: tuple[int, int], right_size: tuple[int, int] | None = None
+) -> list[Finding]:
+    """Look at a calibration beside images that it is to fit: findings "size" and "calibration".
+
+    Args:
+        calibration: of the images.
+        size: (H, W) of the left ones, px.
+        right_size: of the right ones; None: the same.
+    """
     height, width = size
-    scaled = _of_another_size(calibration, size)
+    scaled = _of_another_size(calibration.left, size, "left")
+    if scaled is None:
+        scaled = _of_another_size(calibration.right, right_size or size, "right")
     if scaled is not None:
         return [scaled, *_baseline(calibration)]
     found = []
@@ -69,21 +79,21 @@ def check_calibration(calibration: StereoCalibration, size: tuple[int, int]) -> 
     return found
 
 
-def _of_another_size(calibration: StereoCalibration, size: tuple[int, int]) -> Finding | None:
+def _of_another_size(camera: CameraCalibration, size: tuple[int, int], side: str) -> Finding | None:
     height, width = size
-    camera = calibration.left
     if camera.size is not None:
         if camera.size == (width, height):
             return None
         ratios, evidence = (camera.size[0] / width, camera.size[1] / height), ""
-        of = f"the calibration is of {camera.size[0]}x{camera.size[1]} px"
+        of = f"the calibration of the {side} camera is of {camera.size[0]}x{camera.size[1]} px"
     else:
         cx, cy = camera.matrix[:2, 2]
         # Pixel centers are integers, so that the middle of w px is (w - 1) / 2.
         ratios = (2 * cx + 1) / width, (2 * cy + 1) / height
         if min(ratios) <= 0 or (max(ratios) < _OTHER_SIZE and min(ratios) > 1 / _OTHER_SIZE):
             return None
-        of = f"the principal point ({cx:g}, {cy:g}) is the middle of about {2 * cx + 1:.0f}x{2 * cy + 1:.0f} px"
+        middle = f"{2 * cx + 1:.0f}x{2 * cy + 1:.0f} px"
+        of = f"the {side} camera's principal point ({cx:g}, {cy:g}) is the middle of {middle}"
         evidence = " (the calibration says no size)"
     text = f"{of}, the images are of {width}x{height} px{evidence}"
     ratio = float(np.sqrt(ratios[0] * ratios[1]))
@@ -146,7 +156,8 @@ def check_depths(matches: Matches, calibration: StereoCalibration | None) -> lis
     near, far = (calibration.fx * calibration.baseline_m / max(edge + offset, 0.1) for edge in (high, low))
     usual = calibration.fx * calibration.baseline_m / max(middle + offset, 0.1)
     error = usual**2 / (calibration.fx * calibration.baseline_m)
-    text = f"{_length(near)} to {_length(far)}, half of the matches within {_length(usual)}, where a pixel is {_length(error)}"
+    text = f"{_length(near)} to {_length(far)}; half of the matches are nearer than {_length(usual)}"
+    text = f"{text}, where a pixel is {_length(error)}"
     if not _DEPTH_M[0] <= usual <= _DEPTH_M[1]:
         do = "check the baseline's unit (meters) and fx (px) against a distance that you know"
         return [*found, Finding("depth", "wrong", f"{text}: implausible", do)]

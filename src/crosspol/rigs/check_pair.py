@@ -49,7 +49,7 @@ def check_pair(
     """
     images = gray(left), gray(right)
     exchange = "give each view its own file"
-    if np.array_equal(images[0], images[1]):
+    if np.array_equal(images[0], images[1]) and np.ptp(images[0]):
         return [Finding("order", "wrong", "both views are the same image", exchange, _NOTHING_TO_SEE)]
     matches = match(*images) if matches is None else matches
     found = f"{matches.features} features in the view that has fewer, {len(matches.down)} of them matched"
@@ -68,7 +68,7 @@ def check_pair(
             return [_above_each_other(matches)]
         return [Finding("rows", "unsure", text, "other scenes, other lenses, or a repeating pattern")]
     if abs(matches.turn_deg) > _TURNED_DEG:
-        text = f"the right view is turned by {matches.turn_deg:.0f} degrees against the left one"
+        text = f"the right view is turned clockwise by {matches.turn_deg % 360:.0f} degrees against the left one"
         return [Finding("flip", "wrong", text, "turn it back; in the camera's settings, look for rotate or reverse")]
     still = np.abs(matches.disparity[agrees]) < _NO_PARALLAX_PX * matches.scale
     if still.mean() > _NEGATIVE_SHARE and np.abs(matches.plane[0]) < _NO_PARALLAX_PX:
@@ -99,14 +99,14 @@ def off_their_rows(matches: Matches) -> tuple[float, float]:
 
 def _mirrored(images: tuple[NDArray[np.uint8], NDArray[np.uint8]], matches: Matches) -> Finding | None:
     """Whether one view has to be mirrored to have features of the other; SIFT knows turned ones, not mirrored ones."""
-    left, right = images
-    for name, other in (("left and right", right[:, ::-1]), ("top and bottom", right[::-1])):
-        flipped = match(left, np.ascontiguousarray(other))
-        if flipped.related and len(flipped.down) > _MIRRORED * len(matches.down):
-            text = f"one view is mirrored, {name}: {len(flipped.down)} features match once it is mirrored back"
-            do = f"{len(matches.down)} as it is; switch mirror, reverse or flip off in that camera"
-            return Finding("flip", "wrong", text, do)
-    return None
+    flipped = match(images[0], np.ascontiguousarray(images[1][:, ::-1]))
+    if not flipped.related or len(flipped.down) < _MIRRORED * len(matches.down):
+        return None
+    # Exchanging top and bottom is exchanging left and right, and half a turn.
+    name = "left and right" if abs(flipped.turn_deg) < 90 else "top and bottom"
+    text = f"one view is mirrored, {name} exchanged: {len(flipped.down)} features match once it is mirrored back"
+    do = "switch mirror, reverse or flip off in that camera, or mirror the image"
+    return Finding("flip", "wrong", f"{text}, {len(matches.down)} as it is", do)
 
 
 def _is_upright(matches: Matches) -> bool:

@@ -21,10 +21,11 @@ _WEAK = 0.03
 """95th percentile of DoLP below which there is hardly any polarization."""
 _STRONG = 0.6
 """Median DoLP that no scene has."""
-_NOISE = 0.8
-"""Difference of neighbors, of that of any two pixels, from which a map is noise."""
-_NEXT = 2
-"""px between those neighbors: demosaicing and JPEG make adjacent pixels alike."""
+_NOISE = 0.9
+"""Difference of neighboring blocks, of that of any two, from which a map is noise: noise alone has 1."""
+_BLOCK = 4
+"""px along the side of a block: the network averages 8x8 px, and demosaicing makes adjacent pixels alike."""
+_BLOCK_VALID = 0.99
 _IS_THE_IMAGE = 0.97
 """Correlation of DoLP with the image from which it is the image."""
 _TO_TELL = 0.25
@@ -99,7 +100,7 @@ def check_polarization(polarization: Polarization, frame: Frame) -> list[Finding
     noise = _noise(polarization)
     if noise is None:
         return found
-    text = f"neighbors differ by {percent(noise)} of what any two pixels do"
+    text = f"neighbors differ by {percent(noise)} of what any two places do"
     if noise > _NOISE:
         do = "more light or a longer exposure, 12 bits instead of 8; average 2x2 pixels"
         found.append(Finding("noise", "wrong" if most >= _WEAK else "unsure", f"{text}: this is noise", do))
@@ -109,15 +110,20 @@ def check_polarization(polarization: Polarization, frame: Frame) -> list[Finding
 
 
 def _noise(polarization: Polarization) -> float | None:
-    """Difference of pixels a little apart, of that of any two; None where nothing differs."""
+    """Difference of neighboring blocks of 4x4 px, of that of any two; None where too little is valid, or all alike."""
     maps = polarization.dolp[None] if polarization.direction is None else polarization.direction
-    valid = polarization.valid[:, _NEXT:] & polarization.valid[:, :-_NEXT]
-    if valid.sum() < _FEWEST:
+    height, width = (side // _BLOCK * _BLOCK for side in polarization.valid.shape)
+    means, valid = (
+        values[..., :height, :width].reshape(-1, height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK).mean((2, 4))
+        for values in (maps, polarization.valid)
+    )
+    trusted = valid[0] > _BLOCK_VALID
+    both = trusted[:, 1:] & trusted[:, :-1]
+    if both.sum() < _FEWEST:
         return None
-    near = np.abs(maps[:, :, _NEXT:] - maps[:, :, :-_NEXT])[:, valid].mean()
-    known = maps[:, polarization.valid]
-    shuffled = known[:, np.random.default_rng(0).permutation(known.shape[1])]
-    far = np.abs(known - shuffled).mean()
+    near = np.abs(np.diff(means, axis=2))[:, both].mean()
+    known = means[:, trusted]
+    far = np.abs(known - known[:, np.random.default_rng(0).permutation(known.shape[1])]).mean()
     return float(near / far) if far > 1e-4 else None
 
 

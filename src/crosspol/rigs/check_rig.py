@@ -58,7 +58,7 @@ def check_rig(rig: Rig, frames: Sequence[FrameFiles], names: Sequence[str] = RIG
     left, right = report.frames.values()
     evidence = Evidence(left, right, rig.kind, swapped=rig.swap_views)
     if calibration is not None:
-        evidence = replace(evidence, calibration=(calibration, left.size))
+        evidence = replace(evidence, calibration=(calibration, left.size, right.size))
     if calibration is None or _wrong_size(calibration, left, right):
         if left.size != right.size:
             return _with_sizes(report, left, right, look(evidence, ["calibration"]))
@@ -110,7 +110,7 @@ def check_images(
     ]
     evidence = Evidence(left, right, polarization=(maps[0], maps[1]))
     if known is not None:
-        evidence = replace(evidence, calibration=(known, left.size))
+        evidence = replace(evidence, calibration=(known, left.size, right.size))
     if left.size != right.size:
         return _with_sizes(report, left, right, look(evidence, ["calibration"]))
     for side, one, kept in zip(("left", "right"), polarization, maps, strict=True):
@@ -153,7 +153,16 @@ def _of_views(
     for view, recording in recordings.items():
         found = [] if findings is None else findings[view]
         if not any(finding.topic == "format" for finding in found):
-            found = [*found, *check_recording(recording, frames[view], crossed)]
+            alone = check_recording(recording, frames[view], crossed)
+            if any(finding.verdict == "wrong" for finding in found):
+                # What another range makes look too bright or too dark need not be the exposure.
+                alone = [
+                    finding._replace(verdict="unsure", do=f"{finding.do}; but see values first")
+                    if finding.verdict == "wrong"
+                    else finding
+                    for finding in alone
+                ]
+            found = [*found, *alone]
         report.add({view: found})
     return report
 

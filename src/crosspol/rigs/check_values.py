@@ -19,7 +19,7 @@ __all__ = ["check_views_agree", "image_of"]
 
 _ROUNDING = 1e-3
 """How far resampling may carry a value beyond [0, 1], as `crosspol.data.arguments` has it."""
-_BRIGHTER, _MUCH_BRIGHTER = 1.3, 2.5
+_BRIGHTER, _MUCH_BRIGHTER = 1.5, 2.5
 """Ratio of the light of one thing in both views."""
 _LIT = (0.01, 0.9)
 """Light between which brightness and color are compared."""

@@ -31,7 +31,7 @@ class Evidence:
     kind: of the rig.
     rectified_by: name of the calibration that they were rectified with; None where they came as they are.
     swapped: the rig's `swap_views`.
-    calibration: the file's, with the size (H, W) of the images that it is to fit; None where there is none.
+    calibration: the file's, with the sizes (H, W) of the left and right images that it is to fit; None: there is none.
     of_views: calibration of `left` and `right`, rectified; None where it is not known.
     polarization: of both views; None of a view without.
     """
@@ -41,7 +41,7 @@ class Evidence:
     kind: RigKind = "none"
     rectified_by: str | None = None
     swapped: bool = False
-    calibration: tuple[StereoCalibration, tuple[int, int]] | None = None
+    calibration: tuple[StereoCalibration, tuple[int, int], tuple[int, int]] | None = None
     of_views: StereoCalibration | None = None
     polarization: tuple[Polarization | None, Polarization | None] = (None, None)
 

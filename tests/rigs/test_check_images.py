@@ -1,0 +1,100 @@
+"""A fault at a time is put into an ordinary pair, and has to be named; good pairs get no complaint."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from crosspol.errors import UsageError
+from crosspol.rigs.check_rig import check_images
+from crosspol.rigs.checks import Report
+from crosspol.rigs.findings import Finding
+from tests.plain_pairs import FAULTS, Pair, good_pair
+
+NAMES = ("left.png", "right.png")
+
+
+def by_topic(report: Report, heading: str = "pair") -> dict[str, Finding]:
+    return {finding.topic: finding for finding in report.findings[heading]}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_good_pair_gets_no_complaint(seed: int) -> None:
+    report = check_images(good_pair(seed), NAMES)
+    assert report.wrong == []
+    assert report.conclusion == "looks right"
+    assert {topic: found.verdict for topic, found in by_topic(report).items()} == dict.fromkeys(
+        ("order", "rows", "timing", "disparity", "brightness", "color"), "right"
+    )
+
+
+@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_fault_is_named_with_what_it_means_and_what_to_do(name: str, seed: int) -> None:
+    change, topic, words = FAULTS[name]
+    report = check_images(change(*good_pair(seed)), NAMES)
+    assert topic in {finding.topic for finding in report.wrong}
+    text = " ".join(finding.text for finding in report.wrong)
+    assert words in text
+    assert {finding.topic for finding in report.wrong} <= {topic, *ALSO.get(name, ())}
+    for finding in (*report.wrong, *report.unsure):
+        assert finding.consequence, finding
+    for finding in report.wrong:
+        assert finding.do, finding
+    assert report.conclusion != "looks right"
+
+
+ALSO: dict[str, tuple[str, ...]] = {"dark": ("levels",), "divided twice": (), "not a number": ()}
+"""What else is wrong with what is drawn for a fault."""
+
+
+def test_gray_views_and_16_bits_and_alpha_are_fine() -> None:
+    left, right = good_pair()
+    gray = left[..., 1], right[..., 1]
+    sixteen = tuple(view.astype(np.uint16) * 257 for view in (left, right))
+    alpha = tuple(np.dstack([view, np.full(view.shape[:2], 255, np.uint8)]) for view in (left, right))
+    unit = tuple((view / np.float32(255)).astype(np.float32) for view in (left, right))
+    pairs: list[Pair] = [gray, (sixteen[0], sixteen[1]), (alpha[0], alpha[1]), (unit[0], unit[1])]
+    for pair in pairs:
+        assert check_images(pair, NAMES).wrong == []
+    mixed = check_images((left, right[..., 1]), NAMES)
+    assert mixed.wrong == []
+    assert "the right view is gray, the left one in color" in by_topic(mixed)["color"].text
+
+
+def test_transparent_pixels_are_named() -> None:
+    left, right = good_pair()
+    alpha = np.dstack([left, np.full(left.shape[:2], 9, np.uint8)])
+    report = check_images((alpha, right), NAMES)
+    assert "transparent" in report.wrong[0].found
+
+
+def test_a_raw_mosaic_is_named_and_nothing_else_is_told() -> None:
+    rng = np.random.default_rng(0)
+    mosaic = np.kron(rng.integers(50, 120, (60, 80)), np.ones((4, 4))).astype(np.uint8)
+    mosaic[::2, ::2] += 60
+    report = check_images((mosaic, mosaic), NAMES)
+    assert {finding.topic for finding in report.wrong} == {"format"}
+    assert "crosspol rig init" in report.wrong[0].do
+    assert "pair rows" in report.unsure_topics
+
+
+def test_no_texture_is_not_looks_right() -> None:
+    even = np.full((240, 320, 3), 120, np.uint8)
+    noise = np.random.default_rng(0).integers(0, 3, even.shape, np.uint8)
+    report = check_images((even, even + noise), NAMES)
+    assert report.wrong == []
+    assert report.conclusion.startswith("nothing is wrong in what these frames show; they do not tell: ")
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (np.zeros((240, 320), np.int32), "got values of type int32"),
+        (np.zeros((20, 320), np.uint8), "got 320x20 px, wanted at least 32x32 px"),
+        (np.zeros((2, 240, 320, 3), np.uint8), "got an array of shape"),
+    ],
+)
+def test_what_is_no_image_is_refused(image: np.ndarray, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        check_images((image, image), NAMES)
