@@ -44,11 +44,12 @@ def shifted(image: Image, rows: float) -> Image:
 
 def turned(image: Image, degrees: float, scale: float = 1.0) -> Image:
     """The image, turned about its middle."""
-    return moved(image, cv2.getRotationMatrix2D(((WIDTH - 1) / 2, (HEIGHT - 1) / 2), degrees, scale))
+    matrix = cv2.getRotationMatrix2D(((WIDTH - 1) / 2, (HEIGHT - 1) / 2), degrees, scale)
+    return moved(image, np.asarray(matrix, np.float64))
 
 
 def _rgb_times(image: Image, factor: float) -> Image:
-    return np.rint((image.astype(float) * factor).clip(0, 255)).astype(np.uint8)
+    return np.asarray(np.rint((image.astype(float) * factor).clip(0, 255)), np.uint8)
 
 
 def _twelve_bits(image: Image) -> NDArray[np.uint16]:
@@ -59,7 +60,7 @@ FAULTS: dict[str, tuple[Callable[[Image, Image], Pair], str, str]] = {
     "swapped": (lambda left, right: (right, left), "order", "the views are swapped"),
     "equal": (lambda left, right: (left, left), "order", "both views are the same image"),
     "equal but for compression": (
-        lambda left, right: (left, cv2.imdecode(cv2.imencode(".jpg", left)[1], cv2.IMREAD_COLOR).astype(np.uint8)),
+        lambda left, right: (left, _compressed(left)),
         "order",
         "the same image, stored twice",
     ),
@@ -111,6 +112,10 @@ FAULTS: dict[str, tuple[Callable[[Image, Image], Pair], str, str]] = {
 
 
 def _holed(image: Image) -> NDArray[np.float32]:
-    unit = (image / np.float32(255)).astype(np.float32)
+    unit = np.asarray(image / np.float32(255), np.float32)
     unit[:5] = np.nan
     return unit
+
+
+def _compressed(image: Image) -> Image:
+    return np.asarray(cv2.imdecode(cv2.imencode(".jpg", image)[1], cv2.IMREAD_COLOR), np.uint8)

@@ -22,8 +22,8 @@ SIZE = (480, 640)
 VALUES = {"fx": 500.0, "fy": 500.0, "cx_left": 321.0, "cx_right": 321.0, "cy": 238.0, "baseline_m": 0.12}
 
 
-def made(size: tuple[int, int] | None = None, **changed: float) -> StereoCalibration:
-    return StereoCalibration.of_rectified(**(VALUES | changed), size=size)  # type: ignore[arg-type]
+def made(size: tuple[int, int] | None = None, /, **changed: float) -> StereoCalibration:
+    return StereoCalibration.of_rectified(**(VALUES | changed), size=size)
 
 
 def scaled(factor: float) -> dict[str, float]:

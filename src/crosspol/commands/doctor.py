@@ -118,7 +118,7 @@ def _polarization(stored: NDArray[Any], name: str) -> Polarization:
     if channels == 3 and (stored == stored[..., :1]).all():
         channels = 1
     values = np.moveaxis(as_polarization(stored, name, channels), -1, 0)
-    valid = np.isfinite(values).all(axis=0)
+    valid = np.asarray(np.isfinite(values).all(axis=0))
     if not valid.any():
         raise UsageError(f"{name}: got only NaN, wanted DoLP or contrast somewhere")
     values = np.where(valid, values, np.float32(0))

@@ -134,7 +134,8 @@ def check_agreement(left: Polarization, right: Polarization, matches: Matches) -
     in which S2 has the other sign, as in a mirrored image or with 45 and 135 degrees exchanged, has it conjugated.
     """
     where = matches.agrees
-    both = matches.samples(left.valid[None], reach=1)[:, 0] * matches.samples(right.valid[None], True, reach=1)[:, 0]
+    trusted = [one.valid[None].astype(np.float32) for one in (left, right)]
+    both = matches.samples(trusted[0], reach=1)[:, 0] * matches.samples(trusted[1], right=True, reach=1)[:, 0]
     where &= both > 0.99
     if where.sum() < _FEWEST:
         return [Finding("agreement", "unsure", f"only {where.sum()} matched features have valid polarization in both")]

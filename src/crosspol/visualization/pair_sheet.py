@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +31,8 @@ _MOST_POINTS = 1500
 _RESIDUAL_COLORS = "turbo"
 _SIDES = {"left": "#1f6fd6", "right": "#d6541f"}
 _MARKS = {"wrong": "WRONG", "unsure": "?"}
-_MOST_WORDS = 96
-_MOST_LINES = 10
+_LINE, _MOST_LINES = 170, 10
+"""Characters of a line of words under the picture, and findings there at most."""
 
 
 def write_pair_sheet(path: str | os.PathLike[str], report: Report) -> Path:
@@ -67,7 +68,8 @@ def write_pair_sheet(path: str | os.PathLike[str], report: Report) -> Path:
     _draw_residual(figure.add_subplot(columns[1]), report)
     _draw_light(figure.add_subplot(columns[2]), report)
     if polarized:
-        _draw_polarization([figure.add_subplot(cell) for cell in grid[2].subgridspec(1, 3, wspace=0.12)], maps)
+        cells = grid[2].subgridspec(1, 3, wspace=0.12)
+        _draw_polarization([figure.add_subplot(cells[place]) for place in range(3)], maps)
     axis = figure.add_subplot(grid[len(high) - 1])
     axis.set_axis_off()
     axis.text(0, 1, "\n".join(lines), transform=axis.transAxes, va="top", fontsize=_TEXT, linespacing=1.35)
@@ -85,11 +87,10 @@ def _words(report: Report) -> list[str]:
         for finding in findings
         if finding.verdict == verdict
     ]
-    lines = [report.conclusion if len(report.conclusion) <= _MOST_WORDS else "nothing is wrong in what this pair shows"]
+    lines = [textwrap.shorten(report.conclusion, _LINE, placeholder=" ...")]
     for heading, finding in found[:_MOST_LINES]:
-        words = f"{heading} {finding.topic}: {finding.found}"
-        cut = words if len(words) <= 1.5 * _MOST_WORDS else f"{words[: round(1.5 * _MOST_WORDS)].rsplit(' ', 1)[0]} ..."
-        lines.append(f"  {_MARKS[finding.verdict]:<6} {cut}")
+        words = textwrap.wrap(f"{heading} {finding.topic}: {finding.found}", _LINE)
+        lines += [f"  {_MARKS[finding.verdict]:<6} {words[0]}", *(f"             {line}" for line in words[1:])]
     if len(found) > _MOST_LINES:
         lines.append(f"  and {len(found) - _MOST_LINES} more")
     return lines
@@ -189,6 +190,8 @@ def _draw_polarization(axes: list[Axes], maps: tuple[Polarization | None, ...]) 
     degrees = [np.where(one.valid, one.dolp, np.nan) for one in known]
     scale = Scale(0, min(1.0, max(0.1, *(robust_range(degree)[1] for degree in degrees))), USE_COLORS, "DoLP")
     _frame(axes[2], "DoLP of the valid pixels: alike in both views", "degree of linear polarization", "share, %")
+    height, width = known[0].dolp.shape
+    axes[2].set_box_aspect(height / width)
     edges = np.linspace(0, scale.high, 51)
     for axis, (name, color), one in zip(axes, _SIDES.items(), maps, strict=False):
         if one is None:
