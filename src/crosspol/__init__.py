@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from crosspol import metrics, polarimetry
     from crosspol.data.sample import StereoSample
-    from crosspol.inference.predictor import StereoPredictor, StereoResult
+    from crosspol.inference.predictor import StereoPredictor
+    from crosspol.inference.result import StereoResult
     from crosspol.model import (
         AttentionConfig,
         ConcatFusion,
@@ -66,7 +67,7 @@ _HOME = {
     "SafeCrossAttentionFusion": "crosspol.model",
     "StereoOutput": "crosspol.model",
     "StereoPredictor": "crosspol.inference.predictor",
-    "StereoResult": "crosspol.inference.predictor",
+    "StereoResult": "crosspol.inference.result",
     "StereoSample": "crosspol.data.sample",
     "TrainConfig": "crosspol.training.config",
     "alpha_cap": "crosspol.model",

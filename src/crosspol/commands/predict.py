@@ -18,7 +18,8 @@ from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.pairs import Pair, find_pairs
 from crosspol.errors import UsageError
 from crosspol.inference.backends import Precision
-from crosspol.inference.predictor import StereoPredictor, StereoResult
+from crosspol.inference.predictor import StereoPredictor
+from crosspol.inference.result import StereoResult
 from crosspol.io.images import write_image
 from crosspol.rigs.raw_structure import looks_like_mosaic
 from crosspol.rigs.reader import RigReader
