@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("render", "visualization"),
     ("datasets",),
     ("synthesis",),
-    ("data",),
+    ("data", "checks"),
     ("rigs", "weights"),
     ("io", "model"),
     ("polarimetry", "metrics"),
@@ -43,7 +43,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 # Two staircases go up side by side and meet where a network is trained or used: no camera, file or scene knows of a
 # network, and no network knows of them (the second half follows from the floors).
-WITHOUT_NETWORKS = {"io", "rigs", "data", "synthesis", "datasets", "render"}
+WITHOUT_NETWORKS = {"io", "rigs", "checks", "data", "synthesis", "datasets", "render"}
 NETWORKS = {"model", "weights"}
 
 LARGEST_SHARE = 1 / 6
@@ -54,10 +54,12 @@ TINY = 25
 
 # Modules (or, with a slash at the end, folders) that no test of their own room imports: where they are tested instead.
 TESTED_IN: dict[str, str] = {
+    "checks/values.py": "checks/test_images.py",
     "commands/flags.py": "commands/test_train.py",
     "commands/info.py": "test_cli.py",
     "commands/pairs.py": "test_cli.py",
     "commands/predict.py": "test_cli.py",
+    "commands/reports.py": "commands/test_doctor.py",
     "data/arguments.py": "io/test_images.py",
     "data/resilient.py": "datasets/test_check.py",
     "datasets/findings.py": "datasets/test_check.py",
@@ -67,7 +69,6 @@ TESTED_IN: dict[str, str] = {
     "model/backbones.py": "model/test_network.py",
     "model/compact.py": "model/test_sites.py",
     "model/official.py": "test_weights.py",
-    "rigs/check_pair.py": "rigs/test_check_rig.py",
     "training/interruption.py": "training/test_kill.py",
 }
 

@@ -77,7 +77,7 @@ SOME = [
     "12 bits in 16",
     "other size",
 ]
-"""Of the faults; every one is in tests/rigs/test_check_images.py."""
+"""Of the faults; every one is in tests/checks/test_images.py."""
 
 
 @pytest.mark.parametrize("name", SOME)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from crosspol.rigs.check_polarization import Polarization
-from crosspol.rigs.check_rig import check_images
-from crosspol.rigs.checks import Report
+from crosspol.checks.polarization import Polarization
+from crosspol.checks.report import Report
+from crosspol.checks.rig import check_images
 from crosspol.visualization.pair_sheet import write_pair_sheet
 from tests.plain_pairs import FAULTS, good_pair
 

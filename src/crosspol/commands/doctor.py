@@ -11,6 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tyro.conf import Positional, arg
 
+from crosspol.checks.findings import Finding
+from crosspol.checks.polarization import Polarization
+from crosspol.checks.prediction import check_prediction
+from crosspol.checks.report import CHECKS, Report
+from crosspol.checks.rig import check_images, check_rig
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.reports import as_text
 from crosspol.data.arguments import as_polarization
@@ -18,11 +23,6 @@ from crosspol.errors import UsageError, refuse, words_of
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.io.images import read_image
 from crosspol.light import encode_srgb
-from crosspol.rigs.check_polarization import Polarization
-from crosspol.rigs.check_prediction import check_prediction
-from crosspol.rigs.check_rig import check_images, check_rig
-from crosspol.rigs.checks import CHECKS, Report
-from crosspol.rigs.findings import Finding
 from crosspol.rigs.rig import Rig, read_rig
 from crosspol.visualization.pair_sheet import write_pair_sheet
 from crosspol.visualization.rig_sheet import unused_name

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
-from crosspol.rigs.checks import Report
-from crosspol.rigs.findings import Finding
+from crosspol.checks.findings import Finding
+from crosspol.checks.report import Report
 
 __all__ = ["as_text"]
 

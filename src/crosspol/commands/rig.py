@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
 
+from crosspol.checks.report import Report
+from crosspol.checks.rig import check_rig
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.reports import as_text
 from crosspol.errors import UsageError
-from crosspol.rigs.check_rig import check_rig
-from crosspol.rigs.checks import Report
 from crosspol.rigs.rig import Rig, default_rig, read_rig
 from crosspol.visualization.rig_sheet import unused_name, write_rig_sheet
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crosspol.checks.matching import ON_ITS_ROW
+from crosspol.checks.polarization import Polarization
+from crosspol.checks.report import Report
 from crosspol.io.atomic import write_bytes
 from crosspol.light import encode_srgb
-from crosspol.rigs.check_polarization import Polarization
-from crosspol.rigs.checks import Report
-from crosspol.rigs.matching import ON_ITS_ROW
 from crosspol.visualization.maps import USE_COLORS, Scale, draw_map, robust_range
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crosspol.checks.findings import Finding, percent
+from crosspol.checks.matching import Matches
 from crosspol.errors import UsageError
 from crosspol.io.images import MINIMUM_SIDE
-from crosspol.rigs.findings import Finding, percent
 from crosspol.rigs.frames import Frame, Recording
-from crosspol.rigs.matching import Matches
 from crosspol.rigs.raw_structure import looks_like_mosaic
 from crosspol.rigs.rig import Camera
 

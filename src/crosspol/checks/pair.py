@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.rigs.findings import Finding, percent
+from crosspol.checks.findings import Finding, percent
+from crosspol.checks.matching import ON_ITS_ROW, Matches, gray, match
 from crosspol.rigs.frames import Frame
-from crosspol.rigs.matching import ON_ITS_ROW, Matches, gray, match
 
 __all__ = ["check_pair", "off_their_rows"]
 
@@ -16,17 +16,19 @@ Array = NDArray[np.float64]
 _MISALIGNED_PX = 0.75
 _MISALIGNED_TREND_PX = 1.0
 """By how much the model of the rows may be off at nine of ten matches."""
+_IN_A_CORNER_PX = 1.2
+"""And from where on it is asked about in a corner, beyond three standard errors."""
 _TURNED_DEG = 30.0
 """From here on a view was turned, not mounted askew."""
 _NEGATIVE_SHARE = 0.9
-_NO_PARALLAX_PX = 0.25
+_NO_PARALLAX_PX = 0.5
 _MOVED_SHARE = 0.04
 _FEWEST_MOVED = 8
 _NEIGHBORS = 5
 _AGREEING_SHARE = 0.5
 _PREDICTED_PX = 1.0
 """Standard error, px of the matched images, up to which it is known where a static scene has its points."""
-_MIRRORED = 3
+_MIRRORED = 2
 """How many times more matches a mirrored view has to have than it has as it is."""
 _SAME = 4.0
 """Mean difference of two images, of 255, up to which they are one image, stored twice."""
@@ -66,6 +68,8 @@ def check_pair(
         text = f"only {percent(float(agrees.mean()))} of the matches have a common place of the rows ({found})"
         if _is_upright(matches):
             return [_above_each_other(matches)]
+        if (mirrored := _mirrored(images, matches)) is not None:
+            return [mirrored]
         return [Finding("rows", "unsure", text, "other scenes, other lenses, or a repeating pattern")]
     if abs(matches.turn_deg) > _TURNED_DEG:
         text = f"the right view is turned clockwise by {matches.turn_deg % 360:.0f} degrees against the left one"
@@ -79,8 +83,12 @@ def check_pair(
     rows = _rows(matches, agrees, rectified_by)
     if rows.verdict == "right" and moved is not None and _is_static(matches, agrees, moved):
         rows = _rows_by_depth(matches, moved, rectified_by)
-    if rows.verdict == "wrong" and _is_upright(matches):
-        return [_above_each_other(matches)]
+    if rows.verdict == "wrong":
+        if _is_upright(matches):
+            return [_above_each_other(matches)]
+        # Textures that are symmetric have matches in a mirrored view as well, though fewer.
+        if rectified_by is None and (mirrored := _mirrored(images, matches)) is not None:
+            return [mirrored]
     order = _order(matches, agrees, rectified_by, swapped)
     if order.verdict == rows.verdict == "wrong" and rectified_by is None:
         # Cameras that are turned against each other shift rows and columns alike.
@@ -100,13 +108,13 @@ def off_their_rows(matches: Matches) -> tuple[float, float]:
 def _mirrored(images: tuple[NDArray[np.uint8], NDArray[np.uint8]], matches: Matches) -> Finding | None:
     """Whether one view has to be mirrored to have features of the other; SIFT knows turned ones, not mirrored ones."""
     flipped = match(images[0], np.ascontiguousarray(images[1][:, ::-1]))
-    if not flipped.related or len(flipped.down) < _MIRRORED * len(matches.down):
+    if not flipped.related or flipped.agrees.sum() < _MIRRORED * matches.agrees.sum():
         return None
     # Exchanging top and bottom is exchanging left and right, and half a turn.
     name = "left and right" if abs(flipped.turn_deg) < 90 else "top and bottom"
-    text = f"one view is mirrored, {name} exchanged: {len(flipped.down)} features match once it is mirrored back"
+    text = f"one view is mirrored, {name} exchanged: {flipped.agrees.sum()} features match once it is mirrored back"
     do = "switch mirror, reverse or flip off in that camera, or mirror the image"
-    return Finding("flip", "wrong", f"{text}, {len(matches.down)} as it is", do)
+    return Finding("flip", "wrong", f"{text}, {matches.agrees.sum()} as it is", do)
 
 
 def _is_upright(matches: Matches) -> bool:
@@ -153,6 +161,13 @@ def _rows(matches: Matches, agrees: NDArray[np.bool_], rectified_by: str | None)
     largest = float(at_corners[np.abs(at_corners).argmax()])
     trend = float(np.percentile(np.abs(matches.at(matches.points[agrees])), 90))
     if typical <= _MISALIGNED_PX and trend <= _MISALIGNED_TREND_PX:
+        error = _error_of_plane(matches, corners)[np.abs(at_corners).argmax()]
+        if abs(largest) > _IN_A_CORNER_PX * matches.scale + 3 * error:
+            text = f"rows correspond within {typical:.2f} px where there are matches, but a trend in them"
+            text = f"{text} (turn {matches.turn_deg:+.2f} degrees, scale {100 * (matches.zoom - 1):+.2f} %)"
+            means = "disparity gets worse toward the borders"
+            where = f"puts a corner {largest:+.1f} px off"
+            return Finding("rows", "unsure", f"{text} {where}", _blame(rectified_by), means)
         text = f"rows correspond within {typical:.2f} px (median of {agrees.sum()} matches; nine of ten {most:.2f} px)"
         return Finding("rows", "right", text)
     where = f"{abs(middle):.1f} px {'lower' if middle > 0 else 'higher'} in the middle, {largest:+.1f} px in a corner"
@@ -164,6 +179,15 @@ def _rows(matches: Matches, agrees: NDArray[np.bool_], rectified_by: str | None)
         f"mostly another scale, {100 * (matches.zoom - 1):+.2f} %": abs(matches.plane[2]) * height / 2,
     }
     return Finding("rows", "wrong", f"{text}, {max(causes, key=causes.__getitem__)}", _blame(rectified_by))
+
+
+def _error_of_plane(matches: Matches, points: Array) -> Array:
+    """Standard error of the model of the rows at points, px."""
+    agrees = matches.agrees
+    design, there = (np.column_stack([np.ones(len(at)), at]) for at in (matches.points[agrees], points))
+    spread = float(np.std(matches.off[agrees]))
+    leverage = np.einsum("ij,ij->i", there, np.linalg.lstsq(design.T @ design, there.T, rcond=None)[0].T)
+    return np.asarray(spread * np.sqrt(np.maximum(leverage, 0)))
 
 
 def _rows_by_depth(matches: Matches, moved: NDArray[np.bool_], rectified_by: str | None) -> Finding:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
+from crosspol.checks.findings import Finding
+from crosspol.checks.matching import Matches
+from crosspol.checks.pair import check_pair
+from crosspol.checks.polarization import Polarization, polarization_of
+from crosspol.checks.report import Evidence, Report, look
+from crosspol.checks.rig import check_images
+from crosspol.datasets.sample_rooms import sample_rooms
+from crosspol.datasets.scene_format import SceneRecord, read_index, read_scene, scene_frames
 from crosspol.errors import UsageError
-from crosspol.rigs.check_rig import check_images
-from crosspol.rigs.checks import Report
-from crosspol.rigs.findings import Finding
+from crosspol.rigs.calibration_files import read_calibration
+from crosspol.rigs.sensor import SensorConfig, sense
+from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 from tests.plain_pairs import FAULTS, Pair, good_pair
 
 NAMES = ("left.png", "right.png")
+PROCEDURAL = ProceduralStereo(ProceduralConfig(size=(240, 320), length=8, rig="quad", seed=7, misalignment=0))
 
 
 def by_topic(report: Report, heading: str = "pair") -> dict[str, Finding]:
@@ -98,3 +109,49 @@ def test_no_texture_is_not_looks_right() -> None:
 def test_what_is_no_image_is_refused(image: np.ndarray, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         check_images((image, image), NAMES)
+
+
+@pytest.mark.parametrize("index", range(8))
+def test_procedural_scenes_get_no_complaint(index: int) -> None:
+    sample = PROCEDURAL[index]
+    left, right = (
+        np.rint(255 * view.permute(1, 2, 0).numpy()).astype(np.uint8) for view in (sample.left, sample.right)
+    )
+    maps = []
+    for side in ("left", "right"):
+        degree, valid = getattr(sample, f"pol_{side}"), getattr(sample, f"valid_{side}")
+        maps.append(Polarization(degree[-1].numpy(), None, valid[0].numpy() > 0))
+    report = check_images((left, right), NAMES, None, (maps[0], maps[1]))
+    assert [finding.text for finding in report.wrong] == []
+
+
+@pytest.mark.parametrize("record", read_index(sample_rooms()), ids=lambda record: str(record.name))
+def test_sample_rooms_as_cameras_see_them_get_no_complaint(record: SceneRecord) -> None:
+    frames = sense(*scene_frames(read_scene(sample_rooms(), record)), np.random.default_rng(0), SensorConfig())
+    calibration = read_calibration(sample_rooms() / record.name / "calibration.json")
+    left, right = frames
+    known = Evidence(
+        left,
+        right,
+        record.rig,
+        calibration=(calibration, left.size, right.size),
+        of_views=calibration,
+        polarization=(polarization_of(left), polarization_of(right)),
+    )
+    found = [finding for findings in look(known).values() for finding in findings]
+    assert [finding.text for finding in found if finding.verdict == "wrong"] == []
+    topics = {finding.topic for finding in found}
+    assert topics >= {"calibration", "order", "rows", "timing", "disparity", "depth"}
+    assert ("contrast" if record.rig == "crossed" else "agreement") in topics
+
+
+def test_a_trend_that_matches_in_the_middle_hardly_show_is_asked_about() -> None:
+    report = check_images(good_pair(), NAMES)
+    points = np.random.default_rng(0).uniform([100, 70], [220, 170], (200, 2))
+    plane = np.array([-160, 1, 0]) * math.radians(0.6)
+    down = plane[0] + points @ plane[1:] + np.random.default_rng(1).normal(0, 0.1, 200)
+    matches = Matches(points, np.full(200, 6.0), down, 400, 1.0, (240, 320), plane)
+    found = {finding.topic: finding for finding in check_pair(*report.frames.values(), matches)}["rows"]
+    assert found.verdict == "unsure"
+    assert "turn +0.60 degrees" in found.found
+    assert found.do

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from crosspol.rigs.check_prediction import check_prediction
-from crosspol.rigs.check_rig import check_images
-from crosspol.rigs.matching import Matches
+from crosspol.checks.matching import Matches
+from crosspol.checks.prediction import check_prediction
+from crosspol.checks.rig import check_images
 from tests.plain_pairs import good_pair
 from tests.rig_frames import HEIGHT, WIDTH
 

@@ -13,14 +13,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from crosspol.checks.findings import Finding
+from crosspol.checks.frame import check_recording
+from crosspol.checks.polarization import Polarization, polarization_of
+from crosspol.checks.report import CHECKS, Evidence, Report, look
+from crosspol.checks.values import image_of
 from crosspol.errors import MissingFileError, UsageError, words_of
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.calibration_files import read_calibration
-from crosspol.rigs.check_frame import check_recording
-from crosspol.rigs.check_polarization import Polarization, polarization_of
-from crosspol.rigs.check_values import image_of
-from crosspol.rigs.checks import CHECKS, Evidence, Report, look
-from crosspol.rigs.findings import Finding
 from crosspol.rigs.frames import Frame, Recording, frame_of, read_recording, read_recordings
 from crosspol.rigs.reader import RigReader
 from crosspol.rigs.recordings import FrameFiles

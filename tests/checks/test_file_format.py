@@ -11,8 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from crosspol.rigs.check_rig import check_rig
-from crosspol.rigs.checks import Report
+from crosspol.checks.report import Report
+from crosspol.checks.rig import check_rig
 from crosspol.rigs.rig import Camera, Rig, default_rig
 from tests.rig_frames import HEIGHT, WIDTH, eight_bits, raw, room, views
 

@@ -1,7 +1,7 @@
 """The checks that `crosspol rig check` and `crosspol doctor` choose from, and the report that they make.
 
 A check takes what it needs of what is known and returns findings; where something that it needs is missing, it is
-left out. A new check is a function in a `check_*.py` and a line in `CHECKS`.
+left out. A new check is a function in a module of this room and a line in `CHECKS`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from crosspol.checks.calibration import check_calibration, check_depths
+from crosspol.checks.findings import Finding, Verdict
+from crosspol.checks.matching import Matches, gray, match
+from crosspol.checks.pair import check_pair
+from crosspol.checks.polarization import Polarization, check_agreement, check_contrast, check_polarization
+from crosspol.checks.values import check_views_agree
 from crosspol.rigs.calibration import StereoCalibration
-from crosspol.rigs.check_calibration import check_calibration, check_depths
-from crosspol.rigs.check_pair import check_pair
-from crosspol.rigs.check_polarization import Polarization, check_agreement, check_contrast, check_polarization
-from crosspol.rigs.check_values import check_views_agree
-from crosspol.rigs.findings import Finding, Verdict
 from crosspol.rigs.frames import Frame
 from crosspol.rigs.kinds import RigKind
-from crosspol.rigs.matching import Matches, gray, match
 
 __all__ = ["CHECKS", "Evidence", "Report", "look"]
 

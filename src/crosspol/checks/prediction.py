@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.rigs.findings import Finding, percent
-from crosspol.rigs.matching import Matches
+from crosspol.checks.findings import Finding, percent
+from crosspol.checks.matching import Matches
 
 __all__ = ["check_prediction"]
 

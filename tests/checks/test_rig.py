@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crosspol.checks.findings import Finding
+from crosspol.checks.frame import _slope
+from crosspol.checks.report import Report
+from crosspol.checks.rig import check_rig
 from crosspol.errors import UsageError
 from crosspol.polarimetry import SONY_LAYOUT, Layout, aolp
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.calibration_files import write_calibration
-from crosspol.rigs.check_frame import _slope
-from crosspol.rigs.check_rig import check_rig
-from crosspol.rigs.checks import Report
-from crosspol.rigs.findings import Finding
 from crosspol.rigs.rig import Camera, Rig, default_rig
 from tests import rig_frames
 from tests.rig_frames import HEIGHT, WIDTH, eight_bits, raw, views

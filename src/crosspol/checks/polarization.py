@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.rigs.findings import Finding, percent
+from crosspol.checks.findings import Finding, percent
+from crosspol.checks.matching import Matches
 from crosspol.rigs.frames import Frame
-from crosspol.rigs.matching import Matches
 
 __all__ = ["Polarization", "check_agreement", "check_contrast", "check_polarization", "polarization_of"]
 
@@ -20,7 +20,7 @@ _VALID_SHARE = 0.5
 _WEAK = 0.03
 """95th percentile of DoLP below which there is hardly any polarization."""
 _STRONG = 0.6
-"""Median DoLP that no scene has."""
+"""Median DoLP of a view that is full of glass, or of one whose black level or layout is wrong."""
 _NOISE = 0.9
 """Difference of neighboring blocks, of that of any two, from which a map is noise: noise alone has 1."""
 _BLOCK = 4
@@ -90,7 +90,7 @@ def check_polarization(polarization: Polarization, frame: Frame) -> list[Finding
         return found
     if median > _STRONG:
         do = "check black_level and layout; a DoLP map in 8 bits is DoLP times 255, not an angle"
-        found.append(Finding("degree", "wrong", f"{text}, which is stronger than any scene's", do))
+        found.append(Finding("degree", "unsure", f"{text}, which few scenes have: is all of it glass or a screen?", do))
     elif most < _WEAK:
         do = "photograph something shiny at a slant; check that it is not in percent of 255"
         means = "polarization brings nothing here; the result is that of plain stereo"

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crosspol.checks.findings import Finding
 from crosspol.io.images import IMAGE_SUFFIXES
-from crosspol.rigs.findings import Finding
 from crosspol.rigs.frames import Recording
 from crosspol.rigs.pixel_formats import parse_pixel_format
 

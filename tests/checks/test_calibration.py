@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
+from crosspol.checks.calibration import check_calibration, check_depths
+from crosspol.checks.matching import Matches
+from crosspol.checks.rig import check_images
 from crosspol.errors import MissingFileError
 from crosspol.rigs.calibration import CameraCalibration, StereoCalibration
 from crosspol.rigs.calibration_files import write_calibration
-from crosspol.rigs.check_calibration import check_calibration, check_depths
-from crosspol.rigs.check_rig import check_images
-from crosspol.rigs.matching import Matches
 from tests.plain_pairs import good_pair, turned
 from tests.rig_frames import HEIGHT, WIDTH
 

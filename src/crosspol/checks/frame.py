@@ -11,9 +11,9 @@ import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from crosspol.checks.file_format import check_format
+from crosspol.checks.findings import Finding, Verdict, percent
 from crosspol.polarimetry import SONY_LAYOUT, Layout, residual
-from crosspol.rigs.check_format import check_format
-from crosspol.rigs.findings import Finding, Verdict, percent
 from crosspol.rigs.frames import Frame, Recording
 
 __all__ = ["check_recording"]
@@ -21,8 +21,9 @@ __all__ = ["check_recording"]
 
 _SATURATED_SHARE = 0.10
 _DARK_SHARE = 0.50
-_SATURATED_PHOTOGRAPH, _DARK_PHOTOGRAPH = 0.4, 0.9
-"""The same of images with a photograph's tone curve, below which a bright or dark scene may be behind it."""
+_ASKED_PHOTOGRAPH, _SATURATED_PHOTOGRAPH, _DARK_PHOTOGRAPH = 0.2, 0.4, 0.9
+"""Of images with a photograph's tone curve: saturated, from which they are asked about, and saturated and dark, up to
+which the scene may be so."""
 _BELOW_BLACK_SHARE = 0.05
 _CLIPPED_SHARE = 5e-4
 """Of all values, to call the largest one a clipping level that is lower than the white level."""
@@ -109,7 +110,7 @@ def _exposure(recording: Recording, frame: Frame) -> Finding:
         shares += f", {percent(broken)} not numbers"
     # White paper and black cloth are no fault of a photograph; polarization cannot do without what is clipped.
     photograph = camera.encoding == "srgb"
-    if saturated > _SATURATED_SHARE:
+    if saturated > (_ASKED_PHOTOGRAPH if photograph else _SATURATED_SHARE):
         verdict: Verdict = "unsure" if photograph and saturated < _SATURATED_PHOTOGRAPH else "wrong"
         advice = "shorten the exposure, or take the brightest light out of the image"
         return Finding("exposure", verdict, shares, advice)
@@ -143,12 +144,13 @@ def _levels(recording: Recording) -> list[Finding]:
     before = counts[max(largest - 64, 0) : largest]
     usual = float(before[before > 0].mean()) if before.any() else 0.0
     piled_up = counts[largest] > max(_CLIPPED_SHARE * plane.size, _CLIPPED_PEAK * usual)
-    if piled_up and before.any() and recording.light.max() < camera.saturated:
+    fewer_bits = white >= 65535 and largest < 4096
+    if not fewer_bits and piled_up and before.any() and recording.light.max() < camera.saturated:
         text = f"the values pile up at {largest} and end there, below white_level {white:g}"
         # A photograph may have been darkened, with all that was white in it.
         verdict: Verdict = "unsure" if camera.encoding == "srgb" else "wrong"
         found.append(Finding("levels", verdict, text, f"set white_level: {largest}"))
-    elif white >= 65535 and largest < 4096:
+    elif fewer_bits:
         text = f"no value is above {largest} of {white:g}"
         bits = next(bits for bits in (8, 10, 12) if largest < 1 << bits)
         advice = f"for {bits} bits in a 16-bit file, set white_level: {(1 << bits) - 1}"

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
+from crosspol.checks.findings import Finding, Verdict, percent
+from crosspol.checks.matching import Matches
 from crosspol.rigs.calibration import LONGEST_BASELINE_M, CameraCalibration, StereoCalibration
-from crosspol.rigs.findings import Finding, Verdict, percent
-from crosspol.rigs.matching import Matches
 
 __all__ = ["check_calibration", "check_depths"]
 
