@@ -151,7 +151,8 @@ def test_a_trend_that_matches_in_the_middle_hardly_show_is_asked_about() -> None
     plane = np.array([-160, 1, 0]) * math.radians(0.6)
     down = plane[0] + points @ plane[1:] + np.random.default_rng(1).normal(0, 0.1, 200)
     matches = Matches(points, np.full(200, 6.0), down, 400, 1.0, (240, 320), plane)
-    found = {finding.topic: finding for finding in check_pair(*report.frames.values(), matches)}["rows"]
+    left, right = report.frames["left"], report.frames["right"]
+    found = {finding.topic: finding for finding in check_pair(left, right, matches)}["rows"]
     assert found.verdict == "unsure"
     assert "turn +0.60 degrees" in found.found
     assert found.do
