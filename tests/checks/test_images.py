@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crosspol.checks.findings import Finding
 from crosspol.checks.matching import Matches
@@ -156,3 +158,28 @@ def test_a_trend_that_matches_in_the_middle_hardly_show_is_asked_about() -> None
     assert found.verdict == "unsure"
     assert "turn +0.60 degrees" in found.found
     assert found.do
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(st.data())
+def test_whatever_the_images_hold_there_is_a_report(data: st.DataObject) -> None:
+    height, width = data.draw(st.integers(32, 70)), data.draw(st.integers(32, 70))
+    kinds = {
+        "black": lambda rng: np.zeros((height, width), np.uint8),
+        "white": lambda rng: np.full((height, width, 3), 65535, np.uint16),
+        "noise": lambda rng: rng.integers(0, 256, (height, width, 3), dtype=np.uint8),
+        "no numbers": lambda rng: np.full((height, width), np.nan, np.float32),
+        "far off": lambda rng: rng.normal(0, 1e20, (height, width, 1)),
+        "blocks": lambda rng: np.kron(rng.integers(0, 200, (9, 9)), np.ones((8, 8)))[:height, :width].astype(np.uint8),
+    }
+    rng = np.random.default_rng(data.draw(st.integers(0, 9)))
+    pair = [kinds[data.draw(st.sampled_from(sorted(kinds)))](rng) for _ in range(2)]
+    degree = rng.uniform(0, 1, (height, width)).astype(np.float32)
+    maps = Polarization(degree, None, rng.random((height, width)) < data.draw(st.floats(0, 1)))
+    # Names without a suffix are no sign of raw binary.
+    report = check_images((pair[0], pair[1]), ("left", "right"), None, (maps, None))
+    for finding in (*report.wrong, *report.unsure):
+        assert finding.consequence, finding
+    for finding in report.wrong:
+        assert finding.do, finding
+    assert (report.conclusion == "looks right") == (not report.wrong and not report.unsure)
