@@ -521,8 +521,21 @@ BOXES = {
     ),
     ("render", "--output", "x", "--scenes", "2.5"): "--scenes: got '2.5', wanted INT",
     ("train", "--output", "x", "--lr", "fast"): "--lr: got 'fast', wanted FLOAT",
-    ("train", "--output", "x", "--data.layers", "2"): "--data.layers: got too few values, wanted 2",
-    ("train", "--output", "x", "--data.layers", "2", "a"): "--data.layers: got '2', 'a', wanted INT INT",
+    (
+        "train",
+        "--output",
+        "x",
+        "--data.procedural.layers",
+        "2",
+    ): "--data.procedural.layers: got too few values, wanted 2",
+    (
+        "train",
+        "--output",
+        "x",
+        "--data.procedural.layers",
+        "2",
+        "a",
+    ): "--data.procedural.layers: got '2', 'a', wanted INT INT",
 }
 
 

@@ -57,9 +57,9 @@ def test_the_network_sees_no_ground_truth():
 
 def test_scenes_are_held_out_and_always_the_same():
     data = tiny_config().data
-    part = held_out(data, 3)
+    part = held_out(data.drawn(3))
     assert len(part) == 3
-    assert torch.equal(part[1].left, held_out(data, 8)[1].left)
+    assert torch.equal(part[1].left, held_out(data.drawn(8))[1].left)
     assert part.config.seed != data.seed
     assert not torch.equal(part[1].left, tiny_samples()[1].left)
 

@@ -34,7 +34,7 @@ from crosspol.evaluation.tables import interval, markdown, signed, table
 from crosspol.io.atomic import write_bytes
 from crosspol.model import CrossPol
 from crosspol.training.config import TrainConfig
-from crosspol.training.config_file import differences, read_config
+from crosspol.training.config_file import differences, read_recorded
 from crosspol.training.failures import TrainingError
 from crosspol.training.loop import train
 from crosspol.training.run_folder import FINAL, LOG
@@ -122,7 +122,7 @@ def jobs_of(plan: Plan, output: Path) -> list[Job]:
     for job in jobs:
         path = job.folder / "config.json"
         if path.is_file():
-            changed = differences(read_config(path), job.config)
+            changed = differences(read_recorded(path), job.config)
             if changed:
                 raise UsageError(
                     f"{job.folder}: the run there was started otherwise ({'; '.join(changed)}); another --output "

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from crosspol.datasets.config import DataConfig
 from crosspol.model import CrossPolConfig, preset
+from crosspol.synthesis.procedural import SceneConfig
 
 # The network takes no smaller images.
 SMALLEST_SIDE = 32
@@ -184,7 +185,8 @@ def train_preset(name: TrainPreset = "blueprint", **changes: Any) -> TrainConfig
         )  # fmt: skip
     if name == "cpu-tiny":
         config = _shortened(
-            300, network=CrossPolConfig(stem_stride=2), data=DataConfig(size=(64, 96), layers=(2, 5)),
+            300, network=CrossPolConfig(stem_stride=2),
+            data=DataConfig(size=(64, 96), procedural=SceneConfig(layers=(2, 5))),
             batch_size=2, iters=4, valid_iters=6,
             validate_every=100, validate_samples=8, checkpoint_every=25,
         )  # fmt: skip
