@@ -329,3 +329,30 @@ def test_a_sample_is_checked_where_it_is_born_and_where_it_is_stacked(monkeypatc
     # And it has them.
     replace(changed)
     assert stack([changed, changed]).left.shape == (2, 3, 48, 64)
+
+
+@pytest.mark.parametrize("change", [
+    flip_vertical,
+    flip_horizontal,
+    lambda sample: crop(sample, 2, 3, 40, 50),
+    lambda sample: scale(sample, 40, 50),
+    lambda sample: jitter(sample, (1.1, 0.9, 1.0)),
+    lambda sample: add_noise(sample, np.random.default_rng(1)),
+    lambda sample: augment(sample, AugmentConfig(flip_horizontal=1), np.random.default_rng(1), (40, 50)),
+])  # fmt: skip
+def test_glass_that_is_not_known_stays_so(change):
+    sample = drawn(glass=1.0)
+    unknown = change(replace(sample, glass=torch.full_like(sample.glass, math.nan)))
+    assert unknown.glass.isnan().all()
+    known = change(sample)
+    assert known.glass.isfinite().all()
+    for name in known.tensors():
+        if name != "glass":
+            assert torch.equal(getattr(unknown, name), getattr(known, name))
+    # Known in part: what is not known goes along, and what is known is as before.
+    part = sample.glass.clone()
+    part[:, torch.arange(part.shape[1]) // 8 % 2 == 0] = math.nan
+    mixed = change(replace(sample, glass=part)).glass
+    assert mixed.isnan().any()
+    assert torch.equal(mixed[mixed.isfinite()], known.glass[mixed.isfinite()])
+    assert mixed.isfinite().any()

@@ -287,7 +287,7 @@ def test_a_right_manifest_passes(tmp_path, name):
     assert report.by_rig == {"none": 1}
     without = check_manifest(table(tmp_path, name, glass=None))
     (note,) = without.notes
-    assert note.startswith("1 of 1 pair without a glass mask: where glass is, is unknown there; metrics by glass")
+    assert note.startswith("1 of 1 pair without a glass mask: where glass is, is unknown there; these have no figures")
     assert np.isnan(without.scenes[0].glass)
 
 

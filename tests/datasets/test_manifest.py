@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosspol.data.inputs import StereoInputs
+from crosspol.data.sample import stack
 from crosspol.datasets.manifest import COLUMNS, Manifest, read_manifest
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.disparity import write_disparity
@@ -91,7 +92,9 @@ def test_every_column_arrives(folder, rig, kind):
     np.testing.assert_allclose(sample.left.permute(1, 2, 0), image, atol=1e-6)
     mask = cv2.imread(str(folder / "mask.png"), cv2.IMREAD_UNCHANGED) > 0
     np.testing.assert_array_equal(sample.glass[0], mask)
-    assert not bare.glass.any()
+    assert bare.glass.isnan().all()
+    batch = stack([replace(sample, disparity_background=None), bare])
+    assert batch.glass.isnan().flatten(1).all(1).tolist() == [False, True]
     assert sample.occluded.mean() > 0.99
     assert bare.occluded.mean() < 0.9
     assert sample.valid[0, 5, 6] == 0 == sample.disparity[0, 5, 6]
