@@ -423,14 +423,43 @@ def test_help_lists_commands_and_each_teaches_with_an_example(capsys):
     assert re.fullmatch(r"crosspol \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
-def test_help_shows_no_value_that_nobody_can_type(capsys):
-    for name in set(cli.COMMANDS) - {"train"}:  # whose settings are listed as tyro reads them
+def commands_with_help(capsys):
+    """Yield the words of every command and subcommand, and its help."""
+    for name in cli.COMMANDS:
         assert main([name, "--help"]) == 0
         said = capsys.readouterr().out
+        yield name, said
+        subcommands = re.match(r"usage: crosspol \w+ \[-h\] \{([\w,]+)\}", said)
+        for word in subcommands[1].split(",") if subcommands else ():
+            assert main([name, word, "--help"]) == 0
+            yield f"{name} {word}", capsys.readouterr().out
+
+
+def test_help_shows_no_value_that_nobody_can_type(capsys):
+    seen = []
+    for name, said in commands_with_help(capsys):
+        seen.append(name)
+        assert said.startswith(f"usage: crosspol {name} [-h]"), name
         assert "{None}" not in said, name
-        assert "(default: None)" not in said, name
+        # What None means for a setting of training, its text says; it is what one types.
+        assert "(default: None)" not in said or name == "train", name
         positional = said.partition("positional arguments")[2].partition("╰")[0]
         assert "(default: )" not in positional, name
+    assert {"rig init", "rig check", "data check", "train"} <= set(seen)
+
+
+def test_settings_that_may_be_none_are_listed_as_what_else_they_are(capsys):
+    assert main(["train", "--help"]) == 0
+    said = capsys.readouterr().out
+    for flag in (
+        "machine.workers INT", "data.scenes STR", "network.fusion.attention.window INT",
+        "data.procedural.max-disparity FLOAT",
+    ):  # fmt: skip
+        assert re.search(rf"--{re.escape(flag)} *[│\n]", said), flag
+    options, _ = cli.COMMANDS["train"].load("train")
+    given = ["--output", "x", "--data.procedural.max-disparity", "None", "--machine.workers", "3"]
+    training = options.parse("crosspol train", given).training
+    assert (training.data.procedural.max_disparity, training.machine.workers) == (None, 3)
 
 
 def test_the_list_of_commands_says_what_their_own_help_says():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import is_dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from tyro.conf import arg
 from tyro.constructors import (
@@ -94,6 +94,13 @@ def configuration_rules(short: Collection[str] = ()) -> ConstructorRegistry:
 def _annotated(entry: StructFieldSpec, short: Collection[str]) -> Any:
     if entry.name == "size":
         return Annotated[entry.type, SIZE]
-    if entry.name in short:
-        return Annotated[entry.type, arg(aliases=(f"--{entry.name.replace('_', '-')}",))]
-    return entry.type
+    kinds = [kind for kind in get_args(entry.type) if kind is not type(None)]
+    metavar = _METAVARS.get(kinds[0]) if type(None) in get_args(entry.type) and len(kinds) == 1 else None
+    aliases = (f"--{entry.name.replace('_', '-')}",) if entry.name in short else None
+    if metavar is None and aliases is None:
+        return entry.type
+    return Annotated[entry.type, arg(metavar=metavar, aliases=aliases)]
+
+
+# Of what may be None: tyro would write {None}|INT. What None means, each setting's text says.
+_METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "STR"}
