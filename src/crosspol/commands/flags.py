@@ -20,7 +20,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-SMALLEST_SIDE = 32
+from crosspol.limits import MINIMUM_SIDE
 
 
 def read_size(text: str) -> tuple[int, int]:
@@ -33,8 +33,8 @@ def read_size(text: str) -> tuple[int, int]:
     if match is None:
         raise ValueError(f"got {text!r}, wanted WIDTHxHEIGHT, such as 640x480")
     width, height = int(match[1]), int(match[2])
-    if min(width, height) < SMALLEST_SIDE:
-        raise ValueError(f"got {text!r}, wanted at least {SMALLEST_SIDE}x{SMALLEST_SIDE} px")
+    if min(width, height) < MINIMUM_SIDE:
+        raise ValueError(f"got {text!r}, wanted at least {MINIMUM_SIDE}x{MINIMUM_SIDE} px")
     return height, width
 
 

@@ -23,9 +23,6 @@ from crosspol.io.atomic import read_bytes, write_bytes
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".webp", ".npy")
 """Files that `read_image` takes; the search in folders looks for these."""
 
-MINIMUM_SIDE = 32
-"""Smallest height and width of a view, px."""
-
 MAXIMUM_PIXELS = 178_956_970
 """Largest image, px, all pages of its file together: above the largest sensors on sale (151 million), and where
 Pillow begins to call a file a decompression bomb. Decoded, that is 1.4 GB in four channels of 16 bits."""

@@ -19,6 +19,7 @@ from crosspol.data.inputs import StereoInputs, ViewRecord
 from crosspol.data.noise import Noise, draw_noise
 from crosspol.data.sample import StereoSample
 from crosspol.light import DARK, SATURATED, display_image
+from crosspol.limits import MINIMUM_SIDE
 from crosspol.polarimetry import validity
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
 from crosspol.synthesis.compositing import RenderedView, occlusion, render_view
@@ -29,7 +30,6 @@ __all__ = ["ProceduralConfig", "ProceduralStereo", "SceneConfig"]
 Array = NDArray[np.float32]
 Generator = np.random.Generator
 
-_SMALLEST_SIDE = 32
 # Of noise and of the cameras' differences: ten times the real ones leave nothing to see.
 _STRONGEST = 10.0
 # Where an angle of the polarization sensor saturates, in units of the image's white. Polarization is valid from an S0
@@ -121,8 +121,8 @@ def check_recording(size: tuple[int, int], seed: int, rig: str, pol_channels: in
     Raises:
         ValueError: a value is out of its range.
     """
-    if len(size) != 2 or min(size) < _SMALLEST_SIDE:
-        raise ValueError(f"size must be (height, width), both at least {_SMALLEST_SIDE}, got {size}")
+    if len(size) != 2 or min(size) < MINIMUM_SIDE:
+        raise ValueError(f"size must be (height, width), both at least {MINIMUM_SIDE}, got {size}")
     if seed < 0:
         raise ValueError(f"seed must be at least 0, got {seed}")
     if rig not in RIG_KINDS:
