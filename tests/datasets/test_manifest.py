@@ -21,8 +21,7 @@ from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.disparity import write_disparity
 from crosspol.io.images import write_image
 from crosspol.rigs import reader
-from crosspol.rigs.frames import read_pair
-from crosspol.rigs.rig import default_rig, read_rig
+from crosspol.rigs.rig import default_rig
 from tests.rig_frames import eight_bits, raw, views
 
 SIZE = (32, 40)
@@ -166,7 +165,7 @@ def test_frames_of_a_rig_are_read_as_the_predictor_reads_them(tmp_path):
     default_rig("quad").write(tmp_path / "rig.yaml")
     path = table(tmp_path, [{"left": "l.png", "right": "r.png", "disparity": "d.png"}])
     sample = Manifest(path, rig=tmp_path / "rig.yaml")[0]
-    frames = read_pair(read_rig(tmp_path / "rig.yaml"), tmp_path / "l.png", tmp_path / "r.png")
+    frames = reader.RigReader(tmp_path / "rig.yaml").frames(tmp_path / "l.png", tmp_path / "r.png")
     wanted = StereoInputs.from_frames(*frames, "quad").kwargs()
     assert wanted.keys() == sample.inputs.kwargs().keys()
     for name, tensor in sample.inputs.kwargs().items():
