@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from crosspol import cli
 from crosspol.cli import main
 from crosspol.commands import predict as predict_module
-from crosspol.commands.info import parameters_by_part
+from crosspol.commands.info import describe, parameters_by_part
 from crosspol.commands.pairs import find_pairs
 from crosspol.errors import UsageError
 from crosspol.io.disparity import read_disparity
 from crosspol.io.images import write_image
-from crosspol.model import CrossPol, FusionConfig
+from crosspol.model import CrossPol, CrossPolConfig, FusionConfig
 from tests.rig_frames import eight_bits, views
 from tests.rig_frames import raw as raw_frame
 
@@ -732,3 +732,18 @@ def test_the_command_runs_as_a_process(pair, weights):
     refused = subprocess.run([*program, *request], cwd=pair, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert re.fullmatch(r"crosspol predict: right\.png: got a text file \(8 bytes\), wanted .*\n", refused.stderr)
+
+
+@pytest.mark.parametrize(
+    ("fusion", "says"),
+    [
+        ({"kind": "cross-attention"}, r"fusion: attention is gated by alpha = 0\.000335 \(cap 0\.05\)"),
+        ({"gate": "projection"}, r"fusion: attention passes its projection, which starts at 0; there is no alpha"),
+        ({"kind": "concat"}, r"fusion: concatenated with the stereo features and convolved; nothing gates it"),
+        ({"kind": "none"}, None),
+    ],
+)
+def test_info_says_what_holds_polarization_back(fusion, says):
+    said = describe(CrossPol(CrossPolConfig(fusion=FusionConfig(**fusion))), "net")
+    assert ("fusion: " in said) == (says is not None)
+    assert says is None or re.search(rf"^  {says}$", said, re.MULTILINE)
