@@ -7,9 +7,10 @@ for: torch takes seconds, and `crosspol --help` does without.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from crosspol import metrics, polarimetry
+    from crosspol import geometry, metrics, polarimetry
     from crosspol.data.sample import StereoSample
-    from crosspol.inference.predictor import StereoPredictor, StereoResult
+    from crosspol.inference.predictor import StereoPredictor
+    from crosspol.inference.result import StereoResult
     from crosspol.model import (
         AttentionConfig,
         ConcatFusion,
@@ -44,6 +45,7 @@ __all__ = [
     "StereoSample",
     "TrainConfig",
     "alpha_cap",
+    "geometry",
     "load_network",
     "load_raft_stereo",
     "metrics",
@@ -66,7 +68,7 @@ _HOME = {
     "SafeCrossAttentionFusion": "crosspol.model",
     "StereoOutput": "crosspol.model",
     "StereoPredictor": "crosspol.inference.predictor",
-    "StereoResult": "crosspol.inference.predictor",
+    "StereoResult": "crosspol.inference.result",
     "StereoSample": "crosspol.data.sample",
     "TrainConfig": "crosspol.training.config",
     "alpha_cap": "crosspol.model",

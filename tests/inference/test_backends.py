@@ -12,7 +12,7 @@ import torch
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError
 from crosspol.inference import backends
-from crosspol.inference.backends import Backend, TorchBackend, find_device
+from crosspol.inference.backends import Backend, Refinement, TorchBackend, find_device
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.model import CrossPol, CrossPolConfig, FusionConfig, StereoOutput
 from crosspol.rigs.calibration import CameraCalibration, StereoCalibration
@@ -27,12 +27,12 @@ class Recorder:
 
     def __init__(self) -> None:
         self.config = CrossPolConfig()
-        self.given: list[tuple[StereoInputs, int]] = []
+        self.given: list[tuple[StereoInputs, Refinement]] = []
 
-    def run(self, inputs: StereoInputs, iters: int) -> StereoOutput:
-        self.given.append((inputs, iters))
+    def run(self, inputs: StereoInputs, refinement: Refinement) -> StereoOutput:
+        self.given.append((inputs, refinement))
         disparity = torch.full_like(inputs.left[:, :1], 3.0)
-        return StereoOutput(disparity, (disparity,), torch.zeros_like(disparity))
+        return StereoOutput(disparity, (disparity,), torch.zeros_like(disparity), torch.zeros_like(disparity))
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def test_any_engine_with_two_members_runs_under_the_predictor(views: tuple[np.nd
     predictor = StereoPredictor(engine, iters=7)
     result = predictor.predict(*views)
     assert (result.disparity == 3).all()
-    (inputs, iters), *_ = engine.given
-    assert iters == 7
+    (inputs, refinement), *_ = engine.given
+    assert (refinement.iters, refinement.initial_disparity, refinement.watch) == (7, None, None)
     assert inputs.batch
     np.testing.assert_array_equal(inputs.left[0].permute(1, 2, 0).numpy(), views[0] / np.float32(255))
     assert StereoPredictor(engine).iters == engine.config.iters
@@ -67,7 +67,7 @@ def test_any_engine_with_two_members_runs_under_the_predictor(views: tuple[np.nd
 def test_the_engines_output_is_looked_at(views: tuple[np.ndarray, np.ndarray]) -> None:
     engine = Recorder()
     broken = torch.full((1, 1, HEIGHT, WIDTH), math.nan)
-    engine.run = lambda inputs, iters: StereoOutput(broken, (broken,), broken)  # type: ignore[method-assign]
+    engine.run = lambda inputs, refinement: StereoOutput(broken, (broken,), broken, broken)  # type: ignore[method-assign]
     with pytest.raises(FloatingPointError, match=f"not finite at {HEIGHT * WIDTH} pixels$"):
         StereoPredictor(engine).predict(*views)
 
@@ -79,7 +79,7 @@ def test_torch_is_an_engine_and_says_what_the_network_says() -> None:
     inputs = StereoInputs.from_frames(*frames(), "quad").batched()
     with torch.no_grad():
         expected = network.eval()(**inputs.kwargs(), iters=2).disparity
-    assert torch.equal(engine.run(inputs, 2).disparity, expected)
+    assert torch.equal(engine.run(inputs, Refinement(2)).disparity, expected)
 
 
 # what a result keeps

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosspol.errors import MissingFileError, UsageError
-from crosspol.inference.predictor import StereoPredictor, StereoResult
-from crosspol.io.disparity import read_disparity
+from crosspol.inference.predictor import StereoPredictor
 from crosspol.io.images import read_image, write_image
 from crosspol.model import CrossPol, FusionConfig, PolarizationConfig
 from crosspol.model.precision import without_tf32
@@ -264,35 +263,3 @@ def test_weights_come_from_a_folder(predictor, views, tmp_path):
     np.testing.assert_array_equal(loaded.predict(*views).disparity, predictor.predict(*views).disparity)
     with pytest.raises(MissingFileError, match="no_weights"):
         StereoPredictor.from_pretrained(tmp_path / "no_weights")
-
-
-# StereoResult.save
-
-
-def test_saved_files_say_what_the_result_says(tmp_path):
-    rng = np.random.default_rng(0)
-    result = StereoResult(rng.uniform(0, 50, (40, 50)).astype(np.float32), np.full((40, 50), 0.1, np.float32))
-    written = result.save(tmp_path / "a" / "b", "scene")
-    names = ["scene.pfm", "scene.png", "scene.npy", "scene_color.png", "scene_polarization_use.png"]
-    assert [path.name for path in written] == names
-    assert sorted((tmp_path / "a" / "b").iterdir()) == sorted(written)
-    for name, tolerance in (("scene.pfm", 0), ("scene.npy", 0), ("scene.png", 1 / 256)):
-        np.testing.assert_allclose(read_disparity(tmp_path / "a" / "b" / name), result.disparity, atol=tolerance)
-    assert read_image(written[3]).shape[0] == 40
-
-
-def test_batches_are_numbered_and_unused_polarization_has_no_image(tmp_path):
-    use = np.zeros((2, 40, 50), np.float32)
-    use[1] = 0.5
-    result = StereoResult(np.stack([np.full((40, 50), value, np.float32) for value in (1, 2)]), use)
-    names = {path.name for path in result.save(tmp_path)}
-    kinds = (".pfm", ".png", ".npy", "_color.png")
-    numbered = {f"disparity_{index:03d}{kind}" for index in range(2) for kind in kinds}
-    assert names == numbered | {"disparity_001_polarization_use.png"}
-    assert (read_disparity(tmp_path / "disparity_001.pfm") == 2).all()
-
-
-def test_results_cannot_be_reassigned():
-    result = StereoResult(np.zeros((40, 50), np.float32))
-    with pytest.raises(AttributeError):
-        result.disparity = None

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from crosspol.model import CrossPol, CrossPolConfig, FusionConfig, PolarizationConfig, PooledCrossAttention, preset
 from crosspol.model.boundary import NetworkInputs
@@ -492,7 +493,13 @@ def test_no_argument_takes_ground_truth() -> None:
     assert list(inspect.signature(CrossPol.forward).parameters) == [
         "self", "left", "right", "pol_left", "pol_right", "valid_left", "valid_right",
         "intensity_left", "intensity_right", "iters", "alpha_cap", "checkpoint_activations",
+        "initial_disparity", "watch",
     ]  # fmt: skip
+    # A start is the estimate of a frame before: what trains and what measures, which have the truth, give none.
+    source = Path(inspect.getfile(CrossPol)).parents[1]
+    knowing = [path for room in ("training", "evaluation") for path in (source / room).rglob("*.py")]
+    assert knowing
+    assert not [path for path in knowing if "initial_disparity" in path.read_text(encoding="utf-8")]
 
 
 # Crossed pairs
@@ -609,3 +616,63 @@ def test_network_uses_the_configured_attention() -> None:
     assert (attention.to_query.in_features, attention.to_key_value.in_features) == (256, 128)
     expected: Any = FUSIONS["cross-attention"](fusion, 256, 128)
     assert repr(net.fusion) == repr(expected)
+
+
+# where refinement starts, and when it ends
+
+
+@pytest.mark.parametrize("name", ["blueprint", "crosspol"])
+def test_a_start_at_zero_is_no_start(name: Any) -> None:
+    net = network(name)
+    views = pair(64, 96)
+    with torch.no_grad():
+        whole = net(*views, iters=1).disparity
+        assert torch.equal(net(*views, iters=1, initial_disparity=torch.zeros_like(whole)).disparity, whole)
+        assert not torch.equal(net(*views, iters=1, initial_disparity=torch.full_like(whole, 16.0)).disparity, whole)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 48), (41, 67)])
+def test_the_start_is_looked_up_in_feature_pixels(trained: CrossPol, monkeypatch: Any, height: int, width: int) -> None:
+    seen: list[Tensor] = []
+    original = CorrelationPyramid.lookup
+    monkeypatch.setattr(CorrelationPyramid, "lookup", lambda self, d: (seen.append(d.clone()), original(self, d))[1])
+    ramp = torch.arange(width, dtype=torch.float32).expand(1, 1, height, width)
+    trained(*pair(height, width), iters=2, initial_disparity=ramp)
+    stride, multiple = trained.config.feature_stride, trained.config.record.padding
+    columns = torch.arange(seen[0].shape[-1]) * stride - (-width % multiple) // 2
+    torch.testing.assert_close(seen[0][0, 0, 0], columns.clamp(0, width - 1) / stride)
+
+
+def test_a_watcher_sees_every_step_and_may_end_the_refinement(trained: CrossPol) -> None:
+    steps: list[tuple[int, Tensor]] = []
+    views = pair()
+    with torch.no_grad():
+        whole = trained(*views, iters=3, watch=lambda number, step: (steps.append((number, step)), False)[1])
+        stopped = trained(*views, iters=3, watch=lambda number, step: number == 2)
+        two = trained(*views, iters=2)
+    assert [number for number, _ in steps] == [1, 2, 3]
+    assert all(torch.equal(getattr(stopped, name), getattr(two, name)) for name in ("disparity", "last_step"))
+    assert torch.equal(whole.disparity, trained(*views, iters=3).disparity)
+    stride = trained.config.feature_stride
+    moved = F.interpolate(steps[-1][1].abs(), scale_factor=float(stride), mode="nearest")
+    assert whole.last_step.shape == whole.disparity.shape
+    assert torch.equal(whole.last_step, moved[..., : views[0].shape[2], : views[0].shape[3]])
+
+
+def test_a_crossed_pair_with_a_start_has_its_contrast_at_once(trained: CrossPol) -> None:
+    given_, start = intensities(), torch.full((1, 1, 32, 48), 4.0)
+    ones = torch.ones(1, 1, 32, 48)
+    (left, left_valid), (right, right_valid) = crossed_contrast(
+        given_["intensity_left"], given_["intensity_right"], start, ones, ones
+    )
+    with torch.no_grad():
+        crossed = trained(*pair(), **given_, iters=1, initial_disparity=start)
+        explicit = trained(*pair(), left, right, left_valid, right_valid, iters=1, initial_disparity=start)
+    assert crossed.polarization_use.any()
+    torch.testing.assert_close(crossed.disparity, explicit.disparity)
+
+
+@pytest.mark.parametrize("start", [torch.zeros(1, 1, 32, 47), torch.full((1, 1, 32, 48), float("nan"))])
+def test_refuses_a_start_that_does_not_fit(trained: CrossPol, start: Tensor) -> None:
+    with pytest.raises(ValueError, match="initial_disparity: got"):
+        trained(*pair(), iters=1, initial_disparity=start)

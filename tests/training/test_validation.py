@@ -27,7 +27,7 @@ class Constant(torch.nn.Module):
     def forward(self, left, right, *, iters, **rest):
         self.shown.append({"left": left, "right": right, **rest})
         disparity = torch.full_like(left[:, :1], 3.0)
-        return StereoOutput(disparity, (disparity,), torch.zeros_like(disparity))
+        return StereoOutput(disparity, (disparity,), torch.zeros_like(disparity), torch.zeros_like(disparity))
 
 
 def test_errors_are_means_over_scenes_by_region():

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import refuse
 from crosspol.model import CrossPol, CrossPolConfig, StereoOutput
+from crosspol.model.network import Watch
 from crosspol.model.precision import without_tf32
 
-__all__ = ["Backend", "Precision", "TorchBackend", "find_device"]
+__all__ = ["Backend", "Precision", "Refinement", "TorchBackend", "find_device"]
 
 Precision = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, eq=False)
+class Refinement:
+    """How a network refines its estimate."""
+
+    iters: int
+    """Iterations, >= 1; at most so many where `watch` may stop."""
+    initial_disparity: Tensor | None = None
+    """(B, 1, H, W) float32, px, where refinement starts; None: at 0 everywhere."""
+    watch: Watch | None = None
+    """Called after every iteration; True ends the refinement there."""
 
 
 @runtime_checkable
@@ -28,12 +43,12 @@ class Backend(Protocol):
     def config(self) -> CrossPolConfig:
         """What the network takes and how it was built."""
 
-    def run(self, inputs: StereoInputs, iters: int) -> StereoOutput:
+    def run(self, inputs: StereoInputs, refinement: Refinement) -> StereoOutput:
         """Estimate the disparity of a batch.
 
         Args:
             inputs: with a batch axis, (B, C, H, W), on any device.
-            iters: iterations, >= 1.
+            refinement: how often, from where, and who watches.
 
         Returns:
             Tensors on any device; only the last prediction is needed.
@@ -68,11 +83,17 @@ class TorchBackend:
         """The network's configuration."""
         return self.network.config
 
-    def run(self, inputs: StereoInputs, iters: int) -> StereoOutput:
+    def run(self, inputs: StereoInputs, refinement: Refinement) -> StereoOutput:
         """Estimate the disparity of a batch; see `Backend.run`."""
         tensors = inputs.to(self.device).kwargs()
+        start = refinement.initial_disparity
         with torch.inference_mode(), self._arithmetic(), without_tf32(self.device):
-            output: StereoOutput = self.network(**tensors, iters=iters)
+            output: StereoOutput = self.network(
+                **tensors,
+                iters=refinement.iters,
+                initial_disparity=None if start is None else start.to(self.device),
+                watch=refinement.watch,
+            )
         return output
 
     def _arithmetic(self) -> AbstractContextManager[Any]:

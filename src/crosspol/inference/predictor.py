@@ -6,82 +6,28 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from crosspol.data.arguments import as_intensity, as_mask, as_polarization, as_view
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError
-from crosspol.inference.backends import Backend, Precision, TorchBackend
-from crosspol.io.disparity import write_disparity
-from crosspol.io.images import read_image, write_image
+from crosspol.inference.backends import Backend, Precision, Refinement, TorchBackend
+from crosspol.inference.result import StereoResult, check_calibration
+from crosspol.io.images import read_image
 from crosspol.model import CrossPol, CrossPolConfig
+from crosspol.model.network import Watch
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.frames import Frame
 from crosspol.rigs.kinds import RigKind
-from crosspol.visualization.maps import disparity_image, polarization_use_image
 from crosspol.weights import load_network, packaged_weights
 
 Image: TypeAlias = "NDArray[Any] | str | os.PathLike[str]"
 Images: TypeAlias = "Image | Sequence[Image]"
-
-
-@dataclass(frozen=True, eq=False)
-class StereoResult:
-    """What was estimated for a stereo pair, or for a batch of them."""
-
-    disparity: NDArray[np.float32]
-    """(H, W), or (B, H, W) for a batch; px, positive: x_right = x_left - disparity. Sizes are those of the input."""
-    polarization_use: NDArray[np.float32] | None = None
-    """(H, W) or (B, H, W): size of what polarization added, relative to the stereo features; 0 = nothing. None where no
-    polarization was given."""
-    glass: NDArray[np.float32] | None = None
-    """(H, W) or (B, H, W): probability in [0, 1] that the first surface is glass. None of a network without a glass
-    head."""
-    inputs: StereoInputs | None = None
-    """What the network saw, on the CPU: exposed images in [0, 1], polarization, validity; (C, H, W) or (B, C, H, W)."""
-    calibration: StereoCalibration | None = None
-    """Of the rectified views, where it is known: focal length, principal points, baseline, for metric depth."""
-
-    def save(self, folder: str | os.PathLike[str], stem: str = "disparity") -> list[Path]:
-        """Write the disparity as files; each appears complete or not at all.
-
-        Writes ``<stem>.pfm`` and ``<stem>.npy`` (exact), ``<stem>.png`` (16-bit, px * 256, as in KITTI; 0 to 255.99 px,
-        the rest unknown), ``<stem>_color.png`` (to look at, with a scale in px), ``<stem>_glass.png`` (8-bit, 255 =
-        certain) where the network estimates glass and, if polarization changed anything,
-        ``<stem>_polarization_use.png``. The pairs of a batch are numbered: ``<stem>_000.pfm`` and so on.
-
-        Args:
-            folder: made if it does not exist.
-            stem: beginning of the file names.
-
-        Returns:
-            The written paths.
-
-        Raises:
-            OSError: the folder cannot be made or written.
-        """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        batched = self.disparity.ndim == 3
-        disparities = self.disparity if batched else self.disparity[None]
-        uses, glasses = (
-            map_ if batched or map_ is None else map_[None] for map_ in (self.polarization_use, self.glass)
-        )
-        written = []
-        for index, disparity in enumerate(disparities):
-            base = folder / (f"{stem}_{index:03d}" if batched else stem)
-            written += [write_disparity(f"{base}{suffix}", disparity) for suffix in (".pfm", ".png", ".npy")]
-            written.append(write_image(f"{base}_color.png", disparity_image(disparity)))
-            if glasses is not None:
-                written.append(write_image(f"{base}_glass.png", np.rint(255 * glasses[index]).astype(np.uint8)))
-            if uses is not None and uses[index].any():
-                written.append(write_image(f"{base}_polarization_use.png", polarization_use_image(uses[index])))
-        return written
 
 
 class StereoPredictor:
@@ -167,6 +113,7 @@ class StereoPredictor:
         valid_right: Images | None = None,
         intensity_left: Images | None = None,
         intensity_right: Images | None = None,
+        calibration: StereoCalibration | None = None,
     ) -> StereoResult:
         """Estimate the disparity of a stereo pair, or of several of one size.
 
@@ -185,6 +132,8 @@ class StereoPredictor:
             intensity_left: (H, W), linear intensity of a crossed pair's left camera (parallel filter), instead of
                 polarization maps; both views are needed.
             intensity_right: likewise (perpendicular filter).
+            calibration: of the rectified views, as `crosspol.rigs.calibration_files.read_calibration` reads it; for
+                depth and points in meters.
 
         Returns:
             The result; arrays have a batch axis exactly if `left` was a batch.
@@ -204,8 +153,10 @@ class StereoPredictor:
             intensity_left=intensity_left,
             intensity_right=intensity_right,
         )
-        result = self._run(inputs)
-        return result if batched else _single(result)
+        if calibration is not None:
+            check_calibration(calibration, tuple(inputs.left.shape[-2:]))
+        result = replace(self.estimate(inputs), calibration=calibration)
+        return result if batched else result.pair(0)
 
     def predict_frames(
         self, left: Frame, right: Frame, rig: RigKind, calibration: StereoCalibration | None = None
@@ -222,13 +173,16 @@ class StereoPredictor:
             The result; arrays are (H, W). Its `inputs` hold both views as the network saw them.
 
         Raises:
-            UsageError: the network does not use what such a rig measures.
+            UsageError: the network does not use what such a rig measures, or the calibration is of raw views or of
+                another size.
             ValueError: sizes that differ, or a frame without what the rig measures.
             FloatingPointError: the network's output is not finite.
         """
         self.check_rig(rig)
+        if calibration is not None:
+            check_calibration(calibration, left.size)
         inputs = StereoInputs.from_frames(left, right, rig, self.config.polarization.channels)
-        return replace(_single(self._run(inputs.batched())), calibration=calibration)
+        return replace(self.estimate(inputs.batched()).pair(0), calibration=calibration)
 
     def check_rig(self, rig: RigKind) -> None:
         """Check that the network has a use for what a rig of this kind measures.
@@ -240,9 +194,29 @@ class StereoPredictor:
         if rig != "none" and config.fusion.kind == "none":
             raise UsageError(f"rig: got {rig}, but these weights do not use polarization (fusion: none)")
 
-    def _run(self, inputs: StereoInputs) -> StereoResult:
-        """Predict a batch."""
-        out = self.backend.run(inputs, self.iters)
+    def estimate(
+        self,
+        inputs: StereoInputs,
+        *,
+        initial_disparity: NDArray[np.float32] | None = None,
+        watch: Watch | None = None,
+    ) -> StereoResult:
+        """Estimate the disparity of inputs that are ready for the network.
+
+        Args:
+            inputs: with a batch axis, (B, C, H, W), as `read` and `StereoInputs` make them.
+            initial_disparity: (B, H, W), px, where refinement starts; None: at 0 everywhere.
+            watch: called after every iteration; see `crosspol.model.network.Watch`.
+
+        Returns:
+            The result; arrays are (B, H, W).
+
+        Raises:
+            ValueError: inputs that the network does not take.
+            FloatingPointError: the network's output is not finite.
+        """
+        start = None if initial_disparity is None else torch.from_numpy(initial_disparity)[:, None]
+        out = self.backend.run(inputs, Refinement(self.iters, start, watch))
         disparity = _to_numpy(out.disparity)
         if not np.isfinite(disparity).all():
             precision = f" (precision {self.backend.precision})" if isinstance(self.backend, TorchBackend) else ""
@@ -352,14 +326,6 @@ def _check_use(gathered: dict[str, _Gathered], config: CrossPolConfig) -> None:
             raise UsageError(f"{name}: got a polarization map beside intensities, wanted one or the other")
         if f"valid_{side}" in gathered and f"pol_{side}" not in gathered and not crossed:
             raise UsageError(f"{gathered[f'valid_{side}'].name}: got a mask, but no polarization of that view")
-
-
-def _single(batch: StereoResult) -> StereoResult:
-    """Return the only pair of a batch without the batch axis."""
-    maps = (batch.disparity, batch.polarization_use, batch.glass)
-    disparity, use, glass = (None if map_ is None else map_[0] for map_ in maps)
-    inputs = None if batch.inputs is None else batch.inputs.pair(0)
-    return StereoResult(disparity, use, glass, inputs, batch.calibration)  # type: ignore[arg-type]
 
 
 def _to_numpy(map_: Tensor) -> NDArray[np.float32]:

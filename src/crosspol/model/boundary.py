@@ -78,6 +78,15 @@ class NetworkInputs:
         channels = torch.cat([contrast, torch.zeros_like(contrast), contrast.abs()], dim=1)
         return PolView(channels, valid, light, contrast_only=True)
 
+    def start(self, disparity: Tensor) -> Tensor:
+        """Check and pad a disparity (B, 1, H, W), px, from which the refinement starts."""
+        wanted = (self._batch, 1, self._height, self._width)
+        if disparity.shape != wanted:
+            raise ValueError(f"initial_disparity: got shape {tuple(disparity.shape)}, wanted {wanted}")
+        _check_floating("initial_disparity", disparity)
+        _check_finite([("initial_disparity", disparity)])
+        return self._pad(disparity.float())
+
     def crop(self, x: Tensor) -> Tensor:
         """Undo the padding of (B, C, H, W)."""
         x_before, _, y_before, _ = self._margins

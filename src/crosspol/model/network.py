@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -23,6 +24,9 @@ from crosspol.model.polarization import ENCODERS, feature_mask
 
 Views = tuple[PolView | None, PolView | None]
 
+Watch: TypeAlias = Callable[[int, Tensor], bool]
+"""Called after each iteration with its number, from 1, and its step (B, 1, h, w), px; True makes it the last one."""
+
 
 @dataclass(frozen=True)
 class StereoOutput:
@@ -34,6 +38,8 @@ class StereoOutput:
     """Disparity after each iteration in training, each (B, 1, H, W); the last one alone in use."""
     polarization_use: Tensor
     """(B, 1, H, W) float32, |injected| / |stereo| of the left view: where polarization changed it."""
+    last_step: Tensor
+    """(B, 1, H, W) float32, px, how far the last iteration moved the disparity: small where it has converged."""
     glass_logits: Tensor | None = None
     """(B, 1, H, W) float32, logit of "the first surface is glass" in the left view; None without a glass head."""
 
@@ -177,6 +183,8 @@ class CrossPol(
         iters: int | None = None,
         alpha_cap: float | Tensor | None = None,
         checkpoint_activations: bool = False,
+        initial_disparity: Tensor | None = None,
+        watch: Watch | None = None,
     ) -> StereoOutput:
         """Estimate the left view's disparity.
 
@@ -204,10 +212,16 @@ class CrossPol(
         stride = self.config.feature_stride
 
         features = self.encoders(2 * inputs.left - 1, 2 * inputs.right - 1)
-        conditioned = self._condition(features, inputs.views, cap)
+        start = None if initial_disparity is None else inputs.start(initial_disparity)
+        # Where an estimate is known already, a crossed pair has a contrast from the first iteration on.
+        views = inputs.views if start is None or not inputs.crossed else inputs.contrast(start)
+        conditioned = self._condition(features, views, cap)
 
         hidden = [torch.tanh(level) for level in features.hidden]
         disparity = features.left.new_zeros(len(left), 1, *features.left.shape[2:], dtype=torch.float32)
+        if start is not None:
+            # One pixel of a cell, not its mean, which at an edge is a depth where nothing is.
+            disparity = start[..., ::stride, ::stride] / stride
         predictions = []
         refine = self.update
         if checkpoint_activations and torch.is_grad_enabled():
@@ -216,21 +230,28 @@ class CrossPol(
             disparity = disparity.detach()
             correlation = conditioned.pyramid.lookup(disparity)
             hidden, step = refine(hidden, conditioned.terms, correlation, disparity, conditioned.motion_term)
-            disparity = disparity + step.float()
-            refresh = inputs.crossed and iteration in self.config.refresh_after and iteration < iters
-            if self.training or iteration == iters or refresh:
+            step = step.float()
+            disparity = disparity + step
+            last = (watch is not None and watch(iteration, stride * step)) or iteration == iters
+            refresh = inputs.crossed and iteration in self.config.refresh_after and not last
+            if self.training or last or refresh:
                 upsample = self.update.upsampler(hidden)
                 full = upsample(stride * disparity)
-            if self.training or iteration == iters:
+            if self.training or last:
                 predictions.append(inputs.crop(full))
+            if last:
+                break
             if refresh:
                 conditioned = self._condition(features, inputs.contrast(full.detach()), cap)
         glass = None
         if self.glass_head is not None:
             logits = self.glass_head(hidden[0], conditioned.context[0], conditioned.left)
             glass = inputs.crop(upsample(logits.float()))
-        use = F.interpolate(conditioned.use, scale_factor=float(stride), mode="nearest")
-        return StereoOutput(predictions[-1], tuple(predictions), inputs.crop(use), glass)
+        use, moved = (
+            inputs.crop(F.interpolate(x, scale_factor=float(stride), mode="nearest"))
+            for x in (conditioned.use, stride * step.detach().abs())
+        )
+        return StereoOutput(predictions[-1], tuple(predictions), use, moved, glass)
 
     def _condition(self, features: StereoFeatures, views: Views, cap: float | Tensor) -> Conditioned:
         """Fuse polarization into what the configuration says, each view's features with its own, by shared weights."""
