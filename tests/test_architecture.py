@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import tokenize
 from collections import Counter
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("rigs", "weights"),
     ("io", "model"),
     ("polarimetry", "metrics", "geometry"),
-    ("light",),
+    ("light", "limits"),
     ("errors",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -352,3 +353,13 @@ def test_a_module_without_a_test_is_named(tmp_path: Path) -> None:
     assert found["io/a.py"] == (
         "src/crosspol/io/a.py: got no test, wanted tests/io/test_a.py, or where it is tested in TESTED_IN"
     )
+
+
+def test_the_smallest_side_is_defined_once() -> None:
+    """Files, scenes, runs and networks refuse the same sizes."""
+    defining = [
+        path.relative_to(SOURCE).as_posix()
+        for path in sorted(SOURCE.rglob("*.py"))
+        if re.search(r"^_?\w*(MINIMUM|SMALLEST|SIDE)\w*\s*=\s*32\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert defining == ["limits.py"]

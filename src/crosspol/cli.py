@@ -107,7 +107,7 @@ _GRAMMAR = (
     ),
     (r"Error parsing (\S+): could not convert string to float: ('.*?')(?:; wanted .*)?", r"\1: got \2, wanted FLOAT"),
     (r"invalid choice (.*?) for argument '(\S+)'\. Expected one of \((.*?),?\)\.", r"\2: got \1, wanted one of \3"),
-    (r"Missing value for argument '(\S+)'\. Expected 1 values\.", r"\1: got no value, wanted one"),
+    (r"Missing value for argument '(?:action\.)?(\S+)'\. Expected 1 values\.", r"\1: got no value, wanted one"),
     (r"Missing value for argument '(\S+)'\. Expected (\d+) values\.", r"\1: got too few values, wanted \2"),
     (
         r"Error parsing (\S+): Could not parse arguments \[(.*?)\] .*?; wanted \S+ ((?:[A-Z]+ )+).*",
@@ -210,7 +210,7 @@ def _parse(options_type: type[Any], program: str, given: list[str]) -> Any | Non
     except SystemExit as exit_:
         if not exit_.code:
             return None
-    message = _unbox(box.getvalue()).replace(f"Missing from {program}:", "missing")
+    message = re.sub(rf"Missing from {program}( \w+)?:", "missing", _unbox(box.getvalue()))
     for pattern, line in _GRAMMAR:
         message = re.sub(f"^{pattern}$", line, message).strip()
     raise UsageError(textwrap.shorten(message, 400, placeholder=" ..."))

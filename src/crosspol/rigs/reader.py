@@ -109,8 +109,20 @@ class RigReader:
             MissingFileError: a file does not exist.
             UsageError: a file does not hold what the rig says, or sizes do not fit the calibration.
         """
+        return self.rectify(*self.frames(left, right))
+
+    def frames(self, left: FrameFiles, right: FrameFiles) -> tuple[Frame, Frame]:
+        """Read a pair as the cameras saw it, not rectified: to calibrate them, say.
+
+        Args:
+            left, right: as for `read`.
+
+        Raises:
+            MissingFileError: a file does not exist.
+            UsageError: a file does not hold what the rig says, or the views differ in size without a calibration.
+        """
         recordings = read_recordings(self.rig, left, right)
-        return self.rectify(frame_of(recordings[0]), frame_of(recordings[1]))
+        return frame_of(recordings[0]), frame_of(recordings[1])
 
     def rectify(self, left: Frame, right: Frame) -> StereoPair:
         """Rectify raw frames of the rig; without a calibration, and rectified already, they pass as they are.
