@@ -233,3 +233,26 @@ def test_a_confidence_that_is_a_chance_is_calibrated():
     maps = [torch.from_numpy(values).float() for values in (error, np.zeros_like(error), sure)]
     assert metrics.calibration_error(metrics.calibration(*maps)[0]) < 0.02
     assert metrics.calibration_error(metrics.calibration(maps[0], maps[1], maps[2].sqrt())[0]) > 0.1
+
+
+def test_where_glass_is_not_known_there_is_no_figure_of_it_nor_beside_it():
+    predicted, disparity = torch.rand(2, 1, 9, 11), torch.rand(2, 1, 9, 11)
+    glass = torch.from_numpy(drawn(3, (2, 1, 9, 11))).float()
+    unknown = glass.clone()
+    unknown[0] = torch.nan
+    for mask in (lambda glass: glass, lambda glass: 1 - glass, lambda glass: metrics.glass_edge(glass, 1)):
+        for measure in (metrics.epe, metrics.bad, metrics.d1):
+            found, known = (measure(predicted, disparity, mask(plane)) for plane in (unknown, glass))
+            assert found[0].isnan()
+            assert found[1] == known[1]
+        assert metrics.mean_under(predicted, mask(unknown)).isnan().tolist() == [True, False]
+    for measure in (metrics.iou, metrics.f_score):
+        assert measure(predicted > 0.5, unknown).isnan().tolist() == [True, False]
+        assert measure(predicted > 0.5, unknown)[1] == measure(predicted > 0.5, glass)[1]
+    # Known in part: the rest counts as if the other were not there.
+    part = glass.clone()
+    part[..., :4] = torch.nan
+    rest = metrics.iou((predicted > 0.5)[..., 4:], glass[..., 4:])
+    assert torch.equal(metrics.iou(predicted > 0.5, part), rest)
+    assert metrics.glass_edge(part, 2)[..., :4].isnan().all()
+    assert torch.equal(metrics.glass_edge(part, 2)[..., 4:], metrics.glass_edge(glass[..., 4:], 2))

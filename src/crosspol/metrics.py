@@ -3,8 +3,9 @@
 Every function takes a batch and returns one number per scene, NaN where no pixel counts. NaN is not 0: a scene without
 glass has no glass error, and whoever averages over scenes leaves it out (`torch.nanmean`).
 
-A pixel counts where the mask is set (everywhere without one) and the truth is finite. A prediction that is not finite
-there is infinitely wrong, never ignored.
+A pixel counts where the mask is set (everywhere without one) and the truth is finite. A mask is NaN where it is not
+known, and nothing counts there: a scene whose glass is not known has no figure on glass, nor one beside it. A
+prediction that is not finite where a pixel counts is infinitely wrong, never ignored.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ def iou(found: Tensor, glass: Tensor, mask: Tensor | None = None) -> Tensor:
 
     Args:
         found: (B, 1, H, W), nonzero where glass was found.
-        glass: (B, 1, H, W), nonzero where the first surface is glass.
-        mask: (B, 1, H, W); pixels that count are nonzero. None counts every pixel.
+        glass: (B, 1, H, W), nonzero where the first surface is glass, NaN = unknown.
+        mask: (B, 1, H, W); pixels that count are nonzero. None counts every pixel whose glass is known.
 
     Returns:
         (B,), in [0, 1]; NaN where the scene has no glass that counts.
@@ -100,8 +101,8 @@ def f_score(found: Tensor, glass: Tensor, mask: Tensor | None = None) -> Tensor:
 
     Args:
         found: (B, 1, H, W), nonzero where glass was found.
-        glass: (B, 1, H, W), nonzero where the first surface is glass.
-        mask: (B, 1, H, W); pixels that count are nonzero. None counts every pixel.
+        glass: (B, 1, H, W), nonzero where the first surface is glass, NaN = unknown.
+        mask: (B, 1, H, W); pixels that count are nonzero. None counts every pixel whose glass is known.
 
     Returns:
         (B,), in [0, 1]; NaN where the scene has no glass that counts.
@@ -123,7 +124,7 @@ def mean_under(values: Tensor, mask: Tensor) -> Tensor:
     Returns:
         (B,); NaN where no pixel counts.
     """
-    return _mean_over_counted(values, mask != 0)
+    return _mean_over_counted(values, _set(mask))
 
 
 def sparsification(
@@ -254,18 +255,18 @@ def glass_edge(glass: Tensor, reach: int = 3) -> Tensor:
     """Pixels on either side of a border of glass. The frame of the image is no border.
 
     Args:
-        glass: (B, 1, H, W), nonzero where the first surface is glass.
+        glass: (B, 1, H, W), nonzero where the first surface is glass, NaN = unknown.
         reach: how far the band goes on either side, px, measured as the larger of rows and columns.
 
     Returns:
-        (B, 1, H, W), 1 in the band, else 0.
+        (B, 1, H, W), 1 in the band, else 0, NaN where the glass is unknown.
     """
-    inside = (glass != 0).float()
+    inside, outside = _set(glass).float(), (glass == 0).float()
     window = 2 * reach + 1
     # max_pool2d pads with -inf: what lies outside of the image is neither glass nor background.
     near_glass = F.max_pool2d(inside, window, stride=1, padding=reach)
-    near_background = F.max_pool2d(1 - inside, window, stride=1, padding=reach)
-    return near_glass * near_background
+    near_background = F.max_pool2d(outside, window, stride=1, padding=reach)
+    return torch.where(glass.isnan(), math.nan, near_glass * near_background)
 
 
 def textureless(left: Tensor, window: int = 3, threshold: float = 4.0) -> Tensor:
@@ -294,12 +295,17 @@ def _agreement(found: Tensor, glass: Tensor, mask: Tensor | None) -> tuple[Tenso
     if mask is not None:
         shapes["mask"] = mask.shape
     _check_shapes(shapes)
-    counted = torch.ones_like(glass, dtype=torch.bool) if mask is None else mask != 0
+    counted = ~glass.isnan() if mask is None else _set(mask) & ~glass.isnan()
     yes, true = (found != 0) & counted, (glass != 0) & counted
     both, only_found, only_glass = (
         plane.flatten(1).sum(dim=1).double() for plane in (yes & true, yes & ~true, ~yes & true)
     )
     return both, only_found, only_glass
+
+
+def _set(mask: Tensor) -> Tensor:
+    """Where a mask is set for certain."""
+    return (mask != 0) & ~mask.isnan()
 
 
 def _where_glass(values: Tensor, glass: Tensor) -> Tensor:
@@ -321,7 +327,7 @@ def _absolute_error(predicted: Tensor, disparity: Tensor, mask: Tensor | None) -
     _check_shapes(shapes)
     counted = torch.isfinite(disparity)
     if mask is not None:
-        counted = counted & (mask != 0)
+        counted = counted & _set(mask)
     # where, not multiplication: 0 * NaN is NaN.
     error = torch.where(counted, (predicted.float() - disparity.float()).abs(), 0)
     return torch.where(torch.isfinite(error), error, math.inf), counted

@@ -349,3 +349,30 @@ def test_exchanged_inputs_are_those_of_the_mirrored_sample_and_come_back(rig: st
 def test_an_exchanged_crossed_pair_shows_no_polarization() -> None:
     exchanged = exchange_views(drawn("crossed").inputs)
     assert exchanged.tensors().keys() == {"left", "right"}
+
+
+@pytest.mark.parametrize("change", [
+    flip_vertical,
+    flip_horizontal,
+    lambda sample: crop(sample, 2, 3, 40, 50),
+    lambda sample: scale(sample, 40, 50),
+    lambda sample: jitter(sample, (1.1, 0.9, 1.0)),
+    lambda sample: add_noise(sample, np.random.default_rng(1)),
+    lambda sample: augment(sample, AugmentConfig(flip_horizontal=1), np.random.default_rng(1), (40, 50)),
+])  # fmt: skip
+def test_glass_that_is_not_known_stays_so(change):
+    sample = drawn(glass=1.0)
+    unknown = change(replace(sample, glass=torch.full_like(sample.glass, math.nan)))
+    assert unknown.glass.isnan().all()
+    known = change(sample)
+    assert known.glass.isfinite().all()
+    for name in known.tensors():
+        if name != "glass":
+            assert torch.equal(getattr(unknown, name), getattr(known, name))
+    # Known in part: what is not known goes along, and what is known is as before.
+    part = sample.glass.clone()
+    part[:, torch.arange(part.shape[1]) // 8 % 2 == 0] = math.nan
+    mixed = change(replace(sample, glass=part)).glass
+    assert mixed.isnan().any()
+    assert torch.equal(mixed[mixed.isfinite()], known.glass[mixed.isfinite()])
+    assert mixed.isfinite().any()

@@ -19,7 +19,7 @@ from crosspol.data.indexed import Indexed, SizedSamples
 from crosspol.data.inputs import StereoInputs, trusting_replace
 from crosspol.data.noise import draw_noise
 from crosspol.data.sample import StereoSample
-from crosspol.data.warping import seen_from_right
+from crosspol.data.warping import glass_seen_from_right, seen_from_right
 from crosspol.light import decode_srgb, encode_srgb
 
 __all__ = [
@@ -65,7 +65,7 @@ def flip_horizontal(sample: StereoSample) -> StereoSample:
         raise ValueError(f"rig must be one of {', '.join(_SWAPPABLE)} to exchange the views, got {sample.rig!r}")
     known = sample.valid[0].numpy() > 0
     disparity = np.where(known, sample.disparity[0].numpy(), np.float32(np.nan))
-    disparity, glass = seen_from_right(disparity, sample.glass[0].numpy() > 0)
+    disparity, glass = glass_seen_from_right(disparity, sample.glass[0].numpy())
     seen = np.isfinite(disparity)
     truth = {
         "disparity": np.nan_to_num(disparity, nan=0),
