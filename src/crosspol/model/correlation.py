@@ -112,6 +112,9 @@ class CorrelationByRows:
             rows = (slice(None), slice(None), slice(first, first + self._rows))
             pyramid = CorrelationPyramid(left[rows], right[rows], self._levels, self._radius)
             parts.append(pyramid.lookup(disparity[rows]))
+            if left.is_meta:
+                # Shapes and memory are all that is asked for, and one chunk has shown them.
+                return parts[0].new_empty(self.shape[0], parts[0].shape[1], *self.shape[1:])
         return torch.cat(parts, dim=2)
 
 
