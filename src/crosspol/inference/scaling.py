@@ -220,7 +220,7 @@ def _averaged(images: Tensor, size: tuple[int, int]) -> Tensor:
         cv2.resize(plane.numpy(), (width, height), interpolation=cv2.INTER_AREA)
         for plane in images.contiguous().flatten(0, 1)
     ]
-    return torch.from_numpy(np.stack(planes)).unflatten(0, images.shape[:2])
+    return torch.from_numpy(np.stack(planes)).reshape(*images.shape[:2], height, width)
 
 
 def _picked(disparity: Tensor, size: tuple[int, int]) -> Tensor:

@@ -232,4 +232,10 @@ def _row_range(tensor: Tensor, first: int, end: int) -> Tensor:
 
 def memory_size(bytes_: int) -> str:
     """Say a size as people do: 512 MiB, 3.4 GiB."""
-    return f"{bytes_ / 2**30:.1f} GiB" if bytes_ >= 1 << 30 else f"{bytes_ / 2**20:.0f} MiB"
+    if bytes_ >= 1 << 30:
+        return f"{bytes_ / 2**30:.1f} GiB"
+    for unit in ("MiB", "KiB"):
+        size = 1 << (20 if unit == "MiB" else 10)
+        if bytes_ >= size:
+            return f"{bytes_ / size:.0f} {unit}"
+    return f"{bytes_} B"
