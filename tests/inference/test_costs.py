@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-
 from benchmarks.measuring import peak_bytes
+
 from crosspol.commands.info import multiplications
 from crosspol.data.inputs import StereoInputs
 from crosspol.inference.costs import cost, held_bytes

@@ -67,7 +67,8 @@ def test_a_scale_is_said_once() -> None:
 def test_parts_go_with_each_other() -> None:
     engine = Recorder()
     backend = Fit(max_memory=1 << 40, coarse_to_fine=True).around(engine)
-    assert isinstance(backend, CoarseToFine) and isinstance(backend.backend, Tiled)
+    assert isinstance(backend, CoarseToFine)
+    assert isinstance(backend.backend, Tiled)
     backend.run(pair(), Refinement(1))
     assert engine.sizes == [(267, 400), (400, 600)]
 
@@ -128,5 +129,5 @@ def test_contradictions_are_refused(values: dict[str, Any], message: str) -> Non
 
 
 def test_auto_needs_a_limit() -> None:
-    with pytest.raises(UsageError, match="^scale: got auto without a limit"):
+    with pytest.raises(UsageError, match=r"^scale: got auto without a limit"):
         AutoScaled(Recorder())

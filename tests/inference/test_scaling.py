@@ -85,8 +85,10 @@ def test_light_and_stokes_parameters_are_averaged(size: tuple[int, int]) -> None
     light = decode_srgb(inputs.left)[0].double().numpy()
     expected = encode_srgb(np.stack([box_average(plane, *size) for plane in light]))
     np.testing.assert_allclose(small.left[0].numpy(), expected, atol=2e-5)
-    assert inputs.pol_left is not None and inputs.valid_left is not None
-    assert small.pol_left is not None and small.valid_left is not None
+    assert inputs.pol_left is not None
+    assert inputs.valid_left is not None
+    assert small.pol_left is not None
+    assert small.valid_left is not None
     unknown = box_average(1 - inputs.valid_left[0, 0].numpy(), *size)
     np.testing.assert_array_equal(small.valid_left[0, 0].numpy(), unknown < 1e-9)
     s0 = light.mean(axis=0) + 1e-4
@@ -102,7 +104,8 @@ def test_light_and_stokes_parameters_are_averaged(size: tuple[int, int]) -> None
 
 def test_what_is_not_valid_may_be_anything() -> None:
     inputs = pair(64, 72)
-    assert inputs.pol_left is not None and inputs.valid_left is not None
+    assert inputs.pol_left is not None
+    assert inputs.valid_left is not None
     bad = torch.where(inputs.valid_left > 0, inputs.pol_left, torch.tensor(float("nan")))
     spoilt = StereoInputs(**(inputs.tensors() | {"pol_left": bad}))
     for name, tensor in shrink(inputs, (35, 40)).tensors().items():
@@ -115,7 +118,8 @@ def test_intensities_of_a_crossed_pair_are_averaged_as_light() -> None:
         left=inputs.left, right=inputs.right, intensity_left=inputs.pol_left, intensity_right=inputs.pol_right
     )
     small = shrink(crossed, (32, 36))
-    assert small.intensity_left is not None and crossed.intensity_left is not None
+    assert small.intensity_left is not None
+    assert crossed.intensity_left is not None
     torch.testing.assert_close(small.intensity_left, F.avg_pool2d(crossed.intensity_left, 2))
     assert small.valid_left is None
 
@@ -124,7 +128,8 @@ def test_one_channel_is_averaged_by_light() -> None:
     inputs = pair(64, 72, 1)
     small = shrink(StereoInputs(**{**inputs.tensors(), "valid_left": torch.ones(1, 1, 64, 72)}), (32, 36))
     light = decode_srgb(inputs.left).mean(dim=1, keepdim=True) + 1e-4
-    assert inputs.pol_left is not None and small.pol_left is not None
+    assert inputs.pol_left is not None
+    assert small.pol_left is not None
     expected = F.avg_pool2d(inputs.pol_left * light, 2) / F.avg_pool2d(light, 2)
     torch.testing.assert_close(small.pol_left, expected, atol=1e-4, rtol=1e-3)
 
@@ -147,7 +152,8 @@ def test_disparity_comes_back_in_pixels_of_the_full_size(scale: float) -> None:
     assert (output.last_step == output.last_step[0, 0, 0, 0]).all()
     assert output.last_step[0, 0, 0, 0].item() == pytest.approx(0.5 * ratio)
     assert output.polarization_use.shape == output.disparity.shape == (1, 1, 113, 150)
-    assert output.glass_logits is not None and output.glass_logits.shape == (1, 1, 113, 150)
+    assert output.glass_logits is not None
+    assert output.glass_logits.shape == (1, 1, 113, 150)
 
 
 def test_a_start_and_a_watch_are_in_pixels_of_the_full_size() -> None:
@@ -155,10 +161,12 @@ def test_a_start_and_a_watch_are_in_pixels_of_the_full_size() -> None:
     refinement = Refinement(3, engine.at(96, 128), lambda iteration, step: told.append((iteration, step)) is None)
     Scaled(engine, 0.5).run(pair(96, 128), refinement)
     given = engine.given[0][1]
-    assert given.iters == 3 and given.initial_disparity is not None
+    assert given.iters == 3
+    assert given.initial_disparity is not None
     torch.testing.assert_close(given.initial_disparity, engine.at(48, 64), atol=0.05, rtol=0)
     ((iteration, step),) = told
-    assert iteration == 1 and (step == 3).all()
+    assert iteration == 1
+    assert (step == 3).all()
 
 
 def test_full_size_is_the_engine_itself() -> None:
@@ -183,7 +191,7 @@ def test_a_scale_that_leaves_too_little_is_refused() -> None:
 
 
 def test_at_a_jump_no_depth_is_invented() -> None:
-    """Two surfaces, seen in the image; whatever the phase of the small pixels, every pixel has one of the two depths."""
+    """Two surfaces, seen in the image: whatever the phase of the small pixels, every pixel has one of the two."""
     image = torch.full((1, 3, 64, 96), 0.2)
     image[..., 41:] = 0.8
     truth = torch.where(torch.arange(96) < 41, 20.0, 5.0).expand(1, 1, 64, 96)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -66,10 +67,11 @@ def costs(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(rows=st.integers(1, 200).map(lambda n: 32 * n), height=st.integers(8, 100).map(lambda n: 32 * n))
 def test_bands_cover_all_rows_and_overlap(rows: int, height: int) -> None:
     bands = _bands(rows, height, 32)
-    assert bands[0][0] == 0 and bands[-1][1] == rows
+    assert bands[0][0] == 0
+    assert bands[-1][1] == rows
     assert all(end - first <= max(height, 0) or len(bands) == 1 for first, end in bands)
     assert all(first % 32 == 0 and (end - first) % 32 == 0 for first, end in bands)
-    for (_, end), (first, _) in zip(bands, bands[1:], strict=False):
+    for (_, end), (first, _) in itertools.pairwise(bands):
         assert end - first >= OVERLAP
     assert len({end - first for first, end in bands}) == 1
 
@@ -97,9 +99,11 @@ def test_bands_join_to_the_whole(costs: None) -> None:
     maps = (output.disparity, output.polarization_use, output.last_step, output.glass_logits)
     for offset, found in enumerate(maps):
         torch.testing.assert_close(found, expected + offset, atol=1e-3, rtol=0)
-    assert len(engine.given) == 4 and all(engine.by_rows)
+    assert len(engine.given) == 4
+    assert all(engine.by_rows)
     for seen, told in engine.given:
-        assert seen.size[0] <= 400 and seen.size[0] % engine.config.record.padding == 0
+        assert seen.size[0] <= 400
+        assert seen.size[0] % engine.config.record.padding == 0
         assert told.initial_disparity is not None
         assert torch.equal(told.initial_disparity, seen.left[:, :1])
     assert lines == ["predicted in 4 bands of 64x348 px: 340 KiB expected"]

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from benchmarks.measuring import peak_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.measuring import peak_bytes
 from crosspol.model import ConcatFusion, FusionConfig, PooledCrossAttention, SafeCrossAttentionFusion, alpha_cap
 from crosspol.model.attention import masked_pool, rotary_angles, rotate, valid_cells
 from crosspol.model.fusion import FUSIONS, GATE_LOGIT

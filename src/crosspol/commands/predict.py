@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from crosspol.commands.fitting import FitOptions
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.pairs import Pair, find_pairs
 from crosspol.errors import UsageError
@@ -68,6 +70,7 @@ class PredictOptions:
     """Type of the arithmetic where it may be rounded; bfloat16 is faster."""
     device: Annotated[str, arg(metavar="DEVICE")] = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, mps."""
+    fitting: OmitArgPrefixes[FitOptions] = field(default_factory=FitOptions)
 
 
 def predict(options: PredictOptions) -> None:
@@ -76,6 +79,7 @@ def predict(options: PredictOptions) -> None:
     Raises:
         UsageError: something that was asked for cannot be done; nothing was written.
     """
+    fit = options.fitting.fit()
     reader = None if options.rig is None else RigReader(options.rig)
     pairs = _find_pairs(options)
     _check_outputs(pairs, _inputs(pairs, options.rig, reader), options.output)
@@ -83,6 +87,7 @@ def predict(options: PredictOptions) -> None:
     predictor = StereoPredictor.from_pretrained(
         options.weights, device=options.device, precision=options.precision, iters=options.iters
     )
+    predictor.backend = fit.around(predictor.backend, partial(print, flush=True))
     if len(pairs) > 1:
         print(_partners(pairs), flush=True)
     for pair in pairs:

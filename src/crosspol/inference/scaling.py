@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -80,17 +80,17 @@ class Scaled:
                 watch=told,
             ),
         )
-        full = inputs.size
         disparity = ratio * enlarge_disparity(output.disparity.cpu(), inputs.left.cpu())
-        return StereoOutput(
-            disparity,
-            (disparity,),
-            F.interpolate(output.polarization_use.cpu(), full, mode="nearest-exact"),
-            ratio * F.interpolate(output.last_step.cpu(), full, mode="nearest-exact"),
-            None
-            if output.glass_logits is None
-            else F.interpolate(output.glass_logits.cpu(), full, mode="bilinear", align_corners=False),
-        )
+        maps: dict[str, Any] = {
+            name: _enlarged(tensor.cpu(), inputs.size) for name, tensor in output_maps(output).items()
+        }
+        maps["last_step"] = ratio * maps["last_step"]
+        if output.glass_logits is not None:
+            maps["glass_logits"] = F.interpolate(
+                output.glass_logits.cpu(), inputs.size, mode="bilinear", align_corners=False
+            )
+        # What is no map, such as the state of the refinement, stays that of the smaller image.
+        return replace(output, **(maps | {"disparity": disparity, "predictions": (disparity,)}))
 
 
 class CoarseToFine:
@@ -113,7 +113,7 @@ class CoarseToFine:
 
     def run(self, inputs: StereoInputs, refinement: Refinement) -> StereoOutput:
         """Estimate the disparity of a batch; see `Backend.run`. A given start takes the place of the small images."""
-        if refinement.initial_disparity is None:
+        if not begins_somewhere(refinement):
             refinement = replace(refinement, initial_disparity=coarse_start(self.backend, inputs, refinement))
         return self.backend.run(inputs, refinement)
 
@@ -138,8 +138,20 @@ def coarse_start(backend: Backend, inputs: StereoInputs, refinement: Refinement)
     start = None
     for step in range(steps, 0, -1):
         smaller = Scaled(backend, growth ** (-step / steps))
-        start = smaller.run(inputs, replace(refinement, initial_disparity=start)).disparity
+        start = smaller.run(inputs, Refinement(refinement.iters, start, refinement.watch)).disparity
     return start
+
+
+def begins_somewhere(refinement: Refinement) -> bool:
+    """Say whether a refinement has a start: a disparity, or the state of an earlier one."""
+    return refinement.initial_disparity is not None or getattr(refinement, "initial_state", None) is not None
+
+
+def output_maps(output: StereoOutput) -> dict[str, Tensor]:
+    """Return the tensors of an output that have the size of its disparity, by field."""
+    values = {field.name: getattr(output, field.name) for field in fields(output)}
+    size = output.disparity.shape[-2:]
+    return {name: value for name, value in values.items() if isinstance(value, Tensor) and value.shape[-2:] == size}
 
 
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
@@ -221,6 +233,11 @@ def _averaged(images: Tensor, size: tuple[int, int]) -> Tensor:
         for plane in images.contiguous().flatten(0, 1)
     ]
     return torch.from_numpy(np.stack(planes)).reshape(*images.shape[:2], height, width)
+
+
+def _enlarged(map_: Tensor, size: tuple[int, int]) -> Tensor:
+    """Repeat pixels."""
+    return F.interpolate(map_, size, mode="nearest-exact")
 
 
 def _picked(disparity: Tensor, size: tuple[int, int]) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError
 from crosspol.inference.backends import Backend, Refinement
 from crosspol.inference.costs import cost, held_bytes
-from crosspol.inference.scaling import coarse_start
+from crosspol.inference.scaling import coarse_start, output_maps
 from crosspol.model import CrossPolConfig, StereoOutput
 from crosspol.model.correlation import volume_limit
 
@@ -79,9 +80,11 @@ class Tiled:
                 if not plan.keep_volume and self._tell is not None:
                     self._tell(f"without the correlation volume: {memory_size(plan.bytes)} expected")
                 return self.backend.run(inputs, refinement)
-        if refinement.initial_disparity is None:
+        start = refinement.initial_disparity
+        if getattr(refinement, "initial_state", None) is not None:
+            raise ValueError("initial_state: got one, but the views are predicted in bands, which have none in common")
+        if start is None:
             start = coarse_start(self, inputs, refinement)
-            refinement = replace(refinement, initial_disparity=start)
         if self._tell is not None:
             first, end = plan.bands[0]
             self._tell(
@@ -89,7 +92,7 @@ class Tiled:
                 "expected"
             )
         with volume_limit(0):
-            return self._banded(inputs, refinement, plan.bands)
+            return self._banded(inputs, Refinement(refinement.iters, start, refinement.watch), plan.bands)
 
     def plan(self, inputs: StereoInputs, iters: int) -> Plan:
         """Decide how inputs (B, C, H, W) are predicted.
@@ -136,7 +139,7 @@ class Tiled:
             start = refinement.initial_disparity
             if start is not None:
                 start = _row_range(start, first - above, end - above)
-            output = self.backend.run(band, replace(refinement, initial_disparity=start))
+            output = self.backend.run(band, Refinement(refinement.iters, start, refinement.watch))
             joined.add(output, first - above)
         return joined.output()
 
@@ -151,11 +154,7 @@ class _Joined:
 
     def add(self, output: StereoOutput, first: int) -> None:
         """Join a band whose first row is row `first` of the image; rows outside of the image are padding."""
-        maps = {
-            name: value.float().cpu()
-            for name in ("disparity", "polarization_use", "last_step", "glass_logits")
-            if (value := getattr(output, name)) is not None
-        }
+        maps = {name: value.float().cpu() for name, value in output_maps(output).items()}
         rows = maps["disparity"].shape[-2]
         begin, end = max(first, 0), min(first + rows, self._height)
         own = {name: value[:, :, begin - first : end - first] for name, value in maps.items()}
@@ -179,14 +178,8 @@ class _Joined:
 
     def output(self) -> StereoOutput:
         """Return what has been joined."""
-        disparity = self._maps["disparity"]
-        return StereoOutput(
-            disparity,
-            (disparity,),
-            self._maps["polarization_use"],
-            self._maps["last_step"],
-            self._maps.get("glass_logits"),
-        )
+        maps: dict[str, Any] = dict(self._maps)
+        return StereoOutput(predictions=(maps["disparity"],), **maps)
 
 
 def _bands(rows: int, height: int, multiple: int) -> tuple[tuple[int, int], ...]:

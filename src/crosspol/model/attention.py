@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
 _CHUNK_NUMBERS = 8 << 20
 """Of keys and values that `PooledCrossAttention` copies at once where it has a window."""
 

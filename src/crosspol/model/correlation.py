@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
 _VOLUME_LIMIT: ContextVar[int | None] = ContextVar("volume limit", default=None)
 
 _CHUNK_BYTES = 16 << 20
