@@ -7,13 +7,13 @@ without polarization says nothing about the layout.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from crosspol.errors import UsageError
 from crosspol.rigs.check_frame import check_recording
 from crosspol.rigs.check_pair import check_pair
 from crosspol.rigs.findings import Finding, Verdict
-from crosspol.rigs.frames import Frame, frame_of, read_recording, read_recordings
+from crosspol.rigs.frames import Frame, Recording, frame_of, read_recording, read_recordings
 from crosspol.rigs.reader import RigReader
 from crosspol.rigs.recordings import FrameFiles
 from crosspol.rigs.rig import Rig
@@ -77,7 +77,8 @@ def check_rig(rig: Rig, frames: Sequence[FrameFiles]) -> RigReport:
         raise UsageError(f"got {len(frames)} frames, wanted one, or the left and the right one of a pair")
     images = {view: frame_of(recording) for view, recording in recordings.items()}
     findings = {
-        view: check_recording(recording, images[view], rig.kind == "crossed") for view, recording in recordings.items()
+        view: check_recording(recording, _of_full_size(recording, images[view]), rig.kind == "crossed")
+        for view, recording in recordings.items()
     }
     if len(images) == 2 and any(finding.topic == "format" for found in findings.values() for finding in found):
         text = "the views can be compared once their files are read right"
@@ -88,6 +89,13 @@ def check_rig(rig: Rig, frames: Sequence[FrameFiles]) -> RigReport:
         pair = check_pair(images["left"], images["right"], calibration, rig.swap_views)
         findings["pair"] = rectified + pair
     return RigReport({view: recording.name for view, recording in recordings.items()}, images, findings)
+
+
+def _of_full_size(recording: Recording, frame: Frame) -> Frame:
+    """The frame with a pixel for each stored one, as a recording is looked at."""
+    if recording.camera.binning == 1:
+        return frame
+    return frame_of(replace(recording, camera=replace(recording.camera, demosaic="edge-aware")))
 
 
 def _rectified(reader: RigReader, frames: dict[str, Frame]) -> tuple[dict[str, Frame], list[Finding]]:
