@@ -8,8 +8,8 @@ weights and inputs included. Time is the processor's for the prediction alone, o
 machine disturbs less than the clock's; both are in the file. Inputs are noise with polarization: neither depends on
 what they show. The forecast is what `crosspol.inference.costs` says beforehand, with what the process held then.
 
-`--quality` measures what sizes do to the disparity: on procedural scenes of growing size, what plain prediction,
-smaller scales and coarse-to-fine leave as error, with the weights that ship.
+`--quality` measures what sizes do to the disparity: what enlarging a disparity costs, and on procedural scenes of two
+sizes what plain prediction, smaller scales and coarse-to-fine leave as error, with the weights that ship.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 from benchmarks.measuring import machine
 from crosspol.commands.fitting import read_memory
@@ -32,6 +33,7 @@ from crosspol.data.inputs import StereoInputs
 from crosspol.inference.backends import Refinement, TorchBackend
 from crosspol.inference.costs import cost, held_bytes
 from crosspol.inference.fitting import Fit
+from crosspol.inference.scaling import enlarge_disparity
 from crosspol.inference.tiling import Tiled
 from crosspol.synthesis.procedural import ProceduralConfig, held_out
 from crosspol.weights import load_network
@@ -136,11 +138,49 @@ def quality(width: int, height: int, scenes: int, max_disparity: float) -> list[
     ]
 
 
+def enlarging(scenes: int) -> list[dict[str, Any]]:
+    """What bringing a disparity back to 640x480 does to it: the truth is made small, and enlarged in three ways.
+
+    flying: of the pixels within 5 px of a jump of more than 8 px, those more than 2 px off both surfaces and the truth.
+    """
+    size = (480, 640)
+    data = held_out(ProceduralConfig(size=size), scenes)
+    found: dict[tuple[float, str], list[tuple[float, float, float]]] = {}
+    for index in range(scenes):
+        sample = data[index]
+        truth = sample.disparity[None]
+        high, low = F.max_pool2d(truth, 11, 1, 5), -F.max_pool2d(-truth, 11, 1, 5)
+        edge = high - low > 8
+        seen = (sample.occluded == 0)[None]
+        for scale in (0.5, 0.25):
+            small = F.interpolate(truth, scale_factor=scale, mode="nearest-exact")
+            ways = {
+                "nearest": F.interpolate(small, size, mode="nearest-exact"),
+                "bilinear": F.interpolate(small, size, mode="bilinear"),
+                "guided": enlarge_disparity(small * scale, sample.left[None]) / scale,
+            }
+            for name, disparity in ways.items():
+                error = (disparity - truth).abs()
+                flying = edge & (disparity > low + 2) & (disparity < high - 2) & (error > 2)
+                share = flying.sum() / edge.sum().clamp_min(1)
+                row = float(error[seen].mean()), float((error[seen] > 1).float().mean()), float(share)
+                found.setdefault((scale, name), []).append(row)
+    return [
+        {"scale": scale, "way": name, "scenes": scenes}
+        | {
+            key: statistics.mean(values)
+            for key, values in zip(("epe", "bad_1", "flying"), zip(*rows, strict=True), strict=True)
+        }
+        for (scale, name), rows in found.items()
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two small sizes")
     parser.add_argument("--blueprint", action="store_true", help="also the preset blueprint, with 4 iterations")
     parser.add_argument("--quality", type=int, default=0, metavar="SCENES", help="also errors, at 640x480 and 1280x960")
+    parser.add_argument("--no-rows", action="store_true", help="errors only")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, help="write the table as JSON")
     arguments = parser.parse_args()
@@ -148,13 +188,15 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(one(json.loads(arguments.one))))
         return
-    result: dict[str, Any] = {"machine": machine(), "rows": [], "quality": []}
+    result: dict[str, Any] = {"machine": machine(), "rows": [], "enlarging": [], "quality": []}
     print(f"{result['machine']['device']}, one thread, torch {result['machine']['torch']}\n")
     print(
         f"{'weights':<10} {'size':>10} {'memory':>8} {'c-to-f':>6} {'bands':>5} {'iters':>5} {'CPU s':>7} "
         f"{'s/Mpx':>6} {'peak GiB':>8} {'forecast':>8}"
     )
-    for row in QUICK if arguments.quick else ROWS + (BLUEPRINT if arguments.blueprint else ()):
+    for row in (
+        () if arguments.no_rows else QUICK if arguments.quick else ROWS + (BLUEPRINT if arguments.blueprint else ())
+    ):
         found = in_a_process(row)
         result["rows"].append(found)
         print(
@@ -165,6 +207,13 @@ def main() -> None:
             flush=True,
         )
         _write(arguments.output, result)
+    for row in enlarging(arguments.quality) if arguments.quality else ():
+        result["enlarging"].append(row)
+        print(
+            f"enlarged from {row['scale']:<4} {row['way']:<9} EPE {row['epe']:.2f} px, bad-1 {row['bad_1']:.1%}, "
+            f"flying {row['flying']:.1%}",
+            flush=True,
+        )
     for width, height in ((640, 480), (1280, 960)) if arguments.quality else ():
         for row in quality(width, height, arguments.quality, width / 8):
             result["quality"].append(row)

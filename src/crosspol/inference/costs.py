@@ -34,6 +34,9 @@ _COUNTED = 3
 _MARGIN = 1.15
 """What an allocator and reordered weights of convolutions take on top (docs/high_resolution.md#how-sure-it-is)."""
 
+_RUNTIME = 96 << 20
+"""What libraries take at their first use, whatever the size, bytes."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -143,11 +146,13 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def held_bytes(device: torch.device | None = None) -> int:
     """Return how much memory this process holds now: of a CUDA device what PyTorch does, else of the main memory.
 
-    Where the system does not say it, half a GiB: what Python, PyTorch and small weights take.
+    To the main memory 96 MiB are added, which libraries take at their first use. Where the system does not say what is
+    held, it is half a GiB: what Python, PyTorch and small weights take.
     """
     if device is not None and device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") + _RUNTIME
     except (OSError, ValueError, IndexError):
         return 1 << 29
