@@ -77,9 +77,9 @@ def test_parts_go_with_each_other() -> None:
     ("memory", "scale", "said"),
     [
         (10**9, 1.0, "its full size fits: 248 MiB expected of 954 MiB"),
-        # 20 MB held, 5.76 MB of maps, 1000 bytes for each of 240,000 px times the scale's square.
-        (100_000_000, 0.55, "the largest that fits: 94 MiB expected of 95 MiB"),
-        (28_500_000, 0.1, "the largest that fits: 27 MiB expected of 27 MiB"),
+        # 20 MB held, 7.68 MB of maps, 1000 bytes for each of 240,000 px times the scale's square.
+        (101_000_000, 0.55, "the largest that fits: 96 MiB expected of 96 MiB"),
+        (30_400_000, 0.1, "the largest that fits: 29 MiB expected of 29 MiB"),
     ],
 )
 def test_auto_is_the_largest_that_fits_the_memory(costs: None, memory: int, scale: float, said: str) -> None:
@@ -106,7 +106,7 @@ def test_auto_is_the_largest_that_fits_the_time(costs: None, monkeypatch: pytest
 
 
 def test_what_cannot_fit_is_refused(costs: None) -> None:
-    with pytest.raises(UsageError, match=r"^max-memory: got 19 MiB, wanted more: at 0.08 of its size, 26 MiB expected"):
+    with pytest.raises(UsageError, match=r"^max-memory: got 19 MiB, wanted more: at 0.08 of its size, 28 MiB expected"):
         Fit(scale="auto", max_memory=20_000_000).around(Recorder()).run(pair(), Refinement(1))
 
 

@@ -193,8 +193,8 @@ class AutoScaled:
         return self._macs_a_second
 
 
-_MAPS = 6
-"""Of the full size, that are held when a smaller result is enlarged."""
+_MAPS = 8
+"""Of the full size, one channel each, that are held when a pair is made smaller and its result is enlarged."""
 
 
 class _Told:

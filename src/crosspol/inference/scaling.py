@@ -183,8 +183,14 @@ def shrink(inputs: StereoInputs, size: tuple[int, int]) -> StereoInputs:
     """
     values: dict[str, Tensor] = {}
     for side in _SIDES:
-        light = decode_srgb(getattr(inputs, side).cpu())
-        values[side] = encode_srgb(_averaged(light, size)).clamp(0, 1)
+        # Color by color, for the memory: at full size, several copies of all would be more than the network takes.
+        image = getattr(inputs, side).cpu()
+        s0, averages = torch.full_like(image[:, :1], _LEAST_LIGHT), []
+        for color in image.split(1, dim=1):
+            light = decode_srgb(color)
+            averages.append(_averaged(light, size))
+            s0 += light / 3
+        values[side] = encode_srgb(torch.cat(averages, dim=1)).clamp(0, 1)
         valid: Tensor | None = getattr(inputs, f"valid_{side}")
         if valid is not None:
             unknown = _averaged((valid.cpu() < 0.5).float(), size)
@@ -195,7 +201,6 @@ def shrink(inputs: StereoInputs, size: tuple[int, int]) -> StereoInputs:
             values[f"intensity_{side}"] = _averaged(_where_valid(intensity, valid), size)
         polarization = getattr(inputs, f"pol_{side}")
         if polarization is not None:
-            s0 = light.mean(dim=1, keepdim=True) + _LEAST_LIGHT
             values[f"pol_{side}"] = _mixed(_where_valid(polarization, valid), s0, size)
     return StereoInputs(**values)
 
@@ -212,10 +217,11 @@ def _where_valid(values: Tensor, valid: Tensor | None) -> Tensor:
 
 def _mixed(polarization: Tensor, s0: Tensor, size: tuple[int, int]) -> Tensor:
     """Average ratios to S0 as the light does: that of S1 over that of S0; of three channels the last is the DoLP."""
-    mean = _averaged(s0, size)
-    if polarization.shape[1] == 1:
-        return _averaged(polarization * s0, size) / mean
-    ratios = _averaged(polarization[:, :2] * s0, size) / mean
+    channels = polarization.split(1, dim=1)
+    averages = [_averaged(channel * s0, size) for channel in (channels if len(channels) == 1 else channels[:2])]
+    ratios = torch.cat(averages, dim=1) / _averaged(s0, size)
+    if len(channels) == 1:
+        return ratios
     return torch.cat([ratios, torch.linalg.vector_norm(ratios, dim=1, keepdim=True).clamp_max(1)], dim=1)
 
 

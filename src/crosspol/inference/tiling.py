@@ -23,7 +23,7 @@ OVERLAP = 128
 """Rows that neighboring bands share; the outer quarters, where a band knows least of what is beyond, do not count."""
 _SAME_SURFACE = 1.0
 """Px by which two bands may differ and still be averaged: a mean of two surfaces is a depth where nothing is."""
-_MAPS = 6
+_MAPS = 8
 """Of the full size, that are held while bands are computed and joined."""
 
 
