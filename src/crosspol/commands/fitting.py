@@ -69,7 +69,7 @@ class FitOptions:
     max_seconds: Annotated[float | None, arg(metavar="SECONDS", help_behavior_hint="(default: any)")] = None
     """What the network may take for a pair, with --scale auto."""
     coarse_to_fine: bool = False
-    """Predict a small image first and refine its disparity in larger ones: for disparities above about 100 px."""
+    """Predict a small image first and refine its disparity in larger ones: for large disparities and images."""
 
     def fit(self) -> Fit:
         """Return what was asked for.
