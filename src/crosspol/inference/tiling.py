@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +86,9 @@ class Tiled:
             raise ValueError("initial_state: got one, but the views are predicted in bands, which have none in common")
         if start is None:
             start = coarse_start(self, inputs, refinement)
+            # What that leaves behind, in the allocator too, counts for the bands.
+            with suppress(UsageError):
+                plan = self.plan(inputs, refinement.iters, bands=True)
         if self._tell is not None:
             first, end = plan.bands[0]
             self._tell(
@@ -94,14 +98,14 @@ class Tiled:
         with volume_limit(0):
             return self._banded(inputs, Refinement(refinement.iters, start, refinement.watch), plan.bands)
 
-    def plan(self, inputs: StereoInputs, iters: int) -> Plan:
-        """Decide how inputs (B, C, H, W) are predicted.
+    def plan(self, inputs: StereoInputs, iters: int, bands: bool = False) -> Plan:
+        """Decide how inputs (B, C, H, W) are predicted; with `bands`, in bands in any case.
 
         Raises:
             UsageError: the memory is too small for any band.
         """
         held = held_bytes(getattr(self.backend, "device", None))
-        for keep in (True, False):
+        for keep in () if bands else (True, False):
             needed = held + cost(self.config, inputs, iters, None if keep else 0).bytes
             if needed <= self.memory:
                 return Plan((), keep, needed)
@@ -124,8 +128,8 @@ class Tiled:
         # What a band takes grows in proportion to its rows.
         each = max((needed_by(2 * least) - at_least) / least, 1.0)
         fitting = least + int((self.memory - at_least) / each) // multiple * multiple
-        bands = _bands(rows, min(fitting, rows), multiple)
-        return Plan(bands, False, at_least + int(each * (bands[0][1] - bands[0][0] - least)))
+        cut = _bands(rows, min(fitting, rows), multiple)
+        return Plan(cut, False, at_least + int(each * (cut[0][1] - cut[0][0] - least)))
 
     def _banded(self, inputs: StereoInputs, refinement: Refinement, bands: tuple[tuple[int, int], ...]) -> StereoOutput:
         """Run bands of the padded image and join them."""
