@@ -217,7 +217,7 @@ def _where_valid(values: Tensor, valid: Tensor | None) -> Tensor:
 
 def _mixed(polarization: Tensor, s0: Tensor, size: tuple[int, int]) -> Tensor:
     """Average ratios to S0 as the light does: that of S1 over that of S0; of three channels the last is the DoLP."""
-    channels = polarization.split(1, dim=1)
+    channels = torch.split(polarization, 1, dim=1)
     averages = [_averaged(channel * s0, size) for channel in (channels if len(channels) == 1 else channels[:2])]
     ratios = torch.cat(averages, dim=1) / _averaged(s0, size)
     if len(channels) == 1:
