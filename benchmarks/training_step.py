@@ -44,7 +44,7 @@ from crosspol.training.stream import batches, in_order
 
 
 def one_batch(config: TrainConfig, device: str) -> StereoBatch:
-    samples = ProceduralStereo(replace(config.data, length=config.batch_size))
+    samples = ProceduralStereo(config.data.drawn(config.batch_size))
     (parts,) = batches(samples, in_order(endless, config.batch_size), range(1))
     return parts[0].to(device)
 

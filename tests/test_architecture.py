@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import tokenize
 from collections import Counter
 from collections.abc import Iterator
@@ -32,18 +33,18 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("render", "visualization"),
     ("datasets",),
     ("synthesis",),
-    ("data",),
+    ("data", "checks"),
     ("rigs", "weights"),
     ("io", "model"),
-    ("polarimetry", "metrics"),
-    ("light",),
+    ("polarimetry", "metrics", "geometry"),
+    ("light", "limits"),
     ("errors",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 # Two staircases go up side by side and meet where a network is trained or used: no camera, file or scene knows of a
 # network, and no network knows of them (the second half follows from the floors).
-WITHOUT_NETWORKS = {"io", "rigs", "data", "synthesis", "datasets", "render"}
+WITHOUT_NETWORKS = {"io", "rigs", "checks", "data", "synthesis", "datasets", "render"}
 NETWORKS = {"model", "weights"}
 
 LARGEST_SHARE = 1 / 6
@@ -54,10 +55,12 @@ TINY = 25
 
 # Modules (or, with a slash at the end, folders) that no test of their own room imports: where they are tested instead.
 TESTED_IN: dict[str, str] = {
+    "checks/values.py": "checks/test_images.py",
     "commands/flags.py": "commands/test_train.py",
     "commands/info.py": "test_cli.py",
     "commands/pairs.py": "test_cli.py",
     "commands/predict.py": "test_cli.py",
+    "commands/reports.py": "commands/test_doctor.py",
     "data/arguments.py": "io/test_images.py",
     "data/resilient.py": "datasets/test_check.py",
     "datasets/findings.py": "datasets/test_check.py",
@@ -67,7 +70,6 @@ TESTED_IN: dict[str, str] = {
     "model/backbones.py": "model/test_network.py",
     "model/compact.py": "model/test_sites.py",
     "model/official.py": "test_weights.py",
-    "rigs/check_pair.py": "rigs/test_check_rig.py",
     "training/interruption.py": "training/test_kill.py",
 }
 
@@ -351,3 +353,13 @@ def test_a_module_without_a_test_is_named(tmp_path: Path) -> None:
     assert found["io/a.py"] == (
         "src/crosspol/io/a.py: got no test, wanted tests/io/test_a.py, or where it is tested in TESTED_IN"
     )
+
+
+def test_the_smallest_side_is_defined_once() -> None:
+    """Files, scenes, runs and networks refuse the same sizes."""
+    defining = [
+        path.relative_to(SOURCE).as_posix()
+        for path in sorted(SOURCE.rglob("*.py"))
+        if re.search(r"^_?\w*(MINIMUM|SMALLEST|SIDE)\w*\s*=\s*32\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert defining == ["limits.py"]

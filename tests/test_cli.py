@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from crosspol import cli
 from crosspol.cli import main
 from crosspol.commands import predict as predict_module
-from crosspol.commands.info import parameters_by_part
+from crosspol.commands.info import describe, parameters_by_part
 from crosspol.commands.pairs import find_pairs
 from crosspol.errors import UsageError
 from crosspol.io.disparity import read_disparity
 from crosspol.io.images import write_image
-from crosspol.model import CrossPol, FusionConfig
+from crosspol.model import CrossPol, CrossPolConfig, FusionConfig
 from tests.rig_frames import eight_bits, views
 from tests.rig_frames import raw as raw_frame
 
@@ -125,7 +125,7 @@ def test_a_result_never_replaces_an_input(tmp_path, weights, capsys):
     before = (tmp_path / "left_disparity.png").read_bytes()
     request = ["predict", str(tmp_path / "left.png"), str(tmp_path / "left_disparity.png"), "--weights", str(weights)]
     assert main([*request, "--output", str(tmp_path)]) == 2
-    assert "left_disparity.png: the result would replace this image" in capsys.readouterr().err
+    assert "left_disparity.png: the result would replace this file" in capsys.readouterr().err
     assert (tmp_path / "left_disparity.png").read_bytes() == before
 
 
@@ -138,7 +138,7 @@ def test_a_result_never_replaces_an_input_of_another_pair(tmp_path, weights, cap
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
     request = ["predict", str(tmp_path / "left"), str(tmp_path / "right"), "--weights", str(weights)]
     assert main([*request, "--output", str(tmp_path / "left")]) == 2
-    assert f"left/{other}: the result would replace this image" in capsys.readouterr().err
+    assert f"left/{other}: the result would replace this file" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
 
 
@@ -423,14 +423,43 @@ def test_help_lists_commands_and_each_teaches_with_an_example(capsys):
     assert re.fullmatch(r"crosspol \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
-def test_help_shows_no_value_that_nobody_can_type(capsys):
-    for name in set(cli.COMMANDS) - {"train"}:  # whose settings are listed as tyro reads them
+def commands_with_help(capsys):
+    """Yield the words of every command and subcommand, and its help."""
+    for name in cli.COMMANDS:
         assert main([name, "--help"]) == 0
         said = capsys.readouterr().out
+        yield name, said
+        subcommands = re.match(r"usage: crosspol \w+ \[-h\] \{([\w,]+)\}", said)
+        for word in subcommands[1].split(",") if subcommands else ():
+            assert main([name, word, "--help"]) == 0
+            yield f"{name} {word}", capsys.readouterr().out
+
+
+def test_help_shows_no_value_that_nobody_can_type(capsys):
+    seen = []
+    for name, said in commands_with_help(capsys):
+        seen.append(name)
+        assert said.startswith(f"usage: crosspol {name} [-h]"), name
         assert "{None}" not in said, name
-        assert "(default: None)" not in said, name
+        # What None means for a setting of training, its text says; it is what one types.
+        assert "(default: None)" not in said or name == "train", name
         positional = said.partition("positional arguments")[2].partition("╰")[0]
         assert "(default: )" not in positional, name
+    assert {"rig init", "rig check", "data check", "train"} <= set(seen)
+
+
+def test_settings_that_may_be_none_are_listed_as_what_else_they_are(capsys):
+    assert main(["train", "--help"]) == 0
+    said = capsys.readouterr().out
+    for flag in (
+        "machine.workers INT", "data.scenes STR", "network.fusion.attention.window INT",
+        "data.procedural.max-disparity FLOAT",
+    ):  # fmt: skip
+        assert re.search(rf"--{re.escape(flag)} *[│\n]", said), flag
+    options, _ = cli.COMMANDS["train"].load("train")
+    given = ["--output", "x", "--data.procedural.max-disparity", "None", "--machine.workers", "3"]
+    training = options.parse("crosspol train", given).training
+    assert (training.data.procedural.max_disparity, training.machine.workers) == (None, 3)
 
 
 def test_the_list_of_commands_says_what_their_own_help_says():
@@ -521,8 +550,21 @@ BOXES = {
     ),
     ("render", "--output", "x", "--scenes", "2.5"): "--scenes: got '2.5', wanted INT",
     ("train", "--output", "x", "--lr", "fast"): "--lr: got 'fast', wanted FLOAT",
-    ("train", "--output", "x", "--data.layers", "2"): "--data.layers: got too few values, wanted 2",
-    ("train", "--output", "x", "--data.layers", "2", "a"): "--data.layers: got '2', 'a', wanted INT INT",
+    (
+        "train",
+        "--output",
+        "x",
+        "--data.procedural.layers",
+        "2",
+    ): "--data.procedural.layers: got too few values, wanted 2",
+    (
+        "train",
+        "--output",
+        "x",
+        "--data.procedural.layers",
+        "2",
+        "a",
+    ): "--data.procedural.layers: got '2', 'a', wanted INT INT",
 }
 
 
@@ -690,3 +732,18 @@ def test_the_command_runs_as_a_process(pair, weights):
     refused = subprocess.run([*program, *request], cwd=pair, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert re.fullmatch(r"crosspol predict: right\.png: got a text file \(8 bytes\), wanted .*\n", refused.stderr)
+
+
+@pytest.mark.parametrize(
+    ("fusion", "says"),
+    [
+        ({"kind": "cross-attention"}, r"fusion: attention is gated by alpha = 0\.000335 \(cap 0\.05\)"),
+        ({"gate": "projection"}, r"fusion: attention passes its projection, which starts at 0; there is no alpha"),
+        ({"kind": "concat"}, r"fusion: concatenated with the stereo features and convolved; nothing gates it"),
+        ({"kind": "none"}, None),
+    ],
+)
+def test_info_says_what_holds_polarization_back(fusion, says):
+    said = describe(CrossPol(CrossPolConfig(fusion=FusionConfig(**fusion))), "net")
+    assert ("fusion: " in said) == (says is not None)
+    assert says is None or re.search(rf"^  {says}$", said, re.MULTILINE)

@@ -56,6 +56,10 @@ COMMANDS: dict[str, Command] = {
         "crosspol.commands.evaluate:EvaluateOptions",
         "Measure networks on scenes with ground truth, and whether they use polarization.",
     ),
+    "confidence": Command(
+        "crosspol.commands.confidence:ConfidenceOptions",
+        "Fit how sure a network's disparity is, and keep that with its weights.",
+    ),
     "ablate": Command(
         "crosspol.commands.ablate:AblateOptions",
         "Train variants x seeds of a plan, evaluate each, and compare them.",
@@ -63,6 +67,10 @@ COMMANDS: dict[str, Command] = {
     "render": Command(
         "crosspol.commands.render:RenderOptions",
         "Render polarized stereo scenes with glass, for training and evaluation.",
+    ),
+    "doctor": Command(
+        "crosspol.commands.doctor:DoctorOptions",
+        "Say in words, and with a picture, why a pair's result may look wrong.",
     ),
     "rig": Command(
         "crosspol.commands.rig:RigOptions",
@@ -99,7 +107,7 @@ _GRAMMAR = (
     ),
     (r"Error parsing (\S+): could not convert string to float: ('.*?')(?:; wanted .*)?", r"\1: got \2, wanted FLOAT"),
     (r"invalid choice (.*?) for argument '(\S+)'\. Expected one of \((.*?),?\)\.", r"\2: got \1, wanted one of \3"),
-    (r"Missing value for argument '(\S+)'\. Expected 1 values\.", r"\1: got no value, wanted one"),
+    (r"Missing value for argument '(?:action\.)?(\S+)'\. Expected 1 values\.", r"\1: got no value, wanted one"),
     (r"Missing value for argument '(\S+)'\. Expected (\d+) values\.", r"\1: got too few values, wanted \2"),
     (
         r"Error parsing (\S+): Could not parse arguments \[(.*?)\] .*?; wanted \S+ ((?:[A-Z]+ )+).*",
@@ -158,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _overview() -> str:
     """Return the list of commands, one line each."""
     lines = ["usage: crosspol COMMAND [OPTIONS]", "", "Depth on glass from polarized stereo cameras.", "", "commands:"]
-    lines += [f"  {name:<9} {command.summary}" for name, command in COMMANDS.items()]
+    lines += [f"  {name:<10} {command.summary}" for name, command in COMMANDS.items()]
     lines += ["", "crosspol COMMAND --help tells more about a command; crosspol --version, which version this is."]
     return "\n".join(lines)
 
@@ -202,7 +210,7 @@ def _parse(options_type: type[Any], program: str, given: list[str]) -> Any | Non
     except SystemExit as exit_:
         if not exit_.code:
             return None
-    message = _unbox(box.getvalue()).replace(f"Missing from {program}:", "missing")
+    message = re.sub(rf"Missing from {program}( \w+)?:", "missing", _unbox(box.getvalue()))
     for pattern, line in _GRAMMAR:
         message = re.sub(f"^{pattern}$", line, message).strip()
     raise UsageError(textwrap.shorten(message, 400, placeholder=" ..."))

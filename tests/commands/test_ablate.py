@@ -1,22 +1,32 @@
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from crosspol.cli import main
 from tests.evaluation.tiny_plans import write_plan
 
 
-def test_a_plan_from_the_command_line(tmp_path, capsys):
+def test_a_plan_from_the_command_line(tmp_path, capsys, monkeypatch):
     path, output = write_plan(tmp_path), tmp_path / "runs"
+    command = ["ablate", "--plan", str(path), "--output", str(output)]
     assert main(["ablate", "--plan", str(path), "--output", str(output), "--status"]) == 0
     assert "own/seed-0" in (said := capsys.readouterr().out)
     assert said.count("not started") == 2
     assert not output.exists()
-    assert main(["ablate", "--plan", str(path), "--output", str(output)]) == 0
+    monkeypatch.setattr("sys.argv", ["crosspol", *command])
+    assert main(command) == 0
     said = capsys.readouterr()
     assert said.out.count(" done") == 2
     assert "results.md" in said.out
     assert "run 1 of 2: own/seed-0, not started" in said.err
+    # Looking how far it is makes the tables anew; what made the runs stays their command.
+    before = (output / "results.md").read_text()
+    monkeypatch.setattr("sys.argv", ["crosspol", *command, "--status"])
+    assert main([*command, "--status"]) == 0
+    assert f"- Command: `crosspol {shlex.join(command)}`" in before
+    assert (output / "results.md").read_text() == before
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,14 @@ def test_another_word_than_check_gets_a_line(arguments: list[str], capsys: pytes
     assert "check" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("arguments", "says"), [([], "missing PATH"), (["--foo"], "folder: got no value, wanted one")])
+def test_a_check_of_nothing_is_named_as_people_know_it(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "check", *arguments]) == 2
+    assert capsys.readouterr().err == f"crosspol data: {says}\n"
+
+
 def test_a_rig_without_a_manifest_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", str(sample_rooms()), "--rig-file", "rig.yaml"]) == 2
     assert "--rig-file: got rig.yaml for" in capsys.readouterr().err

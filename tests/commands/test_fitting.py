@@ -75,7 +75,7 @@ def test_what_does_not_fit_is_one_line(
     pair: Path, flags: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(*flags) == 2
-    assert re.match(f"crosspol predict: {message}", capsys.readouterr().err)
+    assert re.match(f"crosspol predict: {message}", capsys.readouterr().err.splitlines()[-1])
 
 
 @pytest.mark.parametrize(

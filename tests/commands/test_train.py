@@ -18,7 +18,8 @@ from tests.training.tiny_runs import tiny_config
 
 TINY = [
     "--preset", "cpu-tiny", "--num-steps", "2", "--feature-dim", "16", "--hidden-dim", "16", "--pol-dim", "16",
-    "--data.size", "64x32", "--data.layers", "1", "2", "--validate-samples", "1", "--machine.accelerator", "cpu",
+    "--data.size", "64x32", "--data.procedural.layers", "1", "2",
+    "--validate-samples", "1", "--machine.accelerator", "cpu",
     "--machine.workers", "0",
     "--no-tensorboard",
 ]  # fmt: skip

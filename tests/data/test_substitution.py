@@ -225,3 +225,16 @@ def test_a_donor_that_does_not_fit_is_refused(donor, complaint):
 def test_an_unknown_substitution_is_refused():
     with pytest.raises(ValueError, match="got 'mirrored', wanted one of removed"):
         substitute(BATCHES["quad", 3], "mirrored")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_oracle_knows_nothing_of_glass_that_is_not_known(channels):
+    batch = BATCHES["quad", channels]
+    glass = batch.glass.clone()
+    glass[0] = torch.nan
+    shown = substitute(replace(batch, glass=glass), ORACLE, pol_channels=channels)
+    known = substitute(batch, ORACLE, pol_channels=channels)
+    for side in ("left", "right"):
+        assert not getattr(shown, f"valid_{side}")[0].any()
+        for name in (f"pol_{side}", f"valid_{side}"):
+            assert torch.equal(getattr(shown, name)[1], getattr(known, name)[1])

@@ -33,11 +33,11 @@ def test_occlusion_agrees_with_the_exact_one(index):
     found = occlusion_of(sample.disparity[0].numpy())
     wanted = sample.occluded[0].numpy() > 0
     # They differ at borders, where a pixel is both.
-    assert (found != wanted).mean() < 0.03
+    assert (found != wanted).mean() < 0.04
     assert (found & wanted).sum() > 0.8 * wanted.sum() > 0
 
 
-def test_what_is_not_known_is_0_and_not_valid():
+def test_what_is_not_known_is_0_and_not_valid_and_glass_is_nan():
     disparity = np.array([[1.5, np.nan], [2.0, 0.5]], np.float32)
     image = torch.rand(3, 2, 2)
     sample = make_sample(
@@ -45,4 +45,5 @@ def test_what_is_not_known_is_0_and_not_valid():
     )
     assert sample.disparity.tolist() == sample.disparity_background.tolist() == [[[1.5, 0.0], [2.0, 0.5]]]
     assert sample.valid.tolist() == [[[1.0, 0.0], [1.0, 1.0]]]
-    assert not sample.glass.any()
+    assert sample.glass.shape == (1, 2, 2)
+    assert sample.glass.isnan().all()

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosspol.data.inputs import StereoInputs
+from crosspol.data.sample import stack
 from crosspol.datasets.manifest import COLUMNS, Manifest, read_manifest
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.disparity import write_disparity
 from crosspol.io.images import write_image
 from crosspol.rigs import reader
-from crosspol.rigs.frames import read_pair
-from crosspol.rigs.rig import default_rig, read_rig
+from crosspol.rigs.rig import default_rig
 from tests.rig_frames import eight_bits, raw, views
 
 SIZE = (32, 40)
@@ -91,7 +91,9 @@ def test_every_column_arrives(folder, rig, kind):
     np.testing.assert_allclose(sample.left.permute(1, 2, 0), image, atol=1e-6)
     mask = cv2.imread(str(folder / "mask.png"), cv2.IMREAD_UNCHANGED) > 0
     np.testing.assert_array_equal(sample.glass[0], mask)
-    assert not bare.glass.any()
+    assert bare.glass.isnan().all()
+    batch = stack([replace(sample, disparity_background=None), bare])
+    assert batch.glass.isnan().flatten(1).all(1).tolist() == [False, True]
     assert sample.occluded.mean() > 0.99
     assert bare.occluded.mean() < 0.9
     assert sample.valid[0, 5, 6] == 0 == sample.disparity[0, 5, 6]
@@ -163,7 +165,7 @@ def test_frames_of_a_rig_are_read_as_the_predictor_reads_them(tmp_path):
     default_rig("quad").write(tmp_path / "rig.yaml")
     path = table(tmp_path, [{"left": "l.png", "right": "r.png", "disparity": "d.png"}])
     sample = Manifest(path, rig=tmp_path / "rig.yaml")[0]
-    frames = read_pair(read_rig(tmp_path / "rig.yaml"), tmp_path / "l.png", tmp_path / "r.png")
+    frames = reader.RigReader(tmp_path / "rig.yaml").frames(tmp_path / "l.png", tmp_path / "r.png")
     wanted = StereoInputs.from_frames(*frames, "quad").kwargs()
     assert wanted.keys() == sample.inputs.kwargs().keys()
     for name, tensor in sample.inputs.kwargs().items():

@@ -22,7 +22,7 @@ from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.images import write_image
 from crosspol.rigs.kinds import RIG_KINDS
 from crosspol.rigs.sensor import SensorConfig
-from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
+from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo, SceneConfig
 from crosspol.training.config_file import differences, read_config, write_config
 from crosspol.training.failures import TrainingError
 from crosspol.training.loop import train
@@ -31,7 +31,7 @@ from tests.datasets.stored_scenes import stored_scene
 from tests.datasets.test_benchmarks import make_kitti, make_sceneflow, make_two_view
 from tests.training.tiny_runs import assert_same_weights, records, tiny_config
 
-SMALL = DataConfig(size=(32, 48), layers=(1, 2))
+SMALL = DataConfig(size=(32, 48), procedural=SceneConfig(layers=(1, 2)))
 
 
 def scene_folder(root: Path, rig: str = "quad", train: int = 3, val: int = 2, **changes) -> str:
@@ -154,7 +154,7 @@ def test_plain_pairs_with_virtual_glass_are_recorded_by_the_rig_of_the_run(tmp_p
         SourceConfig("middlebury", str(tmp_path / "m"), virtual_glass=True),
         SourceConfig("manifest", table, virtual_glass=True),
     )
-    stream = training_samples(replace(SMALL, rig=rig, sources=sources, glass_probability=1.0))
+    stream = training_samples(replace(SMALL, rig=rig, sources=sources, procedural=SceneConfig(glass_probability=1.0)))
     taken = [stream.samples[position] for position in range(16)]
     assert stack(taken).rig == rig
     assert {sample.name for sample in taken} == {"row0", "row1", "Adirondack", "data/chess1"}
@@ -162,7 +162,7 @@ def test_plain_pairs_with_virtual_glass_are_recorded_by_the_rig_of_the_run(tmp_p
     if rig in ("quad", "quad-left"):
         # Of the panes and the background: the pairs themselves have none.
         assert all(sample.pol_left.max() > 0 for sample in taken if sample.name.startswith("row"))
-    stream = training_samples(replace(SMALL, rig=rig, sources=sources, glass_probability=0.0))
+    stream = training_samples(replace(SMALL, rig=rig, sources=sources, procedural=SceneConfig(glass_probability=0.0)))
     assert not any(stream.samples[position].glass.any() for position in range(8))
 
 
@@ -438,7 +438,7 @@ def test_the_file_of_the_shipped_run_is_still_read():
     config = read_config(path)
     written = json.loads(path.read_text())
     assert list(config.data.size) == written["data"]["size"]
-    assert list(config.data.layers) == written["data"]["layers"]
+    assert list(config.data.procedural.layers) == written["data"]["procedural"]["layers"]
     assert config.num_steps == written["num_steps"]
     assert [source for _, source in config.data.named_sources()] == [SourceConfig()]
 

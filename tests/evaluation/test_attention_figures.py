@@ -124,3 +124,9 @@ def test_nothing_of_the_network_is_left_changed():
     net = open_network().eval()
     attention_figures(net, scene())
     assert not net.fusion.attention._forward_hooks
+
+
+def test_glass_that_is_not_known_has_no_figures(net):
+    batch = half_glass(scene())
+    batch.glass[0, 0, 0, 0] = math.nan
+    assert attention_figures(net, batch) == {}

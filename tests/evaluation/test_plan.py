@@ -54,7 +54,10 @@ def test_all_counterfactuals_are_the_default(tmp_path):
     [
         ({"variants": {"a": {}, "b": {"num_steps": 4}}}, "variants.b: got num_steps 4 and a 3"),
         ({"variants": {"a": {}, "b": {"batch_size": 4}}}, "variants.b: got batch_size 4 and a 2"),
-        ({"variants": {"a": {}, "b": {"data": {"noise": 0.5}}}}, "variants.b: got data.noise 0.5 and a 1.0"),
+        (
+            {"variants": {"a": {}, "b": {"data": {"procedural": {"noise": 0.5}}}}},
+            "variants.b: got data.procedural.noise 0.5 and a 1.0",
+        ),
         ({"variants": {"a": {}, "b": {"data": {"seed": 1}}}}, "variants.b: got data.seed 1 and a 0"),
         ({"variants": {"a": {}, "b": {"seed": 1}}}, "variants.b: got seed 1 and a 0"),
         ({"variants": {"a": {}, "b": {"data": {"scenes": "rooms"}}}}, "variants.b: got data.scenes rooms and a None"),

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from crosspol.errors import MissingFileError, UsageError
+from crosspol.evaluation import figures
 from crosspol.evaluation.results import Results, earlier_rows, read_results, write_results
 from crosspol.evaluation.rows import Row
 from crosspol.evaluation.statistics import Bootstrap
@@ -140,3 +142,17 @@ def test_what_are_no_results_is_refused(tmp_path, text, complaint):
         read_results(path)
     with pytest.raises(MissingFileError, match="no such file"):
         read_results(tmp_path / "absent.json")
+
+
+def test_differences_are_drawn_over_all_pixels_where_glass_is_not_known(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "draw_intervals", lambda panels, names, note: drawn.append(panels) or b"")
+    unknown = (math.nan,) * SCENES
+    values = {"epe.glass": unknown, "epe.background": unknown}
+    nothing = tuple(replace(entry, values=entry.values and {**entry.values, **values}) for entry in ROWS)
+    background = tuple(replace(entry, values=entry.values and {**values, **entry.values}) for entry in ROWS)
+    for rows in (nothing, background):
+        figures.difference_plot(replace(RESULTS, rows=rows))
+    assert [name.partition(":")[0] for name in drawn[0]] == ["all"]
+    assert all(drawn[0]["all: EPE of the row - EPE of the other, px"])
+    assert [name.partition(":")[0] for name in drawn[1]] == ["glass", "background"]

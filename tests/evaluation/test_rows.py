@@ -235,3 +235,19 @@ def test_tf32_and_gradients_are_off_while_rows_are_measured(method, monkeypatch)
     measure_rows([looking], SCENES, SURVEY)
     assert (seen[3], seen[-1], seen.count("off")) == ("off", "on", 2)
     assert set(seen[4:-1]) == {True}
+
+
+def test_a_scene_whose_glass_is_not_known_has_no_figures_by_glass(method, rows):
+    def forgotten(sample):
+        return replace(sample, glass=torch.full_like(sample.glass, math.nan)) if sample.name == name else sample
+
+    name = SCENES.open(1)[0].name
+    forgetful = replace(SCENES, open=lambda channels: [forgotten(sample) for sample in SCENES.open(channels)])
+    network = NetworkMethod("net", WithGlass(method.net), 1)
+    known, found = (measure_rows([network], scenes, survey(scenes.open(1)))[0].values for scenes in (SCENES, forgetful))
+    of_glass = {column for column in known if column.split(".")[1] in ("glass", "glass_edge", "background")}
+    assert {"epe.glass", "epe.glass_edge", "bad2.background", "iou.glass", "f.glass"} <= of_glass | {"f.glass"}
+    for column, values in known.items():
+        first, *others = found[column]
+        assert others == pytest.approx(list(values[1:]), nan_ok=True)
+        assert math.isnan(first) if column in of_glass else first == values[0]

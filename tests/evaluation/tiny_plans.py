@@ -15,7 +15,7 @@ PLAN: dict[str, Any] = {
             "feature_dim": 16, "hidden_dim": 16, "context_dim": 16, "stem_stride": 2, "correlation_levels": 2,
             "polarization": {"pol_dim": 16},
         },
-        "data": {"size": [32, 64], "layers": [1, 2], "glass_probability": 1.0},
+        "data": {"size": [32, 64], "procedural": {"layers": [1, 2], "glass_probability": 1.0}},
         "machine": {"accelerator": "cpu", "workers": 0},
         "pretrained": "none", "num_steps": 3, "batch_size": 2, "iters": 2, "valid_iters": 2, "validate_every": 3,
         "validate_samples": 1, "log_every": 1, "checkpoint_every": 1, "alpha_cap_warmup": 8, "tensorboard": False,

@@ -647,3 +647,14 @@ def test_building_hands_everything_on() -> None:
         assert (attention.to_query.in_features, attention.to_key_value.in_features) == (dim, kv_dim)
         assert (attention.position, attention.null_key, attention.pool) == ("rotary", True, "max")
         assert (attention.num_heads, attention.pool_size, attention.dropout) == (2, 3, 0.25)
+
+
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_a_fusion_that_injects_adds_what_it_injects(kind: str) -> None:
+    fusion = perturbed(FUSIONS[kind](FusionConfig(kind=kind), 16, 16)).eval()  # type: ignore[arg-type]
+    stereo, pol, mask = randn(2, 16, 8, 8), randn(2, 16, 8, 8, seed=1), masks(2, 8, 8, "scattered")
+    # What the contract InjectingFusion asks for; concat has no such part, and the configuration refuses its site.
+    assert hasattr(fusion, "injection") == (kind != "concat")
+    if hasattr(fusion, "injection"):
+        assert torch.equal(fusion(stereo, pol, mask, 0.5), stereo + fusion.injection(stereo, pol, mask, 0.5))
+        assert fusion.injection(stereo, pol, mask, 0.5).any()

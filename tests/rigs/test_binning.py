@@ -13,12 +13,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crosspol.checks.rig import check_rig
 from crosspol.errors import UsageError
 from crosspol.io.images import write_image
 from crosspol.polarimetry import SONY_LAYOUT, bin_mosaic, binned_validity, mosaic, stokes
 from crosspol.rigs.calibration import CameraCalibration, StereoCalibration
 from crosspol.rigs.calibration_files import write_calibration
-from crosspol.rigs.check_rig import check_rig
 from crosspol.rigs.reader import RigReader
 from crosspol.rigs.rig import Camera, Rig, default_rig, read_rig
 

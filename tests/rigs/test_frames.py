@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from crosspol.errors import UsageError
-from crosspol.rigs.frames import Frame, read_frame, read_pair, read_recording
+from crosspol.rigs.frames import Frame, frame_of, read_recording, read_recordings
+from crosspol.rigs.reader import RigReader
 from crosspol.rigs.rig import Camera, Rig
 
 SIZE = (40, 48)
@@ -38,8 +39,7 @@ def even_mosaic(layout: tuple[tuple[int, int], tuple[int, int]] = ((90, 45), (13
 
 
 def read(path: Path, camera: Camera) -> Frame:
-    kind = "none" if camera.content == "image" else "quad"
-    return read_frame(path, Rig(kind=kind, camera=camera))
+    return frame_of(read_recording(path, camera))
 
 
 def assert_even(frame: Frame, expected: Tensor, tolerance: float) -> None:
@@ -207,10 +207,11 @@ def test_pairs_are_read_and_swapped(tmp_path: Path) -> None:
         np.save(paths[-1], np.full(SIZE, value, np.float32))
     camera, right_camera = Camera(content="image"), Camera(content="image", white_level=2)
     rig = Rig(kind="crossed", camera=camera, right_camera=right_camera)
-    left, right = read_pair(rig, *paths)
+    left, right = RigReader(rig).frames(*paths)
     assert (left.image[0, 0, 0], right.image[0, 0, 0]) == (pytest.approx(0.2), pytest.approx(0.2))
     # What is called left was taken by the right camera, whose white level is 2.
-    left, right = read_pair(Rig(kind="crossed", camera=camera, right_camera=right_camera, swap_views=True), *paths)
+    swapped = Rig(kind="crossed", camera=camera, right_camera=right_camera, swap_views=True)
+    left, right = RigReader(swapped).frames(*paths)
     assert (left.image[0, 0, 0], right.image[0, 0, 0]) == (pytest.approx(0.4), pytest.approx(0.1))
 
 
@@ -219,9 +220,10 @@ def test_views_of_two_sizes_need_a_calibration(tmp_path: Path) -> None:
         np.save(tmp_path / f"{name}.npy", np.full(size, 0.2, np.float32))
     rig = Rig(kind="none", camera=Camera(content="image"))
     with pytest.raises(UsageError, match=r"r\.npy: got 50x40 px, wanted 48x40 px as the left view"):
-        read_pair(rig, tmp_path / "l.npy", tmp_path / "r.npy")
+        RigReader(rig).frames(tmp_path / "l.npy", tmp_path / "r.npy")
     calibrated = Rig(kind="none", camera=rig.camera, calibration="stereo.yaml")
-    assert [frame.size for frame in read_pair(calibrated, tmp_path / "l.npy", tmp_path / "r.npy")] == [SIZE, (40, 50)]
+    recordings = read_recordings(calibrated, tmp_path / "l.npy", tmp_path / "r.npy")
+    assert [frame_of(recording).size for recording in recordings] == [SIZE, (40, 50)]
 
 
 def test_black_above_the_files_white_is_refused(tmp_path: Path) -> None:

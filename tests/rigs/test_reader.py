@@ -17,7 +17,6 @@ from crosspol.io.images import write_image
 from crosspol.rigs import frames, reader, recordings
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.calibration_files import read_calibration, write_calibration
-from crosspol.rigs.frames import read_pair
 from crosspol.rigs.reader import RigReader
 from crosspol.rigs.rectification import rectification, resample
 from crosspol.rigs.rig import Camera, Rig, default_rig
@@ -74,7 +73,7 @@ def test_every_file_is_read_once_and_maps_are_made_once_a_size(tmp_path: Path, c
 
     maps = rectification(read_calibration(tmp_path / "stereo.yml"), (HEIGHT, WIDTH))
     for index, pair in enumerate(pairs):
-        raw = read_pair(rig.rig, tmp_path / f"l{index}.png", tmp_path / f"r{index}.png")
+        raw = RigReader(rig.rig).frames(tmp_path / f"l{index}.png", tmp_path / f"r{index}.png")
         left, right = resample(raw[0], maps.left), resample(raw[1], maps.right)
         for found, expected in ((pair.left, left), (pair.right, right)):
             assert found.stokes is not None
@@ -89,7 +88,7 @@ def test_every_file_is_read_once_and_maps_are_made_once_a_size(tmp_path: Path, c
 def test_without_a_calibration_frames_pass_as_they_are(tmp_path: Path) -> None:
     write_raw(tmp_path, "l.png", "r.png")
     pair = RigReader(default_rig("quad")).read(tmp_path / "l.png", tmp_path / "r.png")
-    left, _ = read_pair(default_rig("quad"), tmp_path / "l.png", tmp_path / "r.png")
+    left, _ = RigReader(default_rig("quad")).frames(tmp_path / "l.png", tmp_path / "r.png")
     assert pair.calibration is None
     assert left.stokes is not None
     assert pair.left.stokes is not None

@@ -237,3 +237,13 @@ def test_a_pair_without_a_pane_is_what_it_was_and_has_its_background():
 def test_where_no_pane_fits_there_is_none():
     # Everything is nearer than any pane may be.
     assert not add_virtual_glass(even(disparity=60.0), np.random.default_rng(0)).glass.any()
+
+
+def test_glass_of_the_scene_that_is_not_known_counts_as_none():
+    sample = even(0.4)
+    unknown = replace(sample, glass=torch.full_like(sample.glass, math.nan))
+    for probability in (0.0, 1.0):
+        one, other = (
+            add_virtual_glass(pair, np.random.default_rng(3), probability=probability) for pair in (sample, unknown)
+        )
+        assert all(torch.equal(tensor, other.tensors()[name]) for name, tensor in one.tensors().items())

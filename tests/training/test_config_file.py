@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 from hypothesis import given, settings
@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.model import preset
+from crosspol.synthesis.procedural import SceneConfig
 from crosspol.training.config import PRETRAINED, TrainConfig, train_preset
-from crosspol.training.config_file import differences, flat, merge, read_config, write_config
+from crosspol.training.config_file import differences, flat, merge, read_config, read_recorded, recorded, write_config
 from tests.training.tiny_runs import tiny_config
 
 BLUEPRINT = {
@@ -45,7 +46,7 @@ def test_what_is_written_is_read_back_exactly(tmp_path_factory, lr, size, seed, 
     config = tiny_config(lr=lr, freeze_batch_norm=freeze)
     config = replace(
         config,
-        data=replace(config.data, size=size, seed=seed, max_disparity=largest),
+        data=replace(config.data, size=size, seed=seed, procedural=SceneConfig(max_disparity=largest)),
         machine=replace(config.machine, workers=workers),
     )
     path = tmp_path_factory.mktemp("config") / "config.json"
@@ -119,6 +120,43 @@ def test_mistakes_are_named_with_file_and_setting(tmp_path, content, complaint):
     assert "\n" not in str(error.value)
 
 
+def as_before(config):
+    """The settings of a run as versions before recorded them: what procedural scenes are like beside the rest."""
+    content = json.loads(write_config(config))
+    data = content["data"]
+    return content | {"data": {"length": 10_000, **data.pop("procedural"), **data}}
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in fields(SceneConfig)])
+def test_a_setting_that_moved_is_refused_by_a_line_that_says_where_it_is(tmp_path, name):
+    path = tmp_path / "config.yaml"
+    path.write_text(f"data: {{{name}: 1}}\n")
+    with pytest.raises(UsageError) as error:
+        read_config(path)
+    assert str(error.value) == f"{path}: data.{name}: no such setting; did you mean data.procedural.{name}?"
+    path.write_text("data: {length: 10}\n")
+    with pytest.raises(UsageError, match=r"data\.length: no such setting: a run's stream has no end$"):
+        read_config(path)
+
+
+def test_what_a_run_recorded_before_settings_moved_is_read_as_it_was_meant(tmp_path):
+    config = tiny_config()
+    config = replace(config, data=replace(config.data, procedural=SceneConfig(layers=(3, 4), noise=0.5)))
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(as_before(config)))
+    assert recorded(as_before(config)) == read_recorded(path) == config
+    path.write_bytes(write_config(config))
+    assert read_recorded(path) == config
+    for text, complaint in (
+        ("[1]", "got no settings"),
+        ("{", "not JSON"),
+        ('{"data": {"foo": 1}}', "data.foo: no such"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UsageError, match=f"{path}: {complaint}"):
+            read_recorded(path)
+
+
 def test_files_that_are_none(tmp_path):
     with pytest.raises(MissingFileError, match="no such file"):
         read_config(tmp_path / "absent.json")
@@ -135,8 +173,8 @@ def test_settings_that_may_be_empty_say_so(tmp_path):
     path.write_text("data: {sensor: {bayer: none}}\n")
     with pytest.raises(UsageError, match=r"GBRG or null$"):
         read_config(path)
-    path.write_text("data: {max_disparity: far}\n")
-    with pytest.raises(UsageError, match=r"data\.max_disparity: got 'far', wanted a number or null$"):
+    path.write_text("data: {procedural: {max_disparity: far}}\n")
+    with pytest.raises(UsageError, match=r"data\.procedural\.max_disparity: got 'far', wanted a number or null$"):
         read_config(path)
 
 

@@ -28,7 +28,7 @@ from tests.training.tiny_runs import (
 )
 
 CONFIG = tiny_config(
-    ema_decay=0.9, validate_every=2, validate_samples=2, network=tiny_network(dropout=0.2), data=tiny_samples().config
+    ema_decay=0.9, validate_every=2, validate_samples=2, network=tiny_network(dropout=0.2), data=tiny_config().data
 )
 
 
@@ -183,6 +183,26 @@ def test_a_changed_configuration_is_named_and_can_be_allowed(whole, tmp_path):
     wider = replace(changed, network=replace(CONFIG.network, hidden_dim=32))
     with pytest.raises(UsageError, match="the weights are of another network"):
         train(wider, tmp_path / "run", progress=False, allow_changes=True)
+
+
+def test_a_checkpoint_from_before_settings_moved_resumes(whole, tmp_path):
+    """Versions before recorded what procedural scenes are like beside the run's size and seed."""
+    folder = tmp_path / "run"
+    train(replace(CONFIG, num_steps=4), folder, progress=False)
+    (folder / "checkpoints" / "step-00000004.pt").unlink()
+    for path in (folder / "weights").iterdir():
+        path.unlink()
+    path = folder / "checkpoints" / "step-00000002.pt"
+    state = torch.load(path, weights_only=True)
+    state["config"]["data"] |= {"length": 10_000, **state["config"]["data"].pop("procedural")}
+    torch.save(state, path)
+    train(CONFIG, folder, progress=False)
+    assert_same_weights(folder, whole)
+    state["config"]["data"]["unheard"] = 1
+    for written in (folder / "checkpoints").iterdir():
+        torch.save(state, written)
+    with pytest.raises(UsageError, match=r"other settings \(data\.unheard: no such setting\); --allow-changes resumes"):
+        train(CONFIG, folder, progress=False)
 
 
 def test_what_decides_nothing_may_change_freely(whole):

@@ -140,3 +140,21 @@ def test_the_glass_loss_is_entropy_and_dice_a_sample():
 def test_the_glass_loss_wants_one_shape():
     with pytest.raises(ValueError, match=r"valid: got shape \(1, 1, 2, 3\), wanted \(1, 1, 2, 2\)"):
         glass_loss(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 3))
+
+
+def test_glass_that_is_not_known_weighs_as_none_and_is_not_learned_from():
+    generator = torch.Generator().manual_seed(4)
+    disparity, predicted = torch.rand(2, 2, 1, 6, 7, generator=generator)
+    glass = (torch.rand(2, 1, 6, 7, generator=generator) < 0.4).float()
+    unknown = glass.clone()
+    unknown[0] = torch.nan
+    valid = torch.ones_like(glass)
+    none = torch.where(unknown.isnan(), 0.0, unknown)
+    assert sequence_loss([predicted], disparity, valid, unknown) == sequence_loss([predicted], disparity, valid, none)
+    logits = torch.randn(2, 1, 6, 7, generator=generator).requires_grad_()
+    loss = glass_loss(logits, unknown, valid)
+    assert loss == glass_loss(logits[1:], glass[1:], valid[1:])
+    loss.backward()
+    assert not logits.grad[0].any()
+    assert logits.grad[1].all()
+    assert glass_loss(logits, torch.full_like(glass, torch.nan), valid) == 0

@@ -151,7 +151,8 @@ def test_what_one_process_cannot_read_is_named_once_by_the_first(tmp_path):
 
 COMMAND = [
     "train", "--preset", "cpu-tiny", "--num-steps", "2", "--feature-dim", "16", "--hidden-dim", "16", "--pol-dim", "16",
-    "--data.size", "64x32", "--data.layers", "1", "2", "--validate-samples", "1", "--machine.accelerator", "cpu",
+    "--data.size", "64x32", "--data.procedural.layers", "1", "2",
+    "--validate-samples", "1", "--machine.accelerator", "cpu",
 ]  # fmt: skip
 
 

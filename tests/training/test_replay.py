@@ -128,3 +128,12 @@ def test_what_is_packed_is_nearly_the_sample_and_is_small(rig):
     used = sum(value.numel() * value.element_size() for value in packed.values() if isinstance(value, torch.Tensor))
     assert used <= PACKED_BYTES * 32 * 64
     assert rig != "quad" or used == PACKED_BYTES * 32 * 64
+
+
+def test_glass_that_is_not_known_is_kept_as_that():
+    sample = tiny_samples(glass_probability=1.0)[0]
+    glass = sample.glass.clone()
+    glass[..., :9] = torch.nan
+    kept = unpack(pack(replace(sample, glass=glass))).glass
+    assert torch.equal(kept.isnan(), glass.isnan())
+    assert torch.equal(kept[..., 9:], glass[..., 9:])

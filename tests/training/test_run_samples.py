@@ -150,4 +150,4 @@ def test_ones_own_samples_stay_as_they_are(tmp_path):
     for changes in ({"replay": 2}, {"rigs": ("quad",)}):
         config = tiny_config(data=replace(SMALL, **changes))
         with pytest.raises(UsageError, match=r"data\.rigs, data\.replay: got them with samples of one's own"):
-            train(config, tmp_path / "run", samples=ProceduralStereo(replace(SMALL, length=3)), progress=False)
+            train(config, tmp_path / "run", samples=ProceduralStereo(SMALL.drawn(3)), progress=False)

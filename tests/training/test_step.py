@@ -90,6 +90,32 @@ def test_a_glass_head_learns_by_its_own_loss(monkeypatch, accumulate):
     assert "glass_loss" not in plain
 
 
+def unknown_glass(sample):
+    return replace(sample, glass=torch.full_like(sample.glass, torch.nan))
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_glass_head_learns_nothing_where_glass_is_not_known(monkeypatch, accumulate):
+    monkeypatch.setattr(state, "CrossPol", Headed)
+    wanted = {"batch_size": 3, "freeze_batch_norm": True, "gradient_clip": 1e9}
+    samples = Broken(0, unknown_glass)
+    (batch,) = next(parts(build(**wanted), samples=samples))
+    assert batch.glass.isnan().flatten(1).any(1).tolist() == [True, False, False]
+    run = build(**wanted, accumulate=accumulate, glass_head_weight=0.3)
+    head = copy.deepcopy(run.net.glass_layer)
+    expected = glass_loss(head(batch.left[1:]), batch.glass[1:], batch.valid[1:])
+    (0.3 * expected).backward()
+    record, _ = train_step(run, next(parts(run, samples=samples)))
+    assert record["glass_loss"] == pytest.approx(expected.item(), rel=1e-4)
+    torch.testing.assert_close(run.net.glass_layer.weight.grad, head.weight.grad, rtol=1e-3, atol=1e-6)
+    # Nor is the use of polarization there counted as elsewhere.
+    nothing = [replace(part, glass=torch.full_like(part.glass, torch.nan)) for part in next(parts(run))]
+    record, _ = train_step(run, nothing)
+    assert "skipped" not in record
+    assert "glass_loss" not in record
+    assert record["injected_glass"] is record["injected_elsewhere"] is None
+
+
 def unclipped(**changes) -> dict[str, torch.Tensor]:
     run = build(gradient_clip=1e9, **changes)
     train_step(run, next(parts(run)))

@@ -111,7 +111,7 @@ def test_samples_that_do_not_fit_together_are_named():
 
 def test_a_dead_worker_is_an_error_that_says_so():
     stream = batches(Broken(2, dies), in_order(endless, 2), range(4), workers=1)
-    with pytest.raises(TrainingError, match=r"a process that makes samples died.*fewer --workers"):
+    with pytest.raises(TrainingError, match=r"a process that makes samples died.*fewer --machine.workers"):
         list(stream)
 
 

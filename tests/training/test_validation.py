@@ -57,9 +57,9 @@ def test_the_network_sees_no_ground_truth():
 
 def test_scenes_are_held_out_and_always_the_same():
     data = tiny_config().data
-    part = held_out(data, 3)
+    part = held_out(data.drawn(3))
     assert len(part) == 3
-    assert torch.equal(part[1].left, held_out(data, 8)[1].left)
+    assert torch.equal(part[1].left, held_out(data.drawn(8))[1].left)
     assert part.config.seed != data.seed
     assert not torch.equal(part[1].left, tiny_samples()[1].left)
 
@@ -168,3 +168,19 @@ def test_tf32_is_off_while_a_network_predicts(monkeypatch):
     validate(Looking(), tiny_samples(), 1, iters=2)
     predict_scene(Looking(), tiny_samples()[0], 2)
     assert seen == [[torch.device("cpu")]] * 2
+
+
+def test_scenes_whose_glass_is_not_known_have_no_figure_of_it():
+    samples = [tiny_samples(seed=5, glass_probability=1.0)[index] for index in range(4)]
+    unknown = [replace(sample, glass=torch.full_like(sample.glass, math.nan)) for sample in samples]
+    known = validate(Glassy(), samples[:2], 2, iters=2)
+    mixed = validate(Glassy(), [*samples[:2], *unknown[2:]], 4, iters=2)
+    for name in ("epe_glass", "epe_background", "glass_iou", "glass_f_score", "score"):
+        assert mixed[name] == known[name]
+    assert mixed["epe"] == validate(Glassy(), samples, 4, iters=2)["epe"]
+    nothing = validate(Glassy(), unknown, 4, iters=2)
+    assert all(math.isnan(nothing[name]) for name in ("epe_glass", "epe_background", "glass_iou", "glass_f_score"))
+    assert nothing["score"] == nothing["epe"]
+    # What is drawn is a scene with glass where there is one.
+    assert scene_with_glass([unknown[0], samples[1]]) is samples[1]
+    assert predict_scene(Constant(), unknown[0], 2).glass is None

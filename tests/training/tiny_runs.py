@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from crosspol.data.sample import StereoSample
 from crosspol.datasets.config import DataConfig
 from crosspol.model import CrossPolConfig, PolarizationConfig
-from crosspol.synthesis.procedural import ProceduralStereo
+from crosspol.synthesis.procedural import ProceduralStereo, SceneConfig
 from crosspol.training.config import MachineConfig, TrainConfig
 from tests.model.materials import fusion_config
 
@@ -36,7 +36,7 @@ def tiny_network(**fusion: Any) -> CrossPolConfig:
 
 def tiny_config(**changes: Any) -> TrainConfig:
     config = TrainConfig(
-        network=tiny_network(), data=DataConfig(size=(32, 64), layers=(1, 2)),
+        network=tiny_network(), data=DataConfig(size=(32, 64), procedural=SceneConfig(layers=(1, 2))),
         machine=MachineConfig(accelerator="cpu", devices=None, workers=0), pretrained="none",
         num_steps=4, batch_size=2, iters=2, valid_iters=2, validate_every=100, validate_samples=1,
         log_every=1, checkpoint_every=2, precision="float32", alpha_cap_warmup=8, tensorboard=False,
@@ -45,7 +45,7 @@ def tiny_config(**changes: Any) -> TrainConfig:
 
 
 def tiny_samples(count: int = 64, **changes: Any) -> ProceduralStereo:
-    return ProceduralStereo(replace(tiny_config().data, length=count, **changes))
+    return ProceduralStereo(replace(tiny_config().data.drawn(count), **changes))
 
 
 class Broken(Dataset[StereoSample]):

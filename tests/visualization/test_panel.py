@@ -64,3 +64,9 @@ def test_a_scene_without_polarization_or_valid_pixels_is_drawn(monkeypatch):
     found = titles(drawn(monkeypatch, replace(scene(), signal=(None, None), disparity=blank)))
     assert "no polarization, left view" in found
     assert "error, px, no valid pixel" in found
+
+
+def test_glass_that_is_not_known_is_said(monkeypatch):
+    figure = drawn(monkeypatch, scene(glass=None))
+    assert "glass: not known" in figure.get_suptitle()
+    assert not any(axis.collections for axis in figure.axes if axis.images)

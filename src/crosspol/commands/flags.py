@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import is_dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from tyro.conf import arg
 from tyro.constructors import (
@@ -20,7 +20,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-SMALLEST_SIDE = 32
+from crosspol.limits import MINIMUM_SIDE
 
 
 def read_size(text: str) -> tuple[int, int]:
@@ -33,8 +33,8 @@ def read_size(text: str) -> tuple[int, int]:
     if match is None:
         raise ValueError(f"got {text!r}, wanted WIDTHxHEIGHT, such as 640x480")
     width, height = int(match[1]), int(match[2])
-    if min(width, height) < SMALLEST_SIDE:
-        raise ValueError(f"got {text!r}, wanted at least {SMALLEST_SIDE}x{SMALLEST_SIDE} px")
+    if min(width, height) < MINIMUM_SIDE:
+        raise ValueError(f"got {text!r}, wanted at least {MINIMUM_SIDE}x{MINIMUM_SIDE} px")
     return height, width
 
 
@@ -94,6 +94,13 @@ def configuration_rules(short: Collection[str] = ()) -> ConstructorRegistry:
 def _annotated(entry: StructFieldSpec, short: Collection[str]) -> Any:
     if entry.name == "size":
         return Annotated[entry.type, SIZE]
-    if entry.name in short:
-        return Annotated[entry.type, arg(aliases=(f"--{entry.name.replace('_', '-')}",))]
-    return entry.type
+    kinds = [kind for kind in get_args(entry.type) if kind is not type(None)]
+    metavar = _METAVARS.get(kinds[0]) if type(None) in get_args(entry.type) and len(kinds) == 1 else None
+    aliases = (f"--{entry.name.replace('_', '-')}",) if entry.name in short else None
+    if metavar is None and aliases is None:
+        return entry.type
+    return Annotated[entry.type, arg(metavar=metavar, aliases=aliases)]
+
+
+# Of what may be None: tyro would write {None}|INT. What None means, each setting's text says.
+_METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "STR"}

@@ -58,11 +58,21 @@ def describe(network: CrossPol, name: str) -> str:
     lines += ["", f"  features at 1/{network.config.feature_stride} of the image's size, any size from 32x32 px"]
     lines.append(f"  {network.config.iters} iterations; {multiplications(network) / 1e9:.1f} GMAC at 640x480 px")
     for fusion, gate in network.gates().items():
-        lines.append(f"  {fusion}: attention is gated by alpha = {gate:.3g} (cap {float(network.alpha_cap):.3g})")
+        lines.append(f"  {fusion}: {_how_gated(network, gate)}")
     changed = _differences(network.config, type(network.config)())
     if changed:
         lines.append(f"  differs from the blueprint in {', '.join(changed)}")
     return "\n".join(lines)
+
+
+def _how_gated(network: CrossPol, gate: float) -> str:
+    """Say what everything that a fusion injects has to pass."""
+    config = network.config.fusion
+    if config.kind == "concat":
+        return "concatenated with the stereo features and convolved; nothing gates it"
+    if config.gate == "projection":
+        return "attention passes its projection, which starts at 0; there is no alpha"
+    return f"attention is gated by alpha = {gate:.3g} (cap {float(network.alpha_cap):.3g})"
 
 
 @torch.inference_mode()

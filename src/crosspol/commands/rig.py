@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
 
+from crosspol.checks.report import Report
+from crosspol.checks.rig import check_rig
 from crosspol.commands.folders import check_output_folder, make_output_folder
+from crosspol.commands.reports import as_text
 from crosspol.errors import UsageError
-from crosspol.rigs.check_rig import RigReport, check_rig
 from crosspol.rigs.rig import Rig, default_rig, read_rig
 from crosspol.visualization.rig_sheet import unused_name, write_rig_sheet
 
 _SHEET = "contact_sheet.png"
-_MARKS = {"right": "ok", "wrong": "WRONG", "unsure": "?"}
-_WIDTH = 110
-_INDENT = 24
 
 
 @dataclass(frozen=True)
@@ -94,21 +92,15 @@ def _check(options: CheckOptions) -> None:
     check_output_folder(output)
     rig = read_rig(options.rig)
     report = check_rig(rig, options.frames)
-    print(_as_text(report))
+    print(as_text(report))
     make_output_folder(output)
     print(write_rig_sheet(unused_name(output / _SHEET), report.frames, report.names, _title(rig, options.rig, report)))
+    print(report.conclusion)
     if report.wrong:
-        print(f"{len(report.wrong)} {'thing is' if len(report.wrong) == 1 else 'things are'} wrong")
         raise SystemExit(1)
-    if report.unsure:
-        print(
-            f"nothing is wrong in what these frames show; they do not tell: {', '.join(report.unsure_topics)} (see ?)"
-        )
-    else:
-        print("looks right")
 
 
-def _title(rig: Rig, path: Path, report: RigReport) -> str:
+def _title(rig: Rig, path: Path, report: Report) -> str:
     """What the contact sheet is of: the rig, and what was done to its frames."""
     if len(report.frames) == 1:
         done = "one frame, as the camera took it"
@@ -117,20 +109,3 @@ def _title(rig: Rig, path: Path, report: RigReport) -> str:
     else:
         done = f"rectified by {rig.calibration_path.name}"
     return f"{rig.kind} rig {path.name}; {done}{'; views swapped' if rig.swap_views else ''}"
-
-
-def _as_text(report: RigReport) -> str:
-    """A heading for each view and for the pair; under it a line or more for each finding."""
-    lines = []
-    for view, findings in report.findings.items():
-        if view in report.names:
-            height, width = report.frames[view].size
-            lines.append(f"{view}: {report.names[view]}, {width}x{height} px")
-        else:
-            lines.append("pair:")
-        for finding in findings:
-            lead = f"  {_MARKS[finding.verdict]:<6} {finding.topic:<14} "
-            wrapped = textwrap.wrap(finding.text, _WIDTH - _INDENT, break_long_words=False, break_on_hyphens=False)
-            lines.append(lead + wrapped[0])
-            lines += [" " * _INDENT + line for line in wrapped[1:]]
-    return "\n".join(lines)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosspol.errors import UsageError
-from crosspol.io.images import MINIMUM_SIDE, read_image
+from crosspol.io.images import read_image
+from crosspol.limits import MINIMUM_SIDE
 
 _ROUNDING = 1e-3
 """How far resampling and float16 may carry a value beyond its range before it counts as another range."""

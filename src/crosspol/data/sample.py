@@ -35,7 +35,8 @@ class _WithTruth(PairTensors):
 
     disparity: (..., 1, H, W), px, positive, first surface seen by the left view (glass counts).
     valid: (..., 1, H, W) in {0, 1}, 1 where the disparity is known.
-    glass: (..., 1, H, W) in {0, 1}, 1 where the first surface is glass.
+    glass: (..., 1, H, W) in {0, 1}, 1 where the first surface is glass; NaN where that is not known. Not a mask and a
+        flag: what forgets to ask is NaN as well, and not "no glass".
     occluded: (..., 1, H, W) in {0, 1}, 1 where the right view misses the left pixel's point, out of frame included.
     rig: what was recorded. "quad" and "quad-left" have pol_* and valid_* ("quad-left" with valid_right 0 everywhere),
         "crossed" has intensity_* and may have both valid_*, "none" has neither.

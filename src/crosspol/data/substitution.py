@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from crosspol.data.sample import StereoBatch
-from crosspol.data.warping import seen_from_right
+from crosspol.data.warping import glass_seen_from_right
 from crosspol.light import DARK, SATURATED
 from crosspol.rigs.kinds import RigKind
 
@@ -247,7 +247,10 @@ def _intensity(batch: StereoBatch, side: str) -> Tensor:
 
 
 def _oracle(batch: StereoBatch, pol_channels: int | None) -> StereoBatch:
-    """The true glass mask as a map; the right view's is carried there by the true disparity."""
+    """The true glass mask as a map; the right view's is carried there by the true disparity.
+
+    Not valid where it is not known whether there is glass.
+    """
     if batch.pol_left is not None:
         pol_channels = batch.pol_left.shape[1]
     masks = {"left": batch.glass, "right": torch.stack([_glass_of_right(batch, i) for i in range(len(batch.glass))])}
@@ -255,14 +258,14 @@ def _oracle(batch: StereoBatch, pol_channels: int | None) -> StereoBatch:
     for side, mask in masks.items():
         channels = [mask, torch.zeros_like(mask), mask] if pol_channels == 3 else [mask]
         changes[f"pol_{side}"] = torch.cat(channels, dim=1)
-        changes[f"valid_{side}"] = torch.ones_like(mask)
+        changes[f"valid_{side}"] = mask.isfinite().to(mask)
     return replace(batch, **changes)
 
 
 def _glass_of_right(batch: StereoBatch, index: int) -> Tensor:
     known = batch.valid[index, 0].cpu().numpy() > 0
     disparity = np.where(known, batch.disparity[index, 0].cpu().numpy(), np.float32(np.nan))
-    _, glass = seen_from_right(disparity, batch.glass[index, 0].cpu().numpy() > 0)
+    _, glass = glass_seen_from_right(disparity, batch.glass[index, 0].cpu().numpy())
     return torch.from_numpy(glass)[None].to(batch.glass)
 
 

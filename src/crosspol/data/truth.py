@@ -27,7 +27,7 @@ class GroundTruth:
     """What is known of the left view.
 
     disparity: (H, W), px, first surface; NaN = unknown.
-    glass: (H, W), bool; None: no glass.
+    glass: (H, W), bool; None: not known.
     occluded: (H, W), bool, where the right view misses the point; None: as `occlusion_of` finds it.
     disparity_background: (H, W), px, with all glass removed; NaN = unknown.
     """
@@ -48,13 +48,13 @@ def make_sample(inputs: StereoInputs, rig: RigKind, truth: GroundTruth, name: st
         name: of the sample, unique within its data set.
 
     Returns:
-        The sample; disparities that are not known are 0.
+        The sample; disparities that are not known are 0, glass that is not known NaN.
     """
     known = np.isfinite(truth.disparity)
     planes = {
         "disparity": np.where(known, truth.disparity, 0),
         "valid": known,
-        "glass": np.zeros(known.shape) if truth.glass is None else truth.glass,
+        "glass": np.full(known.shape, np.nan) if truth.glass is None else truth.glass,
         "occluded": occlusion_of(truth.disparity) if truth.occluded is None else truth.occluded,
     }
     if truth.disparity_background is not None:

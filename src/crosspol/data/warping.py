@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["seen_from_right", "warp_to_left"]
+__all__ = ["glass_seen_from_right", "seen_from_right", "warp_to_left"]
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -72,6 +72,25 @@ def seen_from_right(disparity: Array, *masks: Mask) -> tuple[Array, ...]:
         plane[row, column] = mask[row, base + (share > 0.5)]
         planes.append(plane)
     return tuple(planes)
+
+
+def glass_seen_from_right(disparity: Array, glass: Array) -> tuple[Array, Array]:
+    """Disparity and glass of the left view, as the right view sees the same points.
+
+    Args:
+        disparity: (H, W), px, of the left view; NaN = unknown.
+        glass: (H, W) in {0, 1}; NaN = unknown.
+
+    Returns:
+        (H, W), px, as `seen_from_right`; (H, W) in {0, 1}, where the left view sees nothing of a pixel 0, or NaN if
+        the left view's glass was not known either.
+    """
+    unknown = np.isnan(glass)
+    if not unknown.any():
+        seen, carried = seen_from_right(disparity, glass > 0)
+        return seen, carried
+    seen, carried, unsure = seen_from_right(disparity, glass > 0, unknown)
+    return seen, np.where((unsure > 0) | np.isnan(seen), np.float32(np.nan), carried)
 
 
 def _landed(

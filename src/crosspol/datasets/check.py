@@ -154,7 +154,7 @@ def check_manifest(
         count = len(manifest.rows)
         notes.append(
             f"{without} of {count} {'pair' if count == 1 else 'pairs'} without a glass mask: where glass is, is "
-            "unknown there; metrics by glass, the loss's glass weight and the glass head take all of it for none"
+            "unknown there; these have no figures by glass, and the glass head learns nothing from them"
         )
     return DataReport(tuple(pairs), (), {manifest.rig: len(pairs)}, by_split, tuple(notes))
 

@@ -11,7 +11,7 @@ from crosspol.data.transforms import AugmentConfig
 from crosspol.datasets.registry import KINDS, PROCEDURAL, SOURCES, SourceKind
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
 from crosspol.rigs.sensor import SensorConfig
-from crosspol.synthesis.procedural import ProceduralConfig
+from crosspol.synthesis.procedural import ProceduralConfig, SceneConfig, check_reach, check_recording
 
 OnBad = Literal["refuse", "skip"]
 Polarization = Literal["own", "foreign", "oracle"]
@@ -44,17 +44,24 @@ class SourceConfig:
 
 
 @dataclass(frozen=True)
-class DataConfig(ProceduralConfig):
-    """Training samples: the procedural set, an endless stream (`length` is not read), unless other data are named.
-
-    size, seed, rig and pol_channels are those of the run, whatever its data; glass_probability is that of virtual
-    glass as well; the rest is of procedural scenes. `rig` is what the run is validated on, and what it is trained on
-    where `rigs` names no others.
+class DataConfig:
+    """Training samples: the procedural set, an endless stream, unless other data are named.
 
     Raises:
         ValueError: a value is out of its range, or settings contradict each other.
     """
 
+    size: tuple[int, int] = (256, 320)
+    """Height and width of the crops that are trained on, px, both at least 32."""
+    seed: int = 0
+    """Of what is drawn, and in what order; at least 0."""
+    rig: RigKind = "quad"
+    """What the run is validated on, and what it is trained on where data.rigs names no others."""
+    pol_channels: int = 1
+    """Of the network's polarization; 1: DoLP; 3: S1/S0, S2/S0 and DoLP."""
+    procedural: SceneConfig = field(default_factory=SceneConfig)
+    """What procedural scenes are like; glass_probability and noise are those of virtual glass as well, and noise that
+    of scenes that are used several times."""
     scenes: str | None = None
     """Train on this folder with scenes.jsonl (rendered or your own) instead of procedural scenes."""
     manifest: str | None = None
@@ -86,7 +93,11 @@ class DataConfig(ProceduralConfig):
     """What records the light of scenes; the other data were recorded already."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        check_recording(self.size, self.seed, self.rig, self.pol_channels)
+        try:
+            check_reach(self.procedural.max_disparity, self.size)
+        except ValueError as error:
+            raise ValueError(f"procedural.{error}") from error
         short = self.scenes is not None or self.manifest is not None
         if short and self.sources:
             name = "scenes" if self.scenes is not None else "manifest"
@@ -121,6 +132,17 @@ class DataConfig(ProceduralConfig):
     def turns(self) -> tuple[RigKind, ...]:
         """The rigs in the order of their batches; it repeats."""
         return self.rigs or (self.rig,)
+
+    def drawn(self, length: int) -> ProceduralConfig:
+        """Return the procedural set of the run's size, seed, rig and channels, with so many samples."""
+        return ProceduralConfig(
+            size=self.size,
+            length=length,
+            seed=self.seed,
+            rig=self.rig,
+            pol_channels=self.pol_channels,
+            **vars(self.procedural),
+        )
 
     def named_sources(self) -> Iterator[tuple[str, SourceConfig]]:
         """Yield the data sets of the run, each with the setting that names it."""

@@ -10,7 +10,7 @@ Columns are paths relative to the table's folder; a cell may be empty where the 
   InStereo2K's; else 256 for PNG and 1 for the others.
 - `disparity_zero`: optional, "known" where 0 in PFM and NumPy files is a point infinitely far away; else "unknown".
 - `glass`, `occluded`: masks of the left view, optional; without `occluded`, it follows from the disparity. Without
-  `glass` nothing is known of glass: metrics and losses then count every pixel as none.
+  `glass` nothing is known of glass: no metric by glass then counts the pair, and no loss of glass.
 - `disparity_background`: optional, the disparity with all glass removed.
 - `pol_left`, `pol_right`: ready maps, DoLP or, in a NumPy file, S1/S0, S2/S0, DoLP; the left one alone is rig
   "quad-left".
@@ -22,7 +22,6 @@ Columns are paths relative to the table's folder; a cell may be empty where the 
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import json
 import logging
@@ -44,7 +43,7 @@ from crosspol.data.sample import StereoSample
 from crosspol.data.truth import GroundTruth, make_sample
 from crosspol.datasets.ranges import check_disparity
 from crosspol.datasets.reader import Reader, Request
-from crosspol.errors import MissingFileError, UsageError
+from crosspol.errors import MissingFileError, UsageError, did_you_mean
 from crosspol.io.atomic import read_bytes
 from crosspol.io.disparity import read_disparity
 from crosspol.io.images import read_image
@@ -305,8 +304,7 @@ def _warn(*messages: str) -> None:
 def _check_columns(path: Path, line: int, columns: Iterable[str]) -> None:
     for column in columns:
         if column not in COLUMNS:
-            near = difflib.get_close_matches(column, COLUMNS, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
+            hint = did_you_mean(column, COLUMNS)
             raise UsageError(f"{path}: line {line}: column {column}: wanted one of {', '.join(COLUMNS)}{hint}")
 
 

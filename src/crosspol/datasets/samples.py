@@ -67,7 +67,7 @@ def training_samples(data: DataConfig) -> Samples:
     """
     sources = usable_sources(data)
     if [source.kind for _, _, source in sources] == [PROCEDURAL]:
-        return Samples(ProceduralStereo(replace(data, length=sys.maxsize)), endless, "procedural scenes")
+        return Samples(ProceduralStereo(data.drawn(sys.maxsize)), endless, "procedural scenes")
     return _combined(data, sources, _training_part)
 
 
@@ -91,7 +91,7 @@ def held_out_samples(data: DataConfig, count: int) -> Samples:
     trained = _trained_splits(data)
     for number, key, source in usable_sources(data):
         if source.kind == PROCEDURAL:
-            parts.append(held_out(data, count))
+            parts.append(held_out(data.drawn(count)))
             names.append("procedural scenes")
             continue
         with named(key):
@@ -104,7 +104,7 @@ def held_out_samples(data: DataConfig, count: int) -> Samples:
         names.append(described(source, split))
         skipped += [f"{key}: {line}" for line in bad]
     if not parts:
-        parts, names = [held_out(data, count)], ["procedural scenes, as the data have no split for it"]
+        parts, names = [held_out(data.drawn(count))], ["procedural scenes, as the data have no split for it"]
     samples = RoundRobin(parts, count)
     lines = [f"{len(samples)} of {' and '.join(names)}", *(f"skipped {line}" for line in skipped)]
     return Samples(samples, endless, "; ".join(lines))
@@ -165,8 +165,9 @@ def _scene_part(data: DataConfig, source: SourceConfig, split: str | None, numbe
     size = larger(data.size, data.margin)
     if source.kind == PROCEDURAL:
         # As large a disparity as without a margin, so that held-out scenes are of the same kind.
-        reach = data.size[1] / 4 if data.max_disparity is None else data.max_disparity
-        drawn = ProceduralStereo(replace(data, size=size, max_disparity=reach, length=REPEATS))
+        scenes = data.drawn(REPEATS)
+        reach = data.size[1] / 4 if scenes.max_disparity is None else scenes.max_disparity
+        drawn = ProceduralStereo(replace(scenes, size=size, max_disparity=reach))
         return Augmented(drawn, _alike), None
     return _repeated(data, source, split, number, partial(_cut_out, data=data, size=size, glass=source.virtual_glass))
 
@@ -185,7 +186,7 @@ def _cut_out(
 def _training_part(data: DataConfig, source: SourceConfig, split: str | None, number: int) -> _Part:
     """Return an endless data set, and the names of its samples; None: it never repeats."""
     if source.kind == PROCEDURAL:
-        return Augmented(ProceduralStereo(replace(data, length=REPEATS)), _alike), None
+        return Augmented(ProceduralStereo(data.drawn(REPEATS)), _alike), None
     return _repeated(data, source, split, number, partial(_changed, data=data, glass=source.virtual_glass))
 
 
@@ -288,6 +289,6 @@ def _with_virtual_glass(sample: StereoSample, rng: np.random.Generator, data: Da
         rng,
         rig=data.rig,
         pol_channels=data.pol_channels,
-        probability=data.glass_probability,
-        noise=data.noise,
+        probability=data.procedural.glass_probability,
+        noise=data.procedural.noise,
     )

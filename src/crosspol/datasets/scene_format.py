@@ -41,8 +41,9 @@ from crosspol.errors import UsageError
 from crosspol.io.atomic import write_bytes
 from crosspol.io.disparity import KITTI_LIMIT, KITTI_SCALE, read_disparity, write_disparity
 from crosspol.io.exr import read_exr_channels
-from crosspol.io.images import MINIMUM_SIDE, read_image, write_image
+from crosspol.io.images import read_image, write_image
 from crosspol.light import exposure, well_exposed
+from crosspol.limits import MINIMUM_SIDE
 from crosspol.polarimetry import validity
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.calibration_files import read_calibration, write_calibration

@@ -34,7 +34,7 @@ from crosspol.evaluation.tables import interval, markdown, signed, table
 from crosspol.io.atomic import write_bytes
 from crosspol.model import CrossPol
 from crosspol.training.config import TrainConfig
-from crosspol.training.config_file import differences, read_config
+from crosspol.training.config_file import differences, read_recorded
 from crosspol.training.failures import TrainingError
 from crosspol.training.loop import train
 from crosspol.training.run_folder import FINAL, LOG
@@ -122,7 +122,7 @@ def jobs_of(plan: Plan, output: Path) -> list[Job]:
     for job in jobs:
         path = job.folder / "config.json"
         if path.is_file():
-            changed = differences(read_config(path), job.config)
+            changed = differences(read_recorded(path), job.config)
             if changed:
                 raise UsageError(
                     f"{job.folder}: the run there was started otherwise ({'; '.join(changed)}); another --output "
@@ -279,7 +279,15 @@ def _combined(plan: Plan, compared: dict[str, list[Results]], seeds: tuple[int, 
             rows.append(replace(mean, about=about))
     first = next(iter(compared.values()))[0]
     twin, oracle = (name if name in compared else None for name in (plan.twin, plan.oracle))
-    return Results(first.data, tuple(rows), twin, oracle, provenance())
+    return Results(first.data, tuple(rows), twin, oracle, _made(compared))
+
+
+def _made(compared: dict[str, list[Results]]) -> dict[str, Any]:
+    """How the runs were made, whoever writes the tables: the first one's record, and every commit that there was."""
+    records = [results.made for found in compared.values() for results in found]
+    commits = {record["commit"]: None for record in records if record.get("commit")}
+    made = {name: value for name, value in records[0].items() if name != "asked"}
+    return made | {"commit": ", ".join(commits) or None}
 
 
 def _seed_table(reference: str, compared: dict[str, list[Results]], seeds: tuple[int, ...]) -> str:

@@ -50,10 +50,10 @@ def attention_figures(net: CrossPol, batch: StereoBatch) -> dict[str, float]:
     Returns:
         ``glass_lift.glass``, ``glass_lift.background``, ``null_share.glass``, ``null_share.background``: means over
         heads and attention modules, for queries on glass and elsewhere. NaN: there is no such query, cell or key, or
-        the image is too large. Empty: no attention took place, or the rig is not measured (a crossed pair's contrast
-        is of both views, which then cannot be told apart).
+        the image is too large. Empty: no attention took place, where glass is is not known, or the rig is not measured
+        (a crossed pair's contrast is of both views, which then cannot be told apart).
     """
-    if batch.rig not in ("quad", "quad-left"):
+    if batch.rig not in ("quad", "quad-left") or not batch.glass.isfinite().all():
         return {}
     # The right view's polarization is made invalid, so that what attends to valid cells is the left view.
     quiet = replace(batch, valid_right=torch.zeros_like(batch.glass))

@@ -11,8 +11,9 @@ from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError
 from crosspol.inference.backends import Backend, Refinement
 from crosspol.inference.costs import cost, held_bytes
-from crosspol.inference.scaling import SMALLEST_SIDE, CoarseToFine, Scaled, scaled_size, shrink
+from crosspol.inference.scaling import CoarseToFine, Scaled, scaled_size, shrink
 from crosspol.inference.tiling import Tiled, memory_size
+from crosspol.limits import MINIMUM_SIDE
 from crosspol.model import CrossPolConfig, StereoOutput
 from crosspol.model.correlation import volume_limit
 
@@ -138,7 +139,7 @@ class AutoScaled:
         """
         speed = self._speed(inputs, iters) if self.seconds is not None else None
         held = held_bytes(getattr(self.backend, "device", None))
-        least = SMALLEST_SIDE / min(inputs.size)
+        least = MINIMUM_SIDE / min(inputs.size)
         scales = [step * _STEP for step in range(1, round(1 / _STEP)) if step * _STEP > least] + [1.0]
         scales = [*(scale for scale in (least, 0.025) if least <= scale < scales[0]), *scales]
         low, high = 0, len(scales)  # scales[low - 1] fits, scales[high] does not
@@ -179,7 +180,7 @@ class AutoScaled:
     def _speed(self, inputs: StereoInputs, iters: int) -> float:
         """Measure multiply-accumulates in a second, once, on the pair made small; the first run only warms up."""
         if self._macs_a_second is None:
-            scale = min(max(_PROBE / inputs.size[1], SMALLEST_SIDE / min(inputs.size)), 1.0)
+            scale = min(max(_PROBE / inputs.size[1], MINIMUM_SIDE / min(inputs.size)), 1.0)
             first = inputs.pair(0).batched()
             small = first if scale == 1 else shrink(first, scaled_size(inputs.size, scale))
             macs = cost(self.config, small, iters).macs

@@ -17,7 +17,8 @@ from crosspol.data.arguments import as_intensity, as_mask, as_polarization, as_v
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError
 from crosspol.inference.backends import Backend, Precision, Refinement, TorchBackend
-from crosspol.inference.result import StereoResult
+from crosspol.inference.confidence import Confidence, ConfidenceKind
+from crosspol.inference.result import StereoResult, check_calibration
 from crosspol.io.images import read_image
 from crosspol.model import CrossPol, CrossPolConfig
 from crosspol.model.network import Watch
@@ -43,6 +44,7 @@ class StereoPredictor:
         precision: for PyTorch: ``float32``, or the type that autocast may use in convolutions and attention.
             Correlation and coordinates stay float32. TF32 is off in any case.
         iters: iterations of the disparity; None: as many as the network is configured for.
+        confidence: judges the disparity pixel by pixel; None: results have no confidence.
 
     Raises:
         UsageError: a device that does not exist, an unknown precision, or fewer than one iteration.
@@ -54,12 +56,14 @@ class StereoPredictor:
         device: str = "auto",
         precision: Precision = "float32",
         iters: int | None = None,
+        confidence: Confidence | None = None,
     ) -> None:
         iters = network.config.iters if iters is None else iters
         if isinstance(iters, bool) or not isinstance(iters, int) or iters < 1:
             raise UsageError(f"iters: got {iters!r}, wanted a whole number from 1 up")
         self.backend: Backend = TorchBackend(network, device, precision) if isinstance(network, CrossPol) else network
         self.iters = iters
+        self.confidence = confidence
 
     @property
     def network(self) -> CrossPol:
@@ -85,6 +89,7 @@ class StereoPredictor:
         device: str = "auto",
         precision: Precision = "float32",
         iters: int | None = None,
+        confidence: ConfidenceKind | None = None,
     ) -> StereoPredictor:
         """Load weights and make a predictor of them.
 
@@ -94,13 +99,18 @@ class StereoPredictor:
             device: see the class.
             precision: see the class.
             iters: see the class.
+            confidence: ``none``; ``fast``, which takes about a tenth of the time; or ``full``, which runs the network
+                on the right view as well, for twice the time. The coefficients are those in the weights' folder, else
+                those of `crosspol`, and then the values are an order and no probability: `confidence.note` says so.
+                None: fast where the weights have coefficients of their own, else none.
 
         Raises:
             MissingFileError: no such folder.
             UsageError: the folder holds no weights of this network, or another argument is wrong.
         """
-        network = load_network(os.fspath(packaged_weights() if weights is None else weights))
-        return cls(network, device=device, precision=precision, iters=iters)
+        weights = os.fspath(packaged_weights() if weights is None else weights)
+        judge = Confidence.of(confidence, weights)
+        return cls(load_network(weights), device=device, precision=precision, iters=iters, confidence=judge)
 
     def predict(
         self,
@@ -113,6 +123,7 @@ class StereoPredictor:
         valid_right: Images | None = None,
         intensity_left: Images | None = None,
         intensity_right: Images | None = None,
+        calibration: StereoCalibration | None = None,
     ) -> StereoResult:
         """Estimate the disparity of a stereo pair, or of several of one size.
 
@@ -131,6 +142,8 @@ class StereoPredictor:
             intensity_left: (H, W), linear intensity of a crossed pair's left camera (parallel filter), instead of
                 polarization maps; both views are needed.
             intensity_right: likewise (perpendicular filter).
+            calibration: of the rectified views, as `crosspol.rigs.calibration_files.read_calibration` reads it; for
+                depth and points in meters.
 
         Returns:
             The result; arrays have a batch axis exactly if `left` was a batch.
@@ -150,7 +163,9 @@ class StereoPredictor:
             intensity_left=intensity_left,
             intensity_right=intensity_right,
         )
-        result = self.estimate(inputs)
+        if calibration is not None:
+            check_calibration(calibration, tuple(inputs.left.shape[-2:]))
+        result = replace(self.estimate(inputs), calibration=calibration)
         return result if batched else result.pair(0)
 
     def predict_frames(
@@ -168,11 +183,14 @@ class StereoPredictor:
             The result; arrays are (H, W). Its `inputs` hold both views as the network saw them.
 
         Raises:
-            UsageError: the network does not use what such a rig measures.
+            UsageError: the network does not use what such a rig measures, or the calibration is of raw views or of
+                another size.
             ValueError: sizes that differ, or a frame without what the rig measures.
             FloatingPointError: the network's output is not finite.
         """
         self.check_rig(rig)
+        if calibration is not None:
+            check_calibration(calibration, left.size)
         inputs = StereoInputs.from_frames(left, right, rig, self.config.polarization.channels)
         return replace(self.estimate(inputs.batched()).pair(0), calibration=calibration)
 
@@ -216,11 +234,19 @@ class StereoPredictor:
                 f"the network's disparity is not finite at {np.count_nonzero(~np.isfinite(disparity))} pixels"
                 f"{precision}"
             )
+        confidence, occluded = None, None
+        if self.confidence is not None:
+            # The other view's disparity starts at 0 whatever the first one's: it has to be a second opinion.
+            confidence, occluded = self.confidence(
+                inputs, out, lambda exchanged: self.backend.run(exchanged, Refinement(self.iters))
+            )
         return StereoResult(
             disparity,
             _to_numpy(out.polarization_use) if inputs.polarized else None,
             None if out.glass is None else _to_numpy(out.glass),
             inputs,
+            confidence=confidence,
+            occluded=occluded,
         )
 
     def read(

@@ -19,11 +19,11 @@ from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError
 from crosspol.inference.backends import Backend, Refinement
 from crosspol.light import decode_srgb, encode_srgb
+from crosspol.limits import MINIMUM_SIDE
 from crosspol.model import CrossPolConfig, StereoOutput
 
 __all__ = ["CoarseToFine", "Scaled", "coarse_start", "enlarge_disparity", "scaled_size", "shrink"]
 
-SMALLEST_SIDE = 32
 _SIDES = ("left", "right")
 _CHUNK_PIXELS = 1 << 20
 _COLOR_RANGE = 0.05
@@ -131,7 +131,7 @@ def coarse_start(backend: Backend, inputs: StereoInputs, refinement: Refinement)
     """
     growth = inputs.size[1] / COARSE_WIDTH
     # A side may not become smaller than the network takes.
-    growth = min(growth, min(inputs.size) / SMALLEST_SIDE)
+    growth = min(growth, min(inputs.size) / MINIMUM_SIDE)
     if growth <= 1:
         return None
     steps = math.ceil(math.log(growth) / math.log(_LARGEST_STEP))
@@ -162,11 +162,11 @@ def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     """
     height, width = size
     scaled = round(scale * height), round(scale * width)
-    if scale < 1 and min(scaled) < SMALLEST_SIDE:
-        least = SMALLEST_SIDE / min(size)
+    if scale < 1 and min(scaled) < MINIMUM_SIDE:
+        least = MINIMUM_SIDE / min(size)
         raise UsageError(
             f"scale: got {scale:g} with {width}x{height} px, wanted at least {least:.3g}: the network takes sides from "
-            f"{SMALLEST_SIDE} px up"
+            f"{MINIMUM_SIDE} px up"
         )
     return scaled
 

@@ -19,12 +19,10 @@ from numpy.typing import NDArray
 
 from crosspol.errors import UsageError, one_line
 from crosspol.io.atomic import read_bytes, write_bytes
+from crosspol.limits import MINIMUM_SIDE as MINIMUM_SIDE
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".webp", ".npy")
 """Files that `read_image` takes; the search in folders looks for these."""
-
-MINIMUM_SIDE = 32
-"""Smallest height and width of a view, px."""
 
 MAXIMUM_PIXELS = 178_956_970
 """Largest image, px, all pages of its file together: above the largest sensors on sale (151 million), and where

@@ -83,6 +83,15 @@ class Fusion(Protocol):
         """Return the factor in [0, 1] that everything injected is multiplied with."""
 
 
+class InjectingFusion(Fusion, Protocol):
+    """A fusion whose result is the stereo features and what it adds to them: the site `hidden` wants that alone."""
+
+    def injection(
+        self, stereo: Tensor, pol: Tensor, mask: Tensor | None = None, alpha_cap: float | Tensor = 1.0
+    ) -> Tensor:
+        """Return what a call adds to `stereo`, (B, C, h, w); the arguments are those of a call."""
+
+
 @dataclass(frozen=True)
 class PolView:
     """Polarization of one view and where it is valid.

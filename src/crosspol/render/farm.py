@@ -21,14 +21,13 @@ from types import FrameType
 from typing import Any, Literal, NamedTuple
 
 from crosspol.errors import refuse
+from crosspol.limits import MINIMUM_SIDE
 from crosspol.render.scene import GENERATOR, draw_room_scene
 from crosspol.render.store import claim, scene_identity, store_pair, stored_parameters
 from crosspol.render.variants import Variant, activate
 from crosspol.render.views import RIGS, Quality, RenderRig, can_denoise, render_pair
 
 __all__ = ["RenderJob", "Task", "Terminated", "check_folder", "ended_by_sigterm", "render_all"]
-
-SMALLEST_SIDE = 32
 
 
 class Task(NamedTuple):
@@ -68,8 +67,8 @@ class RenderJob:
                 raise refuse(name, value, f"at least {least}")
         if not self.rigs or not set(self.rigs) <= set(RIGS) or len(set(self.rigs)) < len(self.rigs):
             raise refuse("rig", repr(",".join(self.rigs)), f"{', '.join(RIGS)} or {','.join(RIGS)}")
-        if min(self.size) < SMALLEST_SIDE:
-            raise refuse("size", _shown(list(self._width_and_height)), f"at least {SMALLEST_SIDE}x{SMALLEST_SIDE} px")
+        if min(self.size) < MINIMUM_SIDE:
+            raise refuse("size", _shown(list(self._width_and_height)), f"at least {MINIMUM_SIDE}x{MINIMUM_SIDE} px")
         first, count = self.shard
         if not 1 <= first <= count:
             raise refuse("shard", repr(f"{first}/{count}"), "I/N with I from 1 to N, such as 2/4")

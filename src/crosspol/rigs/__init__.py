@@ -1,1 +1,1 @@
-"""What cameras write, and how it becomes rectified frames: rigs, recordings, calibrations, checks."""
+"""What cameras write, and how it becomes rectified frames: rigs, recordings, calibrations."""

@@ -12,9 +12,9 @@ from torch import Tensor
 from crosspol.errors import UsageError
 from crosspol.polarimetry import rotate_frame
 from crosspol.rigs.recordings import FrameFiles, read_stored, white_level
-from crosspol.rigs.rig import Camera, Rig, Side
+from crosspol.rigs.rig import Camera, Rig
 
-__all__ = ["Frame", "Recording", "frame_of", "read_frame", "read_pair", "read_recording", "read_recordings"]
+__all__ = ["Frame", "Recording", "frame_of", "read_recording", "read_recordings"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,37 +64,8 @@ class Recording:
     name: str
 
 
-def read_frame(files: FrameFiles, rig: Rig, side: Side = "left") -> Frame:
-    """Read what the camera of a view wrote.
-
-    Args:
-        files: a file; a path with {angle} in it for angle images or {map} for ready maps; or those files in order.
-        rig: says what the files hold.
-        side: whose camera wrote them; `rig.swap_views` is left to `read_pair`.
-
-    Raises:
-        MissingFileError: a file does not exist.
-        UsageError: a file does not hold what the rig says.
-    """
-    return frame_of(read_recording(files, rig.camera_of(side)))
-
-
-def read_pair(rig: Rig, left: FrameFiles, right: FrameFiles) -> tuple[Frame, Frame]:
-    """Read both views, exchanged where the rig says `swap_views`.
-
-    Returns:
-        The left and the right view.
-
-    Raises:
-        MissingFileError: a file does not exist.
-        UsageError: a file does not hold what the rig says, or the views differ in size.
-    """
-    recordings = read_recordings(rig, left, right)
-    return frame_of(recordings[0]), frame_of(recordings[1])
-
-
 def read_recordings(rig: Rig, left: FrameFiles, right: FrameFiles) -> tuple[Recording, Recording]:
-    """Read what both cameras wrote, as `read_pair` does, before anything is computed from it.
+    """Read what both cameras wrote, exchanged where the rig says `swap_views`, before anything is computed from it.
 
     Raises:
         MissingFileError: a file does not exist.

@@ -50,16 +50,17 @@ class RigReader:
 
     Args:
         rig: the rig, or its YAML file.
+        calibration: its calibration, where it has been read already.
 
     Raises:
         MissingFileError: the rig's file or its calibration does not exist.
         UsageError: one of them cannot be read.
     """
 
-    def __init__(self, rig: Rig | str | os.PathLike[str]) -> None:
+    def __init__(self, rig: Rig | str | os.PathLike[str], calibration: StereoCalibration | None = None) -> None:
         self.rig = rig if isinstance(rig, Rig) else read_rig(rig)
         path = self.rig.calibration_path
-        self.calibration = None if path is None else read_calibration(path)
+        self.calibration = calibration if calibration is not None or path is None else read_calibration(path)
         self._maps: dict[tuple[int, int], Rectification] = {}
 
     def files(self, left: FrameFiles, right: FrameFiles) -> list[Path]:
@@ -109,8 +110,20 @@ class RigReader:
             MissingFileError: a file does not exist.
             UsageError: a file does not hold what the rig says, or sizes do not fit the calibration.
         """
+        return self.rectify(*self.frames(left, right))
+
+    def frames(self, left: FrameFiles, right: FrameFiles) -> tuple[Frame, Frame]:
+        """Read a pair as the cameras saw it, not rectified: to calibrate them, say.
+
+        Args:
+            left, right: as for `read`.
+
+        Raises:
+            MissingFileError: a file does not exist.
+            UsageError: a file does not hold what the rig says, or the views differ in size without a calibration.
+        """
         recordings = read_recordings(self.rig, left, right)
-        return self.rectify(frame_of(recordings[0]), frame_of(recordings[1]))
+        return frame_of(recordings[0]), frame_of(recordings[1])
 
     def rectify(self, left: Frame, right: Frame) -> StereoPair:
         """Rectify raw frames of the rig; without a calibration, and rectified already, they pass as they are.

@@ -17,11 +17,11 @@ from crosspol.io.exr import read_exr_channels, read_exr_header
 from crosspol.io.images import (
     IMAGE_SUFFIXES,
     MAXIMUM_PIXELS,
-    MINIMUM_SIDE,
     ImageFile,
     read_image_file,
     read_image_header,
 )
+from crosspol.limits import MINIMUM_SIDE
 from crosspol.rigs.contents.content import ANGLES_DEG, Content, Stored
 from crosspol.rigs.pixel_formats import PixelFormat, parse_pixel_format, stored_bytes, unpack
 from crosspol.rigs.rig import Camera

@@ -19,17 +19,17 @@ from crosspol.data.inputs import StereoInputs, ViewRecord
 from crosspol.data.noise import Noise, draw_noise
 from crosspol.data.sample import StereoSample
 from crosspol.light import DARK, SATURATED, display_image
+from crosspol.limits import MINIMUM_SIDE
 from crosspol.polarimetry import validity
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
 from crosspol.synthesis.compositing import RenderedView, occlusion, render_view
 from crosspol.synthesis.layout import LayeredScene, draw_layered_scene
 
-__all__ = ["ProceduralConfig", "ProceduralStereo"]
+__all__ = ["ProceduralConfig", "ProceduralStereo", "SceneConfig"]
 
 Array = NDArray[np.float32]
 Generator = np.random.Generator
 
-_SMALLEST_SIDE = 32
 # Of noise and of the cameras' differences: ten times the real ones leave nothing to see.
 _STRONGEST = 10.0
 # Where an angle of the polarization sensor saturates, in units of the image's white. Polarization is valid from an S0
@@ -42,22 +42,14 @@ _ROOTS = np.linspace(0, 1, 4096, dtype=np.float32)
 _SHARP = 0.2
 
 
-@dataclass(frozen=True)
-class ProceduralConfig:
-    """What a `ProceduralStereo` draws.
+@dataclass(frozen=True, kw_only=True)
+class SceneConfig:
+    """What procedural scenes are like, whatever their size and the rig that records them.
 
     Raises:
         ValueError: a value is out of its range.
     """
 
-    size: tuple[int, int] = (256, 320)
-    """Height and width, px, both at least 32."""
-    length: int = 10_000
-    """Number of samples of a data set; a run's stream has no end."""
-    seed: int = 0
-    """At least 0; another seed is another data set."""
-    rig: RigKind = "quad"
-    """What is recorded besides the images."""
     max_disparity: float | None = None
     """Px; None: a quarter of the width."""
     layers: tuple[int, int] = (4, 10)
@@ -70,8 +62,6 @@ class ProceduralConfig:
     """Range of the nearest object's disparity, as shares of max_disparity: from short baselines to long ones."""
     focal: tuple[float, float] = (0.5, 2.0)
     """Range of focal lengths, in widths."""
-    pol_channels: int = 1
-    """1: DoLP; 3: S1/S0, S2/S0 and DoLP."""
     camera_difference: float = 1.0
     """Strength of gain, white balance, gamma and sharpness differences between the images; 0: none, 1: realistic."""
     noise: float = 1.0
@@ -80,18 +70,6 @@ class ProceduralConfig:
     """Px that rows of the right image are off at most, by a shift and a small turn, in half of the scenes."""
 
     def __post_init__(self) -> None:
-        if len(self.size) != 2 or min(self.size) < _SMALLEST_SIDE:
-            raise ValueError(f"size must be (height, width), both at least {_SMALLEST_SIDE}, got {self.size}")
-        if self.length < 1:
-            raise ValueError(f"length must be at least 1, got {self.length}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")
-        if self.rig not in RIG_KINDS:
-            raise ValueError(f"rig must be one of {', '.join(RIG_KINDS)}, got {self.rig!r}")
-        if self.max_disparity is not None and not 2 <= self.max_disparity <= self.size[1] / 2:
-            raise ValueError(
-                f"max_disparity must be in [2, {self.size[1] / 2}] for width {self.size[1]}, got {self.max_disparity}"
-            )
         if not 0 <= self.layers[0] <= self.layers[1]:
             raise ValueError(f"layers must be (fewest, most), got {self.layers}")
         for name in ("glass_probability", "opening_probability"):
@@ -101,8 +79,6 @@ class ProceduralConfig:
             low, high = getattr(self, name)
             if not least <= low <= high <= most:
                 raise ValueError(f"{name} must be (smallest, largest) in [{least:g}, {most:g}], got {(low, high)}")
-        if self.pol_channels not in (1, 3):
-            raise ValueError(f"pol_channels must be 1 or 3, got {self.pol_channels}")
         if not (0 <= self.camera_difference <= _STRONGEST and 0 <= self.noise <= _STRONGEST):
             raise ValueError(
                 f"camera_difference and noise must be in [0, {_STRONGEST:g}], got {self.camera_difference} and "
@@ -110,6 +86,59 @@ class ProceduralConfig:
             )
         if not 0 <= self.misalignment <= _STRONGEST:
             raise ValueError(f"misalignment must be in [0, {_STRONGEST:g}], got {self.misalignment}")
+
+
+@dataclass(frozen=True)
+class ProceduralConfig(SceneConfig):
+    """What a `ProceduralStereo` draws: so many scenes of this kind, in this size, for this rig.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    size: tuple[int, int] = (256, 320)
+    """Height and width, px, both at least 32."""
+    length: int = 10_000
+    """Number of samples."""
+    seed: int = 0
+    """At least 0; another seed is another data set."""
+    rig: RigKind = "quad"
+    """What is recorded besides the images."""
+    pol_channels: int = 1
+    """1: DoLP; 3: S1/S0, S2/S0 and DoLP."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_recording(self.size, self.seed, self.rig, self.pol_channels)
+        check_reach(self.max_disparity, self.size)
+        if self.length < 1:
+            raise ValueError(f"length must be at least 1, got {self.length}")
+
+
+def check_recording(size: tuple[int, int], seed: int, rig: str, pol_channels: int) -> None:
+    """Refuse what no samples can be made with.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+    if len(size) != 2 or min(size) < MINIMUM_SIDE:
+        raise ValueError(f"size must be (height, width), both at least {MINIMUM_SIDE}, got {size}")
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0, got {seed}")
+    if rig not in RIG_KINDS:
+        raise ValueError(f"rig must be one of {', '.join(RIG_KINDS)}, got {rig!r}")
+    if pol_channels not in (1, 3):
+        raise ValueError(f"pol_channels must be 1 or 3, got {pol_channels}")
+
+
+def check_reach(max_disparity: float | None, size: tuple[int, int]) -> None:
+    """Refuse a largest disparity that scenes of a size cannot have.
+
+    Raises:
+        ValueError: it is out of its range.
+    """
+    if max_disparity is not None and not 2 <= max_disparity <= size[1] / 2:
+        raise ValueError(f"max_disparity must be in [2, {size[1] / 2}] for width {size[1]}, got {max_disparity}")
 
 
 @dataclass(frozen=True)
@@ -284,6 +313,6 @@ VALIDATION_SEED_OFFSET = 1_000_003
 """Added to the data seed for the held-out part: no training run with a smaller seed ever sees those scenes."""
 
 
-def held_out(data: ProceduralConfig, samples: int) -> ProceduralStereo:
-    """Return the part of the procedural set that belongs to validation."""
-    return ProceduralStereo(replace(data, seed=data.seed + VALIDATION_SEED_OFFSET, length=samples))
+def held_out(config: ProceduralConfig) -> ProceduralStereo:
+    """Return as many scenes of the same kind that belong to validation."""
+    return ProceduralStereo(replace(config, seed=config.seed + VALIDATION_SEED_OFFSET))

@@ -103,7 +103,8 @@ def insert_pane(
 
     Returns:
         The pair with the pane: `glass` and `disparity` are the pane's where it is, `disparity_background` is what was
-        there before (0: unknown), `occluded` includes what the pane hides from the right view.
+        there before (0: unknown), `occluded` includes what the pane hides from the right view. Glass of the scene that
+        is not known counts as none: a head that finds glass needs what is none, and that is nearly all of it.
 
     Raises:
         ValueError: the sample has polarization already, the pane is not in front, or the mirrored world not behind it.

@@ -8,10 +8,10 @@ from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from crosspol.datasets.config import DataConfig
+from crosspol.limits import MINIMUM_SIDE
 from crosspol.model import CrossPolConfig, preset
+from crosspol.synthesis.procedural import SceneConfig
 
-# The network takes no smaller images.
-SMALLEST_SIDE = 32
 PRETRAINED = "raftstereo-sceneflow.pth"
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 TrainPreset = Literal["blueprint", "crosspol-cpu", "cpu-small", "cpu-tiny"]
@@ -59,8 +59,8 @@ class Stage:
         """Refuse values that nothing can be trained with."""
         if not 0 < self.until < 1:
             raise ValueError(f"Stage.until: got {self.until}, wanted a share in (0, 1)")
-        if len(self.size) != 2 or min(self.size) < SMALLEST_SIDE:
-            raise ValueError(f"Stage.size: got {self.size}, wanted height and width, both at least {SMALLEST_SIDE}")
+        if len(self.size) != 2 or min(self.size) < MINIMUM_SIDE:
+            raise ValueError(f"Stage.size: got {self.size}, wanted height and width, both at least {MINIMUM_SIDE}")
         if self.batch_size < 1:
             raise ValueError(f"Stage.batch_size: got {self.batch_size}, wanted at least 1")
 
@@ -184,7 +184,8 @@ def train_preset(name: TrainPreset = "blueprint", **changes: Any) -> TrainConfig
         )  # fmt: skip
     if name == "cpu-tiny":
         config = _shortened(
-            300, network=CrossPolConfig(stem_stride=2), data=DataConfig(size=(64, 96), layers=(2, 5)),
+            300, network=CrossPolConfig(stem_stride=2),
+            data=DataConfig(size=(64, 96), procedural=SceneConfig(layers=(2, 5))),
             batch_size=2, iters=4, valid_iters=6,
             validate_every=100, validate_samples=8, checkpoint_every=25,
         )  # fmt: skip

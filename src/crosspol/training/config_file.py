@@ -9,18 +9,22 @@ from __future__ import annotations
 import json
 import re
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from crosspol.errors import MissingFileError, UsageError, did_you_mean, words_of
 from crosspol.model.config import PRESETS
+from crosspol.synthesis.procedural import SceneConfig
 from crosspol.training.config import TrainConfig, train_preset
 
 # Settings that may change on resume: nothing that is computed depends on them.
 _FREE = ("machine.", "log_every", "checkpoint_every", "keep_checkpoints", "tensorboard", "compile")
 _PRESET = "preset"
+# Where settings live that runs of versions before recorded elsewhere, and why others are gone.
+_MOVED = {f"data.{entry.name}": f"data.procedural.{entry.name}" for entry in fields(SceneConfig)}
+_GONE = {"data.length": "a run's stream has no end"}
 # Stands for the setting of a source that only one of two runs has.
 _ABSENT = "absent"
 
@@ -36,6 +40,14 @@ def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
         MissingFileError: there is no such file.
         UsageError: it is no such file, or names or values in it are wrong; the line names file and setting.
     """
+    content = _content(path)
+    try:
+        return configure(TrainConfig() if base is None else base, content)
+    except ValueError as error:
+        raise UsageError(f"{path}: {words_of(error)}") from error
+
+
+def _content(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError) as error:
@@ -44,17 +56,12 @@ def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
         raise UsageError(f"{path}: cannot be read ({words_of(error)}), wanted a configuration") from error
     if path.suffix == ".json":
         try:
-            content = json.loads(text)
+            return json.loads(text)
         except json.JSONDecodeError as error:
             raise UsageError(f"{path}: not JSON ({words_of(error)})") from error
-    elif path.suffix in (".yaml", ".yml"):
-        content = _parse_yaml(text, path)
-    else:
-        raise UsageError(f"{path}: got the ending {path.suffix!r}, wanted .json, .yaml or .yml")
-    try:
-        return configure(TrainConfig() if base is None else base, content)
-    except ValueError as error:
-        raise UsageError(f"{path}: {words_of(error)}") from error
+    if path.suffix in (".yaml", ".yml"):
+        return _parse_yaml(text, path)
+    raise UsageError(f"{path}: got the ending {path.suffix!r}, wanted .json, .yaml or .yml")
 
 
 def configure(base: TrainConfig, content: Any, name: str = "the file") -> TrainConfig:
@@ -98,6 +105,37 @@ def write_config(config: TrainConfig) -> bytes:
     return (json.dumps(asdict(config), indent=2) + "\n").encode()
 
 
+def recorded(content: Mapping[str, Any]) -> TrainConfig:
+    """Return the settings that a run recorded, in a checkpoint or its config.json, by an older version as well.
+
+    Raises:
+        ValueError: they are of a version that had other settings.
+    """
+    data = dict(content.get("data", {}))
+    procedural = dict(data.pop("procedural", {}))
+    for name in [name for name in data if f"data.{name}" in (_MOVED | _GONE)]:
+        value = data.pop(name)
+        if f"data.{name}" in _MOVED:
+            procedural[name] = value
+    config: TrainConfig = merge(TrainConfig(), {**content, "data": {**data, "procedural": procedural}})
+    return config
+
+
+def read_recorded(path: Path) -> TrainConfig:
+    """Read the config.json of a run, of an older version as well.
+
+    Raises:
+        UsageError: it is none, or of a version that had other settings.
+    """
+    content = _content(path)
+    try:
+        if not isinstance(content, dict) or not isinstance(content.get("data", {}), dict):
+            raise ValueError("got no settings, wanted those of a run")
+        return recorded(content)
+    except ValueError as error:
+        raise UsageError(f"{path}: {words_of(error)}") from error
+
+
 def merge(base: Any, content: Any, prefix: str = "") -> Any:
     """Return the dataclass `base` with the values of nested dictionaries.
 
@@ -110,7 +148,7 @@ def merge(base: Any, content: Any, prefix: str = "") -> Any:
     changes = {}
     for name, value in content.items():
         if name not in hints:
-            raise ValueError(f"{prefix}{name}: no such setting{did_you_mean(str(name), hints, prefix)}")
+            raise ValueError(f"{prefix}{name}: no such setting{_hint(f'{prefix}{name}', str(name), hints, prefix)}")
         present = getattr(base, name)
         if is_dataclass(present):
             changes[name] = merge(present, value, f"{prefix}{name}.")
@@ -145,6 +183,13 @@ def flat(config: Any, prefix: str = "") -> dict[str, Any]:
         else:
             settings[prefix + entry.name] = value
     return settings
+
+
+def _hint(setting: str, name: str, names: Iterable[str], prefix: str) -> str:
+    """Say which setting was meant by one that does not exist, or why there is none any more."""
+    if setting in _MOVED:
+        return f"; did you mean {_MOVED[setting]}?"
+    return f": {_GONE[setting]}" if setting in _GONE else did_you_mean(name, names, prefix)
 
 
 def _parse_yaml(text: str, path: Path) -> Any:

@@ -46,10 +46,10 @@ def explain(error: Exception, config: TrainConfig, folder: RunFolder, world: int
         return f"{error.filename or folder.path}: cannot be written ({error.strerror}); {kept}"
     if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(text):
         height, width = config.data.size
-        buffer = ", a smaller --buffer" if config.data.replay > 1 else ""
+        buffer = ", a smaller --data.buffer" if config.data.replay > 1 else ""
         return (
             f"out of memory with --batch-size {config.batch_size}, --iters {config.iters} at {height}x{width}: try "
-            f"--checkpoint-activations, --accumulate {2 * config.accumulate}, fewer --workers{buffer}; {kept}"
+            f"--checkpoint-activations, --accumulate {2 * config.accumulate}, fewer --machine.workers{buffer}; {kept}"
         )
     if world > 1 and isinstance(error, RuntimeError) and _LOST_PROCESS.search(text):
         return f"another process of this run stopped or does not answer ({text[:200]}); {kept}"

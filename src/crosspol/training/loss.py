@@ -29,7 +29,7 @@ def sequence_loss(
         predictions: N disparities (B, 1, H, W), px, in the order of refinement.
         disparity: ground truth (B, 1, H, W), px; pixels where it is not finite are ignored.
         valid: (B, 1, H, W), 1 where the ground truth is known.
-        glass: (B, 1, H, W), 1 on glass; None: no glass known.
+        glass: (B, 1, H, W), 1 on glass; NaN where it is not known, which weighs like 0; None: not known anywhere.
         polarization: DoLP or contrast (B, 1, H, W); values that are not finite weigh like 0; None: not known.
         gamma: how much less each earlier iteration weighs.
         glass_weight: weight of a glass pixel relative to any other.
@@ -55,7 +55,7 @@ def sequence_loss(
     target = torch.where(known, disparity, disparity.new_zeros(()))
     weight = torch.ones_like(target)
     if glass is not None:
-        weight = weight + (glass_weight - 1.0) * glass
+        weight = weight + (glass_weight - 1.0) * torch.nan_to_num(glass, nan=0.0)
     if polarization is not None:
         magnitude = torch.nan_to_num(polarization.abs(), nan=0.0, posinf=0.0, neginf=0.0)
         weight = weight + pol_weight * magnitude
@@ -76,11 +76,11 @@ def glass_loss(logits: Tensor, glass: Tensor, valid: Tensor) -> Tensor:
 
     Args:
         logits: of "the first surface is glass", (B, 1, H, W).
-        glass: ground truth (B, 1, H, W) in {0, 1}.
+        glass: ground truth (B, 1, H, W) in {0, 1}; NaN where it is not known.
         valid: (B, 1, H, W), 1 where the ground truth is known.
 
     Returns:
-        Scalar. Samples without a valid pixel do not enter the mean; without any valid pixel it is 0.
+        Scalar. Samples without a valid pixel whose glass is known do not enter the mean; without any it is 0.
 
     Raises:
         ValueError: a shape that differs from the ground truth's.
@@ -88,7 +88,8 @@ def glass_loss(logits: Tensor, glass: Tensor, valid: Tensor) -> Tensor:
     for name, tensor in (("logits", logits), ("valid", valid)):
         if tensor.shape != glass.shape:
             raise ValueError(f"{name}: got shape {tuple(tensor.shape)}, wanted {tuple(glass.shape)} as glass")
-    known = valid >= 0.5
+    known = (valid >= 0.5) & glass.isfinite()
+    glass = torch.where(known, glass, glass.new_zeros(()))
     logits = torch.where(known, logits.float(), logits.new_zeros((), dtype=torch.float32))
     weight, dims = known.float(), (1, 2, 3)
     entropy = F.binary_cross_entropy_with_logits(logits, glass, weight=weight, reduction="none").sum(dims)

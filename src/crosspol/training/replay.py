@@ -7,6 +7,7 @@ memo, and a run that is resumed draws again what it needs.
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 from collections.abc import Callable
@@ -33,6 +34,7 @@ Packed = dict[str, Any]
 
 # Bytes of a pixel of a packed sample of a quad rig with three polarization channels: the most there is.
 PACKED_BYTES = 6 + 12 + 2 + 4 + 3
+_UNKNOWN = 255
 _MASKS = ("valid", "glass", "occluded", "valid_left", "valid_right")
 
 
@@ -47,7 +49,8 @@ def pack(sample: StereoSample) -> Packed:
         if field.name in ("left", "right"):
             value = (255 * value).round().to(torch.uint8)
         elif field.name in _MASKS and value is not None:
-            value = value.to(torch.uint8)
+            # Of glass not everything is known.
+            value = torch.where(value.isfinite(), value, float(_UNKNOWN)).to(torch.uint8)
         elif field.name.startswith(("pol_", "intensity_")) and value is not None:
             value = value.half()
         elif field.name == "skipped":
@@ -59,8 +62,9 @@ def pack(sample: StereoSample) -> Packed:
 def unpack(packed: Packed) -> StereoSample:
     """Return the sample that was packed."""
     values = {name: value.float() if isinstance(value, Tensor) else value for name, value in packed.items()}
-    images = {name: values[name] / 255 for name in ("left", "right")}
-    return StereoSample(**(values | images | {"skipped": tuple(values["skipped"])}))
+    decoded = {name: values[name] / 255 for name in ("left", "right")}
+    decoded["glass"] = torch.where(values["glass"] == _UNKNOWN, math.nan, values["glass"])
+    return StereoSample(**(values | decoded | {"skipped": tuple(values["skipped"])}))
 
 
 class Shelf(Protocol):

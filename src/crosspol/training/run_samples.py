@@ -118,14 +118,15 @@ def run_samples(data: DataConfig, sizes: Sequence[tuple[int, int]]) -> RunSample
 def replayed(data: DataConfig, scenes: Samples, number: int = 0) -> Samples:
     """Return the stream in which each scene is used several times, as `data.replay` says.
 
-    Each use takes a crop of its own, flips and light as `data.augment` says, and new noise as strong as `data.noise`.
+    Each use takes a crop of its own, flips and light as `data.augment` says, and new noise as strong as
+    `data.procedural.noise`.
 
     Args:
         data: of one rig and size.
         scenes: endless, larger than the size.
         number: of the rig; each has orders and changes of its own.
     """
-    use = partial(_used, config=replace(data.augment, scale=(1.0, 1.0)), size=data.size, noise=data.noise)
+    use = partial(_used, config=replace(data.augment, scale=(1.0, 1.0)), size=data.size, noise=data.procedural.noise)
     draw = partial(_drawn, samples=scenes.samples, order=scenes.order)
     uses = Replayed(draw, use, replay=data.replay, block=data.buffer, seed=seed_for(data, number, REPLAYING))
     return Samples(uses, endless, scenes.about, scenes.contents)

@@ -15,7 +15,7 @@ from crosspol.model import CrossPol, alpha_cap
 from crosspol.training import checkpoints
 from crosspol.training.average import moving_average, resume_average
 from crosspol.training.config import TrainConfig
-from crosspol.training.config_file import differences, merge
+from crosspol.training.config_file import differences, recorded
 from crosspol.training.failures import TrainingError
 from crosspol.training.optimization import freeze, parameter_groups
 from crosspol.training.pretrained import load_network_state, load_pretrained
@@ -121,7 +121,7 @@ def write_checkpoint(run: Run, folder: RunFolder, contents: Mapping[str, str]) -
 def changed_settings(config: TrainConfig, state: Mapping[str, Any]) -> list[str]:
     """Name the settings that decide the result and are not those of a checkpoint, one line each."""
     try:
-        return differences(merge(TrainConfig(), state["config"]), config)
+        return differences(recorded(state["config"]), config)
     except ValueError as error:
         return [str(error)]
 

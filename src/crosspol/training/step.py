@@ -104,8 +104,15 @@ def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -
     # The loss is a mean over the samples that have ground truth. Processes and parts may have different numbers of
     # them, so each weighs by its own; DDP then divides by the number of processes.
     counted = [_counted(part) for part in parts]
-    everywhere = _reduce(fabric, {"counted": float(sum(counted))})["counted"]
-    sums, bad = _gradients(run, parts, [count / max(1.0, everywhere) for count in counted])
+    # Of the glass head those whose glass is known, as well.
+    masked = [_counted(part, part.glass.isfinite()) for part in parts]
+    whole = _reduce(fabric, {"counted": float(sum(counted)), "masked": float(sum(masked))})
+    everywhere = whole["counted"]
+    shares = [
+        (count / max(1.0, everywhere), of_glass / max(1.0, whole["masked"]))
+        for count, of_glass in zip(counted, masked, strict=True)
+    ]
+    sums, bad = _gradients(run, parts, shares)
     sums["terminate"] = float(signal_number == signal.SIGTERM)
     sums["interrupt"] = float(signal_number == signal.SIGINT)
     total = _reduce(fabric, sums)
@@ -124,7 +131,7 @@ def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -
         "lr": {group["name"]: group["lr"] for group in run.optimizer.param_groups},
         "gradient_norm": {"all": norm, **norms},
     }
-    if total["glass_heads"]:
+    if total["glass_heads"] and whole["masked"]:
         record["glass_loss"] = total["glass_loss"]
     what = _reason_to_skip(total, everywhere, norm)
     if what is not None:
@@ -143,13 +150,15 @@ def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -
     return record, int(signal.SIGINT) if total["interrupt"] else 0
 
 
-def _gradients(run: Run, parts: Sequence[StereoBatch], shares: Sequence[float]) -> tuple[dict[str, float], list[str]]:
+def _gradients(
+    run: Run, parts: Sequence[StereoBatch], shares: Sequence[tuple[float, float]]
+) -> tuple[dict[str, float], list[str]]:
     """Add up the gradients of the parts.
 
     Args:
         run: whose network.
         parts: this process's.
-        shares: of each part in the loss of the batch, in [0, 1].
+        shares: of each part in the loss of the batch, and in that of its glass, in [0, 1].
 
     Returns:
         Sums over this process's parts (``loss`` is its share of the batch's), and the samples of parts whose loss is
@@ -159,7 +168,7 @@ def _gradients(run: Run, parts: Sequence[StereoBatch], shares: Sequence[float]) 
     run.optimizer.zero_grad(set_to_none=True)
     rows: list[Tensor] = []
     heads = 0
-    for index, (part, share) in enumerate(zip(parts, shares, strict=True)):
+    for index, (part, (share, share_of_glass)) in enumerate(zip(parts, shares, strict=True)):
         batch = part.to(fabric.device, non_blocking=True)
         with fabric.no_backward_sync(run.model, enabled=index < len(parts) - 1):
             try:
@@ -173,6 +182,8 @@ def _gradients(run: Run, parts: Sequence[StereoBatch], shares: Sequence[float]) 
             whole, of_glass = loss, loss.new_zeros(())
             if logits is not None:
                 of_glass = glass_loss(logits, batch.glass, batch.valid * batch.disparity.isfinite())
+                # In units of the part's share in the whole loss; 1 where the glass of all samples is known.
+                of_glass = of_glass * (share_of_glass / share if share else 0.0)
                 whole = loss + config.glass_head_weight * of_glass
                 heads += 1
             fabric.backward(whole * (share * fabric.world_size), model=run.model)
@@ -190,11 +201,11 @@ def _figures(
 ) -> Tensor:
     """Return the `_SUMS` of one part, (9,) float64, where it was computed."""
     loss, of_glass = losses
-    known, glass = (batch.valid > 0) & batch.disparity.isfinite(), batch.glass > 0
+    known, glass, other = (batch.valid > 0) & batch.disparity.isfinite(), batch.glass > 0, batch.glass <= 0
     error = torch.where(known, (predicted - batch.disparity).abs(), 0.0)
     figures = (
         loss, error.sum(), known.sum(), torch.where(glass, use, 0.0).sum(), glass.sum(),
-        torch.where(glass, 0.0, use).sum(), (~glass).sum(), of_glass, ~whole.isfinite(),
+        torch.where(other, use, 0.0).sum(), other.sum(), of_glass, ~whole.isfinite(),
     )  # fmt: skip
     return torch.stack([figure.double() for figure in figures])
 
@@ -258,9 +269,11 @@ def _alpha(net: CrossPol) -> float:
     return max(net.gates().values(), default=0.0)
 
 
-def _counted(batch: StereoBatch) -> int:
-    """How many samples have any ground truth."""
+def _counted(batch: StereoBatch, where: Tensor | None = None) -> int:
+    """How many samples have any ground truth (there)."""
     known = (batch.valid >= 0.5) & batch.disparity.isfinite()
+    if where is not None:
+        known = known & where
     return int(known.flatten(1).any(dim=1).sum())
 
 

@@ -192,7 +192,7 @@ def _next(loaded: Iterator[StereoBatch | LoadError]) -> StereoBatch:
             raise
         raise TrainingError(
             f"a process that makes samples died ({one_line(error)}): out of memory, or killed; "
-            "fewer --workers need less memory"
+            "fewer --machine.workers need less memory"
         ) from error
     if isinstance(batch, LoadError):
         raise TrainingError(f"a sample cannot be read: {batch.cause}")

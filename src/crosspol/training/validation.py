@@ -91,7 +91,7 @@ def scene_with_glass(samples: Dataset[StereoSample]) -> StereoSample:
     """Return the first scene that has glass, or the first."""
     for index in range(len(samples)):  # type: ignore[arg-type]
         sample = samples[index]
-        if sample.glass.any():
+        if (sample.glass > 0).any():
             return sample
     return samples[0]
 
@@ -127,7 +127,7 @@ def predict_scene(
         right=sample.right.permute(1, 2, 0).numpy(),
         disparity=np.where(_plane(sample.valid) > 0, _plane(sample.disparity), np.float32(np.nan)),
         predicted=_plane(out.disparity),
-        glass=_plane(sample.glass) > 0,
+        glass=None if sample.glass.isnan().all() else _plane(sample.glass) > 0,
         use=_plane(out.polarization_use),
         signal=signal,
         signal_name=signal_name,
@@ -173,7 +173,8 @@ def _row(out: StereoOutput, batch: StereoBatch) -> Tensor:
     logits = out.glass_logits
     if logits is None:
         return torch.tensor([*errors, 0.0, 0.0, 0.0], dtype=torch.float64)
-    found, true = (logits > 0) & (batch.valid > 0), (batch.glass > 0) & (batch.valid > 0)
+    known = (batch.valid > 0) & batch.glass.isfinite()
+    found, true = (logits > 0) & known, (batch.glass > 0) & known
     counts = [float(mask.sum()) for mask in (found, found & true, true)]
     return torch.tensor([*errors, *counts], dtype=torch.float64)
 
@@ -194,8 +195,11 @@ def score(errors: dict[str, float]) -> float:
     """Return what the best checkpoint has least of: the mean of background EPE and glass EPE, px.
 
     Glass covers few pixels, and EPE over all of them would choose weights that ignore it. Where the held-out part has
-    no glass, background EPE alone decides; NaN counts as infinitely bad.
+    no glass, background EPE alone decides, and where it is not known of any scene whether it has, EPE over all; NaN
+    counts as infinitely bad.
     """
     glass, background = errors["epe_glass"], errors["epe_background"]
+    if math.isnan(glass) and math.isnan(background):
+        background = errors["epe"]
     value = background if math.isnan(glass) else (background + glass) / 2
     return math.inf if math.isnan(value) else value

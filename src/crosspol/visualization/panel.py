@@ -35,8 +35,8 @@ class ScenePrediction:
     """Ground truth, px."""
     predicted: NDArray[np.floating]
     """Of the network, px."""
-    glass: NDArray[np.bool_]
-    """Where the first surface is glass."""
+    glass: NDArray[np.bool_] | None
+    """Where the first surface is glass; None: not known."""
     use: NDArray[np.floating]
     """|injected| / |stereo features|, >= 0."""
     signal: tuple[NDArray[np.floating] | None, NDArray[np.floating] | None] = (None, None)
@@ -87,9 +87,12 @@ def validation_figure(scene: ScenePrediction, title: str) -> NDArray[np.uint8]:
     else:
         draw_map(axes[2, 1], scene.glass_probability, "predicted probability of glass", glass, share)
     draw_map(axes[2, 2], error, f"error, px{mean}", glass, wrong)
-    outline = (
-        "line: true glass" if glass.any() and not glass.all() else f"glass {'everywhere' if glass.any() else 'nowhere'}"
-    )
+    if glass is None:
+        outline = "glass: not known"
+    elif glass.any() and not glass.all():
+        outline = "line: true glass"
+    else:
+        outline = f"glass {'everywhere' if glass.any() else 'nowhere'}"
     figure.suptitle(
         f"{title}: {scene.name}, rig {scene.rig}, {width}x{height} px; {outline}; gray: unknown", fontsize=11
     )

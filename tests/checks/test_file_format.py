@@ -11,7 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from crosspol.rigs.check_rig import RigReport, check_rig
+from crosspol.checks.report import Report
+from crosspol.checks.rig import check_rig
 from crosspol.rigs.rig import Camera, Rig, default_rig
 from tests.rig_frames import HEIGHT, WIDTH, eight_bits, raw, room, views
 
@@ -33,11 +34,11 @@ def packed(values: NDArray[np.uint16], packing: str) -> bytes:
     return np.stack(stored, axis=1).astype(np.uint8).tobytes()
 
 
-def check(path: Path, **camera: object) -> RigReport:
+def check(path: Path, **camera: object) -> Report:
     return check_rig(Rig(kind="quad", camera=Camera(**camera)), [path])  # type: ignore[arg-type]
 
 
-def texts(report: RigReport, topic: str) -> list[str]:
+def texts(report: Report, topic: str) -> list[str]:
     return [finding.text for finding in report.wrong if finding.topic == topic]
 
 

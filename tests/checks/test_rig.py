@@ -16,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crosspol.checks.findings import Finding
+from crosspol.checks.frame import _slope
+from crosspol.checks.report import Report
+from crosspol.checks.rig import check_rig
 from crosspol.errors import UsageError
 from crosspol.polarimetry import SONY_LAYOUT, Layout, aolp
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.calibration_files import write_calibration
-from crosspol.rigs.check_frame import _slope
-from crosspol.rigs.check_rig import RigReport, check_rig
-from crosspol.rigs.findings import Finding
 from crosspol.rigs.rig import Camera, Rig, default_rig
 from tests import rig_frames
 from tests.rig_frames import HEIGHT, WIDTH, eight_bits, raw, views
@@ -41,7 +42,7 @@ def save(path: Path, stored: NDArray[np.generic]) -> Path:
     return path
 
 
-def check(folder: Path, *frames: NDArray[np.generic], rig: Rig = QUAD) -> RigReport:
+def check(folder: Path, *frames: NDArray[np.generic], rig: Rig = QUAD) -> Report:
     names = ("left.png", "right.png")
     return check_rig(rig, [save(folder / name, frame) for name, frame in zip(names, frames, strict=False)])
 
@@ -50,11 +51,11 @@ def mosaics(left: Tensor, right: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.
     return eight_bits(raw(left)), eight_bits(raw(right, seed=1))
 
 
-def by_topic(report: RigReport, view: str) -> dict[str, Finding]:
+def by_topic(report: Report, view: str) -> dict[str, Finding]:
     return {finding.topic: finding for finding in report.findings[view]}
 
 
-def wrong_topics(report: RigReport) -> list[str]:
+def wrong_topics(report: Report) -> list[str]:
     return [finding.topic for finding in report.wrong]
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crosspol.checks.findings import Finding
 from crosspol.io.images import IMAGE_SUFFIXES
-from crosspol.rigs.findings import Finding
 from crosspol.rigs.frames import Recording
 from crosspol.rigs.pixel_formats import parse_pixel_format
 
@@ -50,7 +50,9 @@ def check_format(recording: Recording) -> list[Finding]:
     plane = recording.planes[-1]
     if plane.ndim != 2:
         return []
-    if Path(recording.name).suffix.lower() not in (*IMAGE_SUFFIXES, ".npy", ".exr"):
+    is_raw = Path(recording.name).suffix.lower() not in (*IMAGE_SUFFIXES, ".npy", ".exr")
+    # Raw binary cannot be read without a pixel format; an image may have any name.
+    if is_raw and recording.camera.pixel_format is not None:
         for look in (_packing, _width, _noise):
             if (text := look(recording, plane)) is not None:
                 return [Finding("format", "wrong", text)]

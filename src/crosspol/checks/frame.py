@@ -11,9 +11,9 @@ import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from crosspol.checks.file_format import check_format
+from crosspol.checks.findings import Finding, Verdict, percent
 from crosspol.polarimetry import SONY_LAYOUT, Layout, residual
-from crosspol.rigs.check_format import check_format
-from crosspol.rigs.findings import Finding, percent
 from crosspol.rigs.frames import Frame, Recording
 
 __all__ = ["check_recording"]
@@ -21,6 +21,9 @@ __all__ = ["check_recording"]
 
 _SATURATED_SHARE = 0.10
 _DARK_SHARE = 0.50
+_ASKED_PHOTOGRAPH, _SATURATED_PHOTOGRAPH, _DARK_PHOTOGRAPH = 0.2, 0.4, 0.9
+"""Of images with a photograph's tone curve: saturated, from which they are asked about, and saturated and dark, up to
+which the scene may be so."""
 _BELOW_BLACK_SHARE = 0.05
 _CLIPPED_SHARE = 5e-4
 """Of all values, to call the largest one a clipping level that is lower than the white level."""
@@ -75,7 +78,7 @@ def check_recording(recording: Recording, frame: Frame, crossed: bool = False) -
     causes = [finding.topic for finding in (*file, *levels) if finding.verdict == "wrong"]
     if exposure.verdict == "wrong" and "levels" in causes:
         # What the levels make look too bright or too dark need not be the exposure.
-        exposure = exposure._replace(verdict="unsure", text=f"{exposure.text}; but see levels first")
+        exposure = exposure._replace(verdict="unsure", do=f"{exposure.do}; but see levels first")
     found = [exposure, *file, *levels]
     if recording.camera.record.records_angles:
         layout = _layout(recording, frame)
@@ -88,11 +91,11 @@ def check_recording(recording: Recording, frame: Frame, crossed: bool = False) -
         else:
             gamma = _gamma(recording)
             if gamma.verdict == "wrong" and layout.verdict == "unsure":
-                gamma = gamma._replace(verdict="unsure", text=f"{gamma.text}; but see layout first")
+                gamma = gamma._replace(verdict="unsure", do=f"{gamma.do}; but see layout first")
             found.append(gamma)
     elif crossed:
-        text = "one angle a camera cannot show a tone curve; check that twice the exposure time doubles the values"
-        found.append(Finding("gamma", "unsure", text))
+        text = "one angle a camera cannot show a tone curve"
+        found.append(Finding("gamma", "unsure", text, "check that twice the exposure time doubles the values"))
     return found
 
 
@@ -105,11 +108,15 @@ def _exposure(recording: Recording, frame: Frame) -> Finding:
     shares = f"{percent(saturated)} saturated, {percent(dark)} dark, {percent(frame.valid.mean().item())} valid"
     if broken:
         shares += f", {percent(broken)} not numbers"
-    if saturated > _SATURATED_SHARE:
+    # White paper and black cloth are no fault of a photograph; polarization cannot do without what is clipped.
+    photograph = camera.encoding == "srgb"
+    if saturated > (_ASKED_PHOTOGRAPH if photograph else _SATURATED_SHARE):
+        verdict: Verdict = "unsure" if photograph and saturated < _SATURATED_PHOTOGRAPH else "wrong"
         advice = "shorten the exposure, or take the brightest light out of the image"
-        return Finding("exposure", "wrong", f"{shares}: {advice}")
+        return Finding("exposure", verdict, shares, advice)
     if dark > _DARK_SHARE:
-        return Finding("exposure", "wrong", f"{shares}: lengthen the exposure, or correct white_level")
+        verdict = "unsure" if photograph and dark < _DARK_PHOTOGRAPH else "wrong"
+        return Finding("exposure", verdict, shares, "lengthen the exposure, or correct white_level")
     return Finding("exposure", "right", shares)
 
 
@@ -122,11 +129,12 @@ def _levels(recording: Recording) -> list[Finding]:
     below = float(np.mean(plane < camera.black_level))
     if below > _BELOW_BLACK_SHARE:
         text = f"{percent(below)} of the values lie below black_level {camera.black_level:g}: it is too high"
-        found.append(Finding("levels", "wrong", text))
+        advice = "take the mean of a frame with the lens cap on for black_level"
+        found.append(Finding("levels", "wrong", text, advice))
     above = float(np.mean(plane[np.isfinite(plane)] > camera.black_level + _ABOVE_WHITE * (white - camera.black_level)))
     if above > _CLIPPED_SHARE:
-        text = f"{percent(above)} of the values lie above white_level {white:g}, up to {np.nanmax(plane):g}: set it"
-        found.append(Finding("levels", "wrong", f"{text} to the value of full light"))
+        text = f"{percent(above)} of the values lie above white_level {white:g}, up to {np.nanmax(plane):g}"
+        found.append(Finding("levels", "wrong", text, "set white_level to the value of full light"))
     if not found and camera.encoding == "linear" and (pedestal := _pedestal(recording)) is not None:
         found.append(pedestal)
     if plane.dtype not in (np.uint8, np.uint16):
@@ -136,12 +144,17 @@ def _levels(recording: Recording) -> list[Finding]:
     before = counts[max(largest - 64, 0) : largest]
     usual = float(before[before > 0].mean()) if before.any() else 0.0
     piled_up = counts[largest] > max(_CLIPPED_SHARE * plane.size, _CLIPPED_PEAK * usual)
-    if piled_up and before.any() and recording.light.max() < camera.saturated:
-        text = f"the values pile up at {largest} and end there, below white_level {white:g}: set white_level: {largest}"
-        found.append(Finding("levels", "wrong", text))
-    elif white >= 65535 and largest < 4096:
-        text = f"no value is above {largest} of {white:g}: for 12 bits in a 16-bit file, set white_level: 4095"
-        found.append(Finding("levels", "wrong", text))
+    fewer_bits = white >= 65535 and largest < 4096
+    if not fewer_bits and piled_up and before.any() and recording.light.max() < camera.saturated:
+        text = f"the values pile up at {largest} and end there, below white_level {white:g}"
+        # A photograph may have been darkened, with all that was white in it.
+        verdict: Verdict = "unsure" if camera.encoding == "srgb" else "wrong"
+        found.append(Finding("levels", verdict, text, f"set white_level: {largest}"))
+    elif fewer_bits:
+        text = f"no value is above {largest} of {white:g}"
+        bits = next(bits for bits in (8, 10, 12) if largest < 1 << bits)
+        advice = f"for {bits} bits in a 16-bit file, set white_level: {(1 << bits) - 1}"
+        found.append(Finding("levels", "wrong", text, advice))
     return found
 
 
@@ -156,10 +169,9 @@ def _pedestal(recording: Recording) -> Finding | None:
         return None
     text = (
         f"no value is near black_level {camera.black_level:g}: the darkest are {darkest:.4g}. Nothing in this scene is "
-        "dark, or the camera adds a pedestal, which makes all polarization look weaker: take the mean of a frame with "
-        "the lens cap on for black_level"
+        "dark, or the camera adds a pedestal, which makes all polarization look weaker"
     )
-    return Finding("levels", "unsure", text)
+    return Finding("levels", "unsure", text, "take the mean of a frame with the lens cap on for black_level")
 
 
 def _layout(recording: Recording, frame: Frame) -> Finding:
@@ -174,11 +186,13 @@ def _layout(recording: Recording, frame: Frame) -> Finding:
             f"{measured}, and as little with the angles paired otherwise: there is no polarization, or "
             "this is no raw mosaic any more (averaged 2x2, scaled, denoised or demosaiced)"
         )
-        return Finding("layout", "unsure", f"{text}; photograph a polarizer to tell")
+        return Finding("layout", "unsure", text, "photograph a polarizer to tell")
     if second < _LAYOUT_MARGIN * smallest or second < _LAYOUT_LEAST:
         others = " and ".join(percent(other) for other in residuals[1:])
-        advice = "too little polarization in this scene to tell; photograph a shiny surface at a slant, or a polarizer"
-        return Finding("layout", "unsure", f"{measured}, with the angles paired otherwise by {others}: {advice}")
+        text = (
+            f"{measured}, with the angles paired otherwise by {others}: too little polarization in this scene to tell"
+        )
+        return Finding("layout", "unsure", text, "photograph a shiny surface at a slant, or a polarizer")
     names = _pairing_names(recording)
     if own == smallest:
         text = f"{names[0]} fits: {measured}, paired otherwise by {percent(second)}. {_CANNOT_TELL}"
@@ -264,7 +278,7 @@ def _gamma(recording: Recording) -> Finding:
         # From a slope of 1/2 on there is no gamma behind it: something else is not linear.
         power = f" about as the light to the power of {1 / (1 - 2 * slope):.2f}" if slope < 0.4 else ""
         text = f"the values do not grow as the light does, but{power or ' otherwise'} ({measured})"
-        return Finding("gamma", "wrong", f"{text}: switch gamma and tone curves of the camera off")
+        return Finding("gamma", "wrong", text, "switch gamma and tone curves of the camera off")
     if error > _GAMMA_ERROR:
         text = f"too little polarization in this scene to tell whether a tone curve was applied ({measured})"
         return Finding("gamma", "unsure", text)
