@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from crosspol.model.correlation import CorrelationPyramid
+from crosspol.model import correlation
+from crosspol.model.correlation import (
+    CorrelationByRows,
+    CorrelationPyramid,
+    correlate,
+    volume_bytes,
+    volume_limit,
+)
 from tests.model.materials import randn
 
 
@@ -131,3 +138,34 @@ def test_a_diverged_estimate_does_not_crash(value: float) -> None:
     pyramid = CorrelationPyramid(randn(1, 4, 2, 8), randn(1, 4, 2, 8, seed=1))
     sampled = pyramid.lookup(torch.full((1, 1, 2, 8), value))
     assert sampled.isnan().all() if np.isnan(value) else not sampled.any()
+
+
+@pytest.mark.parametrize(("width", "levels"), [(1, 4), (7, 4), (33, 4), (20, 1)])
+@pytest.mark.parametrize("rows", [1, 2, 5, 100])
+def test_without_the_volume_the_values_are_the_same(
+    width: int, levels: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = randn(2, 6, 5, width), randn(2, 6, 5, width, seed=1)
+    disparity = 5 * randn(2, 1, 5, width, seed=2)
+    monkeypatch.setattr(correlation, "_CHUNK_BYTES", rows * volume_bytes(2, 1, width, levels))
+    with volume_limit(0):
+        by_rows = correlate(left, right, levels)
+    assert isinstance(by_rows, CorrelationByRows)
+    sampled = by_rows.lookup(disparity)
+    np.testing.assert_allclose(sampled.numpy(), numpy_lookup(left, right, disparity, levels, 4), atol=1e-4)
+    whole = CorrelationPyramid(left, right, levels).lookup(disparity)
+    torch.testing.assert_close(sampled, whole, atol=1e-6, rtol=1e-6)
+
+
+def test_the_volume_is_kept_as_long_as_it_is_within_the_limit() -> None:
+    left, right = randn(2, 4, 3, 21), randn(2, 4, 3, 21, seed=1)
+    kept = CorrelationPyramid(left, right)
+    size = sum(level.numel() * level.element_size() for level in kept.levels)
+    assert volume_bytes(2, 3, 21) == size
+    for limit, kind in ((None, CorrelationPyramid), (size, CorrelationPyramid), (size - 1, CorrelationByRows)):
+        with volume_limit(limit):
+            assert type(correlate(left, right)) is kind
+    # The limit ends with its context, also where that ends by an error.
+    with pytest.raises(ZeroDivisionError), volume_limit(0):
+        raise ZeroDivisionError
+    assert type(correlate(left, right)) is CorrelationPyramid

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from benchmarks.measuring import peak_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -274,6 +275,25 @@ def test_a_window_sees_the_same_whatever_the_size_of_the_image() -> None:
     cropped = attention(query[part], key_value[part], mask[part])
     inner = (..., slice(6, -6), slice(6, -6))
     torch.testing.assert_close(cropped[inner], whole[part][inner], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_window_that_copies_few_rows_at_a_time_sees_the_same(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    attention = PooledCrossAttention(16, num_heads=2, pool_size=2, position="rotary", null_key=True, window=2)
+    query, key_value, mask = randn(2, 16, 13, 21), randn(2, 16, 13, 21, seed=1), masks(2, 13, 21, "first empty")
+    whole = attention(query, key_value, mask)
+    # Keys and values of a row of cells: 11 cells of 25 around each, in two samples.
+    monkeypatch.setattr("crosspol.model.attention._CHUNK_NUMBERS", rows * 2 * 16 * 25 * 2 * 11)
+    torch.testing.assert_close(attention(query, key_value, mask), whole, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(whole, attention.reference(query, key_value, mask), atol=1e-5, rtol=1e-4)
+
+
+def test_a_window_takes_less_memory_than_it_copies() -> None:
+    """Without chunks, keys and values around the cells of a 240x320 map would take 480 MB."""
+    attention = PooledCrossAttention(64, num_heads=4, pool_size=2, position="rotary", window=3)
+    query = randn(1, 64, 240, 320)
+    with torch.no_grad():
+        assert peak_bytes(lambda: attention(query, query)) < 300e6
 
 
 def test_a_window_without_a_valid_cell_gives_zero_there_alone() -> None:

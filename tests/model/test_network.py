@@ -323,7 +323,7 @@ def test_reduced_precision_keeps_disparity_and_correlation_in_float32(name: Any,
             kinds.append((disparity.dtype, sampled.dtype, *{level.dtype for level in self.levels}))
             return sampled
 
-    monkeypatch.setattr("crosspol.model.network.CorrelationPyramid", Spy)
+    monkeypatch.setattr("crosspol.model.correlation.CorrelationPyramid", Spy)
     exact = disparity(net, *pair(64, 64), **maps(64, 64))
     with torch.autocast("cpu", torch.bfloat16):
         reduced = disparity(net, *pair(64, 64), **maps(64, 64))

@@ -144,6 +144,13 @@ def _of_raw_views(evidence: Evidence, calibration: StereoCalibration, path: Path
     return [Finding("rectification", "wrong", text, do, means)]
 
 
+def _of_full_size(recording: Recording, frame: Frame) -> Frame:
+    """The frame with a pixel for each stored one, as a recording is looked at."""
+    if recording.camera.binning == 1:
+        return frame
+    return frame_of(replace(recording, camera=replace(recording.camera, demosaic="edge-aware")))
+
+
 def _of_views(
     recordings: dict[str, Recording], crossed: bool = False, findings: dict[str, list[Finding]] | None = None
 ) -> Report:
@@ -153,7 +160,7 @@ def _of_views(
     for view, recording in recordings.items():
         found = [] if findings is None else findings[view]
         if not any(finding.topic == "format" for finding in found):
-            alone = check_recording(recording, frames[view], crossed)
+            alone = check_recording(recording, _of_full_size(recording, frames[view]), crossed)
             if any(finding.verdict == "wrong" for finding in found):
                 # What another range makes look too bright or too dark need not be the exposure.
                 alone = [

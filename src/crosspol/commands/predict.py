@@ -7,13 +7,15 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from crosspol.commands.fitting import FitOptions
 from crosspol.commands.flags import one_of
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.progress import Progress, duration
@@ -117,6 +119,7 @@ class PredictOptions:
     device: Annotated[str, arg(metavar="DEVICE")] = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, mps."""
     many: OmitArgPrefixes[ManyPairs] = ManyPairs()
+    fitting: OmitArgPrefixes[FitOptions] = field(default_factory=FitOptions)
 
 
 # What results do not depend on, or what is noted otherwise: the files of a pair, and weights by their content.
@@ -172,6 +175,10 @@ def predict(options: PredictOptions) -> None:
     many = options.many
     if many.warm_iters is not None and not many.warm_start:
         raise refuse("--warm-iters", many.warm_iters, "--warm-start beside it")
+    fit = options.fitting.fit()
+    if many.warm_start and options.fitting != FitOptions():
+        wanted = "the whole image at its own size, without --scale, --max-memory and --coarse-to-fine"
+        raise refuse("--warm-start", "another size or bands beside it", wanted)
     source = find_source(
         Arguments(
             options.left,
@@ -195,6 +202,8 @@ def predict(options: PredictOptions) -> None:
         iters=options.iters,
         confidence=options.confidence,
     )
+    engine = predictor.backend
+    predictor.backend = fit.around(engine, partial(print, flush=True))
     announced = source.announce()
     if announced is not None:
         print(announced, flush=True)
@@ -203,7 +212,7 @@ def predict(options: PredictOptions) -> None:
         print(f"crosspol predict: warning: {note}", file=sys.stderr)
     record = None
     if many.skip_existing or source.count != 1:
-        record = Record(options.output, _settings(options, source, predictor, precision))
+        record = Record(options.output, _settings(options, source, predictor.iters, precision, weights_hash(engine)))
         if many.skip_existing:
             record.check(source.stems)
     warm = WarmStart(predictor, many.warm_iters) if many.warm_start else None
@@ -301,13 +310,13 @@ def _precision(options: PredictOptions) -> Precision:
 
 
 def _settings(
-    options: PredictOptions, source: Source, predictor: StereoPredictor, precision: Precision
+    options: PredictOptions, source: Source, iters: int, precision: Precision, weights: str
 ) -> dict[str, Any]:
     """Return what results depend on: all options, but for what is noted with each pair, or by its content."""
     flags = dataclasses.asdict(options)
-    flags |= flags.pop("many")
+    flags |= flags.pop("many") | flags.pop("fitting")
     settings = {name: _plain(value) for name, value in flags.items() if name not in _NOT_SETTINGS}
-    settings |= {"weights": weights_hash(predictor), "iters": predictor.iters, "precision": precision}
+    settings |= {"weights": weights, "iters": iters, "precision": precision}
     rig = (options.rig, source.reader.rig.calibration_path) if isinstance(source, RigPairs) else ()
     for name, paths in {"rig": rig, "calibration": (options.calibration,)}.items():
         settings[name] = " ".join(file_hash(path) for path in paths if path is not None) or None

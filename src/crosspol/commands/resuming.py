@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from crosspol.errors import UsageError
-from crosspol.inference.predictor import StereoPredictor
+from crosspol.inference.backends import Backend
 
 __all__ = ["RECORD", "Record", "file_hash", "weights_hash"]
 
@@ -101,15 +101,14 @@ class Record:
             file.write(f"{text}\n")
 
 
-def weights_hash(predictor: StereoPredictor) -> str:
+def weights_hash(engine: Backend) -> str:
     """Return what tells weights from others: a hash of their numbers and of the network's configuration."""
-    found = hashlib.sha256(repr(predictor.config).encode())
-    try:
-        tensors = predictor.network.state_dict()
-    except AttributeError:
-        # Another engine than PyTorch, which has no tensors to look at.
-        return f"{type(predictor.backend).__name__} {found.hexdigest()[:16]}"
-    for name, tensor in sorted(tensors.items()):
+    found = hashlib.sha256(repr(engine.config).encode())
+    network = getattr(engine, "network", None)
+    if network is None:
+        # An engine without tensors to look at.
+        return f"{type(engine).__name__} {found.hexdigest()[:16]}"
+    for name, tensor in sorted(network.state_dict().items()):
         found.update(name.encode())
         found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()[:16]

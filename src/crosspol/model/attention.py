@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+_CHUNK_NUMBERS = 8 << 20
+"""Of keys and values that `PooledCrossAttention` copies at once where it has a window."""
+
 
 def valid_cells(mask: Tensor, size: int) -> Tensor:
     """Say which cells of size x size pixels have at least half of their pixels valid.
@@ -198,25 +201,46 @@ class PooledCrossAttention(nn.Module):
             (0, columns * size - width, 0, rows * size - height),
         )
         queries = queries.reshape(batch, heads, depth, rows, size, columns, size)
-        queries = queries.permute(0, 3, 5, 1, 4, 6, 2).reshape(-1, heads, size * size, depth)
-        around = (self._around(x.transpose(-1, -2).reshape(batch, heads * depth, rows, columns)) for x in (k, v))
-        keys, values = (x.reshape(*x.shape[:-1], heads, depth) for x in around)
-        allowed, reached = self._reach(self._around(valid[:, None].to(q.dtype)).transpose(-1, -2) > 0, False)
-        near = [x.transpose(-2, -3) for x in (keys, values)]
-        attended = F.scaled_dot_product_attention(
-            queries, *self._with_null_key(*near), attn_mask=allowed, dropout_p=dropout
+        reach = self.window or 0
+        # What lies around a cell is copied for each cell, window after window: for some rows of cells at a time.
+        k, v, known = (
+            F.pad(x, (reach, reach, reach, reach))
+            for x in (
+                k.transpose(-1, -2).reshape(batch, heads * depth, rows, columns),
+                v.transpose(-1, -2).reshape(batch, heads * depth, rows, columns),
+                valid[:, None].to(q.dtype),
+            )
         )
-        attended = attended.reshape(batch, rows, columns, heads, size, size, depth)
-        attended = attended.permute(0, 3, 1, 4, 2, 5, 6).reshape(batch, heads, rows * size, columns * size, depth)
-        reached = reached.reshape(batch, rows, columns).repeat_interleave(size, 1).repeat_interleave(size, 2)
+        step = rows
+        if not torch.compiler.is_compiling():
+            copied = 2 * heads * depth * (2 * reach + 1) ** 2 * batch * columns
+            step = min(max(_CHUNK_NUMBERS // copied, 1), rows)
+        parts, reached_parts = [], []
+        for first in range(0, rows, step):
+            own, near = slice(first, first + step), slice(first, first + step + 2 * reach)
+            keys, values = (self._around(x[:, :, near]) for x in (k, v))
+            keys, values = (x.reshape(*x.shape[:-1], heads, depth).transpose(-2, -3) for x in (keys, values))
+            allowed, reached = self._reach(self._around(known[:, :, near]).transpose(-1, -2) > 0, False)
+            asked = queries[:, :, :, own].permute(0, 3, 5, 1, 4, 6, 2).reshape(-1, heads, size * size, depth)
+            attended = F.scaled_dot_product_attention(
+                asked, *self._with_null_key(keys, values), attn_mask=allowed, dropout_p=dropout
+            )
+            attended = attended.reshape(batch, -1, columns, heads, size, size, depth)
+            attended = attended.permute(0, 3, 1, 4, 2, 5, 6).reshape(batch, heads, -1, columns * size, depth)
+            parts.append(attended)
+            reached_parts.append(reached.reshape(batch, -1, columns))
+        attended, reached = (x[0] if len(x) == 1 else torch.cat(x, dim) for x, dim in ((parts, 2), (reached_parts, 1)))
+        reached = reached.repeat_interleave(size, 1).repeat_interleave(size, 2)
         attended = attended[:, :, :height, :width].flatten(2, 3)
         return self._merge_heads(attended, reached[:, :height, :width].flatten(1), shape)
 
     def _around(self, x: Tensor) -> Tensor:
-        """Return what lies around each cell of (B, C, rows, columns), 0 outside: (B * cells, window cells, C)."""
-        reach = self.window or 0
-        side = 2 * reach + 1
-        near = F.pad(x, (reach, reach, reach, reach)).unfold(2, side, 1).unfold(3, side, 1)
+        """Return what lies around each cell of (B, C, rows, columns) that has its surroundings: (B * cells, window, C).
+
+        Rows and columns are those of the cells asked for, and `window` more at each side.
+        """
+        side = 2 * (self.window or 0) + 1
+        near = x.unfold(2, side, 1).unfold(3, side, 1)
         return near.permute(0, 2, 3, 4, 5, 1).reshape(-1, side * side, x.shape[1])
 
     @torch.no_grad()

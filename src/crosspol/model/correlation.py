@@ -2,12 +2,50 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+_VOLUME_LIMIT: ContextVar[int | None] = ContextVar("volume limit", default=None)
+
+_CHUNK_BYTES = 16 << 20
+"""Of the volume of some rows, where it is not kept: it then stays near the cache."""
+
+
+class Correlation(Protocol):
+    """Both views' features, correlated along rows."""
+
+    def lookup(self, disparity: Tensor) -> Tensor:
+        """Sample around x - d on every level; see `CorrelationPyramid.lookup`."""
+
+
+@contextmanager
+def volume_limit(bytes_: int | None) -> Iterator[None]:
+    """Let `correlate` keep the volume only up to so many bytes, for the time of a call; None: whatever its size."""
+    token = _VOLUME_LIMIT.set(bytes_)
+    try:
+        yield
+    finally:
+        _VOLUME_LIMIT.reset(token)
+
+
+def volume_bytes(batch: int, height: int, width: int, levels: int = 4) -> int:
+    """Return the size of a `CorrelationPyramid` of features (batch, C, height, width), bytes."""
+    return 4 * batch * height * width * sum(max(width >> level, 1) for level in range(levels))
+
+
+def correlate(left: Tensor, right: Tensor, levels: int = 4, radius: int = 4) -> Correlation:
+    """Correlate features (B, C, h, w) of both views, as a whole, or row by row where `volume_limit` asks for it."""
+    limit = _VOLUME_LIMIT.get()
+    batch, _, height, width = left.shape
+    if limit is not None and volume_bytes(batch, height, width, levels) > limit:
+        return CorrelationByRows(left, right, levels, radius)
+    return CorrelationPyramid(left, right, levels, radius)
 
 
 class CorrelationPyramid:
@@ -47,6 +85,36 @@ class CorrelationPyramid:
         x_right = (columns - disparity[:, 0]).reshape(-1, 1)
         sampled = [_sample_row(level, x_right / 2**index, self.radius) for index, level in enumerate(self.levels)]
         return torch.cat(sampled, dim=-1).reshape(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+class CorrelationByRows:
+    """The same lookup without the volume: every time, that of a few rows is computed, sampled and forgotten.
+
+    Memory is that of the features. Up to a few thousand feature pixels a row, one matrix product a row takes less time
+    than to gather the feature vectors of the samples that are needed, 2 * radius + 2 on each level, though those are
+    fewer products (docs/high_resolution.md).
+    """
+
+    def __init__(self, left: Tensor, right: Tensor, levels: int = 4, radius: int = 4) -> None:
+        """Correlate features (B, C, h, w) of both views."""
+        self._features = left, right
+        self._levels, self._radius = levels, radius
+        batch, _, height, width = left.shape
+        self._rows = max(_CHUNK_BYTES // volume_bytes(batch, 1, width, levels), 1)
+        self.shape = (batch, height, width)
+
+    def lookup(self, disparity: Tensor) -> Tensor:
+        """Sample as `CorrelationPyramid.lookup` does; the values are the same."""
+        left, right = self._features
+        parts = []
+        for first in range(0, self.shape[1], self._rows):
+            rows = (slice(None), slice(None), slice(first, first + self._rows))
+            pyramid = CorrelationPyramid(left[rows], right[rows], self._levels, self._radius)
+            parts.append(pyramid.lookup(disparity[rows]))
+            if left.is_meta:
+                # Shapes and memory are all that is asked for, and one chunk has shown them.
+                return parts[0].new_empty(self.shape[0], parts[0].shape[1], *self.shape[1:])
+        return torch.cat(parts, dim=2)
 
 
 def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:

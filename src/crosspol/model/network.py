@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from crosspol.model.boundary import NetworkInputs
 from crosspol.model.config import CrossPolConfig, Site, preset
-from crosspol.model.correlation import CorrelationPyramid
+from crosspol.model.correlation import Correlation, correlate
 from crosspol.model.fusion import FUSIONS, alpha_cap
 from crosspol.model.glass import GlassHead
 from crosspol.model.parts import PolView, StereoFeatures
@@ -76,7 +76,7 @@ class Conditioned(NamedTuple):
 
     left: Tensor
     context: list[Tensor]
-    pyramid: CorrelationPyramid
+    pyramid: Correlation
     terms: list[Tensor]
     motion_term: Tensor | None
     use: Tensor
@@ -294,7 +294,7 @@ class CrossPol(
             motion_term = self.hidden_fusion.injection(features.context[0], *pol_left, cap)
             uses.append(_share(motion_term, features.context[0]))
         context = [torch.relu(level) for level in context]
-        pyramid = CorrelationPyramid(left, right, self.config.correlation_levels, self.config.correlation_radius)
+        pyramid = correlate(left, right, self.config.correlation_levels, self.config.correlation_radius)
         use = torch.stack(uses).amax(dim=0)
         return Conditioned(left, context, pyramid, self.update.context_terms(context), motion_term, use)
 

@@ -12,7 +12,16 @@ Frame: S1 > 0 is polarization along image-right, S2 > 0 at +45 degrees, toward t
 counter-clockwise from image-right as seen in the image; polarizer angles in degrees are of the same frame.
 """
 
-from crosspol.polarimetry.focal_plane import SONY_LAYOUT, DemosaicMethod, Layout, demosaic, demosaic_reach, mosaic
+from crosspol.polarimetry.focal_plane import (
+    SONY_LAYOUT,
+    DemosaicMethod,
+    Layout,
+    bin_mosaic,
+    binned_side,
+    demosaic,
+    demosaic_reach,
+    mosaic,
+)
 from crosspol.polarimetry.fresnel import (
     fresnel_dolp,
     fresnel_pane,
@@ -38,13 +47,16 @@ from crosspol.polarimetry.linear_stokes import (
     stokes,
     stokes_from_angles,
 )
-from crosspol.polarimetry.masks import mosaic_validity, validity
+from crosspol.polarimetry.masks import binned_validity, mosaic_validity, validity
 
 __all__ = [
     "SONY_LAYOUT",
     "DemosaicMethod",
     "Layout",
     "aolp",
+    "bin_mosaic",
+    "binned_side",
+    "binned_validity",
     "contrast",
     "demosaic",
     "demosaic_reach",

@@ -22,7 +22,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["SONY_LAYOUT", "DemosaicMethod", "Layout", "demosaic", "demosaic_reach", "mosaic"]
+__all__ = [
+    "SONY_LAYOUT",
+    "DemosaicMethod",
+    "Layout",
+    "bin_mosaic",
+    "binned_side",
+    "demosaic",
+    "demosaic_reach",
+    "mosaic",
+]
 
 Layout = Sequence[Sequence[int]]
 DemosaicMethod = Literal["bilinear", "edge-aware"]
@@ -112,6 +121,49 @@ def demosaic(
     flat = raw if bayer is None else _full_color(raw, _checked_bayer(bayer), method)
     by_angle = dict(zip(angles, _unmix(flat, method), strict=True))
     return by_angle[0], by_angle[45], by_angle[90], by_angle[135]
+
+
+def bin_mosaic(
+    raw: Tensor, layout: Layout = SONY_LAYOUT, bayer: str | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One pixel for each period of the mosaic, from its own samples alone: nothing is interpolated.
+
+    What demosaicing adds to that is a guess from neighbors; what it cannot undo is here too: the angles of a period
+    look at places a pixel apart, so that edges of the intensity show some polarization.
+
+    Args:
+        raw: (..., H, W), linear intensities, floating point, at least one period; what is left over at the right and at
+            the bottom is cut off.
+        layout: 2x2 angles in degrees, top row first.
+        bayer: as in `demosaic`; a color sensor's period is 4x4, of which each polarizer has R, B and the mean of two G.
+
+    Returns:
+        (i0, i45, i90, i135), each (..., H // 2, W // 2) from a mono sensor and (..., 3, H // 4, W // 4) from a color
+        sensor.
+
+    Raises:
+        ValueError: a layout or Bayer pattern that does not exist, or a frame that is too small or not floating point.
+    """
+    angles = checked_layout(layout)
+    side = binned_side(bayer)
+    cell = None if bayer is None else _checked_bayer(bayer)
+    _check_frame("raw", raw, minimum=side)
+    height, width = (length // side * side for length in raw.shape[-2:])
+    by_angle = {}
+    for (row, column), angle in zip(_BLOCK, angles, strict=True):
+        if cell is None:
+            by_angle[angle] = raw[..., row:height:2, column:width:2]
+            continue
+        samples: dict[str, list[Tensor]] = {"R": [], "G": [], "B": []}
+        for (cell_row, cell_column), letter in zip(_BLOCK, cell, strict=True):
+            samples[letter].append(raw[..., row + 2 * cell_row : height : 4, column + 2 * cell_column : width : 4])
+        by_angle[angle] = torch.stack([torch.stack(planes).mean(dim=0) for planes in samples.values()], dim=-3)
+    return by_angle[0], by_angle[45], by_angle[90], by_angle[135]
+
+
+def binned_side(bayer: str | None = None) -> int:
+    """Side of the mosaic's period, px: what `bin_mosaic` makes one pixel of."""
+    return 2 if bayer is None else 4
 
 
 def demosaic_reach(method: DemosaicMethod = "edge-aware", bayer: str | None = None) -> int:

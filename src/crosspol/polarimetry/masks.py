@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crosspol.light import DARK, SATURATED
-from crosspol.polarimetry.focal_plane import DemosaicMethod, demosaic_reach
+from crosspol.polarimetry.focal_plane import DemosaicMethod, binned_side, demosaic_reach
 
-__all__ = ["mosaic_validity", "validity"]
+__all__ = ["binned_validity", "mosaic_validity", "validity"]
 
 
 def validity(
@@ -76,3 +76,30 @@ def mosaic_validity(
     around = F.pad(frames, [period // 2] * 4, mode="reflect")
     mean = F.avg_pool2d(F.avg_pool2d(around, period, stride=1), 2, stride=1)
     return (~clipped & (mean > dark)).reshape(raw.shape)
+
+
+def binned_validity(
+    raw: Tensor, bayer: str | None = None, *, dark: float = DARK, saturated: float = SATURATED
+) -> Tensor:
+    """Pixels of `bin_mosaic` whose polarization can be trusted: no sample is clipped, and their mean is not dark.
+
+    Args:
+        raw: (..., H, W), linear intensities, 0 black and 1 white; at least one period of the mosaic.
+        bayer: as given to `bin_mosaic`.
+        dark: the mean has to lie above this.
+        saturated: each sample has to lie below this.
+
+    Returns:
+        (..., H // 2, W // 2), with `bayer` (..., H // 4, W // 4), bool. NaN and infinities are never valid.
+
+    Raises:
+        ValueError: the frame is too small.
+    """
+    side = binned_side(bayer)
+    if raw.ndim < 2 or min(raw.shape[-2:]) < side:
+        raise ValueError(f"raw is {tuple(raw.shape)}; wanted (..., H, W) with H and W at least {side}")
+    rows, columns = (length // side for length in raw.shape[-2:])
+    cells = raw[..., : rows * side, : columns * side].reshape(*raw.shape[:-2], rows, side, columns, side)
+    cells = cells.transpose(-2, -3).flatten(-2)
+    valid: Tensor = (cells.abs() < saturated).all(dim=-1) & (cells.mean(dim=-1) > dark)
+    return valid

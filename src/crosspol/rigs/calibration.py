@@ -55,6 +55,17 @@ class CameraCalibration:
         if self.size is not None and min(self.size) < 1:
             raise ValueError(f"got an image size of {self.size[0]}x{self.size[1]} px, wanted at least 1x1")
 
+    def binned(self, factor: int) -> CameraCalibration:
+        """Return the same camera with each `factor` x `factor` pixels made one; what is left over is cut off.
+
+        Pixel centers are integers: pixel i is then where (i - (factor - 1) / 2) / factor was.
+        """
+        matrix = self.matrix.copy()
+        matrix[:2] /= factor
+        matrix[:2, 2] += 0.5 / factor - 0.5
+        size = None if self.size is None else (self.size[0] // factor, self.size[1] // factor)
+        return CameraCalibration(matrix, self.distortion, size)
+
 
 @dataclass(frozen=True, eq=False)
 class StereoCalibration:

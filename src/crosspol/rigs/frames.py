@@ -74,7 +74,9 @@ def read_recordings(rig: Rig, left: FrameFiles, right: FrameFiles) -> tuple[Reco
     if rig.swap_views:
         left, right = right, left
     pair = read_recording(left, rig.camera_of("left")), read_recording(right, rig.camera_of("right"))
-    (height, width), (other_height, other_width) = pair[0].light.shape[-2:], pair[1].light.shape[-2:]
+    (height, width), (other_height, other_width) = (
+        tuple(side // recording.camera.binning for side in recording.light.shape[-2:]) for recording in pair
+    )
     if (height, width) != (other_height, other_width) and rig.calibration is None:
         raise UsageError(
             f"{pair[1].name}: got {other_width}x{other_height} px, wanted {width}x{height} px as the left view, or a "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, get_args
 
 from crosspol.errors import UsageError
-from crosspol.rigs.calibration import StereoCalibration
+from crosspol.rigs.calibration import CameraCalibration, StereoCalibration
 from crosspol.rigs.calibration_files import read_calibration
 from crosspol.rigs.frames import Frame, frame_of, read_recordings
 from crosspol.rigs.recordings import FrameFiles, frame_files, frame_size
@@ -18,7 +19,7 @@ from crosspol.rigs.rectification import (
     rectification,
     resample,
 )
-from crosspol.rigs.rig import Rig, read_rig
+from crosspol.rigs.rig import Rig, Side, read_rig
 
 __all__ = ["RigReader", "StereoPair"]
 
@@ -87,9 +88,9 @@ class RigReader:
         """
         if self.rig.swap_views:
             left, right = right, left
-        sizes = frame_size(left, self.rig.camera_of("left")), frame_size(right, self.rig.camera_of("right"))
+        sizes = self._size("left", left), self._size("right", right)
         if self.calibration is not None:
-            self._check_calibrated(self.calibration, *sizes)
+            self._check_calibrated(self._binned(self.calibration, *sizes), *sizes)
         elif sizes[0] != sizes[1]:
             (height, width), (other_height, other_width) = sizes
             name = right if isinstance(right, (str, os.PathLike)) else right[0]
@@ -133,6 +134,7 @@ class RigReader:
         calibration = self.calibration
         if calibration is None:
             return StereoPair(left, right, None)
+        calibration = self._binned(calibration, left.size, right.size)
         self._check_calibrated(calibration, left.size, right.size)
         if calibration.rectified and left.size == right.size:
             return StereoPair(left, right, calibration, calibration.warnings)
@@ -140,6 +142,24 @@ class RigReader:
         turned = crossed_turns(maps) if self.rig.kind == "crossed" else ()
         views = resample(left, maps.left), resample(right, maps.right)
         return StereoPair(*views, maps.calibration, (*calibration.warnings, *turned))
+
+    def _size(self, side: Side, files: FrameFiles) -> tuple[int, int]:
+        """Height and width of a frame, px, by its header."""
+        camera = self.rig.camera_of(side)
+        height, width = frame_size(files, camera)
+        return height // camera.binning, width // camera.binning
+
+    def _binned(
+        self, calibration: StereoCalibration, left: tuple[int, int], right: tuple[int, int]
+    ) -> StereoCalibration:
+        """The calibration of binned frames (H, W), of one of full-size frames; one of binned frames stays as it is."""
+        views: dict[str, Any] = {}
+        for side, (height, width) in zip(get_args(Side), (left, right), strict=True):
+            camera: CameraCalibration = getattr(calibration, side)
+            factor = self.rig.camera_of(side).binning
+            if factor > 1 and camera.size != (width, height):
+                views[side] = camera.binned(factor)
+        return replace(calibration, **views) if views else calibration
 
     def _maps_of(self, calibration: StereoCalibration, size: tuple[int, int]) -> Rectification:
         maps = self._maps.pop(size, None) or rectification(calibration, size)

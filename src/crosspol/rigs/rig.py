@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args
 from crosspol.errors import UsageError, did_you_mean
 from crosspol.io.atomic import read_bytes, write_bytes
 from crosspol.light import DARK, SATURATED
-from crosspol.polarimetry import DemosaicMethod
 from crosspol.rigs.contents import CONTENTS, Content
+from crosspol.rigs.contents.content import MosaicReading
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
 from crosspol.rigs.pixel_formats import parse_pixel_format
 
@@ -42,7 +42,8 @@ class Camera:
     planar: raw binary files of several channels hold one after the other, instead of all channels pixel by pixel.
     layout: degrees of the polarizers in the 2x2 block, top row first.
     bayer: colors of the 2x2 Bayer cell, left to right and top row first; None for mono.
-    demosaic: "edge-aware" or "bilinear".
+    demosaic: "edge-aware" or "bilinear", or "binning": a pixel for each 2x2 block, 4x4 of a color sensor; a calibration
+        of full-size frames is made to fit.
     black_level, white_level: stored values of no light and of full light (of S0, where S0 is stored); None for white is
         the largest value of the format (of a PGM, its maxval), 1 for floating point.
     encoding: "linear", or "srgb" for images with the tone curve of ordinary photographs, which is then undone.
@@ -62,7 +63,7 @@ class Camera:
     planar: bool = False
     layout: tuple[tuple[int, int], tuple[int, int]] = ((90, 45), (135, 0))
     bayer: str | None = None
-    demosaic: DemosaicMethod = "edge-aware"
+    demosaic: MosaicReading = "edge-aware"
     black_level: float = 0.0
     white_level: float | None = None
     encoding: Literal["linear", "srgb"] = "linear"
@@ -74,7 +75,7 @@ class Camera:
 
     def __post_init__(self) -> None:
         _check_choice("content", self.content, tuple(CONTENTS))
-        _check_choice("demosaic", self.demosaic, get_args(DemosaicMethod))
+        _check_choice("demosaic", self.demosaic, get_args(MosaicReading))
         _check_choice("encoding", self.encoding, ("linear", "srgb"))
         if self.bayer is not None:
             _check_choice("bayer", self.bayer, (*_BAYER, None))
@@ -105,6 +106,11 @@ class Camera:
     def record(self) -> Content:
         """What is particular to the content."""
         return CONTENTS[self.content]
+
+    @property
+    def binning(self) -> int:
+        """How many stored pixels, along each axis, become one of the frame."""
+        return self.record.binning(self)
 
     def _check_pixel_format(self) -> None:
         if self.pixel_format is None:

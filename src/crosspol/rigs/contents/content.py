@@ -7,19 +7,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crosspol.polarimetry import DemosaicMethod
 from crosspol.rigs.contents.arrays import in_colors, scaled, without_alpha
 
-__all__ = ["ANGLES_DEG", "CameraSettings", "Content", "LoadFile", "Measured", "Stored"]
+__all__ = ["ANGLES_DEG", "CameraSettings", "Content", "LoadFile", "Measured", "MosaicReading", "Stored"]
 
 ANGLES_DEG = (0, 45, 90, 135)
 
 Array = NDArray[Any]
+
+MosaicReading = Literal["edge-aware", "bilinear", "binning"]
+"""How a mosaic becomes images: demosaiced to its own size, or one pixel for each period of the mosaic."""
 
 
 class CameraSettings(Protocol):
@@ -32,7 +34,7 @@ class CameraSettings(Protocol):
     @property
     def bayer(self) -> str | None: ...  # noqa: D102
     @property
-    def demosaic(self) -> DemosaicMethod: ...  # noqa: D102
+    def demosaic(self) -> MosaicReading: ...  # noqa: D102
     @property
     def black_level(self) -> float: ...  # noqa: D102
     @property
@@ -134,6 +136,10 @@ class Content(ABC):
             Stokes (C, 3, H, W) before `angle_offset_deg`, S0 the mean of the intensities, or intensity (C, H, W);
             valid (H, W), bool.
         """
+
+    def binning(self, camera: CameraSettings) -> int:
+        """Return how many stored pixels, along each axis, become one of the frame."""
+        return 1
 
     def brightness(self, light: Tensor) -> Tensor:
         """Return that part of the light that can be saturated; any shape."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from crosspol.errors import UsageError
-from crosspol.polarimetry import demosaic, mosaic_validity, stokes
+from crosspol.polarimetry import bin_mosaic, binned_side, binned_validity, demosaic, mosaic_validity, stokes
 from crosspol.rigs.contents.arrays import scaled
 from crosspol.rigs.contents.content import ANGLES_DEG, Array, CameraSettings, Content, Measured, Stored
 
@@ -27,10 +27,18 @@ class Mosaic(Content):
 
     def measure(self, light: Tensor, camera: CameraSettings) -> Measured:  # noqa: D102
         limits = {"dark": camera.dark, "saturated": camera.saturated}
-        valid = mosaic_validity(light, camera.bayer, camera.demosaic, **limits)
-        intensities = demosaic(_finite(light).clamp(0, 1), camera.layout, camera.bayer, camera.demosaic)
+        finite = _finite(light).clamp(0, 1)
+        if camera.demosaic == "binning":
+            valid = binned_validity(light, camera.bayer, **limits)
+            intensities = bin_mosaic(finite, camera.layout, camera.bayer)
+        else:
+            valid = mosaic_validity(light, camera.bayer, camera.demosaic, **limits)
+            intensities = demosaic(finite, camera.layout, camera.bayer, camera.demosaic)
         polarization = stokes(*(i if i.ndim == 3 else i[None] for i in intensities)) / 2
         return Measured(polarization, None, valid)
+
+    def binning(self, camera: CameraSettings) -> int:  # noqa: D102
+        return binned_side(camera.bayer) if camera.demosaic == "binning" else 1
 
     def angle_images(self, light: Tensor, camera: CameraSettings) -> Tensor:
         """Interpolated linearly, without regard to edges."""

@@ -1,0 +1,52 @@
+"""The forecast of a prediction's cost, against torch's counter and against what PyTorch really holds."""
+
+from __future__ import annotations
+
+import torch
+from benchmarks.measuring import peak_bytes
+
+from crosspol.commands.info import multiplications
+from crosspol.data.inputs import StereoInputs
+from crosspol.inference.costs import cost, held_bytes
+from crosspol.model import CrossPol
+from crosspol.model.config import preset
+
+
+def pair(height: int, width: int, channels: int, crossed: bool = False) -> StereoInputs:
+    values = {side: torch.rand(1, 3, height, width) for side in ("left", "right")}
+    for side in ("left", "right"):
+        values[f"intensity_{side}" if crossed else f"pol_{side}"] = torch.rand(1, channels, height, width)
+        values[f"valid_{side}"] = torch.ones(1, 1, height, width)
+    return StereoInputs(**values)
+
+
+def test_multiplications_are_torchs_own_whatever_the_iterations() -> None:
+    """Iterations that are not counted cost what the last one counted does; attention is counted by hand."""
+    for name, iters in (("crosspol", 1), ("crosspol", 4), ("raft-stereo-realtime", 7)):
+        config = preset(name, iters=iters)
+        inputs = pair(96, 128, config.polarization.channels)
+        assert cost(config, inputs, iters).macs == multiplications(CrossPol(config), 96, 128), name
+
+
+def test_memory_is_what_pytorch_holds_and_not_much_more() -> None:
+    config = preset("crosspol")
+    network = CrossPol(config).eval()
+    for inputs in (pair(192, 256, 3), pair(192, 256, 1, crossed=True)):
+        with torch.inference_mode():
+            held = peak_bytes(lambda inputs=inputs: network(**inputs.kwargs(), iters=4))  # type: ignore[misc]
+        assert 0.8 * held < cost(config, inputs, 4).bytes < 1.6 * held
+
+
+def test_without_the_volume_a_wide_image_takes_less() -> None:
+    config = preset("crosspol")
+    inputs = pair(32, 16384, config.polarization.channels)
+    kept, forgotten = cost(config, inputs, 2), cost(config, inputs, 2, volume=0)
+    assert forgotten.bytes < kept.bytes
+    assert forgotten.macs == kept.macs
+
+
+def test_what_is_held_grows_with_what_is_held() -> None:
+    before = held_bytes()
+    kept = torch.ones(64 << 20, dtype=torch.uint8)
+    assert held_bytes() - before > len(kept) / 2
+    assert held_bytes(torch.device("cpu")) > 0
