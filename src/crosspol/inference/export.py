@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from crosspol.errors import UsageError, refuse
-from crosspol.inference.extras import require
+from crosspol.inference.extras import require, version_of
 from crosspol.inference.graph import Graph, GraphModule, example_tensors
 from crosspol.inference.graph_backend import Run
 from crosspol.inference.onnx_backend import load_onnx
@@ -158,7 +157,7 @@ def _check(network: CrossPol, graph: Graph, path: Path, kind: Format, tolerance_
     differences = {
         key: _difference(found[key], tensor) for key, tensor in zip(graph.outputs(network.config), wanted, strict=True)
     }
-    label = f"{name} {version(name)}"
+    label = f"{name} {version_of(name)}"
     if not differences["disparity"] <= tolerance_px or not differences.get("glass", 0.0) <= tolerance_px:
         said = ", ".join(f"{key} by {value:.3g}" for key, value in differences.items())
         raise FloatingPointError(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from crosspol.errors import UsageError
@@ -24,3 +26,12 @@ def require(module: str, extra: str, what: str) -> Any:
     except ModuleNotFoundError as error:
         missing = (error.name or module).partition(".")[0]
         raise UsageError(f"{what}, and {missing} is not installed, wanted pip install 'crosspol[{extra}]'") from error
+
+
+@cache
+def version_of(module: str) -> str:
+    """Return the version of a module that is installed, under whatever name it was (onnxruntime-gpu)."""
+    try:
+        return version(module)
+    except PackageNotFoundError:
+        return str(getattr(importlib.import_module(module), "__version__", "unknown"))

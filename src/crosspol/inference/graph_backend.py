@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from functools import cache
+from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import refuse
 from crosspol.inference.backends import Refinement
+from crosspol.inference.extras import require, version_of
 from crosspol.inference.graph import INITIAL_DISPARITY, OUTPUTS, Graph, feed, rig_of
 from crosspol.inference.graph_cache import GraphCache
 from crosspol.inference.onnx_graph import OPSET, export_onnx, own_parts, source_hash, weights_hash
@@ -44,12 +46,13 @@ class GraphBackend(ABC):
     """
 
     name: str
-    package: str
-    """Whose version decides what is made."""
+    """Of the engine, which is that of its module."""
 
     def __init__(self, network: CrossPol, threads: int | None = None, cache: GraphCache | None = None) -> None:
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise refuse("threads", repr(threads), "a whole number from 1 up")
+        if find_spec(self.name) is None:
+            require(self.name, self.name, f"backend: got {self.name}")
         self.network = network.to("cpu").eval()
         self.threads = torch.get_num_threads() if threads is None else threads
         self.cache = GraphCache() if cache is None else cache
@@ -64,7 +67,7 @@ class GraphBackend(ABC):
     @property
     def label(self) -> str:
         """Engine, version and arithmetic, for reports."""
-        return f"{self.name} {version(self.package)} {self.arithmetic}"
+        return f"{self.name} {version_of(self.name)} {self.arithmetic}"
 
     @property
     @abstractmethod
@@ -135,11 +138,11 @@ class GraphBackend(ABC):
 
     def _key(self, graph: Graph) -> dict[str, object]:
         """Return everything that what is kept on disk depends on."""
-        packages = ("crosspol", "torch", "onnx", "onnxscript", self.package)
+        packages = ("crosspol", "torch", "onnx", "onnxscript", self.name)
         return {
             "weights": self._weights, "config": self.config.to_dict(), "source": source_hash(), "graph": repr(graph),
             "opset": OPSET, "engine": self.name, "arithmetic": self.arithmetic, "threads": self.threads,
-            "versions": {package: version(package) for package in packages}, "processor": _processor(),
+            "versions": {package: version_of(package) for package in packages}, "processor": _processor(),
         }  # fmt: skip
 
 
@@ -162,11 +165,13 @@ def _output(found: Mapping[str, Tensor]) -> StereoOutput:
     )
 
 
+@cache
 def _processor() -> str:
     """Say which processor this is, with what it can do: what is compiled for one may not run on another."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as listing:
             lines = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in listing}
     except OSError:
-        lines = {}
-    return " ".join((platform.machine(), platform.processor(), lines.get("model name", ""), lines.get("flags", "")))
+        return f"{platform.machine()} {platform.processor()}"
+    told = (lines.get(name, "") for name in ("model name", "flags", "CPU part", "Features"))
+    return " ".join((platform.machine(), *told))

@@ -53,7 +53,6 @@ class OnnxRuntimeBackend(GraphBackend):
     """
 
     name = "onnxruntime"
-    package = "onnxruntime"
     arithmetic = "float32"
 
     def __init__(
@@ -65,7 +64,6 @@ class OnnxRuntimeBackend(GraphBackend):
     ) -> None:
         if precision != "float32":
             raise refuse("precision", repr(precision), "float32: ONNX Runtime has no faster type on a CPU")
-        require("onnxruntime", "onnxruntime", "backend: got onnxruntime")
         super().__init__(network, threads, cache)
 
     def make(self, model: bytes) -> bytes:

@@ -57,7 +57,6 @@ class OpenVinoBackend(GraphBackend):
     """
 
     name = "openvino"
-    package = "openvino"
 
     def __init__(
         self,
@@ -68,8 +67,7 @@ class OpenVinoBackend(GraphBackend):
     ) -> None:
         if precision not in _HINTS:
             raise refuse("precision", repr(precision), f"one of {', '.join(_HINTS)} with OpenVINO")
-        can = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if precision == "bfloat16" and "BF16" not in can:
+        if precision == "bfloat16" and not _has_bfloat16():
             raise refuse("precision", "bfloat16", "float32: this processor has no bfloat16")
         super().__init__(network, threads, cache)
         self.precision = precision
@@ -89,6 +87,10 @@ class OpenVinoBackend(GraphBackend):
         """Make what was compiled ready."""
         settings = _settings(self.threads, self.precision)
         return runner(_openvino().Core().import_model(io.BytesIO(made), "CPU", settings))
+
+
+def _has_bfloat16() -> bool:
+    return "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _openvino() -> Any:
