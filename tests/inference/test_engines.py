@@ -134,6 +134,20 @@ def test_a_broken_graph_on_disk_is_made_again(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_memory_holds_the_last_graphs(network: CrossPol, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    engine = OnnxRuntimeBackend(network, cache=GraphCache(tmp_path))
+    made: list[bytes] = []
+    monkeypatch.setattr(graph_backend, "export_onnx", lambda network, graph: repr(graph).encode())
+    monkeypatch.setattr(engine, "load", lambda data: made.append(data) or len)
+    graphs = [Graph("none", (40, 52), iters) for iters in range(1, 6)]
+    for graph in (*graphs[:4], graphs[0], graphs[4], graphs[0]):
+        engine.prepare(graph)
+    assert len(made) == 5  # the first was used between, and stayed
+    engine.prepare(graphs[1])
+    assert len(made) == 6
+    assert engine.has(graphs[2])  # on disk
+
+
 def test_where_refinement_starts_is_an_input_of_a_graph_of_its_own(network: CrossPol) -> None:
     start = torch.full((1, 1, *SIZE), 3.0)
     inputs, refinement = pair(network), Refinement(1, start)
