@@ -17,7 +17,7 @@ from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.pairs import Pair, find_pairs
 from crosspol.errors import UsageError
 from crosspol.inference.backends import Precision
-from crosspol.inference.engines import BackendName
+from crosspol.inference.engines import BackendName, say_exports
 from crosspol.inference.outputs import OUTPUTS, left_image, outputs_with
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.inference.result import StereoResult, check_calibration
@@ -107,6 +107,7 @@ def predict(options: PredictOptions) -> None:
         iters=options.iters,
         backend=options.backend,
     )
+    say_exports(predictor.backend, lambda line: tqdm.write(f"crosspol predict: {line}", file=sys.stderr))
     if len(pairs) > 1:
         print(_partners(pairs), flush=True)
     for pair in pairs:

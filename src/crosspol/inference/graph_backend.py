@@ -51,6 +51,8 @@ class GraphBackend(ABC):
 
     name: str
     """Of the engine, which is that of its module."""
+    on_export: Callable[[Graph], None] | None = None
+    """Called before a graph is exported, which takes long."""
 
     def __init__(self, network: CrossPol, threads: int | None = None, cache: GraphCache | None = None) -> None:
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
@@ -138,6 +140,8 @@ class GraphBackend(ABC):
             return None
 
     def _export(self, graph: Graph) -> Run:
+        if self.on_export is not None:
+            self.on_export(graph)
         made = self.make(export_onnx(self.network, graph))
         if self._weights is not None:
             self.cache.store(self._key(graph), made)
