@@ -18,8 +18,8 @@ from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.pairs import Pair, find_pairs
 from crosspol.errors import UsageError
 from crosspol.inference.backends import Precision
-from crosspol.inference.engines import BackendName, say_exports
 from crosspol.inference.confidence import ConfidenceKind
+from crosspol.inference.engines import BackendName, say_exports
 from crosspol.inference.outputs import OUTPUTS, left_image, outputs_with
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.inference.result import StereoResult, check_calibration

@@ -17,8 +17,8 @@ from crosspol.data.arguments import as_intensity, as_mask, as_polarization, as_v
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError
 from crosspol.inference.backends import Backend, Precision, Refinement, TorchBackend
-from crosspol.inference.engines import BackendName, make_backend
 from crosspol.inference.confidence import Confidence, ConfidenceKind
+from crosspol.inference.engines import BackendName, make_backend
 from crosspol.inference.result import StereoResult, check_calibration
 from crosspol.io.images import read_image
 from crosspol.model import CrossPol, CrossPolConfig
