@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
+from tqdm import tqdm
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from crosspol.commands.fitting import FitOptions
@@ -24,6 +25,7 @@ from crosspol.commands.sources import Arguments, Item, Ready, RigPairs, Source, 
 from crosspol.errors import UsageError, refuse, words_of
 from crosspol.inference.backends import Precision, find_device
 from crosspol.inference.confidence import ConfidenceKind
+from crosspol.inference.engines import BackendName, say_exports
 from crosspol.inference.outputs import OUTPUTS, Output, left_image, outputs_with
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.inference.result import StereoResult
@@ -118,6 +120,10 @@ class PredictOptions:
     different, else float32. What a device only emulates is many times slower than float32."""
     device: Annotated[str, arg(metavar="DEVICE")] = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, mps."""
+    backend: BackendName = "auto"
+    """What runs the network. torch: exact. openvino, onnxruntime: on the CPU, within 0.01 px; each size is prepared
+    once, which takes 10 s and more, and kept on disk. auto: torch; on a CPU openvino, if installed, from the 51st pair
+    of a size on, or at once if the size was prepared before: then it has paid."""
     many: OmitArgPrefixes[ManyPairs] = ManyPairs()
     fitting: OmitArgPrefixes[FitOptions] = field(default_factory=FitOptions)
 
@@ -200,9 +206,11 @@ def predict(options: PredictOptions) -> None:
         device=options.device,
         precision=precision,
         iters=options.iters,
+        backend=options.backend,
         confidence=options.confidence,
     )
     engine = predictor.backend
+    say_exports(engine, lambda line: tqdm.write(f"crosspol predict: {line}", file=sys.stderr))
     predictor.backend = fit.around(engine, partial(print, flush=True))
     announced = source.announce()
     if announced is not None:
