@@ -16,20 +16,24 @@ from torch.profiler import ProfilerActivity, profile
 Work = Callable[[], Any]
 
 
-def interleaved(work: Mapping[str, Work], rounds: int, device: str = "cpu") -> dict[str, list[float]]:
+def interleaved(
+    work: Mapping[str, Work], rounds: int, device: str = "cpu", clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Time every piece of work once a round, after one round of warming up: seconds by name, one entry a round.
 
-    A machine that slows down for a while slows all of them, so that ratios within a round stay meaningful.
+    A machine that slows down for a while slows all of them, so that ratios within a round stay meaningful. Where others
+    compute on it meanwhile, `time.process_time` as the clock counts what this process got; that is the time of a quiet
+    machine for work in one thread on the CPU.
     """
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for round_ in range(rounds + 1):
         for name, function in work.items():
-            begin = time.perf_counter()
+            begin = clock()
             function()
             if device != "cpu":
                 torch.cuda.synchronize()
             if round_ > 0:
-                seconds[name].append(time.perf_counter() - begin)
+                seconds[name].append(clock() - begin)
     return seconds
 
 

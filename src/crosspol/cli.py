@@ -72,6 +72,10 @@ COMMANDS: dict[str, Command] = {
         "crosspol.commands.data:DataOptions",
         "Check a data set: every scene of a folder, or every pair of a manifest (data check).",
     ),
+    "export": Command(
+        "crosspol.commands.export:ExportOptions",
+        "Write a network as a file of other engines: ONNX, or OpenVINO's IR.",
+    ),
     "info": Command(
         "crosspol.commands.info:InfoOptions", "Print the parameters of a preset or of weights, part by part."
     ),
@@ -82,6 +86,10 @@ EXTRAS = {
     "tensorboard": "train",
     "cffi": "render",
     "drjit": "render",
+    "onnx": "export",
+    "onnxruntime": "onnxruntime",
+    "onnxscript": "export",
+    "openvino": "openvino",
     "mitsuba": "render",
     "pyoidn": "render",
 }

@@ -18,6 +18,7 @@ from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.pairs import Pair, find_pairs
 from crosspol.errors import UsageError
 from crosspol.inference.backends import Precision
+from crosspol.inference.engines import BackendName
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.inference.result import StereoResult
 from crosspol.io.images import write_image
@@ -68,6 +69,10 @@ class PredictOptions:
     """Type of the arithmetic where it may be rounded; bfloat16 is faster."""
     device: Annotated[str, arg(metavar="DEVICE")] = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, mps."""
+    backend: BackendName = "auto"
+    """What runs the network. torch: exact. openvino, onnxruntime: on the CPU, within 0.01 px; each size is prepared
+    once, which takes 10 s and more, and kept on disk. auto: torch; on a CPU openvino, if installed, from the 51st pair
+    of a size on, or at once if the size was prepared before: then it has paid."""
 
 
 def predict(options: PredictOptions) -> None:
@@ -81,7 +86,11 @@ def predict(options: PredictOptions) -> None:
     _check_outputs(pairs, _inputs(pairs, options.rig, reader), options.output)
     check_output_folder(options.output)
     predictor = StereoPredictor.from_pretrained(
-        options.weights, device=options.device, precision=options.precision, iters=options.iters
+        options.weights,
+        device=options.device,
+        precision=options.precision,
+        iters=options.iters,
+        backend=options.backend,
     )
     if len(pairs) > 1:
         print(_partners(pairs), flush=True)

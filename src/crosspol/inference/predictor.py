@@ -17,6 +17,7 @@ from crosspol.data.arguments import as_intensity, as_mask, as_polarization, as_v
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError
 from crosspol.inference.backends import Backend, Precision, Refinement, TorchBackend
+from crosspol.inference.engines import BackendName, make_backend
 from crosspol.inference.result import StereoResult
 from crosspol.io.images import read_image
 from crosspol.model import CrossPol, CrossPolConfig
@@ -85,6 +86,7 @@ class StereoPredictor:
         device: str = "auto",
         precision: Precision = "float32",
         iters: int | None = None,
+        backend: BackendName = "torch",
     ) -> StereoPredictor:
         """Load weights and make a predictor of them.
 
@@ -94,13 +96,17 @@ class StereoPredictor:
             device: see the class.
             precision: see the class.
             iters: see the class.
+            backend: what runs the network: ``torch`` (exact), ``openvino`` or ``onnxruntime`` (on the CPU, within
+                0.01 px in float32; each size is prepared once, which takes 10 s and more, and kept on disk), or
+                ``auto``; see `crosspol.inference.engines`.
 
         Raises:
             MissingFileError: no such folder.
-            UsageError: the folder holds no weights of this network, or another argument is wrong.
+            UsageError: the folder holds no weights of this network, the backend is not installed, or another argument
+                is wrong.
         """
         network = load_network(os.fspath(packaged_weights() if weights is None else weights))
-        return cls(network, device=device, precision=precision, iters=iters)
+        return cls(make_backend(backend, network, device, precision), iters=iters)
 
     def predict(
         self,

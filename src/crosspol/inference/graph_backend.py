@@ -1,0 +1,177 @@
+"""What the engines share that run a network as a graph: which graph, made once, and tensors in and out."""
+
+from __future__ import annotations
+
+import platform
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.util import find_spec
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crosspol.data.inputs import StereoInputs
+from crosspol.errors import refuse
+from crosspol.inference.backends import Refinement
+from crosspol.inference.extras import require, version_of
+from crosspol.inference.graph import INITIAL_DISPARITY, OUTPUTS, Graph, feed, rig_of
+from crosspol.inference.graph_cache import GraphCache
+from crosspol.inference.onnx_graph import OPSET, export_onnx, own_parts, source_hash, weights_hash
+from crosspol.model import CrossPol, CrossPolConfig, StereoOutput
+from crosspol.model.boundary import NetworkInputs
+
+__all__ = ["GraphBackend", "Run", "graph_of"]
+
+Array: TypeAlias = "NDArray[Any]"
+Run: TypeAlias = Callable[[Mapping[str, Array]], dict[str, Array]]
+"""A graph that is ready: inputs by name to outputs by name, float32, (1, C, H, W)."""
+
+
+class GraphBackend(ABC):
+    """Runs a network as a graph that is exported, once for each size, rig and number of refinements.
+
+    Exporting takes seconds to a minute. What it makes is kept in memory and, under the hash of the weights and of
+    everything else that it depends on, on disk (`GraphCache`); a network with parts of its own is not kept on disk.
+    A graph cannot be interrupted: `Refinement.watch` is called once, after the last refinement, with the size of
+    its step (not the sign), and cannot end it sooner.
+
+    Args:
+        network: moved to the CPU and put into eval mode. Its weights must not change any more.
+        threads: of the engine; None: as many as PyTorch uses.
+        cache: where graphs are kept; None: in the user's folder.
+    """
+
+    name: str
+    """Of the engine, which is that of its module."""
+
+    def __init__(self, network: CrossPol, threads: int | None = None, cache: GraphCache | None = None) -> None:
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise refuse("threads", repr(threads), "a whole number from 1 up")
+        if find_spec(self.name) is None:
+            require(self.name, self.name, f"backend: got {self.name}")
+        self.network = network.to("cpu").eval()
+        self.threads = torch.get_num_threads() if threads is None else threads
+        self.cache = GraphCache() if cache is None else cache
+        self._ready: dict[Graph, Run] = {}
+        self._weights = weights_hash(network) if own_parts(network) else None
+
+    @property
+    def config(self) -> CrossPolConfig:
+        """The network's configuration."""
+        return self.network.config
+
+    @property
+    def label(self) -> str:
+        """Engine, version and arithmetic, for reports."""
+        return f"{self.name} {version_of(self.name)} {self.arithmetic}"
+
+    @property
+    @abstractmethod
+    def arithmetic(self) -> str:
+        """Type of the arithmetic, as reports say it."""
+
+    @abstractmethod
+    def make(self, model: bytes) -> bytes:
+        """Return what is kept on disk of an ONNX file."""
+
+    @abstractmethod
+    def load(self, made: bytes) -> Run:
+        """Return the graph of what `make` returned, ready to run."""
+
+    def run(self, inputs: StereoInputs, refinement: Refinement) -> StereoOutput:
+        """Estimate the disparity of a batch, pair by pair; see `Backend.run`."""
+        tensors = inputs.to("cpu").kwargs()
+        start = refinement.initial_disparity
+        self._check(tensors, refinement)
+        graph = graph_of(inputs, refinement, self.config)
+        ready = self.prepare(graph)
+        named = tensors if start is None else tensors | {INITIAL_DISPARITY: start.to("cpu", torch.float32)}
+        arrays = {name: tensor.numpy() for name, tensor in feed(named, graph).items()}
+        pairs = []
+        for index in range(len(inputs.left)):
+            one = {name: np.ascontiguousarray(array[index : index + 1]) for name, array in arrays.items()}
+            pairs.append(ready(one))
+        output = _output({name: torch.from_numpy(np.concatenate([pair[name] for pair in pairs])) for name in pairs[0]})
+        if refinement.watch is not None:
+            stride = self.config.feature_stride
+            refinement.watch(refinement.iters, output.last_step[..., ::stride, ::stride])
+        return output
+
+    def _check(self, tensors: Mapping[str, Tensor], refinement: Refinement) -> None:
+        """Refuse what the network would refuse: a graph does not look at its inputs."""
+        pol, valid, intensity = (
+            (tensors.get(f"{kind}_left"), tensors.get(f"{kind}_right")) for kind in ("pol", "valid", "intensity")
+        )
+        checked = NetworkInputs(self.config, tensors["left"], tensors["right"], pol, valid, intensity, refinement.iters)
+        if refinement.initial_disparity is not None:
+            checked.start(refinement.initial_disparity.to("cpu"))
+
+    def prepare(self, graph: Graph) -> Run:
+        """Return a graph that is ready: from memory, from disk, or exported."""
+        if graph not in self._ready:
+            self._ready[graph] = self._from_disk(graph) or self._export(graph)
+        return self._ready[graph]
+
+    def has(self, graph: Graph) -> bool:
+        """Whether a graph need not be exported: it is in memory or on disk."""
+        return graph in self._ready or (self._weights is not None and self.cache.path(self._key(graph)).exists())
+
+    def _from_disk(self, graph: Graph) -> Run | None:
+        made = None if self._weights is None else self.cache.load(self._key(graph))
+        if made is None:
+            return None
+        try:
+            return self.load(made)
+        except Exception:  # whatever an engine raises: another build of it, another processor
+            self.cache.forget(self._key(graph))
+            return None
+
+    def _export(self, graph: Graph) -> Run:
+        made = self.make(export_onnx(self.network, graph))
+        if self._weights is not None:
+            self.cache.store(self._key(graph), made)
+        return self.load(made)
+
+    def _key(self, graph: Graph) -> dict[str, object]:
+        """Return everything that what is kept on disk depends on."""
+        packages = ("crosspol", "torch", "onnx", "onnxscript", self.name)
+        return {
+            "weights": self._weights, "config": self.config.to_dict(), "source": source_hash(), "graph": repr(graph),
+            "opset": OPSET, "engine": self.name, "arithmetic": self.arithmetic, "threads": self.threads,
+            "versions": {package: version_of(package) for package in packages}, "processor": _processor(),
+        }  # fmt: skip
+
+
+def graph_of(inputs: StereoInputs, refinement: Refinement, config: CrossPolConfig) -> Graph:
+    """Return which graph of a network of this configuration takes these inputs."""
+    starts = refinement.initial_disparity is not None
+    return Graph(rig_of(inputs, config), inputs.size, refinement.iters, starts=starts)
+
+
+def _output(found: Mapping[str, Tensor]) -> StereoOutput:
+    """Arrange a graph's outputs, (B, 1, H, W) by name, as the network's."""
+    assert set(found) <= set(OUTPUTS)
+    disparity, glass = found["disparity"], found.get("glass")
+    return StereoOutput(
+        disparity,
+        (disparity,),
+        found.get("polarization_use", torch.zeros_like(disparity)),
+        found["last_step"],
+        None if glass is None else torch.logit(glass),
+    )
+
+
+@cache
+def _processor() -> str:
+    """Say which processor this is, with what it can do: what is compiled for one may not run on another."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as listing:
+            lines = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in listing}
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    told = (lines.get(name, "") for name in ("model name", "flags", "CPU part", "Features"))
+    return " ".join((platform.machine(), *told))

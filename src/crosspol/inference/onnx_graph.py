@@ -1,0 +1,152 @@
+"""A network as ONNX, by torch.export: opset 18, fixed refinements, and what it all means in the file itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import crosspol
+from crosspol.inference.extras import require
+from crosspol.inference.graph import INPUTS, OUTPUTS, Graph, GraphModule, Meaning, example_tensors, smallest
+from crosspol.model import CrossPol, CrossPolConfig
+from crosspol.model.config import PRESETS
+
+__all__ = ["OPSET", "export_onnx", "metadata", "own_parts", "source_hash", "weights_hash"]
+
+OPSET = 18
+
+
+def export_onnx(network: CrossPol, graph: Graph) -> bytes:
+    """Return a network's graph as an ONNX file, weights included.
+
+    Args:
+        network: on the CPU, in eval mode.
+        graph: which graph.
+
+    Raises:
+        UsageError: the network has no such graph, or the extra `export` is not installed.
+    """
+    graph.check(network.config)
+    onnx = require("onnx", "export", "export: got a network for ONNX")
+    require("onnxscript", "export", "export: got a network for ONNX")
+    examples = example_tensors(graph, network.config)
+    with torch.no_grad(), _quiet():
+        program = torch.onnx.export(
+            GraphModule(network, graph).eval(),
+            tuple(examples.values()),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs(network.config)),
+            dynamic_shapes=_dynamic_shapes(graph, network.config),
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    _forget_source(model)
+    onnx.helper.set_model_props(model, metadata(network, graph))
+    model.producer_name, model.producer_version = "crosspol", version("crosspol")
+    return bytes(model.SerializeToString())
+
+
+def metadata(network: CrossPol, graph: Graph) -> dict[str, str]:
+    """Return what a file says of itself: names with the prefix ``crosspol.``, values as text or JSON."""
+    config = network.config
+    height, width = graph.size
+    multiple = config.record.padding
+    size = f"multiples of {multiple} from {smallest(config)} px" if graph.dynamic else f"{width}x{height}"
+    shape = (f"height ({size})", f"width ({size})") if graph.dynamic else (height, width)
+    inputs = [_said(name, INPUTS[name], (1, graph.channels(name, config), *shape)) for name in graph.inputs]
+    outputs = [_said(name, OUTPUTS[name], (1, 1, *shape)) for name in graph.outputs(config)]
+    return {
+        "crosspol.version": version("crosspol"),
+        "crosspol.preset": preset_of(config),
+        "crosspol.rig": graph.rig,
+        "crosspol.size": size,
+        "crosspol.iters": str(graph.iters),
+        "crosspol.weights_sha256": weights_hash(network),
+        "crosspol.config": json.dumps(config.to_dict()),
+        "crosspol.inputs": json.dumps(inputs),
+        "crosspol.outputs": json.dumps(outputs),
+        "crosspol.color_space": "RGB, sRGB as a viewer would show it, [0, 1]; intensities are linear light",
+        "crosspol.sign": "disparity is positive: x_right = x_left - disparity",
+        "crosspol.units": "disparity in pixels of the images given; depth = focal length in px * baseline / disparity",
+        "crosspol.license": "MIT (the network's code); the weights: as whoever trained them says",
+    }
+
+
+def preset_of(config: CrossPolConfig) -> str:
+    """Return the preset with these settings, or the backbone, for a network of other settings."""
+    return next((name for name, known in PRESETS.items() if known == config), f"{config.backbone} (changed)")
+
+
+def weights_hash(network: CrossPol) -> str:
+    """Return the SHA-256 of a network's tensors: their names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@cache
+def source_hash() -> str:
+    """Return the SHA-256 of the source that decides what a graph computes."""
+    root = Path(crosspol.__file__).parent
+    digest = hashlib.sha256()
+    files = [*sorted((root / "model").glob("*.py")), *sorted((root / "polarimetry").glob("*.py")), root / "light.py"]
+    for path in (*files, root / "inference" / "graph.py", root / "inference" / "onnx_graph.py"):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def own_parts(network: CrossPol) -> bool:
+    """Say whether all of a network is the package's and PyTorch's; parts of others cannot be told by their weights."""
+    return all(type(module).__module__.partition(".")[0] in ("crosspol", "torch") for module in network.modules())
+
+
+def _said(name: str, meaning: Meaning, shape: tuple[Any, ...]) -> dict[str, Any]:
+    return {"name": name, "shape": list(shape), "type": "float32", "range": meaning.range, "meaning": meaning.text}
+
+
+def _dynamic_shapes(graph: Graph, config: CrossPolConfig) -> Any:
+    """Return torch.export's description of the axes that are free; None: none is."""
+    if not graph.dynamic:
+        return None
+    multiple = config.record.padding
+    rows, columns = (torch.export.Dim(name, min=smallest(config) // multiple) for name in ("rows", "columns"))
+    return (tuple({2: multiple * rows, 3: multiple * columns} for _ in graph.inputs),)
+
+
+def _forget_source(model: Any) -> None:
+    """Take out what the exporter wrote of this machine: stack traces, with the paths of its files."""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.ClearField("doc_string")
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
+        del value.metadata_props[:]
+    del model.graph.metadata_props[:]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's notes on its own internals from whoever asked for a file."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
