@@ -16,6 +16,7 @@ from torch import Tensor
 from crosspol.data.arguments import as_intensity, as_mask, as_polarization, as_view
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError
+from crosspol.inference.adaptive import Convergence, check_tolerance
 from crosspol.inference.backends import Backend, Precision, Refinement, TorchBackend
 from crosspol.inference.engines import BackendName, make_backend
 from crosspol.inference.result import StereoResult
@@ -44,9 +45,12 @@ class StereoPredictor:
         precision: for PyTorch: ``float32``, or the type that autocast may use in convolutions and attention.
             Correlation and coordinates stay float32. TF32 is off in any case.
         iters: iterations of the disparity; None: as many as the network is configured for.
+        tolerance: end the refinement when the mean step of every pair of a batch is at most this, px, and a crossed
+            pair's contrast has been formed for the last time; `crosspol.inference.adaptive.stored_tolerance` knows one
+            for the weights that ship. None: make all iterations. A backend that cannot stop makes all of them.
 
     Raises:
-        UsageError: a device that does not exist, an unknown precision, or fewer than one iteration.
+        UsageError: a device that does not exist, an unknown precision, fewer than one iteration, or a tolerance of 0.
     """
 
     def __init__(
@@ -55,12 +59,14 @@ class StereoPredictor:
         device: str = "auto",
         precision: Precision = "float32",
         iters: int | None = None,
+        tolerance: float | None = None,
     ) -> None:
         iters = network.config.iters if iters is None else iters
         if isinstance(iters, bool) or not isinstance(iters, int) or iters < 1:
             raise UsageError(f"iters: got {iters!r}, wanted a whole number from 1 up")
         self.backend: Backend = TorchBackend(network, device, precision) if isinstance(network, CrossPol) else network
         self.iters = iters
+        self.tolerance = None if tolerance is None else check_tolerance(tolerance)
 
     @property
     def network(self) -> CrossPol:
@@ -87,6 +93,7 @@ class StereoPredictor:
         precision: Precision = "float32",
         iters: int | None = None,
         backend: BackendName = "torch",
+        tolerance: float | None = None,
     ) -> StereoPredictor:
         """Load weights and make a predictor of them.
 
@@ -99,6 +106,7 @@ class StereoPredictor:
             backend: what runs the network: ``torch`` (exact), ``openvino`` or ``onnxruntime`` (on the CPU, within
                 0.01 px in float32; each size is prepared once, which takes 10 s and more, and kept on disk), or
                 ``auto``; see `crosspol.inference.engines`.
+            tolerance: see the class.
 
         Raises:
             MissingFileError: no such folder.
@@ -106,7 +114,7 @@ class StereoPredictor:
                 is wrong.
         """
         network = load_network(os.fspath(packaged_weights() if weights is None else weights))
-        return cls(make_backend(backend, network, device, precision), iters=iters)
+        return cls(make_backend(backend, network, device, precision), iters=iters, tolerance=tolerance)
 
     def predict(
         self,
@@ -214,6 +222,9 @@ class StereoPredictor:
             FloatingPointError: the network's output is not finite.
         """
         start = None if initial_disparity is None else torch.from_numpy(initial_disparity)[:, None]
+        if self.tolerance is not None:
+            crossed = inputs.intensity_left is not None
+            watch = Convergence(self.tolerance, max(self.config.refresh_after, default=0) if crossed else 0, watch)
         out = self.backend.run(inputs, Refinement(self.iters, start, watch))
         disparity = _to_numpy(out.disparity)
         if not np.isfinite(disparity).all():
