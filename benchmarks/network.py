@@ -176,7 +176,8 @@ def main() -> None:
             compared.append(row)
             print(
                 f"{row['network']:<22} {row['size']:>8} {row['iters']:>5} {row['plain_s']:>8.3f} {row['ours_s']:>8.3f} "
-                f"{row['speedup']:>8.2f} {row['speedup_before_the_loop']:>8.2f} {row['plain_mib']:>9.1f} {row['ours_mib']:>9.1f}"
+                f"{row['speedup']:>8.2f} {row['speedup_before_the_loop']:>8.2f} {row['plain_mib']:>9.1f} "
+                f"{row['ours_mib']:>9.1f}"
             )
 
     width, height = sizes[0]

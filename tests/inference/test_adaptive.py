@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -151,11 +152,17 @@ def test_a_tolerance_is_a_size_in_pixels(tolerance: object) -> None:
 
 
 def test_the_tolerance_of_weights_lies_beside_them(tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"numbers")
     with pytest.raises(UsageError, match=RECORD):
         stored_tolerance(tmp_path)
-    (tmp_path / RECORD).write_text(json.dumps({"tolerance_px": 0.25}))
+    record = {"tolerance_px": 0.25, "weights_sha256": hashlib.sha256(b"numbers").hexdigest()}
+    (tmp_path / RECORD).write_text(json.dumps(record))
     assert stored_tolerance(tmp_path) == 0.25
-    for damaged in ("{", "[]", '{"tolerance_px": 0}', '{"tolerance_px": "x"}', "{}"):
+    weights.write_bytes(b"others")
+    with pytest.raises(UsageError, match="of other weights"):
+        stored_tolerance(tmp_path)
+    for damaged in ("{", "[]", json.dumps(record | {"tolerance_px": 0}), '{"tolerance_px": "x"}', "{}"):
         (tmp_path / RECORD).write_text(damaged)
         with pytest.raises(UsageError, match="no tolerance_px above 0"):
             stored_tolerance(tmp_path)

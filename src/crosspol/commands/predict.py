@@ -74,7 +74,6 @@ class PredictOptions:
     """What runs the network. torch: exact. openvino, onnxruntime: on the CPU, within 0.01 px; each size is prepared
     once, which takes 10 s and more, and kept on disk. auto: torch; on a CPU openvino, if installed, from the 51st pair
     of a size on, or at once if the size was prepared before: then it has paid."""
-
     adaptive: bool = False
     """Stop refining a pair when it has converged: by a tolerance that was found for the weights on held-out scenes,
     where it changes the error by at most 0.01 px. Only PyTorch does this."""

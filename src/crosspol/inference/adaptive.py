@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -65,7 +66,8 @@ def stored_tolerance(weights: str | os.PathLike[str] | None) -> float:
         weights: a folder, the name of a preset whose weights ship, or None for `blueprint`'s.
 
     Raises:
-        UsageError: none was found for them, or the file that holds it is damaged.
+        MissingFileError: the folder holds no weights.
+        UsageError: none was found for them, or the file that holds it is damaged or of other weights.
     """
     folder = packaged_weights() if weights is None else Path(weights)
     if not folder.is_dir() and os.fspath(folder) in PRESETS:
@@ -77,6 +79,10 @@ def stored_tolerance(weights: str | os.PathLike[str] | None) -> float:
             "(python -m benchmarks.adaptive), or one in px"
         )
     try:
-        return check_tolerance(json.loads(read_bytes(path))["tolerance_px"])
+        record = json.loads(read_bytes(path))
+        tolerance, of = check_tolerance(record["tolerance_px"]), str(record["weights_sha256"])
     except (ValueError, KeyError, TypeError, UsageError) as error:
         raise UsageError(f"{path}: got no tolerance_px above 0, wanted what benchmarks.adaptive writes") from error
+    if hashlib.sha256(read_bytes(folder / "model.safetensors")).hexdigest() != of:
+        raise UsageError(f"{path}: got a tolerance of other weights, wanted one found for these (benchmarks.adaptive)")
+    return tolerance

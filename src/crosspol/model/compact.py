@@ -55,7 +55,8 @@ class CompactEncoder(nn.Module):
     def _shared(self, image: Tensor) -> Tensor:
         """Apply the trunk."""
         x = torch.relu_(normalized(self.trunk[0], self.trunk[1], image))
-        for block in self.trunk[3:]:
+        blocks = list(self.trunk)[3:]
+        for block in blocks:
             x = block(x)
         return x
 

@@ -91,7 +91,8 @@ def normalized(convolution: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
     together = y.is_contiguous(memory_format=torch.channels_last) and not y.is_contiguous()
     if type(norm) is nn.InstanceNorm2d and not norm.track_running_stats and together and len(y) == 1:
         return F.batch_norm(y, None, None, norm.weight, norm.bias, training=True, momentum=0.0, eps=norm.eps)
-    return norm(y)
+    y = norm(y)
+    return y
 
 
 def image_by_image(encode: Callable[[Tensor], Tensor], *views: Tensor) -> tuple[Tensor, ...]:
@@ -103,7 +104,7 @@ def image_by_image(encode: Callable[[Tensor], Tensor], *views: Tensor) -> tuple[
     if not in_use() or views[0].device.type != "cpu":
         return encode(torch.cat(views)).chunk(len(views))
     return tuple(
-        encode(view) if len(view) == 1 else torch.cat([encode(image) for image in view.split(1)]) for view in views
+        encode(view) if len(view) == 1 else torch.cat([encode(image) for image in torch.split(view, 1)]) for view in views
     )
 
 
