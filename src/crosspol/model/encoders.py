@@ -78,7 +78,7 @@ def normalized(convolution: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
     if _graph_is_made() or type(convolution) is not nn.Conv2d or convolution.padding_mode != "zeros":
         y: Tensor = norm(convolution(x))
         return y
-    if type(norm) is nn.BatchNorm2d and not norm.training and norm.running_var is not None:
+    if type(norm) is nn.BatchNorm2d and not norm.training and norm.affine and norm.running_var is not None:
         assert norm.running_mean is not None
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         shift = norm.bias - norm.running_mean * scale
@@ -103,9 +103,8 @@ def image_by_image(encode: Callable[[Tensor], Tensor], *views: Tensor) -> tuple[
     """
     if not in_use() or views[0].device.type != "cpu":
         return encode(torch.cat(views)).chunk(len(views))
-    return tuple(
-        encode(view) if len(view) == 1 else torch.cat([encode(image) for image in torch.split(view, 1)]) for view in views
-    )
+    images = [torch.split(view, 1) for view in views]
+    return tuple(encode(view[0]) if len(view) == 1 else torch.cat([encode(image) for image in view]) for view in images)
 
 
 class ResidualBlock(nn.Module):
