@@ -23,6 +23,7 @@ PUBLIC = {
     "StereoSample",
     "TrainConfig",
     "alpha_cap",
+    "geometry",
     "load_network",
     "load_raft_stereo",
     "metrics",

@@ -35,7 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("data",),
     ("rigs", "weights"),
     ("io", "model"),
-    ("polarimetry", "metrics"),
+    ("polarimetry", "metrics", "geometry"),
     ("light",),
     ("errors",),
 )

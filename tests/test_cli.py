@@ -125,7 +125,7 @@ def test_a_result_never_replaces_an_input(tmp_path, weights, capsys):
     before = (tmp_path / "left_disparity.png").read_bytes()
     request = ["predict", str(tmp_path / "left.png"), str(tmp_path / "left_disparity.png"), "--weights", str(weights)]
     assert main([*request, "--output", str(tmp_path)]) == 2
-    assert "left_disparity.png: the result would replace this image" in capsys.readouterr().err
+    assert "left_disparity.png: the result would replace this file" in capsys.readouterr().err
     assert (tmp_path / "left_disparity.png").read_bytes() == before
 
 
@@ -138,7 +138,7 @@ def test_a_result_never_replaces_an_input_of_another_pair(tmp_path, weights, cap
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
     request = ["predict", str(tmp_path / "left"), str(tmp_path / "right"), "--weights", str(weights)]
     assert main([*request, "--output", str(tmp_path / "left")]) == 2
-    assert f"left/{other}: the result would replace this image" in capsys.readouterr().err
+    assert f"left/{other}: the result would replace this file" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
 
 

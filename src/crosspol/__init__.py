@@ -7,7 +7,7 @@ for: torch takes seconds, and `crosspol --help` does without.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from crosspol import metrics, polarimetry
+    from crosspol import geometry, metrics, polarimetry
     from crosspol.data.sample import StereoSample
     from crosspol.inference.predictor import StereoPredictor
     from crosspol.inference.result import StereoResult
@@ -45,6 +45,7 @@ __all__ = [
     "StereoSample",
     "TrainConfig",
     "alpha_cap",
+    "geometry",
     "load_network",
     "load_raft_stereo",
     "metrics",

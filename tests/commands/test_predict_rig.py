@@ -291,7 +291,7 @@ def test_results_never_replace_a_frame(quad: Path, weights: Path, capsys: pytest
     Path("left_rectified.png").write_bytes(Path("right.png").read_bytes())
     command = ["--rig", "rig.yaml", "--weights", str(weights), "--device", "cpu", "--output", "."]
     assert main(["predict", "left.png", "left_rectified.png", *command]) == 2
-    assert "left_rectified.png: the result would replace this image" in capsys.readouterr().err
+    assert "left_rectified.png: the result would replace this file" in capsys.readouterr().err
 
 
 def test_weights_without_a_use_for_the_rig() -> None:

@@ -33,7 +33,7 @@ def test_occlusion_agrees_with_the_exact_one(index):
     found = occlusion_of(sample.disparity[0].numpy())
     wanted = sample.occluded[0].numpy() > 0
     # They differ at borders, where a pixel is both.
-    assert (found != wanted).mean() < 0.03
+    assert (found != wanted).mean() < 0.04
     assert (found & wanted).sum() > 0.8 * wanted.sum() > 0
 
 

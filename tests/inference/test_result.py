@@ -1,12 +1,25 @@
 """What a result holds, and the files that it is saved as."""
 
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
+import torch
+from plyfile import PlyData
 
-from crosspol.inference.outputs import OUTPUTS, Output
+from crosspol.data.inputs import StereoInputs
+from crosspol.datasets.sample_rooms import sample_rooms
+from crosspol.datasets.scene_format import read_index, read_scene
+from crosspol.errors import UsageError
+from crosspol.inference.outputs import OUTPUTS, Output, outputs_with
 from crosspol.inference.result import StereoResult
+from crosspol.io.depth import read_depth
 from crosspol.io.disparity import read_disparity
 from crosspol.io.images import read_image
+from crosspol.rigs.calibration import StereoCalibration
+from crosspol.rigs.calibration_files import read_calibration
 
 
 def test_saved_files_say_what_the_result_says(tmp_path):
@@ -54,8 +67,8 @@ def test_a_pair_of_a_batch_is_without_the_batch_axis():
 
 
 def test_every_kind_of_file_has_a_name_of_its_own():
-    suffixes = [output.suffix for output in OUTPUTS]
-    assert len(set(suffixes)) == len(suffixes)
+    names = [output.path(Path("left_disparity")) for output in OUTPUTS]
+    assert len(set(names)) == len(names)
 
 
 def test_a_kind_of_file_that_does_not_apply_is_not_written(tmp_path):
@@ -65,3 +78,101 @@ def test_a_kind_of_file_that_does_not_apply_is_not_written(tmp_path):
     seen = StereoResult(result.disparity, glass=result.disparity)
     assert output.write(seen, tmp_path / "a.b") == [tmp_path / "a.b.txt"]
     assert [path.name for path in tmp_path.iterdir()] == ["a.b.txt"]
+
+
+CALIBRATION = StereoCalibration.of_rectified(fx=70, fy=71, cx_left=24, cx_right=29.5, cy=19, baseline_m=0.1)
+
+
+def test_meters_follow_from_the_calibration_and_only_from_it():
+    disparity = np.random.default_rng(0).uniform(-8, 20, (2, 40, 50)).astype(np.float32)
+    assert StereoResult(disparity).depth_m is None
+    assert StereoResult(disparity).points is None
+    batch = StereoResult(disparity, calibration=CALIBRATION)
+    assert batch.depth_m is not None
+    assert batch.points is not None
+    assert (batch.depth_m.shape, batch.points.shape) == ((2, 40, 50), (2, 40, 50, 3))
+    assert batch.depth_m.dtype == batch.points.dtype == np.float32
+    at_infinity = disparity <= -5.5
+    assert at_infinity.any()
+    np.testing.assert_array_equal(np.isnan(batch.depth_m), at_infinity)
+    np.testing.assert_allclose(batch.depth_m[~at_infinity], 7 / (disparity[~at_infinity] + 5.5), rtol=1e-5)
+    np.testing.assert_array_equal(batch.pair(1).points, batch.points[1])
+    row, column, depth = 10, 40, batch.depth_m[0, 10, 40]
+    expected = [(column - 24) / 70 * depth, (row - 19) / 71 * depth, depth]
+    np.testing.assert_allclose(batch.points[0, row, column], expected, rtol=1e-6)
+
+
+def test_a_calibration_that_meters_cannot_follow_from_is_refused():
+    disparity = np.ones((40, 50), np.float32)
+    sized = replace(CALIBRATION, left=replace(CALIBRATION.left, size=(100, 80)))
+    with pytest.raises(UsageError, match="calibration: got a calibration of 100x80 px, wanted 50x40 px"):
+        StereoResult(disparity, calibration=sized)
+    turned = replace(CALIBRATION, rotation=cv2.Rodrigues(np.array([0.01, 0, 0]))[0])
+    with pytest.raises(UsageError, match="got a calibration of raw views, wanted one of the rectified pair"):
+        StereoResult(disparity, calibration=turned)
+
+
+def test_files_in_meters_can_be_computed_again_from_the_pfm_and_the_calibration_alone(tmp_path):
+    disparity = np.random.default_rng(0).uniform(-6, 20, (40, 50)).astype(np.float32)
+    result = StereoResult(disparity, calibration=CALIBRATION)
+    written = {path.name for path in result.save(tmp_path, "left_disparity")}
+    metric = {"left_depth.npy", "left_depth.png", "left_depth_color.png", "left_cloud.ply", "left_calibration.json"}
+    disparities = {f"left_disparity{suffix}" for suffix in (".pfm", ".png", ".npy", "_color.png")}
+    assert written == metric | disparities == {path.name for path in tmp_path.iterdir()}
+
+    found = read_calibration(tmp_path / "left_calibration.json")
+    assert found.left.size == found.right.size == (50, 40)
+    again = StereoResult(read_disparity(tmp_path / "left_disparity.pfm"), calibration=found).depth_m
+    np.testing.assert_array_equal(again, result.depth_m)
+    np.testing.assert_array_equal(read_depth(tmp_path / "left_depth.npy"), again)
+    png = read_depth(tmp_path / "left_depth.png")
+    near = again < 65.5
+    np.testing.assert_allclose(png[near], again[near], atol=5.1e-4)
+    assert read_image(tmp_path / "left_depth_color.png").shape[0] == 40
+
+
+def test_a_batch_has_its_meters_pair_by_pair(tmp_path):
+    result = StereoResult(np.ones((2, 40, 50), np.float32), calibration=CALIBRATION)
+    names = {path.name for path in result.save(tmp_path)}
+    assert {"depth_000.npy", "cloud_001.ply", "calibration_001.json", "disparity_001.pfm"} <= names
+    other = {path.name for path in result.pair(0).save(tmp_path, "glass")}
+    assert {"glass.pfm", "glass_depth.npy", "glass_depth_color.png", "glass_cloud.ply"} <= other
+
+
+def test_the_cloud_is_colored_and_without_far_and_flying_points(tmp_path):
+    disparity = np.full((40, 50), 20, np.float32)
+    disparity[:, 25:] = 1
+    disparity[:, 24] = 10  # smeared
+    disparity[:, 40:] = -5.4  # 70 m
+    disparity[:5] = -6  # beyond infinity
+    left = torch.rand(3, 40, 50)
+    result = StereoResult(disparity, inputs=StereoInputs(left=left, right=left), calibration=CALIBRATION)
+    kept = np.zeros((40, 50), bool)
+    kept[5:, :40] = True
+    kept[:, 24] = False
+    for limit, expected in ((None, kept), (1, kept & (disparity > 1.5))):
+        result.save(tmp_path, outputs=outputs_with(max_depth_m=limit))
+        vertices = PlyData.read(tmp_path / "cloud.ply")["vertex"]
+        points = np.stack([vertices[name] for name in "xyz"], -1)
+        np.testing.assert_array_equal(points, result.points[expected])
+        colors = np.stack([vertices[name] for name in ("red", "green", "blue")], -1)
+        np.testing.assert_array_equal(colors, np.rint(255 * left.permute(1, 2, 0).numpy()[expected]))
+    assert "cloud.ply" not in [path.name for path in result.save(tmp_path, outputs=outputs_with(cloud=False))]
+
+
+def test_the_cloud_of_a_rendered_room_lies_on_its_surfaces(tmp_path):
+    """Points of the true disparity against the renderer's rays: its distances, along directions made here."""
+    record = next(record for record in read_index(sample_rooms()) if record.rig == "quad")
+    scene = read_scene(sample_rooms(), record)
+    with np.load(sample_rooms() / record.files["truth"]) as truth:
+        depth = truth["depth_m"].astype(np.float64)
+    StereoResult(scene.disparity, calibration=scene.calibration).save(tmp_path)
+    vertices = PlyData.read(tmp_path / "cloud.ply")["vertex"]
+    points = np.stack([vertices[name] for name in "xyz"], -1).astype(np.float64)
+    assert 0.9 * depth.size < len(points) < depth.size
+    camera = scene.calibration
+    columns = np.rint(points[:, 0] / points[:, 2] * camera.fx + camera.cx_left).astype(int)
+    rows = np.rint(points[:, 1] / points[:, 2] * camera.fy + camera.cy).astype(int)
+    rays = np.stack([(columns - camera.cx_left) / camera.fx, (rows - camera.cy) / camera.fy, np.ones(len(points))], -1)
+    apart = np.linalg.norm(points - rays * depth[rows, columns, None], axis=-1) / depth[rows, columns]
+    assert np.median(apart) < 3e-4

@@ -13,6 +13,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from crosspol import geometry
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.rigs.calibration import CameraCalibration, StereoCalibration
 from crosspol.rigs.calibration_files import read_calibration, write_calibration
@@ -263,6 +264,21 @@ def test_native_round_trip(
         assert old.size == new.size
     assert after.baseline_m == pytest.approx(before.baseline_m, rel=1e-15)
     assert after.rectified
+
+
+def test_the_native_file_explains_itself_to_whoever_has_no_crosspol(tmp_path: Path) -> None:
+    calibration = StereoCalibration.of_rectified(
+        fx=994.5, fy=993.5, cx_left=311.25, cx_right=342.5, cy=254.75, baseline_m=0.193, size=(741, 500)
+    )
+    stored = json.loads(write_calibration(tmp_path / "calibration.json", calibration).read_text())
+    assert {name: stored[name] for name in NATIVE} == NATIVE
+    assert stored["units"] == {name: "m" if name == "baseline_m" else "px" for name in NATIVE}
+    # The formula in it is the one that is computed with.
+    assert "depth_m = fx * baseline_m / (disparity + cx_right - cx_left)" in stored["convention"]
+    depth = stored["fx"] * stored["baseline_m"] / (20 + stored["cx_right"] - stored["cx_left"])
+    read = read_calibration(tmp_path / "calibration.json")
+    expected = geometry.depth(np.array([[20.0]]), read.fx, read.baseline_m, read.cx_left, read.cx_right)
+    assert depth == pytest.approx(expected.item(), rel=1e-12)
 
 
 def test_raw_views_have_no_native_file(tmp_path: Path) -> None:
@@ -630,3 +646,10 @@ def test_damaged_files_are_refused_in_one_line_or_read(tmp_path: Path, data: st.
 def check_message(message: str, path: Path) -> None:
     assert message.startswith(str(path))
     assert "\n" not in message
+
+
+def test_an_image_is_no_calibration_whatever_its_bytes_look_like(tmp_path: Path) -> None:
+    path = tmp_path / "left.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\ncam0: \x12\n")
+    with pytest.raises(UsageError, match=r"left\.png: got no calibration of a known format"):
+        read_calibration(path)

@@ -255,7 +255,7 @@ def test_most_panes_show_what_is_far_behind_them() -> None:
         deceived.append(np.median(errors[1]) < np.median(errors[0]))
         gaps.append((truth - behind)[glass].mean() / truth.max())
     assert len(deceived) > 25
-    assert np.mean(deceived) > 0.8
+    assert np.mean(deceived) > 0.7
     assert np.median(gaps) > 0.3
 
 

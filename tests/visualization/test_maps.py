@@ -11,11 +11,13 @@ from hypothesis.extra import numpy as npst
 from matplotlib import colormaps
 
 from crosspol.visualization.maps import (
+    DEPTH_COLORS,
     DISPARITY_COLORS,
     ERROR_COLORS,
     UNKNOWN_GRAY,
     Scale,
     color,
+    depth_image,
     disparity_image,
     error_image,
     polarization_use_image,
@@ -78,6 +80,22 @@ def test_text_of_the_scale_differs_with_the_range():
     near, far = disparity_image(ramp * 10), disparity_image(ramp * 90)
     np.testing.assert_array_equal(near[:, :90], far[:, :90])
     assert (near[:, 90:] != far[:, 90:]).any()
+
+
+def test_what_is_near_has_the_color_of_a_large_disparity_and_the_sky_does_not_take_the_scale():
+    depth = np.tile(np.linspace(2, 6, 50, dtype=np.float32), (40, 1))
+    depth[0, :40], depth[1, :10] = 1e4, np.nan
+    image = depth_image(depth)
+    near, far = np.percentile(depth[np.isfinite(depth)], (0.5, 95))
+    assert far < 7
+    np.testing.assert_array_equal(image[:, :50], color(depth, Scale(near, far, DEPTH_COLORS, "m")))
+    last, first = (np.rint(255 * np.array(colormaps[DISPARITY_COLORS](end)[:3])) for end in (0, 255))
+    np.testing.assert_array_equal(image[0, 0], last)
+    np.testing.assert_array_equal(image[5, 0], first)
+    assert (image[1, 0] == UNKNOWN_GRAY).all()
+    # A wall head-on, and nothing at all.
+    assert len(np.unique(depth_image(np.full((40, 50), 3, np.float32))[:, :50].reshape(-1, 3), axis=0)) == 1
+    assert (depth_image(np.full((40, 50), np.nan, np.float32))[:, :50] == UNKNOWN_GRAY).all()
 
 
 def test_errors_are_absolute_and_unknown_where_the_truth_is():

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 from tyro.conf import Positional, arg
 
@@ -20,9 +19,12 @@ from crosspol.errors import UsageError
 from crosspol.inference.adaptive import stored_tolerance
 from crosspol.inference.backends import Precision
 from crosspol.inference.engines import BackendName
+from crosspol.inference.outputs import OUTPUTS, left_image, outputs_with
 from crosspol.inference.predictor import StereoPredictor
-from crosspol.inference.result import StereoResult
+from crosspol.inference.result import StereoResult, check_calibration
 from crosspol.io.images import write_image
+from crosspol.rigs.calibration import StereoCalibration
+from crosspol.rigs.calibration_files import read_calibration
 from crosspol.rigs.raw_structure import looks_like_mosaic
 from crosspol.rigs.reader import RigReader
 
@@ -48,6 +50,11 @@ class PredictOptions:
     Views are rectified and of one size, from 32x32 px; those of a rig are rectified by its calibration. Every pair gets
     <name>_disparity.pfm and .npy (exact, in px), .png (16 bit, px * 256, 0 = unknown) and _color.png (to look at);
     with --rig also <name>_rectified.png, the left view as the network saw it.
+
+    Where the cameras are known, by --rig or, for rectified images, by --calibration, there are also <name>_depth.npy
+    (m, NaN = unknown), _depth.png (16 bit, mm, 0 = unknown), _depth_color.png, <name>_cloud.ply, and
+    <name>_calibration.json, from which all of these can be computed again:
+        crosspol predict left.png right.png --calibration calib.txt --max-depth 8 --output out
     """
 
     left: Annotated[Positional[str], arg(metavar="LEFT", help_behavior_hint="")]
@@ -62,6 +69,12 @@ class PredictOptions:
     """The same of the right view, as the right camera saw it."""
     rig: Annotated[Path | None, arg(metavar="RIG", help_behavior_hint="(optional)")] = None
     """Description of the rig; LEFT and RIGHT are then what its cameras wrote, or paths with {angle} or {map} in."""
+    calibration: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None
+    """Calibration of LEFT and RIGHT, which are rectified: any that a rig takes (docs/rigs.md), for depth in meters."""
+    max_depth: Annotated[float | None, arg(metavar="M", help_behavior_hint="(default: focal length * baseline)")] = None
+    """Points farther away are left out of the cloud."""
+    cloud: bool = True
+    """Write the point cloud: 15 bytes a pixel."""
     weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: those that ship)")] = None
     """Folder with config.json and model.safetensors, a preset whose weights ship, or a model id on the hub."""
     iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the network's)")] = None
@@ -88,8 +101,10 @@ def predict(options: PredictOptions) -> None:
         UsageError: something that was asked for cannot be done; nothing was written.
     """
     reader = None if options.rig is None else RigReader(options.rig)
+    calibration = _read_calibration(options)
     pairs = _find_pairs(options)
-    _check_outputs(pairs, _inputs(pairs, options.rig, reader), options.output)
+    inputs = _inputs(pairs, options.rig, reader)
+    _check_outputs(pairs, [*inputs, *([options.calibration] if options.calibration else [])], options.output)
     check_output_folder(options.output)
     predictor = StereoPredictor.from_pretrained(
         options.weights,
@@ -103,7 +118,7 @@ def predict(options: PredictOptions) -> None:
         print(_partners(pairs), flush=True)
     for pair in pairs:
         if reader is None:
-            _check_pair(predictor, pair)
+            _check_pair(predictor, pair, calibration, options.calibration)
         else:
             predictor.check_rig(reader.rig.kind)
             reader.check(pair.left, pair.right)
@@ -112,9 +127,9 @@ def predict(options: PredictOptions) -> None:
     with tqdm(pairs, unit="pair", file=sys.stderr, disable=len(pairs) == 1) as progress:
         for pair in progress:
             started = time.perf_counter()
-            messages: tuple[str, ...] = ()
+            messages: tuple[str, ...] = () if calibration is None else calibration.warnings
             if reader is None:
-                result = _predict_pair(predictor, pair)
+                result = _predict_pair(predictor, pair, calibration)
             else:
                 result, messages = _predict_frames(predictor, reader, pair)
             seconds = time.perf_counter() - started
@@ -122,9 +137,10 @@ def predict(options: PredictOptions) -> None:
                 if message not in warned:
                     progress.write(f"crosspol predict: warning: {message}", file=sys.stderr)
                     warned.add(message)
-            written = result.save(options.output, _stem(pair))
+            outputs = outputs_with(max_depth_m=options.max_depth, cloud=options.cloud)
+            written = result.save(options.output, _stem(pair), outputs)
             if reader is not None:
-                written.append(write_image(options.output / _rectified_name(pair), _left_image(result)))
+                written.append(write_image(options.output / _rectified_name(pair), left_image(result)))
             progress.write(_report(pair, result, written, seconds), file=sys.stdout)
 
 
@@ -155,9 +171,34 @@ def _find_pairs(options: PredictOptions) -> list[Pair]:
     return find_pairs(options.left, options.right)
 
 
-def _predict_pair(predictor: StereoPredictor, pair: Pair) -> StereoResult:
+def _read_calibration(options: PredictOptions) -> StereoCalibration | None:
+    """Return what --calibration says, and check the options that need it."""
+    if options.max_depth is not None and not options.max_depth > 0:
+        raise UsageError(f"--max-depth: got {options.max_depth:g}, wanted meters, more than 0")
+    if options.calibration is None:
+        if options.max_depth is not None and options.rig is None:
+            raise UsageError("--max-depth: got no calibration beside it, wanted --calibration or --rig")
+        return None
+    if options.rig is not None:
+        raise UsageError(
+            f"--calibration: got {options.calibration} beside --rig, wanted one or the other: a rig names its own"
+        )
+    calibration = read_calibration(options.calibration)
+    if not calibration.rectified:
+        raise UsageError(
+            f"{options.calibration}: got a calibration of raw views, wanted one of the rectified pair; for images that "
+            "are not rectified, name it in a rig of kind none (crosspol rig init)"
+        )
+    return calibration
+
+
+def _predict_pair(predictor: StereoPredictor, pair: Pair, calibration: StereoCalibration | None) -> StereoResult:
     return predictor.predict(
-        pair.left, pair.right, polarization_left=pair.polarization_left, polarization_right=pair.polarization_right
+        pair.left,
+        pair.right,
+        polarization_left=pair.polarization_left,
+        polarization_right=pair.polarization_right,
+        calibration=calibration,
     )
 
 
@@ -167,12 +208,6 @@ def _predict_frames(predictor: StereoPredictor, reader: RigReader, pair: Pair) -
     result = predictor.predict_frames(frames.left, frames.right, reader.rig.kind, frames.calibration)
     unused = predictor.config.why_no_contrast(predictor.iters) if reader.rig.kind == "crossed" else None
     return result, (*frames.warnings, *([f"polarization is not used: {unused}"] if unused else []))
-
-
-def _left_image(result: StereoResult) -> NDArray[np.uint8]:
-    """(H, W, 3), the left view as the network saw it."""
-    assert result.inputs is not None  # `predict_frames` keeps them
-    return np.asarray(np.rint(255 * result.inputs.left.permute(1, 2, 0).numpy()), np.uint8)
 
 
 def _stem(pair: Pair) -> str:
@@ -193,8 +228,9 @@ def _inputs(pairs: list[Pair], rig: Path | None, reader: RigReader | None) -> li
 
 
 def _check_outputs(pairs: list[Pair], inputs: list[Path], output: Path) -> None:
-    """Refuse output that would replace input, of whichever pair: `<stem>_disparity...` and `<stem>_rectified.png`."""
-    results, rectified = {_stem(pair) for pair in pairs}, {_rectified_name(pair) for pair in pairs}
+    """Refuse output that would replace input, of whichever pair: `<stem>_disparity...`, `<stem>_cloud.ply`, ..."""
+    stems = {_stem(pair) for pair in pairs}
+    names = {kind.path(Path(stem)).name for stem in stems for kind in OUTPUTS} | {_rectified_name(p) for p in pairs}
     folder = output.resolve()
     for path in inputs:
         resolved = path.resolve()
@@ -202,8 +238,8 @@ def _check_outputs(pairs: list[Pair], inputs: list[Path], output: Path) -> None:
             continue
         name = resolved.name
         beginnings = {name[: place.start()] for place in re.finditer(r"[._]", name)}
-        if name in rectified or results & beginnings:
-            raise UsageError(f"{path}: the result would replace this image, wanted another --output")
+        if name in names or stems & beginnings:
+            raise UsageError(f"{path}: the result would replace this file, wanted another --output")
 
 
 def _partners(pairs: list[Pair]) -> str:
@@ -214,7 +250,9 @@ def _partners(pairs: list[Pair]) -> str:
     return "\n".join([f"{len(pairs)} pairs, by the nearest number in the names:", *lines])
 
 
-def _check_pair(predictor: StereoPredictor, pair: Pair) -> None:
+def _check_pair(
+    predictor: StereoPredictor, pair: Pair, calibration: StereoCalibration | None, calibration_path: Path | None
+) -> None:
     """Refuse what cannot be predicted."""
     inputs, _ = predictor.read(
         pair.left,
@@ -222,6 +260,8 @@ def _check_pair(predictor: StereoPredictor, pair: Pair) -> None:
         polarization_left=pair.polarization_left,
         polarization_right=pair.polarization_right,
     )
+    if calibration is not None:
+        check_calibration(calibration, tuple(inputs.left.shape[-2:]), calibration_path)
     for side, path in (("left", pair.polarization_left), ("right", pair.polarization_right)):
         if path is not None and not getattr(inputs, f"valid_{side}").any():
             raise UsageError(f"{path}: got only NaN, wanted DoLP or contrast somewhere")
@@ -236,7 +276,21 @@ def _check_pair(predictor: StereoPredictor, pair: Pair) -> None:
 def _report(pair: Pair, result: StereoResult, written: list[Path], seconds: float) -> str:
     least, most = result.disparity.min(), result.disparity.max()
     lines = [
-        f"{pair.left} with {pair.right}: disparity {least:.1f} to {most:.1f} px, {seconds:.1f} s",
+        f"{pair.left} with {pair.right}: disparity {least:.1f} to {most:.1f} px{_depths(result)}, {seconds:.1f} s",
         *(f"  {path}" for path in written),
     ]
     return "\n".join(lines)
+
+
+def _depths(result: StereoResult) -> str:
+    """Say how far away things are; nothing where no calibration tells."""
+    depth = result.depth_m
+    if depth is None:
+        return ""
+    known = depth[np.isfinite(depth)]
+    if not known.size:
+        return ", no depth (at infinity everywhere: is the calibration that of these views?)"
+    nearest, median, farthest = np.percentile(known, (5, 50, 95))
+    without = 1 - known.size / depth.size
+    rest = f", {without:.1%} without depth (at infinity)" if without else ""
+    return f", depth {median:.2f} m ({nearest:.2f} to {farthest:.2f} m for 5 to 95 %){rest}"

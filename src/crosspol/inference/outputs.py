@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from crosspol import geometry
+from crosspol.io.depth import write_depth
 from crosspol.io.disparity import write_disparity
 from crosspol.io.images import write_image
-from crosspol.visualization.maps import disparity_image, polarization_use_image
+from crosspol.io.point_cloud import write_point_cloud
+from crosspol.rigs.calibration_files import write_calibration
+from crosspol.visualization.maps import depth_image, disparity_image, polarization_use_image
 
 if TYPE_CHECKING:
     from crosspol.inference.result import StereoResult
 
-__all__ = ["OUTPUTS", "Output"]
+__all__ = ["OUTPUTS", "Output", "left_image", "outputs_with"]
 
 
 @dataclass(frozen=True)
@@ -26,11 +33,26 @@ class Output:
     suffix: what follows the stem in the file's name.
     applies: whether a result of one pair has what goes into the file.
     writer: writes that file of a result of one pair; it appears complete or not at all.
+    subject: what is in the file. Stems end in ``disparity``; where a file holds something else, its own word takes that
+        one's place: ``left_disparity.pfm``, ``left_depth.png``.
     """
 
     suffix: str
     applies: Callable[[StereoResult], bool]
     writer: Callable[[StereoResult, Path], object]
+    subject: str = "disparity"
+
+    def path(self, base: Path) -> Path:
+        """Return the file's path.
+
+        Args:
+            base: folder and stem; the stem of a batch's pairs ends in a number.
+        """
+        stem = base.name
+        if self.subject != "disparity":
+            stem, found = re.subn(r"(?<![^_])disparity(?=(_\d+)?$)", self.subject, stem)
+            stem = stem if found else f"{stem}_{self.subject}"
+        return base.parent / f"{stem}{self.suffix}"
 
     def write(self, result: StereoResult, base: Path) -> list[Path]:
         """Write the file of one pair, where there is anything to write.
@@ -47,7 +69,7 @@ class Output:
         """
         if not self.applies(result):
             return []
-        path = base.parent / f"{base.name}{self.suffix}"
+        path = self.path(base)
         self.writer(result, path)
         return [path]
 
@@ -74,6 +96,48 @@ def _polarization_use(result: StereoResult, path: Path) -> None:
     write_image(path, polarization_use_image(result.polarization_use))
 
 
+def _metric(result: StereoResult) -> bool:
+    return result.calibration is not None
+
+
+def _depth(result: StereoResult, path: Path) -> None:
+    assert result.depth_m is not None
+    write_depth(path, result.depth_m)
+
+
+def _depth_color(result: StereoResult, path: Path) -> None:
+    assert result.depth_m is not None
+    write_image(path, depth_image(result.depth_m))
+
+
+def _calibration(result: StereoResult, path: Path) -> None:
+    """With the images' size, whether or not the rig's own file says it."""
+    calibration = result.calibration
+    assert calibration is not None
+    height, width = result.disparity.shape
+    left, right = (replace(camera, size=(width, height)) for camera in (calibration.left, calibration.right))
+    write_calibration(path, replace(calibration, left=left, right=right))
+
+
+def _cloud(result: StereoResult, path: Path, max_depth_m: float | None = None) -> None:
+    calibration, points = result.calibration, result.points
+    assert calibration is not None
+    assert points is not None
+    # One pixel of disparity is all of the depth there: what lies beyond is noise, however it was measured.
+    limit = calibration.fx * calibration.baseline_m if max_depth_m is None else max_depth_m
+    with np.errstate(invalid="ignore"):
+        keep = (points[..., 2] <= limit) & ~geometry.flying(points[..., 2], calibration.fx)
+    colors = None if result.inputs is None else left_image(result)
+    axes = "camera of the rectified left view: x right, y down, z forward; meters"
+    write_point_cloud(path, points, colors, keep=keep, comments=[axes, f"up to {limit:g} m, without flying points"])
+
+
+def left_image(result: StereoResult) -> NDArray[np.uint8]:
+    """Return the left view as the network saw it, (H, W, 3), of a result of one pair that has its inputs."""
+    assert result.inputs is not None
+    return np.asarray(np.rint(255 * result.inputs.left.permute(1, 2, 0).numpy()), np.uint8)
+
+
 OUTPUTS: tuple[Output, ...] = (
     Output(".pfm", _always, _disparity),
     Output(".png", _always, _disparity),
@@ -85,4 +149,22 @@ OUTPUTS: tuple[Output, ...] = (
         lambda result: result.polarization_use is not None and bool(result.polarization_use.any()),
         _polarization_use,
     ),
+    Output(".npy", _metric, _depth, "depth"),
+    Output(".png", _metric, _depth, "depth"),
+    Output("_color.png", _metric, _depth_color, "depth"),
+    Output(".ply", _metric, _cloud, "cloud"),
+    Output(".json", _metric, _calibration, "calibration"),
 )
+
+
+def outputs_with(*, max_depth_m: float | None = None, cloud: bool = True) -> tuple[Output, ...]:
+    """Return the kinds of file with another limit of the point cloud, or without it.
+
+    Args:
+        max_depth_m: points farther away are left out of the cloud, m; None: where one pixel of disparity is all of the
+            depth, focal length times baseline.
+        cloud: whether there is one.
+    """
+    limited = partial(_cloud, max_depth_m=max_depth_m)
+    kinds = (replace(output, writer=limited) if output.subject == "cloud" else output for output in OUTPUTS)
+    return tuple(output for output in kinds if cloud or output.subject != "cloud")

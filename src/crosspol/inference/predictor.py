@@ -19,7 +19,7 @@ from crosspol.errors import UsageError
 from crosspol.inference.adaptive import Convergence, check_tolerance
 from crosspol.inference.backends import Backend, Precision, Refinement, TorchBackend
 from crosspol.inference.engines import BackendName, make_backend
-from crosspol.inference.result import StereoResult
+from crosspol.inference.result import StereoResult, check_calibration
 from crosspol.io.images import read_image
 from crosspol.model import CrossPol, CrossPolConfig
 from crosspol.model.network import Watch
@@ -127,6 +127,7 @@ class StereoPredictor:
         valid_right: Images | None = None,
         intensity_left: Images | None = None,
         intensity_right: Images | None = None,
+        calibration: StereoCalibration | None = None,
     ) -> StereoResult:
         """Estimate the disparity of a stereo pair, or of several of one size.
 
@@ -145,6 +146,8 @@ class StereoPredictor:
             intensity_left: (H, W), linear intensity of a crossed pair's left camera (parallel filter), instead of
                 polarization maps; both views are needed.
             intensity_right: likewise (perpendicular filter).
+            calibration: of the rectified views, as `crosspol.rigs.calibration_files.read_calibration` reads it; for
+                depth and points in meters.
 
         Returns:
             The result; arrays have a batch axis exactly if `left` was a batch.
@@ -164,7 +167,9 @@ class StereoPredictor:
             intensity_left=intensity_left,
             intensity_right=intensity_right,
         )
-        result = self.estimate(inputs)
+        if calibration is not None:
+            check_calibration(calibration, tuple(inputs.left.shape[-2:]))
+        result = replace(self.estimate(inputs), calibration=calibration)
         return result if batched else result.pair(0)
 
     def predict_frames(
@@ -182,11 +187,14 @@ class StereoPredictor:
             The result; arrays are (H, W). Its `inputs` hold both views as the network saw them.
 
         Raises:
-            UsageError: the network does not use what such a rig measures.
+            UsageError: the network does not use what such a rig measures, or the calibration is of raw views or of
+                another size.
             ValueError: sizes that differ, or a frame without what the rig measures.
             FloatingPointError: the network's output is not finite.
         """
         self.check_rig(rig)
+        if calibration is not None:
+            check_calibration(calibration, left.size)
         inputs = StereoInputs.from_frames(left, right, rig, self.config.polarization.channels)
         return replace(self.estimate(inputs.batched()).pair(0), calibration=calibration)
 

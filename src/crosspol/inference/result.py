@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crosspol import geometry
 from crosspol.data.inputs import StereoInputs
-from crosspol.inference.outputs import OUTPUTS
+from crosspol.errors import refuse
+from crosspol.inference.outputs import OUTPUTS, Output
 from crosspol.rigs.calibration import StereoCalibration
 
-__all__ = ["StereoResult"]
+__all__ = ["StereoResult", "check_calibration"]
 
 
 @dataclass(frozen=True, eq=False)
 class StereoResult:
-    """What was estimated for a stereo pair, or for a batch of them."""
+    """What was estimated for a stereo pair, or for a batch of them.
+
+    Raises:
+        UsageError: a calibration of raw views, or of images of another size.
+    """
 
     disparity: NDArray[np.float32]
     """(H, W), or (B, H, W) for a batch; px, positive: x_right = x_left - disparity. Sizes are those of the input."""
@@ -33,10 +40,32 @@ class StereoResult:
     calibration: StereoCalibration | None = None
     """Of the rectified views, where it is known: focal length, principal points, baseline, for metric depth."""
 
+    def __post_init__(self) -> None:
+        if self.calibration is not None:
+            check_calibration(self.calibration, self.disparity.shape[-2:])
+
     @property
     def batched(self) -> bool:
         """Whether the arrays have a batch axis."""
         return self.disparity.ndim == 3
+
+    @property
+    def depth_m(self) -> NDArray[np.float32] | None:
+        """(H, W) or (B, H, W): depth along the optical axis, m; NaN, never 0, where the disparity is not above that of
+        a point at infinity. None without a calibration."""
+        found = self.calibration
+        if found is None:
+            return None
+        return geometry.depth(self.disparity, found.fx, found.baseline_m, found.cx_left, found.cx_right)
+
+    @property
+    def points(self) -> NDArray[np.float32] | None:
+        """(H, W, 3) or (B, H, W, 3): points in the rectified left camera's axes, x right, y down, z forward, m; NaN
+        where there is no depth. None without a calibration."""
+        depth = self.depth_m
+        return (
+            None if depth is None or self.calibration is None else geometry.points(depth, self.calibration.left.matrix)
+        )
 
     def pair(self, index: int) -> StereoResult:
         """Return one pair of a batch, without the batch axis.
@@ -53,7 +82,9 @@ class StereoResult:
         }
         return replace(self, **maps, inputs=None if self.inputs is None else self.inputs.pair(index))
 
-    def save(self, folder: str | os.PathLike[str], stem: str = "disparity") -> list[Path]:
+    def save(
+        self, folder: str | os.PathLike[str], stem: str = "disparity", outputs: Sequence[Output] = OUTPUTS
+    ) -> list[Path]:
         """Write the result as files; each appears complete or not at all.
 
         Writes ``<stem>.pfm`` and ``<stem>.npy`` (exact), ``<stem>.png`` (16-bit, px * 256, as in KITTI; 0 to 255.99 px,
@@ -61,9 +92,15 @@ class StereoResult:
         certain) where the network estimates glass and, if polarization changed anything,
         ``<stem>_polarization_use.png``. The pairs of a batch are numbered: ``<stem>_000.pfm`` and so on.
 
+        With a calibration also ``depth.npy`` (m, NaN = unknown), ``depth.png`` (16-bit, mm, 0 = unknown, up to 65.535
+        m), ``depth_color.png``, ``cloud.ply`` (without far and flying points) and ``calibration.json``, from which all
+        of it can be computed again. Those words take the place of ``disparity`` at the end of the stem; after another
+        stem they follow it: ``<stem>_depth.npy``.
+
         Args:
             folder: made if it does not exist.
             stem: beginning of the file names.
+            outputs: kinds of file, those that apply are written; `crosspol.inference.outputs.outputs_with` has options.
 
         Returns:
             The written paths.
@@ -74,6 +111,27 @@ class StereoResult:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if not self.batched:
-            return [Path(path) for output in OUTPUTS for path in output.write(self, folder / stem)]
+            return [Path(path) for output in outputs for path in output.write(self, folder / stem)]
         pairs = [self.pair(index) for index in range(len(self.disparity))]
-        return [path for index, pair in enumerate(pairs) for path in pair.save(folder, f"{stem}_{index:03d}")]
+        return [path for index, pair in enumerate(pairs) for path in pair.save(folder, f"{stem}_{index:03d}", outputs)]
+
+
+def check_calibration(calibration: StereoCalibration, size: tuple[int, ...], name: object = "calibration") -> None:
+    """Refuse a calibration that depth cannot be computed with.
+
+    Args:
+        calibration: of rectified views.
+        size: (H, W) of the views, px.
+        name: what to call the calibration.
+
+    Raises:
+        UsageError: it is of raw views, or of another size.
+    """
+    if not calibration.rectified:
+        raise refuse(name, "a calibration of raw views", "one of the rectified pair")
+    height, width = size
+    for camera in (calibration.left, calibration.right):
+        if camera.size is not None and camera.size != (width, height):
+            raise refuse(
+                name, f"a calibration of {camera.size[0]}x{camera.size[1]} px", f"{width}x{height} px as the views have"
+            )

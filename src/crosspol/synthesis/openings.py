@@ -27,6 +27,10 @@ _REBATE = 1.5
 _ATTEMPTS, _SETTLED = 12, 1e-3
 # Share of panes that the eye finds: by bright reflections, dirt or a strong tint.
 _SEEN = 0.2
+# Degrees between a pane's normal and the optical axis, and the share that is seen frontally, where glass does not
+# polarize: it decides how much polarization can tell.
+_FRONTAL, _OBLIQUE = (0.0, 25.0), (42.0, 74.0)
+_SEEN_FRONTALLY = 0.08
 # Of what a clear pane mirrors, against the light of the scene: looking out of a dim room.
 _DIM = (0.02, 0.35)
 _BRIGHT = (0.4, 7.0)
@@ -192,7 +196,7 @@ def _quad(rng: Generator, stage: Stage) -> tuple[Surface, float, float, tuple[fl
 
 def _facing(rng: Generator, stage: Stage, x: float, y: float, box: Box) -> Surface:
     """A plane in the nearer part of the scene, mostly turned about the vertical and mostly oblique."""
-    tilt = np.radians(rng.uniform(0, 25) if rng.random() < 0.15 else rng.uniform(25, 70))
+    tilt = np.radians(rng.uniform(*_FRONTAL) if rng.random() < _SEEN_FRONTALLY else rng.uniform(*_OBLIQUE))
     kind = rng.random()
     upright = 0.0 if rng.random() < 0.5 else np.pi
     azimuth = upright + rng.normal(0, 0.1) if kind < 0.7 else rng.uniform(0, 2 * np.pi)

@@ -35,6 +35,9 @@ _PERSPECTIVE = (1.15, 3.0)
 """Where the disparities of a plane's ends have such a ratio, its texture recedes: below it would not show, above it the
 sheet's resolution does not bear it."""
 
+# Shares of surfaces that polarize next to nothing, and that or a little; the rest polarize as glass does.
+_DULL, _SATIN = 0.90, 0.985
+
 _ZOOM = log(0.55), log(1.25)
 """Range of texels a px, as logarithms."""
 
@@ -186,12 +189,16 @@ def draw_layer(rng: Generator, stage: Stage, outline: Outline, surface: Surface)
     # Most things shine a little, some (varnish, plastic, leather, wet ground) as much as glass or more.
     kind = rng.random()
     degree = (
-        abs(rng.normal(0, 0.012)) if kind < 0.78 else rng.uniform(0.02, 0.1) if kind < 0.94 else rng.uniform(0.12, 0.4)
+        abs(rng.normal(0, 0.012))
+        if kind < _DULL
+        else rng.uniform(0.02, 0.1)
+        if kind < _SATIN
+        else rng.uniform(0.12, 0.4)
     )
     radiance = float(texture.colors[:, 64:192:16].mean()) * degree / (1 - degree)
     angle = rng.uniform(0, 2 * pi)
     drift = [0.0] * 4
-    if kind > 0.78:
+    if kind > _DULL:
         reach = max(seen[2] - seen[0], seen[3] - seen[1], 8.0) / 2
         drift = (rng.normal(0, 0.5, 4) * radiance / reach).tolist()
     polarization = ((radiance * cos(angle), drift[0], drift[1]), (radiance * sin(angle), drift[2], drift[3]))

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DISPARITY_COLORS = "turbo"
+DEPTH_COLORS = "turbo_r"
+"""What is near has the color that it has as a disparity."""
 ERROR_COLORS = "magma"
 USE_COLORS = "viridis"
 UNKNOWN_GRAY = 128
@@ -79,6 +81,21 @@ def disparity_image(disparity: NDArray[np.floating]) -> NDArray[np.uint8]:
         (H, W + scale, 3), RGB; the left W columns are the disparity, pixel for pixel.
     """
     return _colored(disparity, Scale(*robust_range(disparity), DISPARITY_COLORS, "px"))
+
+
+def depth_image(depth: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Colored depth with a scale in m at its right; the farthest twentieth, which may be very far, has the last color.
+
+    Args:
+        depth: (H, W), m; NaN and infinite = unknown (gray).
+
+    Returns:
+        (H, W + scale, 3), RGB; the left W columns are the depth, pixel for pixel.
+    """
+    known = depth[np.isfinite(depth)]
+    near, far = (float(limit) for limit in np.percentile(known, (0.5, 95))) if known.size else (0.0, 1.0)
+    # A wall seen head-on has no range of its own; a hundredth of its distance keeps the scale meaningful.
+    return _colored(depth, Scale(near, max(far, 1.01 * near), DEPTH_COLORS, "m"))
 
 
 def error_image(

@@ -69,7 +69,8 @@ def read_calibration(path: str | os.PathLike[str]) -> StereoCalibration:
 def write_calibration(path: str | os.PathLike[str], calibration: StereoCalibration) -> Path:
     """Write a rectified pair's calibration as ``calibration.json``, completely or not at all.
 
-    Keys: fx, fy, cx_left, cx_right, cy (px), baseline_m, and width and height (px) where they are known.
+    Keys: fx, fy, cx_left, cx_right, cy (px), baseline_m, and width and height (px) where they are known; for whoever
+    reads it without CrossPol, also the units of these, and what is computed with them in which axes.
 
     Raises:
         ValueError: the pair is not rectified.
@@ -77,9 +78,10 @@ def write_calibration(path: str | os.PathLike[str], calibration: StereoCalibrati
     """
     if not calibration.rectified:
         raise ValueError(f"{path}: got a calibration of raw views, wanted that of a rectified pair")
-    values: dict[str, float] = {name: getattr(calibration, name) for name in native.NAMES}
+    values: dict[str, object] = {name: getattr(calibration, name) for name in native.NAMES}
     if calibration.left.size is not None:
         values["width"], values["height"] = calibration.left.size
+    values |= {"units": {name: native.unit(name) for name in values}, "convention": native.CONVENTION}
     return write_bytes(path, (json.dumps(values, indent=2) + "\n").encode())
 
 
@@ -103,6 +105,9 @@ def _one_of(folder: Path, stem: str) -> Path | None:
 
 def _find_reader(path: Path, text: str) -> Reader:
     """Tell the format by what only it has."""
+    # An image's bytes may look like any of them; no text has a zero.
+    if "\0" in text:
+        raise _unknown(path)
     # YAML may have P1 as well, but not with its numbers in a row.
     for sign, reader in (
         (r"(?m)^\s*cam0\s*=", benchmarks.read_middlebury),
