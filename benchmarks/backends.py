@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from benchmarks.measuring import interleaved, machine, ratio
+from crosspol.commands.flags import read_size
 from crosspol.data.inputs import StereoInputs
 from crosspol.inference.backends import Backend, Refinement, TorchBackend
 from crosspol.inference.graph import Graph, example_tensors
@@ -111,6 +112,7 @@ def compare(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--size", default="640x480", help="WIDTHxHEIGHT")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--backends", nargs="+", choices=list(BACKENDS), default=list(BACKENDS))
     parser.add_argument("--only", nargs="+", default=[], help="NETWORK/BACKEND, beside the official network")
@@ -122,7 +124,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
-    size, rounds = ((96, 128), 1) if arguments.quick else ((480, 640), arguments.rounds)
+    size, rounds = ((96, 128), 1) if arguments.quick else (read_size(arguments.size), arguments.rounds)
     about = machine() | {package: version(package) for package in ("openvino", "onnxruntime")}
     print(f"{about['device']}, {about['threads']} threads, torch {about['torch']}; medians of {rounds} rounds\n")
     table = compare(size, rounds, arguments.backends, arguments.only, arguments.clock)

@@ -20,13 +20,17 @@ def pair(tmp_path: Path) -> list[str]:
 
 
 def test_another_engine_writes_the_same_disparity(
-    pair: list[str], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pair: list[str], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CROSSPOL_CACHE", str(tmp_path / "cache"))
     asked = [*pair, "--weights", str(weights), "--iters", "1"]
     found = {}
     for backend in ("torch", "onnxruntime"):
         assert main(["predict", *asked, "--backend", backend, "--output", str(tmp_path / backend)]) == 0
+        line = (
+            "crosspol predict: preparing onnxruntime for 52x40 px, once: it takes 10 s and more, and is kept on disk\n"
+        )
+        assert (line in capsys.readouterr().err) == (backend == "onnxruntime")
         (path,) = (tmp_path / backend).glob("*.npy")
         found[backend] = np.load(path)
     assert not np.array_equal(found["torch"], found["onnxruntime"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,12 @@ def network() -> CrossPol:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _exported_once(network: CrossPol) -> None:
+def _exported_once(network: CrossPol) -> Iterator[None]:
     """The same graph for all tests of this file: exporting takes seconds."""
     data = export_onnx(network, GRAPH)
-    patch = pytest.MonkeyPatch()
-    patch.setattr(module, "export_onnx", lambda network, graph: data)
-    yield
-    patch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "export_onnx", lambda network, graph: data)
+        yield
 
 
 def test_onnx_is_written_whole_and_checked(network: CrossPol, tmp_path: Path) -> None:
@@ -64,6 +64,21 @@ def test_a_file_that_computes_something_else_is_not_left_behind(
 ) -> None:
     with pytest.raises(FloatingPointError, match=r"differs from PyTorch in disparity by .* nothing was written$"):
         export_network(network, GRAPH, tmp_path / name, format, tolerance_px=-1.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_could_not_be_written_to_its_end_is_not_left_behind(
+    network: CrossPol, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> Path:
+        if path.suffix == ".xml":
+            raise OSError(28, "No space left on device", str(path))
+        path.write_bytes(data)
+        return path
+
+    monkeypatch.setattr(module, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        export_network(network, GRAPH, tmp_path / "net.xml", "openvino", check=False)
     assert list(tmp_path.iterdir()) == []
 
 

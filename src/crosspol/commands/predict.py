@@ -18,7 +18,7 @@ from crosspol.commands.pairs import Pair, find_pairs
 from crosspol.errors import UsageError
 from crosspol.inference.adaptive import stored_tolerance
 from crosspol.inference.backends import Precision
-from crosspol.inference.engines import BackendName
+from crosspol.inference.engines import BackendName, say_exports
 from crosspol.inference.outputs import OUTPUTS, left_image, outputs_with
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.inference.result import StereoResult, check_calibration
@@ -114,6 +114,7 @@ def predict(options: PredictOptions) -> None:
         backend=options.backend,
         tolerance=_tolerance(options),
     )
+    say_exports(predictor.backend, lambda line: tqdm.write(f"crosspol predict: {line}", file=sys.stderr))
     if len(pairs) > 1:
         print(_partners(pairs), flush=True)
     for pair in pairs:

@@ -86,7 +86,8 @@ class TorchBackend:
         self.precision: Precision = precision
         self.channels_last = self.device.type == "cpu" if channels_last is None else channels_last
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        self.network = network.to(self.device, memory_format=layout).eval()
+        self.network: CrossPol = network.to(self.device).eval()
+        network.to(memory_format=layout)  # type: ignore[call-overload]  # missing in torch's own types
 
     @property
     def config(self) -> CrossPolConfig:

@@ -20,7 +20,7 @@ from crosspol.inference.openvino_backend import OpenVinoBackend
 from crosspol.model import CrossPol, CrossPolConfig, StereoOutput
 from crosspol.model.boundary import MINIMUM_SIDE
 
-__all__ = ["ENGINES", "AutoBackend", "BackendName", "Engine", "make_backend"]
+__all__ = ["ENGINES", "AutoBackend", "BackendName", "Engine", "make_backend", "say_exports"]
 
 BackendName = Literal["auto", "torch", "openvino", "onnxruntime"]
 
@@ -135,6 +135,19 @@ class AutoBackend:
             self._refused.add(graph)
             return self.plain
         return self.fast
+
+
+def say_exports(backend: Backend, say: Callable[[str], None]) -> None:
+    """Have a line said before a graph is exported, whichever backend it is that does."""
+    fast = backend.fast if isinstance(backend, AutoBackend) else backend
+    if isinstance(fast, GraphBackend):
+        name = fast.name
+
+        def on_export(graph: Graph) -> None:
+            height, width = graph.size
+            say(f"preparing {name} for {width}x{height} px, once: it takes 10 s and more, and is kept on disk")
+
+        fast.on_export = on_export
 
 
 def _refuse_device(device: str, name: str) -> None:

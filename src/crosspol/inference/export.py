@@ -138,10 +138,21 @@ def export_network(
         kind.writer(model, metadata(network, graph), made)
         checked = _check(network, graph, made, kind, tolerance_px) if check else None
         paths = [path.with_suffix(suffix) for suffix in kind.suffixes]
-        # What is asked for comes last: when it is there, all of it is.
+        _place(made, paths)
+    return Exported(tuple(paths), checked)
+
+
+def _place(made: Path, paths: list[Path]) -> None:
+    """Bring files to where they were asked for, all of them or none; the one that was asked for by name comes last."""
+    placed: list[Path] = []
+    try:
         for target in reversed(paths):
             write_bytes(target, made.with_suffix(target.suffix).read_bytes())
-    return Exported(tuple(paths), checked)
+            placed.append(target)
+    except BaseException:
+        for target in placed:
+            target.unlink(missing_ok=True)
+        raise
 
 
 def _check(network: CrossPol, graph: Graph, path: Path, kind: Format, tolerance_px: float) -> Check | None:

@@ -30,12 +30,16 @@ Array: TypeAlias = "NDArray[Any]"
 Run: TypeAlias = Callable[[Mapping[str, Array]], dict[str, Array]]
 """A graph that is ready: inputs by name to outputs by name, float32, (1, C, H, W)."""
 
+# Graphs that stay ready: each holds the weights, and room for all that it computes.
+_IN_MEMORY = 4
+
 
 class GraphBackend(ABC):
     """Runs a network as a graph that is exported, once for each size, rig and number of refinements.
 
-    Exporting takes seconds to a minute. What it makes is kept in memory and, under the hash of the weights and of
-    everything else that it depends on, on disk (`GraphCache`); a network with parts of its own is not kept on disk.
+    Exporting takes seconds to a minute. What it makes is kept in memory (the last four) and, under the hash of the
+    weights and of everything else that it depends on, on disk (`GraphCache`); not on disk, of a network with parts of
+    its own.
     A graph cannot be interrupted: `Refinement.watch` is called once, after the last refinement, with the size of
     its step (not the sign), and cannot end it sooner.
 
@@ -47,6 +51,8 @@ class GraphBackend(ABC):
 
     name: str
     """Of the engine, which is that of its module."""
+    on_export: Callable[[Graph], None] | None = None
+    """Called before a graph is exported, which takes long."""
 
     def __init__(self, network: CrossPol, threads: int | None = None, cache: GraphCache | None = None) -> None:
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
@@ -112,9 +118,12 @@ class GraphBackend(ABC):
 
     def prepare(self, graph: Graph) -> Run:
         """Return a graph that is ready: from memory, from disk, or exported."""
-        if graph not in self._ready:
-            self._ready[graph] = self._from_disk(graph) or self._export(graph)
-        return self._ready[graph]
+        ready = self._ready.pop(graph, None) or self._from_disk(graph) or self._export(graph)
+        # Last used, last in the dictionary.
+        self._ready[graph] = ready
+        while len(self._ready) > _IN_MEMORY:
+            del self._ready[next(iter(self._ready))]
+        return ready
 
     def has(self, graph: Graph) -> bool:
         """Whether a graph need not be exported: it is in memory or on disk."""
@@ -131,6 +140,8 @@ class GraphBackend(ABC):
             return None
 
     def _export(self, graph: Graph) -> Run:
+        if self.on_export is not None:
+            self.on_export(graph)
         made = self.make(export_onnx(self.network, graph))
         if self._weights is not None:
             self.cache.store(self._key(graph), made)
