@@ -162,3 +162,74 @@ def test_the_mean_under_a_mask_is_of_its_pixels_alone():
     found = metrics.mean_under(values, mask)
     assert found[0] == 1.5
     assert found[1].isnan()
+
+
+def plane(*values: float) -> torch.Tensor:
+    return torch.tensor(values)[None, None, None]
+
+
+def test_sparsification_by_hand():
+    error, truth = plane(4, 3, 2, 1), plane(0, 0, 0, 0)
+    right_order = metrics.sparsification(error, truth, plane(0.1, 0.2, 0.3, 0.4), steps=4)
+    assert right_order.tolist() == [[2.5, 2.0, 1.5, 1.0]]
+    wrong_order = metrics.sparsification(error, truth, plane(0.4, 0.3, 0.2, 0.1), steps=4)
+    assert wrong_order.tolist() == [[2.5, 3.0, 3.5, 4.0]]
+    assert metrics.ause(error, truth, plane(0.1, 0.2, 0.3, 0.4), steps=4).tolist() == [0]
+    assert metrics.ause(error, truth, plane(0.4, 0.3, 0.2, 0.1), steps=4).tolist() == [(0 + 1 + 2 + 3) / 4]
+    # One that says the same everywhere is chance: what is kept is as bad as all.
+    assert metrics.sparsification(error, truth, plane(1, 1, 1, 1), steps=4).tolist() == [[2.5] * 4]
+    assert metrics.ause(error, truth, plane(1, 1, 1, 1), steps=4).tolist() == [(0 + 0.5 + 1 + 1.5) / 4]
+    bad = metrics.sparsification(error, truth, plane(0.1, 0.2, 0.3, 0.4), threshold=2.0, steps=4)
+    assert bad[0].tolist() == pytest.approx([50, 100 / 3, 0, 0])
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_equal_confidence_is_removed_in_random_order(data):
+    error = data.draw(npst.arrays(np.float64, 6, elements=st.integers(0, 9)))
+    sure = data.draw(npst.arrays(np.float64, 6, elements=st.sampled_from([0.0, 0.5, 1.0])))
+    truth = torch.zeros(1, 1, 2, 3)
+    rng = np.random.default_rng(0)
+    expected = np.zeros(3)
+    for _ in range(800):
+        order = np.lexsort((rng.random(6), -sure))
+        expected += [error[order][:kept].mean() / 800 for kept in (6, 4, 2)]
+    shaped = [torch.from_numpy(values.reshape(1, 1, 2, 3)).float() for values in (error, sure)]
+    found = metrics.sparsification(shaped[0], truth, shaped[1], steps=3)
+    np.testing.assert_allclose(found[0], expected, atol=0.5)
+    assert found[0, 0].item() == pytest.approx(error.mean())
+
+
+def test_what_does_not_count_enters_neither_order_nor_calibration():
+    error, sure = plane(4, 3, 2, 1, 9), plane(0.1, 0.2, 0.3, 0.4, 1.0)
+    truth, mask = plane(0, 0, 0, np.nan, 0), plane(1, 1, 1, 1, 0)
+    assert metrics.sparsification(error, truth, sure, mask, steps=3).tolist() == [[3.0, 2.5, 2.0]]
+    assert metrics.calibration(error, truth, sure, mask)[0, 0].sum() == 3
+    nothing = torch.zeros_like(mask)
+    assert metrics.sparsification(error, truth, sure, nothing).isnan().all()
+    assert metrics.ause(error, truth, sure, nothing).isnan().all()
+    assert np.isnan(metrics.calibration_error(metrics.calibration(error, truth, sure, nothing)[0]))
+    with pytest.raises(ValueError, match="wanted the same"):
+        metrics.sparsification(error, truth, sure[..., :2])
+
+
+def test_an_infinite_error_is_an_infinite_area():
+    assert metrics.ause(plane(np.nan, 1.0), plane(0, 0), plane(1, 0), steps=2).tolist() == [np.inf]
+
+
+def test_calibration_by_hand():
+    error, truth = plane(0.5, 1.0, 3.0, 0.0), plane(0, 0, 0, 0)
+    table = metrics.calibration(error, truth, plane(0.25, 0.25, 0.25, 1.0), threshold=1.0, bins=4)[0]
+    assert table[0].tolist() == [0, 3, 0, 1]
+    assert table[1].tolist() == [0, 0.75, 0, 1]
+    assert table[2].tolist() == [0, 2, 0, 1]
+    assert metrics.calibration_error(table) == pytest.approx((2 - 0.75) / 4)
+
+
+def test_a_confidence_that_is_a_chance_is_calibrated():
+    rng = np.random.default_rng(0)
+    sure = rng.random((1, 1, 200, 200))
+    error = np.where(rng.random(sure.shape) < sure, 0.0, 9.0)
+    maps = [torch.from_numpy(values).float() for values in (error, np.zeros_like(error), sure)]
+    assert metrics.calibration_error(metrics.calibration(*maps)[0]) < 0.02
+    assert metrics.calibration_error(metrics.calibration(maps[0], maps[1], maps[2].sqrt())[0]) > 0.1

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from crosspol.data.sample import stack
+from crosspol.inference.confidence import Confidence
 from crosspol.model.config import PRESETS
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 from crosspol.weights import load_network, packaged_weights
@@ -26,6 +27,15 @@ def test_they_are_of_their_preset_and_small_enough(name: str) -> None:
     assert all(tensor.isfinite().all() for tensor in net.state_dict().values())
     assert (packaged_weights(name) / "model.safetensors").stat().st_size <= 25e6
     assert (packaged_weights(name) / "README.md").read_text(encoding="utf-8").startswith("---\n")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_their_confidence_is_their_own(name: str) -> None:
+    """Weights that are replaced need their coefficients fitted again: `crosspol confidence NAME`."""
+    judge = Confidence.of("full", name)
+    assert judge is not None
+    assert judge.note(PRESETS[name].iters) is None
+    assert any("difference" in regression.cues for regression in judge.model.regressions)
 
 
 def test_hardly_a_channel_of_the_polarization_encoder_is_dead() -> None:

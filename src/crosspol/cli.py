@@ -56,6 +56,10 @@ COMMANDS: dict[str, Command] = {
         "crosspol.commands.evaluate:EvaluateOptions",
         "Measure networks on scenes with ground truth, and whether they use polarization.",
     ),
+    "confidence": Command(
+        "crosspol.commands.confidence:ConfidenceOptions",
+        "Fit how sure a network's disparity is, and keep that with its weights.",
+    ),
     "ablate": Command(
         "crosspol.commands.ablate:AblateOptions",
         "Train variants x seeds of a plan, evaluate each, and compare them.",
@@ -170,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _overview() -> str:
     """Return the list of commands, one line each."""
     lines = ["usage: crosspol COMMAND [OPTIONS]", "", "Depth on glass from polarized stereo cameras.", "", "commands:"]
-    lines += [f"  {name:<9} {command.summary}" for name, command in COMMANDS.items()]
+    lines += [f"  {name:<10} {command.summary}" for name, command in COMMANDS.items()]
     lines += ["", "crosspol COMMAND --help tells more about a command; crosspol --version, which version this is."]
     return "\n".join(lines)
 

@@ -126,6 +126,130 @@ def mean_under(values: Tensor, mask: Tensor) -> Tensor:
     return _mean_over_counted(values, mask != 0)
 
 
+def sparsification(
+    predicted: Tensor,
+    disparity: Tensor,
+    confidence: Tensor,
+    mask: Tensor | None = None,
+    threshold: float | None = None,
+    steps: int = 20,
+) -> Tensor:
+    """Error of what is kept when the least confident pixels are removed, for growing shares of removed pixels.
+
+    Pixels of equal confidence are removed in random order, as it were: each counts with the mean of its equals.
+
+    Args:
+        predicted: (B, 1, H, W), px.
+        disparity: (B, 1, H, W), px, the truth; infinite or NaN = unknown.
+        confidence: (B, 1, H, W), finite; more is surer. The negative error is the oracle, a constant is chance.
+        mask: (B, 1, H, W); pixels that count are nonzero. None counts every known pixel.
+        threshold: px: the error is bad-N, percent; None: it is the EPE, px.
+        steps: shares removed are 0, 1/steps, ..., (steps - 1)/steps, to the nearest whole pixel.
+
+    Returns:
+        (B, steps), the mean error over what is kept, at least one pixel; NaN where no pixel counts.
+
+    Raises:
+        ValueError: the shapes differ.
+
+    Source: Aodha et al., Learning a confidence measure for optical flow, TPAMI 2013.
+    """
+    error, counted = _absolute_error(predicted, disparity, mask)
+    _check_shapes({"predicted": predicted.shape, "confidence": confidence.shape})
+    if threshold is not None:
+        error = 100 * (error > threshold).to(error.dtype)
+    curves = torch.full((len(error), steps), math.nan, dtype=torch.float64, device=error.device)
+    for curve, *maps in zip(curves, error, confidence, counted, strict=True):
+        cost, sure = (plane[maps[-1]].double() for plane in maps[:-1])
+        if cost.numel():
+            _, place, sizes = torch.unique(-sure, return_inverse=True, return_counts=True)
+            shared = torch.zeros(len(sizes), dtype=cost.dtype, device=cost.device).index_add_(0, place, cost) / sizes
+            total = torch.repeat_interleave(shared, sizes).cumsum(0)
+            kept = 1 - torch.arange(steps, dtype=torch.float64, device=cost.device) / steps
+            count = (cost.numel() * kept).round().long().clamp(min=1)
+            curve[:] = total[count - 1] / count
+    return curves
+
+
+def ause(
+    predicted: Tensor,
+    disparity: Tensor,
+    confidence: Tensor,
+    mask: Tensor | None = None,
+    threshold: float | None = None,
+    steps: int = 20,
+) -> Tensor:
+    """Area between the sparsification curve and that of the oracle, which removes the largest errors first (AUSE).
+
+    Arguments and errors are those of `sparsification`.
+
+    Returns:
+        (B,), in the error's unit, the mean over the shares removed: 0 is a perfect order. A constant confidence
+        gives what chance has. Infinite where an error is; NaN where no pixel counts.
+
+    Source: Ilg et al., Uncertainty estimates and multi-hypotheses networks for optical flow, ECCV 2018.
+    """
+    error, _ = _absolute_error(predicted, disparity, mask)
+    own, best = (sparsification(predicted, disparity, order, mask, threshold, steps) for order in (confidence, -error))
+    return area_between(own, best)
+
+
+def area_between(curve: Tensor, oracle: Tensor) -> Tensor:
+    """Mean difference of sparsification curves (B, steps): (B,), infinite where the curve is, NaN where one is NaN."""
+    return torch.where(curve.isinf().any(dim=1), math.inf, (curve - oracle).mean(dim=1))
+
+
+def calibration(
+    predicted: Tensor,
+    disparity: Tensor,
+    confidence: Tensor,
+    mask: Tensor | None = None,
+    threshold: float = 1.0,
+    bins: int = 10,
+) -> Tensor:
+    """Count, by bins of confidence, how often the error is at most `threshold`: what a reliability diagram shows.
+
+    Args:
+        predicted: (B, 1, H, W), px.
+        disparity: (B, 1, H, W), px, the truth; infinite or NaN = unknown.
+        confidence: (B, 1, H, W) in [0, 1].
+        mask: (B, 1, H, W); pixels that count are nonzero. None counts every known pixel.
+        threshold: px.
+        bins: of equal width; the last one includes 1.
+
+    Returns:
+        (B, 3, bins): pixels, the sum of their confidence, and how many of them are within the threshold. Sums over
+        scenes are those of all pixels.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    error, counted = _absolute_error(predicted, disparity, mask)
+    _check_shapes({"predicted": predicted.shape, "confidence": confidence.shape})
+    sure = confidence.double()
+    place = (sure * bins).long().clamp(0, bins - 1)
+    rows = [torch.ones_like(sure), sure, (error <= threshold).double()]
+    table = torch.zeros(len(error), 3, bins, dtype=torch.float64, device=error.device)
+    for row, values in enumerate(rows):
+        table[:, row].scatter_add_(1, place.flatten(1), torch.where(counted, values, 0).flatten(1))
+    return table
+
+
+def calibration_error(table: Tensor) -> float:
+    """Expected calibration error: by how much mean confidence and share of hits differ, mean over pixels.
+
+    Args:
+        table: (3, bins), of `calibration`, or a sum of such.
+
+    Returns:
+        In [0, 1]; NaN where there are no pixels.
+
+    Source: Guo et al., On calibration of modern neural networks, ICML 2017.
+    """
+    pixels, sure, hits = table.double()
+    return float((sure - hits).abs().sum() / pixels.sum())
+
+
 def glass_edge(glass: Tensor, reach: int = 3) -> Tensor:
     """Pixels on either side of a border of glass. The frame of the image is no border.
 

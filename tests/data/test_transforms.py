@@ -21,6 +21,7 @@ from crosspol.data.transforms import (
     add_noise,
     augment,
     crop,
+    exchange_views,
     flip_horizontal,
     flip_vertical,
     jitter,
@@ -329,3 +330,22 @@ def test_a_sample_is_checked_where_it_is_born_and_where_it_is_stacked(monkeypatc
     # And it has them.
     replace(changed)
     assert stack([changed, changed]).left.shape == (2, 3, 48, 64)
+
+
+@pytest.mark.parametrize("rig", ["quad", "quad-left", "none"])
+def test_exchanged_inputs_are_those_of_the_mirrored_sample_and_come_back(rig: str) -> None:
+    inputs = drawn(rig).inputs
+    exchanged = exchange_views(inputs)
+    if rig != "quad-left":
+        expected = flip_horizontal(drawn(rig)).inputs.tensors()
+        assert exchanged.tensors().keys() == expected.keys()
+        assert all(torch.equal(exchanged.tensors()[name], tensor) for name, tensor in expected.items())
+    back = exchange_views(exchanged).tensors()
+    assert all(torch.equal(back[name], tensor) for name, tensor in inputs.tensors().items())
+    batch = exchange_views(inputs.batched())
+    assert all(torch.equal(batch.pair(0).tensors()[name], tensor) for name, tensor in exchanged.tensors().items())
+
+
+def test_an_exchanged_crossed_pair_shows_no_polarization() -> None:
+    exchanged = exchange_views(drawn("crossed").inputs)
+    assert exchanged.tensors().keys() == {"left", "right"}

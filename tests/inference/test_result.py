@@ -45,6 +45,17 @@ def test_batches_are_numbered_and_unused_polarization_has_no_image(tmp_path):
     assert (read_disparity(tmp_path / "disparity_001.pfm") == 2).all()
 
 
+def test_confidence_and_occlusion_are_images_of_8_bits(tmp_path):
+    confidence = np.linspace(0, 1, 2000, dtype=np.float32).reshape(40, 50)
+    result = StereoResult(np.zeros((40, 50), np.float32), confidence=confidence, occluded=confidence < 0.5)
+    names = {path.name for path in result.save(tmp_path, "a")}
+    assert {"a_confidence.png", "a_occluded.png"} <= names
+    saved = read_image(tmp_path / "a_confidence.png")
+    assert (saved.dtype, saved.max()) == (np.uint8, 255)
+    np.testing.assert_allclose(saved / 255, confidence, atol=0.5 / 255 + 1e-6)
+    np.testing.assert_array_equal(read_image(tmp_path / "a_occluded.png"), np.where(confidence < 0.5, 255, 0))
+
+
 def test_results_cannot_be_reassigned():
     result = StereoResult(np.zeros((40, 50), np.float32))
     with pytest.raises(AttributeError):

@@ -75,7 +75,7 @@ def demo(options: DemoOptions) -> None:
     scene = read_scene(folder, choose(read_index(folder), options.scene, folder))
     frames = sense(*scene_frames(scene), np.random.default_rng(0), _SENSOR)
     predictor = StereoPredictor.from_pretrained(
-        options.weights, device=options.device, precision=options.precision, iters=options.iters
+        options.weights, device=options.device, precision=options.precision, iters=options.iters, confidence="none"
     )
     predictor.check_rig(scene.rig)
     make_output_folder(options.output)

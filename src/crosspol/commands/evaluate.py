@@ -16,13 +16,14 @@ from crosspol.commands.flags import SIZE, one_of
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.data.substitution import ORACLE, SUBSTITUTIONS
 from crosspol.errors import UsageError
-from crosspol.evaluation.figures import difference_plot, scene_images
+from crosspol.evaluation.figures import confidence_plot, difference_plot, scene_images
 from crosspol.evaluation.methods import BASELINES, Method, NetworkMethod, describe_network, row_names, split_name
 from crosspol.evaluation.provenance import provenance
 from crosspol.evaluation.results import Results, describe_data, earlier_rows, read_results, write_results
 from crosspol.evaluation.rows import counterfactuals, measure_rows, try_out
 from crosspol.evaluation.scenes import open_scenes, survey
 from crosspol.evaluation.tables import markdown
+from crosspol.inference.confidence import ConfidenceKind
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.io.atomic import write_bytes
 from crosspol.io.images import write_image
@@ -96,6 +97,9 @@ class EvaluateOptions:
     """Rows without a network: sgbm (OpenCV, holes count as 0 px), sgbm-filled, constant (the best one there is)."""
     rows: Annotated[tuple[Path, ...], arg(metavar="FILE ...")] = ()
     """results.json of earlier evaluations on the same scenes, to be compared with."""
+    confidence: ConfidenceKind = "none"
+    """Also measure what the networks' confidence is worth, and draw it, confidence.png: fast (from one pass), full
+    (from a second one besides, of the right view)."""
     device: Annotated[str, arg(metavar="DEVICE")] = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, mps."""
 
@@ -143,6 +147,9 @@ def evaluate(options: EvaluateOptions) -> None:
     plot = difference_plot(results)
     if plot is not None:
         written.append(write_bytes(options.output / "differences.png", plot))
+    plot = confidence_plot(results)
+    if plot is not None:
+        written.append(write_bytes(options.output / "confidence.png", plot))
     for method in networks:
         images = scene_images(method, results.row(method.name), scenes)
         written += [write_image(options.output / _image(method.name, name), drawn) for name, drawn in images.items()]
@@ -162,7 +169,7 @@ def _remove_images(output: Path) -> None:
         earlier = read_results(output / "results.json")
     except UsageError:
         return  # none, or not ours
-    names = ["differences.png"]
+    names = ["differences.png", "confidence.png"]
     names += [_image(row.name, scene) for row in earlier.rows for scene in ("best", "median", "worst")]
     for name in names:
         (output / name).unlink(missing_ok=True)
@@ -183,11 +190,16 @@ def _networks(options: EvaluateOptions) -> tuple[list[NetworkMethod], str | None
     networks = []
     for name, entry in zip(names, entries, strict=True):
         path = split_name(entry)[1]
-        net = StereoPredictor.from_pretrained(path, device=options.device).network
+        predictor = StereoPredictor.from_pretrained(path, device=options.device, confidence=options.confidence)
+        net = predictor.network
         iters = options.iters or net.config.iters
+        if predictor.confidence is not None and (note := predictor.confidence.note(iters)) is not None:
+            print(f"crosspol evaluate: warning: {name}: {note}", file=sys.stderr)
         about = describe_network(net, Path(path), iters)
+        if predictor.confidence is not None:
+            about["confidence"] = options.confidence
         substitution = ORACLE if entry == options.oracle else None
-        method = NetworkMethod(name, net, iters, about, substitution)
+        method = NetworkMethod(name, net, iters, about, substitution, judge=predictor.confidence)
         if entry == options.twin and method.polarized:
             raise UsageError(f"--twin: got {path}, which has polarization; wanted one trained without (fusion: none)")
         if substitution is not None and not method.polarized:

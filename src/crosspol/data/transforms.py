@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crosspol.data.indexed import Indexed, SizedSamples
-from crosspol.data.inputs import trusting_replace
+from crosspol.data.inputs import StereoInputs, trusting_replace
 from crosspol.data.noise import draw_noise
 from crosspol.data.sample import StereoSample
 from crosspol.data.warping import seen_from_right
@@ -28,6 +28,7 @@ __all__ = [
     "add_noise",
     "augment",
     "crop",
+    "exchange_views",
     "flip_horizontal",
     "flip_vertical",
     "jitter",
@@ -79,6 +80,20 @@ def flip_horizontal(sample: StereoSample) -> StereoSample:
     tensors = {name: torch.from_numpy(plane.astype(np.float32)[None]) for name, plane in truth.items()}
     exchanged = {name: getattr(sample, _other_side(name)) for name in _of_views(sample)}
     return _mapped(trusting_replace(sample, **(exchanged | tensors)), lambda name, tensor: _mirrored(name, tensor, -1))
+
+
+def exchange_views(inputs: StereoInputs) -> StereoInputs:
+    """Mirror left to right and exchange the views: what was the right view is now a left one; S2 changes its sign.
+
+    The disparity of the result is that of the right view, mirrored. What a crossed pair has of polarization is left
+    out: its cameras cannot be exchanged, the contrast would have the other sign.
+
+    Args:
+        inputs: a pair (C, H, W), or a batch of pairs (B, C, H, W).
+    """
+    names = ("left", "right") if inputs.intensity_left is not None else _of_views(inputs)
+    exchanged = {name: _mirrored(name, getattr(inputs, _other_side(name)), -1).contiguous() for name in names}
+    return StereoInputs(**exchanged)
 
 
 def crop(sample: StereoSample, top: int, left: int, height: int, width: int) -> StereoSample:
@@ -363,14 +378,14 @@ def _mapped(sample: StereoSample, change: Callable[[str, Tensor], Tensor]) -> St
 
 def _mirrored(name: str, tensor: Tensor, axis: int) -> Tensor:
     tensor = tensor.flip(axis)
-    if name.startswith("pol") and len(tensor) == 3:
+    if name.startswith("pol") and tensor.shape[-3] == 3:
         return tensor * torch.tensor([1.0, -1.0, 1.0])[:, None, None]
     return tensor
 
 
-def _of_views(sample: StereoSample) -> list[str]:
+def _of_views(pair: StereoSample | StereoInputs) -> list[str]:
     names = ("left", "right", "pol_left", "pol_right", "valid_left", "valid_right")
-    return [name for name in names if getattr(sample, name) is not None]
+    return [name for name in names if getattr(pair, name) is not None]
 
 
 def _other_side(name: str) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from crosspol.data.sample import StereoBatch, StereoSample, stack
 from crosspol.data.substitution import substitute
+from crosspol.evaluation.confidence import COSTS, JUDGED
 from crosspol.evaluation.measures import REGIONS, key
 from crosspol.evaluation.methods import NetworkMethod
 from crosspol.evaluation.results import Results
@@ -20,6 +21,7 @@ from crosspol.evaluation.statistics import Estimate
 from crosspol.training.validation import predict_scene
 from crosspol.visualization.intervals import Interval, draw_intervals
 from crosspol.visualization.panel import validation_figure
+from crosspol.visualization.reliability import Reliability, Sparsified, draw_worth
 
 _COMPARED = ("glass", "background")
 
@@ -99,6 +101,41 @@ def difference_plot(results: Results) -> bytes | None:
         [f"{row.name}\nagainst {other.name}" for row, other in rows],
         f"below 0: the row is better; bars: {100 * results.bootstrap.level:g} % interval, paired over scenes",
     )
+
+
+def confidence_plot(results: Results) -> bytes | None:
+    """Draw what the confidence of every row that has one is worth.
+
+    Returns:
+        A PNG; None where no row has one.
+    """
+    rows = {row.name: row.confidence for row in results.rows if row.confidence is not None}
+    if not rows:
+        return None
+    titles = {region.name: region.title for region in REGIONS}
+    shown = [name for name in JUDGED if any(name in record["regions"] for record in rows.values())]
+    curves = {
+        cost.title: {
+            titles[name]: {
+                row: Sparsified(part["kept"][cost.name], part["oracle"][cost.name])
+                for row, record in rows.items()
+                if (part := record["regions"].get(name)) is not None
+            }
+            for name in shown
+        }
+        for cost in COSTS
+    }
+    diagrams = {
+        titles[name]: {
+            row: Reliability(
+                part["confidence"], part["hits"], part["pixels"], f"calibration error {part['calibration_error']:.3f}"
+            )
+            for row, record in rows.items()
+            if (part := record["regions"].get(name)) is not None
+        }
+        for name in shown
+    }
+    return draw_worth(curves, diagrams, next(iter(rows.values()))["removed"])
 
 
 def _interval(estimate: Estimate) -> Interval | None:

@@ -14,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crosspol.data.inputs import StereoInputs
 from crosspol.data.sample import StereoBatch
 from crosspol.evaluation.scenes import Survey
-from crosspol.model import CrossPol
+from crosspol.inference.confidence import Confidence
+from crosspol.model import CrossPol, StereoOutput
 from crosspol.training.provenance import weights_hash
 
 # OpenCV's search range is a multiple of this, px.
@@ -27,12 +29,14 @@ class Prediction(NamedTuple):
     """What a method says of a batch, each (B, 1, H, W).
 
     disparity: px. use: |injected| / |stereo features|; None: no network. glass: 1 where glass was found; None: the
-    method does not look for it.
+    method does not look for it. confidence: in [0, 1], and occluded: 1 where it says so; None: it was not asked.
     """
 
     disparity: Tensor
     use: Tensor | None = None
     glass: Tensor | None = None
+    confidence: Tensor | None = None
+    occluded: Tensor | None = None
 
 
 class Method(Protocol):
@@ -67,7 +71,8 @@ class Method(Protocol):
 class NetworkMethod:
     """A network, fed with its own or with other polarization.
 
-    name, of, about, substitution: see `Method`. net: in evaluation mode. iters: iterations.
+    name, of, about, substitution: see `Method`. net: in evaluation mode. iters: iterations. judge: says how sure the
+    disparity is; None: nobody asks.
     """
 
     name: str
@@ -76,6 +81,7 @@ class NetworkMethod:
     about: dict[str, Any] = field(default_factory=dict)
     substitution: str | None = None
     of: str = ""
+    judge: Confidence | None = None
 
     def __post_init__(self) -> None:
         if not self.of:
@@ -93,9 +99,17 @@ class NetworkMethod:
 
     def __call__(self, batch: StereoBatch) -> Prediction:
         """Run the network."""
-        out = self.net(**batch.inputs.kwargs(), iters=self.iters)
+        out = self.run(batch.inputs)
         glass = None if out.glass_logits is None else (out.glass_logits > 0).float()
-        return Prediction(out.disparity, out.polarization_use, glass)
+        if self.judge is None:
+            return Prediction(out.disparity, out.polarization_use, glass)
+        maps = (torch.from_numpy(plane)[:, None].float() for plane in self.judge(batch.inputs, out, self.run))
+        return Prediction(out.disparity, out.polarization_use, glass, *(plane.to(out.disparity) for plane in maps))
+
+    def run(self, inputs: StereoInputs) -> StereoOutput:
+        """Run the network on what it may see."""
+        output: StereoOutput = self.net(**inputs.kwargs(), iters=self.iters)
+        return output
 
 
 @dataclass(frozen=True, eq=False)

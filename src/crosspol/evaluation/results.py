@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -148,9 +148,7 @@ def earlier_rows(paths: Sequence[Path], data: dict[str, Any], taken: Sequence[st
         }
         for row in earlier.rows:
             about = {**row.about, "from": str(path)}
-            rows.append(
-                Row(renamed[row.name], renamed[row.of], about, row.values, row.substitution, row.not_applicable)
-            )
+            rows.append(replace(row, name=renamed[row.name], of=renamed[row.of], about=about))
         names |= set(renamed.values())
     twice = {row.name for row in rows if [other.name for other in rows].count(row.name) > 1}
     if twice:
@@ -177,12 +175,21 @@ def _row_record(row: Row) -> dict[str, Any]:
         "not_applicable": row.not_applicable,
         "about": row.about,
         "values": {name: list(values) for name, values in row.values.items()},
+        **({} if row.confidence is None else {"confidence": row.confidence}),
     }
 
 
 def _read_row(record: dict[str, Any]) -> Row:
     values = {name: tuple(map(_number, column)) for name, column in record["values"].items()}
-    return Row(record["name"], record["of"], record["about"], values, record["substitution"], record["not_applicable"])
+    return Row(
+        record["name"],
+        record["of"],
+        record["about"],
+        values,
+        record["substitution"],
+        record["not_applicable"],
+        record.get("confidence"),
+    )
 
 
 def _summary(results: Results, row: Row) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from crosspol.data.sample import StereoBatch, StereoSample, stack
 from crosspol.data.substitution import ORACLE, SUBSTITUTIONS, substitute, why_not
 from crosspol.errors import UsageError, words_of
 from crosspol.evaluation.attention import attention_figures
+from crosspol.evaluation.confidence import OCCLUDED_F, SceneConfidence, worth
 from crosspol.evaluation.measures import key, measure
 from crosspol.evaluation.methods import Method, NetworkMethod
 from crosspol.evaluation.scenes import SceneSet, Survey
@@ -35,7 +36,7 @@ class Row:
     name: of the row. of: name of the row that a counterfactual belongs to, else its own. about: what it is.
     substitution: what stood in polarization's place; None: what was recorded.
     values: by ``measure.region``, one a scene; NaN = the scene has none.
-    not_applicable: why there are no values.
+    not_applicable: why there are no values. confidence: its worth over all scenes, see `worth`; None: nobody asked.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Row:
     values: dict[str, tuple[float, ...]] = field(default_factory=dict)
     substitution: str | None = None
     not_applicable: str | None = None
+    confidence: dict[str, Any] | None = None
 
     @property
     def is_network(self) -> bool:
@@ -133,15 +135,18 @@ def measure_rows(
     reasons = [reason_against(method, scenes, survey) for method in methods]
     opened = {method.pol_channels: scenes.open(method.pol_channels) for method in methods}
     values: list[list[dict[str, float]]] = [[] for _ in methods]
+    judged: list[list[SceneConfidence]] = [[] for _ in methods]
     source = _Source(opened, survey, device)
     with torch.inference_mode(), without_tf32():
         for index in watch(range(len(survey.scenes))):
-            for method, reason, found in zip(methods, reasons, values, strict=True):
+            for method, reason, found, scenes_of in zip(methods, reasons, values, judged, strict=True):
                 if reason is None:
-                    found.append(_measure(method, source, index, seed))
+                    numbers, scene = _measure(method, source, index, seed)
+                    found.append(numbers)
+                    scenes_of += [] if scene is None else [scene]
     return [
-        Row(method.name, method.of, method.about, _columns(found), method.substitution, reason)
-        for method, reason, found in zip(methods, reasons, values, strict=True)
+        Row(method.name, method.of, method.about, _columns(found), method.substitution, reason, worth(scenes_of))
+        for method, reason, found, scenes_of in zip(methods, reasons, values, judged, strict=True)
     ]
 
 
@@ -176,7 +181,8 @@ class _Source:
         return self.get(channels, other)
 
 
-def _measure(method: Method, source: _Source, index: int, seed: int) -> dict[str, float]:
+def _measure(method: Method, source: _Source, index: int, seed: int) -> tuple[dict[str, float], SceneConfidence | None]:
+    """Return the figures of a scene, and what its confidence is worth where there is one."""
     recorded = source.get(method.pol_channels, index)
     batch = recorded
     if method.substitution is not None:
@@ -195,7 +201,11 @@ def _measure(method: Method, source: _Source, index: int, seed: int) -> dict[str
         found[key(GLASS_F, "glass")] = metrics.f_score(predicted.glass, recorded.glass).item()
     if isinstance(method, NetworkMethod) and method.name == method.of and polarized:
         found |= attention_figures(method.net, batch)
-    return found
+    if predicted.confidence is None or predicted.occluded is None:
+        return found, None
+    scene = SceneConfidence.of(predicted.disparity, predicted.confidence, recorded)
+    found[key(OCCLUDED_F, "all")] = metrics.f_score(predicted.occluded, recorded.occluded, recorded.valid).item()
+    return found | scene.figures(), scene
 
 
 def _columns(scenes: Sequence[dict[str, float]]) -> dict[str, tuple[float, ...]]:

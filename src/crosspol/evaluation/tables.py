@@ -8,6 +8,7 @@ from typing import Any
 
 from crosspol.data.substitution import ORACLE, SUBSTITUTIONS
 from crosspol.evaluation.attention import GLASS_LIFT, NULL_SHARE
+from crosspol.evaluation.confidence import OCCLUDED_F
 from crosspol.evaluation.measures import MEASURES, REGIONS, key
 from crosspol.evaluation.results import Results
 from crosspol.evaluation.rows import GLASS_F, GLASS_IOU, INJECTED, Row
@@ -56,6 +57,16 @@ def markdown(results: Results, title: str = "Evaluation") -> str:
             f"Injected: |injected| / |stereo features|. Lift: {GLASS_LIFT.rule[0].lower()}{GLASS_LIFT.rule[1:]} "
             f"Null: {NULL_SHARE.rule[0].lower()}{NULL_SHARE.rule[1:]}",
             use,
+        ]
+    judged = [row for row in shown if row.confidence is not None]
+    if judged:
+        parts += [
+            "## Confidence",
+            "The estimated chance that a pixel is within 1 px. EPE (mean over scenes) of all pixels and of the surest; "
+            "the area between that curve and the one of the oracle, which removes the largest errors first, and what "
+            "a random order has (AUSE, of EPE in px and of bad-1 in %; 0 is perfect); the mean confidence, the share "
+            "of hits and the expected calibration error, over all pixels; the F-score of occluded pixels.",
+            _confidence_table(results, judged),
         ]
     parts.append(_legend(results))
     return "\n\n".join(parts) + "\n"
@@ -196,6 +207,40 @@ def _use_table(results: Results, rows: Sequence[Row]) -> str:
         for row in used
     ]
     return table(["row", *(title for title, _, _ in columns)], cells)
+
+
+def _confidence_table(results: Results, rows: Sequence[Row]) -> str:
+    titles = {region.name: region.title for region in REGIONS}
+    head = ["row", "region", "EPE all", "surest 80 %", "surest 50 %", "AUSE, px", "random", "AUSE bad-1", "random",
+            "confidence", "hits", "ECE", "occluded F"]  # fmt: skip
+
+    def mean(row: Row, name: str, digits: int) -> str:
+        return _number(results.bootstrap.summary(row.get(name))["mean"].value, digits)
+
+    cells = []
+    for row in rows:
+        assert row.confidence is not None
+        removed = row.confidence["removed"]
+        for name, part in row.confidence["regions"].items():
+            kept = [part["kept"]["epe"][removed.index(share)] for share in (0.0, 0.2, 0.5)]
+            areas = [
+                mean(row, key(f"{kind}_{cost}", name), digits)
+                for cost, digits in (("epe", 2), ("bad1", 1))
+                for kind in ("ause", "chance")
+            ]
+            values = (part["mean_confidence"], part["mean_hits"], part["calibration_error"])
+            found = mean(row, key(OCCLUDED_F, name), 2)
+            cells.append(
+                [
+                    row.name,
+                    titles[name],
+                    *(_number(value, 2) for value in kept),
+                    *areas,
+                    *(_number(value, 3) for value in values),
+                    found,
+                ]
+            )
+    return table(head, cells)
 
 
 def _legend(results: Results) -> str:

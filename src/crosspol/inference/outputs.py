@@ -91,6 +91,16 @@ def _glass(result: StereoResult, path: Path) -> None:
     write_image(path, np.rint(255 * result.glass).astype(np.uint8))
 
 
+def _confidence(result: StereoResult, path: Path) -> None:
+    assert result.confidence is not None
+    write_image(path, np.rint(255 * result.confidence).astype(np.uint8))
+
+
+def _occluded(result: StereoResult, path: Path) -> None:
+    assert result.occluded is not None
+    write_image(path, np.where(result.occluded, np.uint8(255), np.uint8(0)))
+
+
 def _polarization_use(result: StereoResult, path: Path) -> None:
     assert result.polarization_use is not None
     write_image(path, polarization_use_image(result.polarization_use))
@@ -149,6 +159,8 @@ OUTPUTS: tuple[Output, ...] = (
         lambda result: result.polarization_use is not None and bool(result.polarization_use.any()),
         _polarization_use,
     ),
+    Output(".png", lambda result: result.confidence is not None, _confidence, "confidence"),
+    Output(".png", lambda result: result.occluded is not None, _occluded, "occluded"),
     Output(".npy", _metric, _depth, "depth"),
     Output(".png", _metric, _depth, "depth"),
     Output("_color.png", _metric, _depth_color, "depth"),

@@ -37,6 +37,12 @@ class StereoResult:
     head."""
     inputs: StereoInputs | None = None
     """What the network saw, on the CPU: exposed images in [0, 1], polarization, validity; (C, H, W) or (B, C, H, W)."""
+    confidence: NDArray[np.float32] | None = None
+    """(H, W) or (B, H, W) in [0, 1]: estimated chance that the disparity is within 1 px of the truth. None where it was
+    not asked for. See `crosspol.inference.confidence`."""
+    occluded: NDArray[np.bool_] | None = None
+    """(H, W) or (B, H, W): the right view misses the point, by the estimated disparity: it is outside of that view, or
+    behind what is nearer. None where no confidence was asked for."""
     calibration: StereoCalibration | None = None
     """Of the rectified views, where it is known: focal length, principal points, baseline, for metric depth."""
 
@@ -91,6 +97,8 @@ class StereoResult:
         the rest unknown), ``<stem>_color.png`` (to look at, with a scale in px), ``<stem>_glass.png`` (8-bit, 255 =
         certain) where the network estimates glass and, if polarization changed anything,
         ``<stem>_polarization_use.png``. The pairs of a batch are numbered: ``<stem>_000.pfm`` and so on.
+
+        With confidence also ``confidence.png`` (8-bit, 255 = certain) and ``occluded.png`` (8-bit, 255 = occluded).
 
         With a calibration also ``depth.npy`` (m, NaN = unknown), ``depth.png`` (16-bit, mm, 0 = unknown, up to 65.535
         m), ``depth_color.png``, ``cloud.ply`` (without far and flying points) and ``calibration.json``, from which all
