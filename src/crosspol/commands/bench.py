@@ -62,7 +62,7 @@ class BenchOptions:
     """Engines: torch, openvino, onnxruntime."""
     iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: each network's)")] = None
     """Iterations of the disparity."""
-    seconds: float = 120.0
+    seconds: float = 300.0
     """Time limit; what has begun is finished."""
     output: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None
     """Write the table, and what it was measured on, as JSON."""
