@@ -2,6 +2,7 @@
 
     python -m benchmarks.attention --output attention.json
     python -m benchmarks.attention --quick
+    python -m benchmarks.attention --memory --output benchmarks/results/attention_memory.json
 
 unpooled          every pixel attends to every pixel; scores stored (small sizes only: they grow with the square)
 pooled, explicit  the blueprint's order: project, pool K and V to 8x8 cells, explicit softmax; scores stored
@@ -11,6 +12,9 @@ ours              pooled before the projection, K and V in one projection, fused
 All four have the same weights; the last three compute the same result, which is checked before anything is timed.
 Forward only, 128 channels, 4 heads, no mask. Times are interleaved, one of each a round; ratios are medians of the
 ratios within a round. Memory is what PyTorch held at once above what it held before.
+
+--memory measures no time, and adds what unpooled attention would hold where it cannot be run: its storages are counted
+on the meta device, which computes nothing. Where it can be run, that is the measured peak (a test).
 """
 
 from __future__ import annotations
@@ -24,11 +28,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from benchmarks.measuring import interleaved, machine, peak_bytes, ratio
 from crosspol import PooledCrossAttention
 
+MEMORY_SIZES = ((80, 60), (160, 120), (640, 480))
 SIZES = ((40, 30), (80, 60), (160, 120))
 QUICK_SIZES = ((40, 30), (56, 40))
 LARGEST_UNPOOLED = 80 * 60
@@ -62,6 +70,56 @@ def explicit(module: PooledCrossAttention, stereo: Tensor, pol: Tensor, pool_siz
 def fused(module: PooledCrossAttention, stereo: Tensor, pol: Tensor, pool_size: int) -> Tensor:
     q, k, v = projected(module, stereo, pol, pool_size)
     return merged(module, F.scaled_dot_product_attention(q, k, v), stereo.shape)
+
+
+class Counting(TorchDispatchMode):
+    """Counts the bytes that are held at once by what is made under it; alive is what somebody still has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                reference = StorageWeakRef(storage)
+                self.alive.setdefault(reference.cdata, (reference, storage.nbytes()))
+        self.alive = {key: entry for key, entry in self.alive.items() if not entry[0].expired()}
+        self.peak = max(self.peak, sum(size for _, size in self.alive.values()))
+        return out
+
+
+def counted_bytes(width: int, height: int, pool_size: int) -> int:
+    """Return what `explicit` attention of so many queries holds at once, without computing it."""
+    module = PooledCrossAttention(128).eval().to("meta")
+    stereo, pol = torch.zeros(2, 1, 128, height, width, device="meta")
+    with torch.no_grad(), Counting() as counting:
+        explicit(module, stereo, pol, pool_size)
+    return counting.peak
+
+
+def memory_rows() -> list[dict[str, Any]]:
+    """Return the memory of ours, measured, beside that of unpooled attention, counted."""
+    rows = []
+    for width, height in MEMORY_SIZES:
+        torch.manual_seed(0)
+        module = PooledCrossAttention(128).eval()
+        stereo, pol = torch.randn(2, 1, 128, height, width)
+        with torch.inference_mode():
+            ours = peak_bytes(lambda module=module, stereo=stereo, pol=pol: module(stereo, pol))
+        unpooled = counted_bytes(width, height, 1)
+        rows.append(
+            {
+                "queries": f"{width}x{height}",
+                "ours_mib": ours / 2**20,
+                "unpooled_counted_mib": unpooled / 2**20,
+                "memory_ratio": unpooled / ours,
+            }
+        )
+    return rows
 
 
 @torch.inference_mode()
@@ -101,12 +159,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument(
+        "--memory", action="store_true", help="memory alone, unpooled attention counted where too large"
+    )
     parser.add_argument("--quick", action="store_true", help="two small sizes")
     parser.add_argument("--output", type=Path, help="write the table as JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
 
     about = machine(arguments.device)
+    if arguments.memory:
+        table = memory_rows()
+        for row in table:
+            print(json.dumps(row))
+        if arguments.output is not None:
+            arguments.output.write_text(json.dumps({"machine": about, "rows": table}, indent=2) + "\n")
+        return
     print(
         f"{about['device']}, {about['threads']} threads, torch {about['torch']}; medians of {arguments.rounds} rounds\n"
     )

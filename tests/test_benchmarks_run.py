@@ -25,3 +25,17 @@ def test_figures_name_their_commit() -> None:
 
     assert "commit" in machine()
     assert len(json.loads((ROOT / "benchmarks" / "results" / "presets.json").read_text())["machine"]["commit"]) == 40
+
+
+def test_counted_memory_is_the_measured_one() -> None:
+    import torch
+    from benchmarks.attention import counted_bytes, explicit
+    from benchmarks.measuring import peak_bytes
+
+    from crosspol import PooledCrossAttention
+
+    module = PooledCrossAttention(128).eval()
+    stereo, pol = torch.randn(2, 1, 128, 24, 32)
+    with torch.inference_mode():
+        measured = peak_bytes(lambda: explicit(module, stereo, pol, 1))
+    assert counted_bytes(32, 24, 1) == pytest.approx(measured, rel=0.05)

@@ -84,6 +84,10 @@ COMMANDS: dict[str, Command] = {
         "crosspol.commands.export:ExportOptions",
         "Write a network as a file of other engines: ONNX, or OpenVINO's IR.",
     ),
+    "bench": Command(
+        "crosspol.commands.bench:BenchOptions",
+        "Print how fast networks are on this machine, by engine, size and threads, and which engine to use.",
+    ),
     "info": Command(
         "crosspol.commands.info:InfoOptions", "Print the parameters of a preset or of weights, part by part."
     ),

@@ -287,14 +287,16 @@ def test_auto_exports_what_comes_often(network: CrossPol) -> None:
     assert fast.ran == 1
 
 
-def test_auto_uses_at_once_what_is_on_disk_and_leaves_watchers_to_torch(network: CrossPol) -> None:
+def test_auto_uses_at_once_what_is_on_disk_and_continues_with_torch(network: CrossPol) -> None:
     fast = Fast(ready=True)
     engine = automatic(network, fast)
     engine.run(pair(network), Refinement(1))
-    assert fast.ran == 1
-    seen: list[int] = []
-    engine.run(pair(network), Refinement(1, watch=lambda iteration, step: bool(seen.append(iteration))))
-    assert (fast.ran, seen) == (1, [1])
+    engine.run(pair(network), Refinement(1, watch=lambda iteration, step: False))
+    assert fast.ran == 2
+    before = TorchBackend(network, "cpu").run(pair(network), Refinement(1)).state
+    assert before is not None
+    assert engine.run(pair(network), Refinement(1, initial_state=before)).state is not None
+    assert fast.ran == 2
 
 
 def test_auto_stays_with_torch_where_there_is_no_graph(network: CrossPol) -> None:

@@ -1,7 +1,8 @@
 """The official RAFT-Stereo (Lipson et al., 3DV 2021) in plain functions, driven by a state dict with official names.
 
 A second, independent account of the network that `crosspol.model` implements with other modules, other names and
-shortcuts: gates apart, the y flow carried along, grid_sample for the lookup, the mask head in every refinement.
+shortcuts: gates apart, the y flow carried along, grid_sample for the lookup, the mask head in every refinement. Where
+the official code has relu write over its input, so has this, since times are compared as well.
 """
 
 import math
@@ -74,9 +75,9 @@ def reference_raft_stereo(state: State, left: Tensor, right: Tensor, iters: int,
                     size = hidden[level].shape[-2:]
                     inputs.append(F.interpolate(hidden[level + 1], size, mode="bilinear", align_corners=True))
                 hidden[level] = _gru(state, f"update_block.{names[level]}", hidden[level], context[level], inputs)
-        delta = torch.relu(_conv(state, "update_block.flow_head.conv1", hidden[0]))
+        delta = torch.relu_(_conv(state, "update_block.flow_head.conv1", hidden[0]))
         delta = _conv(state, "update_block.flow_head.conv2", delta)
-        mask = torch.relu(_conv(state, "update_block.mask.0", hidden[0]))
+        mask = torch.relu_(_conv(state, "update_block.mask.0", hidden[0]))
         mask = 0.25 * _conv(state, "update_block.mask.2", mask)
         flow = flow + delta * torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
     return -_upsampled(flow[:, :1], mask, factor)
@@ -95,11 +96,11 @@ def _norm(state: State, name: str, x: Tensor, kind: str) -> Tensor:
 
 
 def _block(state: State, name: str, x: Tensor, stride: int, norm: str) -> Tensor:
-    y = torch.relu(_norm(state, f"{name}.norm1", _conv(state, f"{name}.conv1", x, stride), norm))
-    y = torch.relu(_norm(state, f"{name}.norm2", _conv(state, f"{name}.conv2", y), norm))
+    y = torch.relu_(_norm(state, f"{name}.norm1", _conv(state, f"{name}.conv1", x, stride), norm))
+    y = torch.relu_(_norm(state, f"{name}.norm2", _conv(state, f"{name}.conv2", y), norm))
     if f"{name}.downsample.0.weight" in state:
         x = _norm(state, f"{name}.downsample.1", _conv(state, f"{name}.downsample.0", x, stride), norm)
-    return torch.relu(x + y)
+    return torch.relu_(x + y)
 
 
 def _stage(state: State, name: str, x: Tensor, stride: int, norm: str) -> Tensor:
@@ -107,7 +108,7 @@ def _stage(state: State, name: str, x: Tensor, stride: int, norm: str) -> Tensor
 
 
 def _trunk(state: State, name: str, x: Tensor, stem_stride: int, norm: str) -> Tensor:
-    x = torch.relu(_norm(state, f"{name}.norm1", _conv(state, f"{name}.conv1", x, stem_stride), norm))
+    x = torch.relu_(_norm(state, f"{name}.norm1", _conv(state, f"{name}.conv1", x, stem_stride), norm))
     for layer, stride in ((1, 1), (2, 2), (3, 2)):
         x = _stage(state, f"{name}.layer{layer}", x, stride, norm)
     return x

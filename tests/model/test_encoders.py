@@ -148,3 +148,53 @@ def test_shared_encoder_context_comes_from_the_left_view() -> None:
 def test_official_context_uses_its_own_trunk() -> None:
     context = OfficialContext(levels=3, hidden_dim=6, context_dim=4).eval()(rand(1, 3, 32, 64))
     assert [tuple(h.shape[2:]) for h in context.hidden] == [(8, 16), (4, 8), (2, 4)]
+
+
+def worn(module: nn.Module) -> nn.Module:
+    """Give batch norms statistics and scales as after training."""
+    generator = torch.Generator().manual_seed(1)
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            for name, low in (("weight", 0.5), ("bias", -0.5), ("running_mean", -0.5), ("running_var", 0.5)):
+                with torch.no_grad():
+                    tensor = getattr(norm, name)
+                    tensor.copy_(low + torch.rand(tensor.shape, generator=generator))
+    return module.eval()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("preset", ["blueprint", "crosspol", "raft-stereo", "raft-stereo-realtime"])
+def test_shortcuts_in_use_change_rounding_only(
+    preset: str, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    encoders = worn(CrossPol.from_preset(preset).encoders)
+    left, right = torch.rand(2, 3, 3, 64, 96)
+    with torch.no_grad():
+        with monkeypatch.context() as patched:
+            patched.setattr("crosspol.model.encoders._graph_is_made", lambda: True)
+            plain = encoders(left, right)[:2]
+        used = encoders.to(memory_format=layout)(left, right)[:2]
+    for one, other in zip(plain, used, strict=True):
+        torch.testing.assert_close(other, one, atol=2e-4, rtol=2e-4)
+
+
+def test_statistics_are_used_in_evaluation_and_learned_in_training() -> None:
+    block = worn(ResidualBlock(4, 4, 1, nn.BatchNorm2d))
+    x = torch.randn(2, 4, 8, 8)
+    before = block.norm1.running_mean.clone()
+    block(x).sum().backward()
+    assert torch.equal(block.norm1.running_mean, before)
+    assert block.norm1.weight.grad is not None
+    assert block.conv1.weight.grad is not None
+    block.train()(x)
+    assert not torch.equal(block.norm1.running_mean, before)
+
+
+def test_what_is_given_is_left_as_it_was() -> None:
+    block = worn(ResidualBlock(4, 4, 1, nn.BatchNorm2d))
+    x = torch.randn(1, 4, 8, 8)
+    before = x.clone()
+    with torch.inference_mode():
+        block(x)
+    assert torch.equal(x, before)

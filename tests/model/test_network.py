@@ -650,9 +650,10 @@ def test_a_watcher_sees_every_step_and_may_end_the_refinement(trained: CrossPol)
         whole = trained(*views, iters=3, watch=lambda number, step: (steps.append((number, step)), False)[1])
         stopped = trained(*views, iters=3, watch=lambda number, step: number == 2)
         two = trained(*views, iters=2)
+        unwatched = trained(*views, iters=3)
     assert [number for number, _ in steps] == [1, 2, 3]
     assert all(torch.equal(getattr(stopped, name), getattr(two, name)) for name in ("disparity", "last_step"))
-    assert torch.equal(whole.disparity, trained(*views, iters=3).disparity)
+    assert torch.equal(whole.disparity, unwatched.disparity)
     stride = trained.config.feature_stride
     moved = F.interpolate(steps[-1][1].abs(), scale_factor=float(stride), mode="nearest")
     assert whole.last_step.shape == whole.disparity.shape

@@ -23,6 +23,7 @@ from crosspol.commands.progress import Progress, duration
 from crosspol.commands.resuming import Record, file_hash, weights_hash
 from crosspol.commands.sources import Arguments, Item, Ready, RigPairs, Source, find_source
 from crosspol.errors import UsageError, refuse, words_of
+from crosspol.inference.adaptive import stored_tolerance
 from crosspol.inference.backends import Precision, find_device
 from crosspol.inference.confidence import ConfidenceKind
 from crosspol.inference.engines import BackendName, say_exports
@@ -124,6 +125,11 @@ class PredictOptions:
     """What runs the network. torch: exact. openvino, onnxruntime: on the CPU, within 0.01 px; each size is prepared
     once, which takes 10 s and more, and kept on disk. auto: torch; on a CPU openvino, if installed, from the 51st pair
     of a size on, or at once if the size was prepared before: then it has paid."""
+    adaptive: bool = False
+    """Stop refining a pair when it has converged: by a tolerance that was found for the weights on held-out scenes,
+    where it changes the error by at most 0.01 px. Only PyTorch does this."""
+    tolerance: Annotated[float | None, arg(metavar="PX", help_behavior_hint="(default: that of the weights)")] = None
+    """With --adaptive: stop when the mean step is at most this."""
     many: OmitArgPrefixes[ManyPairs] = ManyPairs()
     fitting: OmitArgPrefixes[FitOptions] = field(default_factory=FitOptions)
 
@@ -208,6 +214,7 @@ def predict(options: PredictOptions) -> None:
         iters=options.iters,
         backend=options.backend,
         confidence=options.confidence,
+        tolerance=_tolerance(options),
     )
     engine = predictor.backend
     say_exports(engine, lambda line: tqdm.write(f"crosspol predict: {line}", file=sys.stderr))
@@ -226,6 +233,16 @@ def predict(options: PredictOptions) -> None:
     warm = WarmStart(predictor, many.warm_iters) if many.warm_start else None
     kinds = outputs_with(max_depth_m=options.max_depth, cloud=options.cloud)
     _run(Job(source, predictor, options.output, kinds, warm, record, many.skip_existing), many.on_bad)
+
+
+def _tolerance(options: PredictOptions) -> float | None:
+    if not options.adaptive:
+        if options.tolerance is not None:
+            raise UsageError(f"--tolerance: got {options.tolerance:g} without --adaptive, wanted both")
+        return None
+    if options.backend not in ("auto", "torch"):
+        raise UsageError(f"--adaptive: got --backend {options.backend}, wanted torch: other engines run whole graphs")
+    return stored_tolerance(options.weights) if options.tolerance is None else options.tolerance
 
 
 def _run(job: Job, on_bad: Literal["refuse", "skip"]) -> None:

@@ -29,7 +29,8 @@ class Refinement:
     initial_disparity: Tensor | None = None
     """(B, 1, H, W) float32, px, where refinement starts; None: at 0 everywhere."""
     watch: Watch | None = None
-    """Called after every iteration; True ends the refinement there."""
+    """Called after every iteration, or once after the last by engines that run whole graphs; True ends the refinement
+    there, where the engine can."""
     initial_state: State | None = None
     """Where an earlier refinement ended, to be continued in place of a start; see `CrossPol.forward`."""
 
@@ -68,17 +69,28 @@ class TorchBackend:
         device: ``auto`` (CUDA where there is one, then MPS, else the CPU) or anything that `torch.device` takes.
         precision: ``float32``, or the type that autocast may use in convolutions and attention. Correlation and
             coordinates stay float32.
+        channels_last: keep a pixel's channels beside one another in the network's weights, and with them in what it
+            computes. None: on a CPU, where every preset is faster by it (``benchmarks/results/layout.json``).
 
     Raises:
         UsageError: a device that does not exist, or an unknown precision.
     """
 
-    def __init__(self, network: CrossPol, device: str = "auto", precision: Precision = "float32") -> None:
+    def __init__(
+        self,
+        network: CrossPol,
+        device: str = "auto",
+        precision: Precision = "float32",
+        channels_last: bool | None = None,
+    ) -> None:
         if precision not in get_args(Precision):
             raise refuse("precision", repr(precision), f"one of {', '.join(get_args(Precision))}")
         self.device = find_device(device)
         self.precision: Precision = precision
-        self.network = network.to(self.device).eval()
+        self.channels_last = self.device.type == "cpu" if channels_last is None else channels_last
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        self.network: CrossPol = network.to(self.device).eval()
+        network.to(memory_format=layout)  # type: ignore[call-overload]  # missing in torch's own types
 
     @property
     def config(self) -> CrossPolConfig:

@@ -96,8 +96,9 @@ class AutoBackend:
     """PyTorch first; OpenVINO for what comes often, or was met before.
 
     A graph takes 10 s and more to export, and a pair of the compact network takes 0.2 s: it is exported when `after`
-    pairs of one size, rig and number of refinements have come, and used at once where it is on disk. What watches
-    the refinement, and what cannot be exported, stays with PyTorch. Which engine ran is within 0.01 px of no matter.
+    pairs of one size, rig and number of refinements have come, and used at once where it is on disk. What continues
+    an earlier refinement, and what cannot be exported, stays with PyTorch. A watcher cannot end a graph. Which engine
+    ran is within 0.01 px of no matter.
 
     Args:
         plain: PyTorch, on the CPU.
@@ -126,10 +127,8 @@ class AutoBackend:
 
     def _choose(self, inputs: StereoInputs, refinement: Refinement) -> Backend:
         # What no graph can be made of, PyTorch refuses by name.
-        # A watcher, and a refinement that goes on from an earlier one, want what a graph does not show.
-        if refinement.watch is not None or refinement.initial_state is not None:
-            return self.plain
-        if refinement.iters < 1 or min(inputs.size) < MINIMUM_SIDE:
+        # No graph continues a refinement.
+        if refinement.initial_state is not None or refinement.iters < 1 or min(inputs.size) < MINIMUM_SIDE:
             return self.plain
         graph = graph_of(inputs, refinement, self.config)
         if graph in self._refused:

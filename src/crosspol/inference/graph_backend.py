@@ -92,6 +92,8 @@ class GraphBackend(ABC):
         """Estimate the disparity of a batch, pair by pair; see `Backend.run`."""
         tensors = inputs.to("cpu").kwargs()
         start = refinement.initial_disparity
+        if refinement.initial_state is not None:
+            raise ValueError(f"initial_state: got one, but {self.name} runs whole graphs, which continue nothing")
         self._check(tensors, refinement)
         graph = graph_of(inputs, refinement, self.config)
         ready = self.prepare(graph)

@@ -16,6 +16,7 @@ from torch import Tensor
 from crosspol.data.arguments import as_intensity, as_mask, as_polarization, as_view
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError
+from crosspol.inference.adaptive import Convergence, check_tolerance
 from crosspol.inference.backends import Backend, Precision, Refinement, TorchBackend
 from crosspol.inference.confidence import Confidence, ConfidenceKind
 from crosspol.inference.engines import BackendName, make_backend
@@ -46,9 +47,12 @@ class StereoPredictor:
             Correlation and coordinates stay float32. TF32 is off in any case.
         iters: iterations of the disparity; None: as many as the network is configured for.
         confidence: judges the disparity pixel by pixel; None: results have no confidence.
+        tolerance: end the refinement when the mean step of every pair of a batch is at most this, px, and a crossed
+            pair's contrast has been formed for the last time; `crosspol.inference.adaptive.stored_tolerance` knows one
+            for the weights that ship. None: make all iterations. A backend that cannot stop makes all of them.
 
     Raises:
-        UsageError: a device that does not exist, an unknown precision, or fewer than one iteration.
+        UsageError: a device that does not exist, an unknown precision, fewer than one iteration, or a tolerance of 0.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class StereoPredictor:
         precision: Precision = "float32",
         iters: int | None = None,
         confidence: Confidence | None = None,
+        tolerance: float | None = None,
     ) -> None:
         iters = network.config.iters if iters is None else iters
         if isinstance(iters, bool) or not isinstance(iters, int) or iters < 1:
@@ -65,6 +70,7 @@ class StereoPredictor:
         self.backend: Backend = TorchBackend(network, device, precision) if isinstance(network, CrossPol) else network
         self.iters = iters
         self.confidence = confidence
+        self.tolerance = None if tolerance is None else check_tolerance(tolerance)
 
     @property
     def network(self) -> CrossPol:
@@ -92,6 +98,7 @@ class StereoPredictor:
         iters: int | None = None,
         backend: BackendName = "torch",
         confidence: ConfidenceKind | None = None,
+        tolerance: float | None = None,
     ) -> StereoPredictor:
         """Load weights and make a predictor of them.
 
@@ -108,6 +115,7 @@ class StereoPredictor:
                 on the right view as well, for twice the time. The coefficients are those in the weights' folder, else
                 those of `crosspol`, and then the values are an order and no probability: `confidence.note` says so.
                 None: fast where the weights have coefficients of their own, else none.
+            tolerance: see the class.
 
         Raises:
             MissingFileError: no such folder.
@@ -116,8 +124,10 @@ class StereoPredictor:
         """
         weights = os.fspath(packaged_weights() if weights is None else weights)
         judge = Confidence.of(confidence, weights)
-        engine = make_backend(backend, load_network(weights), device, precision)
-        return cls(engine, iters=iters, confidence=judge)
+        # Of the engines PyTorch alone can stop.
+        chosen = "torch" if backend == "auto" and tolerance is not None else backend
+        engine = make_backend(chosen, load_network(weights), device, precision)
+        return cls(engine, iters=iters, confidence=judge, tolerance=tolerance)
 
     def predict(
         self,
@@ -236,6 +246,9 @@ class StereoPredictor:
             FloatingPointError: the network's output is not finite.
         """
         start = None if initial_disparity is None else torch.from_numpy(initial_disparity)[:, None]
+        if self.tolerance is not None:
+            crossed = inputs.intensity_left is not None
+            watch = Convergence(self.tolerance, max(self.config.refresh_after, default=0) if crossed else 0, watch)
         out = self.backend.run(inputs, Refinement(self.iters, start, watch, initial_state))
         disparity = _to_numpy(out.disparity)
         if not np.isfinite(disparity).all():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crosspol.model.encoders import ResidualBlock, instance_norm
+from crosspol.model.encoders import ResidualBlock, image_by_image, instance_norm, normalized
 from crosspol.model.parts import StereoFeatures, Upsampler
 from crosspol.model.update import ConvexUpsampler, ConvGRU, LevelContext, resize_to, with_term
 
@@ -25,7 +25,7 @@ class CompactEncoder(nn.Module):
         norm = nn.BatchNorm2d
         channels = 96
         self.trunk = nn.Sequential(
-            nn.Conv2d(3, 32, 3, stride=2, padding=1), norm(32), nn.ReLU(),
+            nn.Conv2d(3, 32, 3, stride=2, padding=1), norm(32), nn.ReLU(inplace=True),
             ResidualBlock(32, 48, 2, norm),
             ResidualBlock(48, channels, 2, norm),
             ResidualBlock(channels, channels, 1, norm),
@@ -33,7 +33,7 @@ class CompactEncoder(nn.Module):
         self.features = nn.Sequential(
             nn.Conv2d(channels, 64, 3, padding=1),
             instance_norm(64),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(64, feature_dim, 1),
         )
         self.downs = nn.ModuleList(ResidualBlock(channels, channels, 2, norm) for _ in range(LEVELS - 1))
@@ -42,9 +42,8 @@ class CompactEncoder(nn.Module):
 
     def forward(self, left: Tensor, right: Tensor) -> StereoFeatures:
         """Map two views (B, 3, H, W) in [-1, 1] to their features (B, C, h, w) and the left view's context."""
-        shared = self.trunk(torch.cat([left, right]))
-        stereo_left, stereo_right = self.features(shared).chunk(2)
-        x = shared[: left.shape[0]]
+        x, shared_right = image_by_image(self._shared, left, right)
+        stereo_left, stereo_right = image_by_image(self._correlated, x, shared_right)
         hidden, context = [], []
         for level, head in enumerate(self.heads):
             x = x if level == 0 else self.downs[level - 1](x)
@@ -53,6 +52,19 @@ class CompactEncoder(nn.Module):
             context.append(c)
         return StereoFeatures(stereo_left, stereo_right, hidden, context)
 
+    def _shared(self, image: Tensor) -> Tensor:
+        """Apply the trunk."""
+        x = torch.relu_(normalized(self.trunk[0], self.trunk[1], image))
+        blocks = list(self.trunk)[3:]
+        for block in blocks:
+            x = block(x)
+        return x
+
+    def _correlated(self, shared: Tensor) -> Tensor:
+        """Apply the head of the features that are correlated."""
+        features: Tensor = self.features[3](torch.relu_(normalized(self.features[0], self.features[1], shared)))
+        return features
+
 
 class CompactMotion(nn.Module):
     """Motion features of the correlation and the disparity: (B, `dim`, h, w)."""
@@ -60,14 +72,17 @@ class CompactMotion(nn.Module):
     def __init__(self, correlation_dim: int, dim: int) -> None:
         super().__init__()
         self.correlation = nn.Sequential(
-            nn.Conv2d(correlation_dim, 32, 1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU()
+            nn.Conv2d(correlation_dim, 32, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(32, 32, 3, padding=1),
+            nn.ReLU(inplace=True),
         )
-        self.disparity = nn.Sequential(nn.Conv2d(1, 24, 7, padding=3), nn.ReLU())
+        self.disparity = nn.Sequential(nn.Conv2d(1, 24, 7, padding=3), nn.ReLU(inplace=True))
         self.mix = nn.Conv2d(32 + 24, dim - 1, 3, padding=1)
 
     def forward(self, correlation: Tensor, disparity: Tensor) -> Tensor:
         """Map (B, levels * samples, h, w) and disparity (B, 1, h, w), feature pixels, to (B, dim, h, w)."""
-        mixed = torch.relu(self.mix(torch.cat([self.correlation(correlation), self.disparity(disparity)], dim=1)))
+        mixed = torch.relu_(self.mix(torch.cat([self.correlation(correlation), self.disparity(disparity)], dim=1)))
         return torch.cat([mixed, disparity.to(mixed.dtype)], dim=1)
 
 
@@ -90,8 +105,12 @@ class CompactUpdate(LevelContext):
             for level in range(levels)
         )
         self.context = nn.ModuleList(nn.Conv2d(context_dim, 3 * hidden_dim, 3, padding=1) for _ in range(levels))
-        self.head = nn.Sequential(nn.Conv2d(hidden_dim, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 1, 3, padding=1))
-        self.mask = nn.Sequential(nn.Conv2d(hidden_dim, 48, 3, padding=1), nn.ReLU(), nn.Conv2d(48, 9 * factor**2, 1))
+        self.head = nn.Sequential(
+            nn.Conv2d(hidden_dim, 64, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(64, 1, 3, padding=1)
+        )
+        self.mask = nn.Sequential(
+            nn.Conv2d(hidden_dim, 48, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(48, 9 * factor**2, 1)
+        )
 
     def forward(
         self,

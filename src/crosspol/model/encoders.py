@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from crosspol.model.parts import StereoFeatures
 
@@ -54,6 +55,58 @@ def affine_instance_norm(channels: int) -> nn.Module:
     return nn.InstanceNorm2d(channels, affine=True)
 
 
+def in_use() -> bool:
+    """Whether a network is being used: no gradient will be asked for, and no graph of it is being made.
+
+    Only then may memory be written twice.
+    """
+    return not (torch.is_grad_enabled() or _graph_is_made())
+
+
+def _graph_is_made() -> bool:
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return tracing or torch.compiler.is_compiling()
+
+
+def normalized(convolution: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
+    """Convolve (B, C, H, W) and normalize what comes out.
+
+    Statistics that are known become part of the convolution, which is one pass over the result less; one image whose
+    channels lie together is normalized as they lie, which `nn.InstanceNorm2d` would copy there and back. A graph
+    leaves both to whoever runs it.
+    """
+    if _graph_is_made() or type(convolution) is not nn.Conv2d or convolution.padding_mode != "zeros":
+        y: Tensor = norm(convolution(x))
+        return y
+    if type(norm) is nn.BatchNorm2d and not norm.training and norm.affine and norm.running_var is not None:
+        assert norm.running_mean is not None
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        shift = norm.bias - norm.running_mean * scale
+        bias = shift if convolution.bias is None else convolution.bias * scale + shift
+        weight = convolution.weight * scale[:, None, None, None]
+        return F.conv2d(
+            x, weight, bias, convolution.stride, convolution.padding, convolution.dilation, convolution.groups
+        )
+    y = convolution(x)
+    together = y.is_contiguous(memory_format=torch.channels_last) and not y.is_contiguous()
+    if type(norm) is nn.InstanceNorm2d and not norm.track_running_stats and together and len(y) == 1:
+        return F.batch_norm(y, None, None, norm.weight, norm.bias, training=True, momentum=0.0, eps=norm.eps)
+    y = norm(y)
+    return y
+
+
+def image_by_image(encode: Callable[[Tensor], Tensor], *views: Tensor) -> tuple[Tensor, ...]:
+    """Encode views (B, C, H, W) by what keeps images apart: in training and on a GPU all at once, else one by one.
+
+    On a CPU nothing is gained by a large batch: its results are too large for the caches, and fresh memory costs as
+    much time as the arithmetic.
+    """
+    if not in_use() or views[0].device.type != "cpu":
+        return encode(torch.cat(views)).chunk(len(views))
+    images = [torch.split(view, 1) for view in views]
+    return tuple(encode(view[0]) if len(view) == 1 else torch.cat([encode(image) for image in view]) for view in images)
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut, each convolution followed by a norm."""
 
@@ -72,9 +125,12 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H / stride, W / stride)."""
-        y = torch.relu(self.norm1(self.conv1(x)))
-        y = torch.relu(self.norm2(self.conv2(y)))
-        return torch.relu(self.shortcut(x) + y)
+        # What a norm or a sum returns is nobody else's: relu may be written over it.
+        y = torch.relu_(normalized(self.conv1, self.norm1, x))
+        y = torch.relu_(normalized(self.conv2, self.norm2, y))
+        if isinstance(self.shortcut, nn.Sequential):
+            x = normalized(self.shortcut[0], self.shortcut[1], x)
+        return torch.relu_(y.add_(x) if in_use() else x + y)
 
 
 def residual_stage(in_channels: int, out_channels: int, stride: int, norm: Norm) -> nn.Sequential:
@@ -100,7 +156,7 @@ class Trunk(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map (B, 3, H, W) to (B, 128, h, w)."""
-        x = torch.relu(self.stem_norm(self.stem(image)))
+        x = torch.relu_(normalized(self.stem, self.stem_norm, image))
         features: Tensor = self.stage3(self.stage2(self.stage1(x)))
         return features
 
@@ -173,8 +229,7 @@ class SeparateEncoders(nn.Module):
 
     def forward(self, left: Tensor, right: Tensor) -> StereoFeatures:
         """Map two views (B, 3, H, W) in [-1, 1] to their features (B, C, h, w) and the left view's context."""
-        # Both views in one batch: instance norm keeps them apart, and one large convolution is faster than two.
-        stereo_left, stereo_right = self.features(torch.cat([left, right])).chunk(2)
+        stereo_left, stereo_right = image_by_image(self.features, left, right)
         return StereoFeatures(stereo_left, stereo_right, *self.context(left))
 
 
@@ -206,6 +261,6 @@ class SharedEncoder(nn.Module):
 
     def forward(self, left: Tensor, right: Tensor) -> StereoFeatures:
         """Map two views (B, 3, H, W) in [-1, 1] to their features (B, C, h, w) and the left view's context."""
-        shared = self.trunk(torch.cat([left, right]))
-        stereo_left, stereo_right = self.features(shared).chunk(2)
-        return StereoFeatures(stereo_left, stereo_right, *self.pyramid(shared[: left.shape[0]]))
+        shared_left, shared_right = image_by_image(self.trunk, left, right)
+        stereo_left, stereo_right = image_by_image(self.features, shared_left, shared_right)
+        return StereoFeatures(stereo_left, stereo_right, *self.pyramid(shared_left))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crosspol.model.encoders import in_use
 from crosspol.model.parts import Upsampler
 
 
@@ -28,9 +29,13 @@ class ConvGRU(nn.Module):
         """Map the state (B, C, h, w), its context term (B, 3C, h, w) and inputs to the next state."""
         channels = h.shape[1]
         gate_term, candidate_term = torch.split(context_term, [2 * channels, channels], dim=1)
-        x = torch.cat(inputs, dim=1)
-        update, reset = torch.sigmoid(self.gates(torch.cat([h, x], dim=1)) + gate_term).chunk(2, dim=1)
-        candidate = torch.tanh(self.candidate(torch.cat([reset * h, x], dim=1)) + candidate_term)
+        seen = torch.cat([h, *inputs], dim=1)
+        update, reset = torch.sigmoid_(self.gates(seen) + gate_term).chunk(2, dim=1)
+        if in_use():
+            seen[:, :channels].mul_(reset)
+        else:
+            seen = torch.cat([reset * h, *inputs], dim=1)
+        candidate = torch.tanh_(self.candidate(seen) + candidate_term)
         return (1 - update) * h + update * candidate
 
 
@@ -83,9 +88,9 @@ class SingleLevelUpdate(nn.Module):
         self.factor = factor
         self.motion = nn.Sequential(
             nn.Conv2d(correlation_dim + 1, 128, 3, padding=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(128, self.motion_dim, 3, padding=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
         # One convolution over [state, motion, context] with a bias, split by its input: the context's part does not
         # change during refinement and is convolved once.
@@ -93,7 +98,7 @@ class SingleLevelUpdate(nn.Module):
         self.context = nn.Conv2d(context_dim, 3 * hidden_dim, 3, padding=1)
         self.head = nn.Sequential(
             nn.Conv2d(hidden_dim, 256, 3, padding=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(256, 1, 3, padding=1),
         )
 
@@ -136,10 +141,10 @@ class MotionEncoder(nn.Module):
 
     def forward(self, correlation: Tensor, flow: Tensor) -> Tensor:
         """Map (B, levels * samples, h, w) and the horizontal flow (B, 1, h, w) to (B, 128, h, w)."""
-        c = torch.relu(self.correlation2(torch.relu(self.correlation1(correlation))))
+        c = torch.relu_(self.correlation2(torch.relu_(self.correlation1(correlation))))
         f = F.conv2d(flow, self.flow1.weight[:, :1], self.flow1.bias, padding=3)
-        f = torch.relu(self.flow2(torch.relu(f)))
-        mixed = torch.relu(self.mix(torch.cat([c, f], dim=1)))
+        f = torch.relu_(self.flow2(torch.relu_(f)))
+        mixed = torch.relu_(self.mix(torch.cat([c, f], dim=1)))
         flow = flow.to(mixed.dtype)
         return torch.cat([mixed, flow, torch.zeros_like(flow)], dim=1)
 
@@ -178,7 +183,7 @@ class MultiLevelUpdate(LevelContext):
         self.flow_head2 = nn.Conv2d(256, 2, 3, padding=1)
         self.mask = nn.Sequential(
             nn.Conv2d(hidden_dim, 256, 3, padding=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(256, 9 * factor**2, 1),
         )
 
@@ -198,7 +203,7 @@ class MultiLevelUpdate(LevelContext):
         hidden = update_coarser(self.grus, hidden, terms, finest=1)
         motion = with_term(self.motion(correlation, -disparity), motion_term)
         finest = self.grus[0](hidden[0], terms[0], motion, resize_to(hidden[1], hidden[0]))
-        step = torch.relu(self.flow_head1(finest))
+        step = torch.relu_(self.flow_head1(finest))
         # The second output of the head is the y flow, which stereo discards.
         flow = F.conv2d(step, self.flow_head2.weight[:1], _first(self.flow_head2.bias), padding=1)
         return [finest, *hidden[1:]], -flow
