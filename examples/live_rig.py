@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import crosspol
+from crosspol import geometry
 from crosspol.errors import UsageError
 from crosspol.rigs.reader import RigReader
 
@@ -42,7 +43,8 @@ class Estimate:
     name: the pair's.
     disparity: px.
     depth_m: m, NaN = unknown; None without a calibration.
-    cloud: (N, 3) points with a depth, m, in the left camera's frame: x right, y down, z forward; None likewise.
+    cloud: (N, 3) points, m, in the left camera's frame: x right, y down, z forward; without what flies at edges and
+        what is farther than one pixel of disparity can tell, as in `<name>_cloud.ply`; None likewise.
     confidence: [0, 1]; None where the predictor gives none.
     seconds: that reading and predicting took.
     """
@@ -136,16 +138,20 @@ def predictions(
 
 def as_arrays(name: str, result: Any, seconds: float) -> Estimate:
     """Take out of a result what goes on."""
-    depth, points = result.depth_m, result.points
-    cloud = None if points is None else points[np.isfinite(points).all(axis=-1)]
-    return Estimate(name, result.disparity, depth, cloud, getattr(result, "confidence", None), seconds)
+    depth, points, cloud = result.depth_m, result.points, None
+    if points is not None:
+        focal, farthest = result.calibration.fx, result.calibration.fx * result.calibration.baseline_m
+        cloud = points[(depth <= farthest) & ~geometry.flying(depth, focal)]
+    return Estimate(name, result.disparity, depth, cloud, result.confidence, seconds)
 
 
 def report(estimate: Estimate) -> None:
     """Say what came: the place for your own publisher."""
     near = "" if estimate.depth_m is None else f", nearest {np.nanmin(estimate.depth_m):.2f} m"
     points = "" if estimate.cloud is None else f", {len(estimate.cloud)} points"
-    print(f"{estimate.name}: disparity {estimate.disparity.shape}{near}{points}, {estimate.seconds:.2f} s", flush=True)
+    sure = "" if estimate.confidence is None else f", {(estimate.confidence > 0.5).mean():.0%} of pixels sure"
+    shape = estimate.disparity.shape
+    print(f"{estimate.name}: disparity {shape}{near}{points}{sure}, {estimate.seconds:.2f} s", flush=True)
 
 
 def main() -> None:
@@ -154,8 +160,12 @@ def main() -> None:
     rig, folder, left, right = sys.argv[1:]
     stop = threading.Event()
     try:
-        pairs = watch_folder(Path(folder), left, right, stop)
-        predictions(pairs, RigReader(rig), crosspol.StereoPredictor.from_pretrained(), report)
+        reader = RigReader(rig)
+        predictor = crosspol.StereoPredictor.from_pretrained("crosspol", confidence="fast")  # the fast weights
+        print(f"waiting for {left} and {right} in {folder}; Ctrl-C ends", file=sys.stderr, flush=True)
+        predictions(watch_folder(Path(folder), left, right, stop), reader, predictor, report)
+    except UsageError as error:
+        sys.exit(f"{sys.argv[0]}: {error}")
     except KeyboardInterrupt:
         stop.set()
 
