@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -188,6 +188,12 @@ def _precisions(backend: str) -> Iterator[Precision]:
         yield "bfloat16"
 
 
+def _bar(steps: Sequence[Any], description: str, unit: str) -> Any:
+    """Return a progress bar; in a log it is a line every 15 s, not one for each case."""
+    every = 0.1 if sys.stderr.isatty() else 15.0
+    return tqdm(steps, desc=description, unit=unit, file=sys.stderr, mininterval=every, maxinterval=every)
+
+
 def _prepare(
     networks: dict[str, CrossPol],
     sizes: list[tuple[int, int]],
@@ -207,11 +213,11 @@ def _prepare(
     ]
     cases: list[Case] = []
     left_out: list[str] = []
-    with tqdm(wanted, desc="preparing", unit="case", file=sys.stderr) as progress:
+    with _bar(wanted, "preparing", "case") as progress:
         for name, backend, precision, size, count in progress:
             config = networks[name].config
             label = f"{name} {write_size(size)}, {backend} {precision}, {_counted(count)}"
-            progress.set_postfix_str(label)
+            progress.set_postfix_str(label, refresh=sys.stderr.isatty())
             if cases and time.monotonic() - begin > _PREPARING * options.seconds:
                 left_out.append(f"{label}: no time to prepare it, wanted more --seconds")
                 continue
@@ -233,13 +239,12 @@ def _prepare(
 
 def _rounds(cases: list[Case], until: float) -> None:
     """Measure all of them in turn, at least once, until the time is up."""
-    with tqdm(total=_MOST_ROUNDS, desc="measuring", unit="round", file=sys.stderr) as progress:
-        for round_ in range(_MOST_ROUNDS):
+    with _bar(range(_MOST_ROUNDS), "measuring", "round") as progress:
+        for round_ in progress:
             begun = time.monotonic()
             for case in cases:
-                progress.set_postfix_str(case.name)
+                progress.set_postfix_str(case.name, refresh=sys.stderr.isatty())
                 measured(case.run, case.timing)
-            progress.update()
             now = time.monotonic()
             if now + (now - begun) > until and round_ < _MOST_ROUNDS - 1:
                 break
