@@ -647,6 +647,13 @@ def test_folders_that_are_not_there(name: str, tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("offline")
+def test_a_preset_misspelt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingFileError, match=r"wanted a folder .*crosspol.*; did you mean crosspol\?$"):
+        load_network("crossopl")
+
+
+@pytest.mark.usefixtures("offline")
 def test_a_file_is_no_folder(folder: Path) -> None:
     with pytest.raises(MissingFileError, match="wanted a folder with config"):
         load_network(folder / "model.safetensors")

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from crosspol.errors import MissingFileError, UsageError
+from crosspol.errors import MissingFileError, UsageError, did_you_mean
 from crosspol.model import CrossPol, CrossPolConfig
 from crosspol.model.config import PRESETS
 from crosspol.model.official import OfficialNames, Role
@@ -300,7 +300,9 @@ def load_network(path_or_id: str | Path) -> CrossPol:
         looks_like_id = isinstance(path_or_id, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", path_or_id)
         # "runs/first" where runs/ exists is a folder misspelt; asking the hub for it could take long, and confuse.
         if not looks_like_id or folder.exists() or folder.parent.is_dir():
-            raise MissingFileError(f"{path_or_id}: wanted a folder with config.json and model.safetensors")
+            shipped = [name for name in PRESETS if packaged_weights(name).is_dir()]
+            wanted = f"a folder with config.json and model.safetensors, or {' or '.join(shipped)}, which ship"
+            raise MissingFileError(f"{path_or_id}: wanted {wanted}{did_you_mean(str(path_or_id), shipped)}")
         folder = _download(str(path_or_id))
     config_file, weights_file = folder / "config.json", folder / "model.safetensors"
     for file in (config_file, weights_file):
