@@ -159,8 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(program, str(error), 2)
     except ModuleNotFoundError as error:
         return _complain(program, _what_to_install(error), 2)
-    except KeyboardInterrupt:
-        return _complain(program, "interrupted", 130)
+    except KeyboardInterrupt as error:
+        return _complain(program, ": ".join(["interrupted", *filter(None, [str(error)])]), 130)
     except BrokenPipeError:
         # The reader closed the pipe (`crosspol info | head`); Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

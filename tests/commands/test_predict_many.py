@@ -86,7 +86,8 @@ def test_an_interrupted_run_is_taken_up_where_it_was(folder: Path, run, monkeypa
         only_after(patch, 2, KeyboardInterrupt())
         status, out, err = run("l", "r")
         assert status == 130
-        assert err == "crosspol predict: interrupted\n"
+        goes_on = "the same command with --skip-existing goes on with what is missing"
+        assert err == f"crosspol predict: interrupted: {goes_on}\n"
     assert not {thread.name.partition("_")[0] for thread in threading.enumerate()} & {"reading", "writing", "progress"}
     before = state(Path("out"))
     assert {name[0] for name in before} == {"0", "1"}

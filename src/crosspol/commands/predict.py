@@ -112,8 +112,9 @@ class PredictOptions:
     ] = None
     """How sure each pixel is, as <name>_confidence.png (255 = certain), and <name>_occluded.png: none; fast, for a
     tenth of the time; full, which asks the right view too, for twice the time."""
-    weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: those that ship)")] = None
-    """Folder with config.json and model.safetensors, a preset whose weights ship, or a model id on the hub."""
+    weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: blueprint)")] = None
+    """Folder with config.json and model.safetensors, a preset whose weights ship (blueprint, crosspol), or a model id
+    on the hub."""
     iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the network's)")] = None
     """Iterations of the disparity: fewer are faster, more are finer."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
@@ -232,7 +233,12 @@ def predict(options: PredictOptions) -> None:
             record.check(source.stems)
     warm = WarmStart(predictor, many.warm_iters) if many.warm_start else None
     kinds = outputs_with(max_depth_m=options.max_depth, cloud=options.cloud)
-    _run(Job(source, predictor, options.output, kinds, warm, record, many.skip_existing), many.on_bad)
+    try:
+        _run(Job(source, predictor, options.output, kinds, warm, record, many.skip_existing), many.on_bad)
+    except KeyboardInterrupt as error:
+        if record is None:
+            raise
+        raise KeyboardInterrupt("the same command with --skip-existing goes on with what is missing") from error
 
 
 def _tolerance(options: PredictOptions) -> float | None:
