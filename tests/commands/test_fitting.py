@@ -63,7 +63,7 @@ def test_what_is_predicted_is_said_and_has_the_full_size(
     [
         (("--scale", "2"), r"--scale: got '2', wanted auto, or more than 0 and at most 1"),
         (("--scale", "half"), r"--scale: got 'half', wanted auto, or more than 0 and at most 1"),
-        (("--scale", "auto"), r"--scale: got auto without a limit, wanted max-memory or max-seconds beside it"),
+        (("--scale", "auto"), r"--scale: got auto without a limit, wanted --max-memory or --max-seconds beside it"),
         (("--max-seconds", "3"), r"--max-seconds: got 3 without scale auto, wanted both"),
         (("--max-memory", "lots"), r"--max-memory: got 'lots', wanted a size such as 4GiB or 512MiB"),
         (("--scale", "0.1"), r"scale: got 0\.1 with 120x96 px, wanted at least 0\.333"),
@@ -75,7 +75,9 @@ def test_what_does_not_fit_is_one_line(
     pair: Path, flags: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(*flags) == 2
-    assert re.match(f"crosspol predict: {message}", capsys.readouterr().err.splitlines()[-1])
+    assert re.match(
+        f"crosspol predict: (left.png with right.png: )?{message}", capsys.readouterr().err.splitlines()[-1]
+    )
 
 
 @pytest.mark.parametrize(

@@ -140,8 +140,8 @@ def _order(matches: Matches, agrees: NDArray[np.bool_], rectified_by: str | None
     measured = f"disparities from {low:.1f} to {high:.1f} px in {len(disparity)} matches"
     if negative > _NEGATIVE_SHARE:
         remedy = f"exchange the files, or set swap_views: {'false' if swapped else 'true'}"
-        others = "" if rectified_by else ", or cameras turned toward each other"
-        text = f"the views are swapped: {measured}. (Both views upside down or mirrored{others}, look the same)"
+        others = "" if rectified_by else ", or cameras turned toward each other,"
+        text = f"the views are swapped: {measured}. (Both views upside down or mirrored{others} look the same)"
         return Finding("order", "wrong", text, remedy)
     if negative > 1 - _NEGATIVE_SHARE:
         text = f"{measured}, {percent(negative)} negative, which no rectified pair has"

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from crosspol.errors import UsageError
+from crosspol.errors import UsageError, refuse
 from crosspol.inference.fitting import Fit
 
 __all__ = ["FitOptions", "read_memory"]
@@ -77,6 +77,8 @@ class FitOptions:
         Raises:
             UsageError: flags that contradict each other.
         """
+        if self.scale == "auto" and self.max_memory is None and self.max_seconds is None:
+            raise refuse("--scale", "auto without a limit", "--max-memory or --max-seconds beside it")
         try:
             return Fit(self.scale, self.max_memory, self.max_seconds, self.coarse_to_fine)
         except UsageError as error:
