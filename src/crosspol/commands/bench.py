@@ -224,7 +224,7 @@ def _prepare(
             torch.set_num_threads(count)
             inputs = StereoInputs(**example_tensors(Graph("quad" if config.fusion.sites else "none", size, 1), config))
             try:
-                engine = make_backend(backend, networks[name], "cpu", precision)  # type: ignore[arg-type]
+                engine = make_backend(backend, networks[name], "cpu", precision)
                 case = Case(name, backend, precision, size, count, engine, inputs, options.iters or config.iters)
                 case.run()
                 case.peak = peak_resident(case.run)
