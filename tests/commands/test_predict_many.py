@@ -327,6 +327,31 @@ def test_images_of_polarization_with_a_rig(folder: Path, run) -> None:
     assert read_image("out/left_disparity_s0.png").shape == (height, width, 3)
 
 
+def test_folders_of_raw_frames(folder: Path, run) -> None:
+    keys = "pixel_format: null", "width: null", "height: null"
+    values = "pixel_format: Mono8", f"width: {WIDTH - WIDTH % 2}", f"height: {HEIGHT - HEIGHT % 2}"
+    text = default_rig("quad").write("rig.yaml").read_text()
+    for key, value in zip(keys, values, strict=True):
+        assert key in text
+        text = text.replace(key, value, 1)
+    Path("rig.yaml").write_text(text)
+    size = (HEIGHT - HEIGHT % 2) * (WIDTH - WIDTH % 2)
+    for side in ("left", "right"):
+        Path(side).mkdir()
+        for index in range(2):
+            noise = np.random.default_rng(index).integers(1, 255, size, dtype=np.uint8)
+            Path(f"{side}/{index}.raw").write_bytes(noise.tobytes())
+    status, _, err = run("left", "right")
+    assert status == 2
+    assert re.search(r"left: got a folder without images, wanted \.png", err)
+    status, _, err = run("left/0.raw", "right/0.raw")
+    assert status == 2
+    assert re.search(r"left/0\.raw: got a raw frame, wanted --rig beside it", err)
+    status, out, err = run("left", "right", "--rig", "rig.yaml")
+    assert status == 0, err
+    assert re.search(r"^2 pairs in", out, re.MULTILINE)
+
+
 def test_images_of_polarization_with_given_maps(folder: Path, run) -> None:
     dolp = np.zeros((HEIGHT, WIDTH), np.float32)
     dolp[:, 20:] = 0.4

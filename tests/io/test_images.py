@@ -115,6 +115,7 @@ def test_other_images_that_are_cut_are_refused_without_noise(tmp_path, rng, capf
         (b"not an image at all\n" * 9, "a text file"),
         (b"<!DOCTYPE html><html>404</html>", "a web page"),
         (b"\x00\x01\x02" * 50, "another format"),
+        (b"\x81\x14\xf0" * 50, "another format"),  # a raw frame without a 0
     ],
 )
 def test_what_is_no_image_is_described(tmp_path, content, says):

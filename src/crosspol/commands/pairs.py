@@ -16,6 +16,9 @@ from pathlib import Path
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.images import IMAGE_SUFFIXES
 
+RAW_SUFFIXES = (".raw", ".bin")
+"""Of the raw binary frames that are looked for in a folder; a pattern or a file may have any."""
+
 # Words by which the names of a pair differ: left_007.png and right_007.png, 007_L.png and 007_R.png, 007_dolp.png.
 _SIDE = re.compile(r"(?<![a-z])(left|right|l|r|dolp|pol|polarization|contrast)(?![a-z])", re.IGNORECASE)
 
@@ -39,7 +42,11 @@ class Pair:
 
 
 def find_pairs(
-    left: str, right: str, polarization_left: str | None = None, polarization_right: str | None = None
+    left: str,
+    right: str,
+    polarization_left: str | None = None,
+    polarization_right: str | None = None,
+    suffixes: Sequence[str] = IMAGE_SUFFIXES,
 ) -> list[Pair]:
     """Find the pairs that two arguments name, in the order of the left names.
 
@@ -53,15 +60,16 @@ def find_pairs(
         right: right views, as many.
         polarization_left: polarization maps of the left views, as many; None where there are none.
         polarization_right: likewise of the right views.
+        suffixes: of the files that are taken from folders.
 
     Raises:
         MissingFileError: an argument names nothing.
         UsageError: a folder without images, a pattern without matches, an image without its partner, or names that do
             not say which belong together.
     """
-    lefts = _list_files(left)
+    lefts = _list_files(left, suffixes)
     stems = _unique_stems(lefts)
-    rights = _match(lefts, _list_files(right), left, right)
+    rights = _match(lefts, _list_files(right, suffixes), left, right)
     partners: list[Sequence[Path | None]] = []
     for polarization in (polarization_left, polarization_right):
         partners.append(
@@ -88,12 +96,12 @@ def list_images(argument: str) -> list[tuple[Path, str]]:
     return list(zip(paths, _unique_stems(paths), strict=True))
 
 
-def _list_files(argument: str) -> list[Path]:
+def _list_files(argument: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
     path = Path(argument)
     if path.is_dir():
-        found = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
+        found = [file for file in path.iterdir() if file.suffix.lower() in suffixes and file.is_file()]
         if not found:
-            raise UsageError(f"{path}: got a folder without images, wanted {', '.join(IMAGE_SUFFIXES)} files")
+            raise UsageError(f"{path}: got a folder without images, wanted {', '.join(suffixes)} files")
     elif path.exists():
         found = [path]
     elif re.search(r"[*?\[]", argument):

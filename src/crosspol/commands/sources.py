@@ -11,13 +11,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.commands.pairs import Pair, find_pairs, list_images
+from crosspol.commands.pairs import RAW_SUFFIXES, Pair, find_pairs, list_images
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError, refuse
 from crosspol.inference.polarization import PolarizationMaps
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.inference.result import check_calibration
-from crosspol.io.images import MINIMUM_SIDE, read_image, read_image_size
+from crosspol.io.images import IMAGE_SUFFIXES, MINIMUM_SIDE, read_image, read_image_size
 from crosspol.io.videos import VIDEO_SUFFIXES, Video
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.calibration_files import read_calibration
@@ -173,13 +173,17 @@ def find_source(arguments: Arguments) -> Source:
     assert arguments.right is not None
     if arguments.rig is None:
         polarization = arguments.polarization_left, arguments.polarization_right
-        return FilePairs(find_pairs(arguments.left, arguments.right, *polarization), arguments, known)
+        pairs = find_pairs(arguments.left, arguments.right, *polarization)
+        raw = next((pair.left for pair in pairs if pair.left.suffix.lower() in RAW_SUFFIXES), None)
+        if raw is not None:
+            raise refuse(raw, "a raw frame", "--rig beside it, which describes the camera (crosspol rig init rig.yaml)")
+        return FilePairs(pairs, arguments, known)
     if _SEVERAL_FILES.search(arguments.left + arguments.right):
         # The files of one frame, which `read_pair` finds.
         stem = _SEVERAL_FILES.sub("_", Path(arguments.left).stem).strip("_") or "left"
         pairs = [Pair(Path(arguments.left), Path(arguments.right), None, None, stem)]
     else:
-        pairs = find_pairs(arguments.left, arguments.right)
+        pairs = find_pairs(arguments.left, arguments.right, suffixes=(*IMAGE_SUFFIXES, ".exr", *RAW_SUFFIXES))
     return RigPairs(pairs, RigReader(arguments.rig), arguments)
 
 

@@ -305,7 +305,7 @@ def _describe(data: bytes) -> str:
     ):
         if data.startswith(signature):
             return f"a truncated or damaged {format_name} ({len(data)} bytes)"
-    if b"\x00" not in start:
+    if not re.search(rb"[\x00-\x08\x0e-\x1f]", start):
         return f"a text file ({len(data)} bytes)"
     return f"{len(data)} bytes of another format"
 
