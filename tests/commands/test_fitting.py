@@ -91,3 +91,16 @@ def test_sizes(text: str, bytes_: int) -> None:
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match=r"^got .*, wanted a size such as 4GiB or 512MiB$"):
         read_memory(text)
+
+
+def test_wide_images_are_told_what_finds_large_disparities(
+    pair: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hint = "images of 120 px in width: large disparities may be missed; --coarse-to-fine or --scale 0.5"
+    assert run() == 0
+    assert hint not in capsys.readouterr().err
+    monkeypatch.setattr("crosspol.commands.predict._WIDE", 120)
+    assert run() == 0
+    assert hint in capsys.readouterr().err
+    assert run("--coarse-to-fine") == 0
+    assert hint not in capsys.readouterr().err

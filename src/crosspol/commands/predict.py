@@ -38,6 +38,9 @@ from crosspol.model.precision import computes
 _AUTO: tuple[Precision, ...] = ("bfloat16", "float32")
 """What `--precision auto` takes the first of that the device computes."""
 
+_WIDE = 640
+"""px; from there on coarse to fine had half the error or less (docs/high_resolution.md)."""
+
 
 @dataclass(frozen=True)
 class ManyPairs:
@@ -149,6 +152,7 @@ class Job:
     kinds: of files that are written.
     warm: estimates pairs of a sequence; None where each is estimated by itself.
     record: of what the output folder holds; None where nobody needs one.
+    plain: the network sees the whole image at its own size, from nothing.
     """
 
     source: Source
@@ -158,6 +162,7 @@ class Job:
     warm: WarmStart | None
     record: Record | None
     skip_existing: bool
+    plain: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,9 +237,10 @@ def predict(options: PredictOptions) -> None:
         if many.skip_existing:
             record.check(source.stems)
     warm = WarmStart(predictor, many.warm_iters) if many.warm_start else None
+    plain = warm is None and options.fitting.scale == 1 and not options.fitting.coarse_to_fine
     kinds = outputs_with(max_depth_m=options.max_depth, cloud=options.cloud)
     try:
-        _run(Job(source, predictor, options.output, kinds, warm, record, many.skip_existing), many.on_bad)
+        _run(Job(source, predictor, options.output, kinds, warm, record, many.skip_existing, plain), many.on_bad)
     except KeyboardInterrupt as error:
         if record is None:
             raise
@@ -311,7 +317,12 @@ def _outcomes(job: Job, progress: Progress) -> Iterator[Outcome[Item, Written]]:
             result = before.result
         progress.end()
         result = replace(result.pair(0), calibration=ready.calibration, polarization=ready.polarization)
-        return Estimated(item, result, time.perf_counter() - begun, ready.warnings)
+        warnings = ready.warnings
+        width = ready.inputs.size[1]
+        if job.plain and width >= _WIDE:
+            hint = "--coarse-to-fine or --scale 0.5 finds them (docs/high_resolution.md)"
+            warnings = (*warnings, f"images of {width} px in width: large disparities may be missed; {hint}")
+        return Estimated(item, result, time.perf_counter() - begun, warnings)
 
     def write(estimated: Estimated) -> Written:
         item, result = estimated.item, estimated.result
