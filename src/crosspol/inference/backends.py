@@ -113,8 +113,13 @@ class TorchBackend:
 
     def _arithmetic(self) -> AbstractContextManager[Any]:
         if self.precision == "float32":
-            return nullcontext()
+            # Not even where the caller's own autocast would round.
+            return _without_autocast(self.device.type)
         return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
+
+
+def _without_autocast(device: str) -> AbstractContextManager[Any]:
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def find_device(device: str = "auto") -> torch.device:

@@ -20,6 +20,7 @@ from crosspol.inference.extras import require
 from crosspol.inference.graph import INPUTS, OUTPUTS, Graph, GraphModule, Meaning, example_tensors, smallest
 from crosspol.model import CrossPol, CrossPolConfig
 from crosspol.model.config import PRESETS
+from crosspol.model.correlation import volume_limit
 
 __all__ = ["OPSET", "export_onnx", "metadata", "own_parts", "source_hash", "weights_hash"]
 
@@ -40,7 +41,8 @@ def export_onnx(network: CrossPol, graph: Graph) -> bytes:
     onnx = require("onnx", "export", "export: got a network for ONNX")
     require("onnxscript", "export", "export: got a network for ONNX")
     examples = example_tensors(graph, network.config)
-    with torch.no_grad(), _quiet():
+    # Whatever the caller's own settings: a graph that is kept must not depend on them.
+    with torch.no_grad(), torch.autocast("cpu", enabled=False), volume_limit(graph.volume), _quiet():
         program = torch.onnx.export(
             GraphModule(network, graph).eval(),
             tuple(examples.values()),
