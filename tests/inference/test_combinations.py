@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from pathlib import Path
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
@@ -164,3 +167,33 @@ def test_a_folder_that_may_not_be_looked_into_holds_nothing(monkeypatch: pytest.
     monkeypatch.setattr(Path, "stat", denied)
     assert not GraphCache(tmp_path).has({"weights": "any"})
     assert GraphCache(tmp_path).load({"weights": "any"}) is None
+
+
+def test_threads_take_turns_and_copies_begin_anew(
+    exported: list[Graph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine's request is busy while it computes: a second thread must wait, and must not export again."""
+    busy = Lock()
+    load = Plain.load
+
+    def one_at_a_time(self: Plain, made: bytes) -> Run:
+        run = load(self, made)
+
+        def alone(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            assert busy.acquire(blocking=False), "the request is busy"
+            try:
+                meeting.wait(0.02)
+                return run(inputs)
+            finally:
+                busy.release()
+
+        return alone
+
+    monkeypatch.setattr(Plain, "load", one_at_a_time)
+    meeting = Event()
+    engine = Plain(open_network(), cache=GraphCache(tmp_path))
+    with ThreadPoolExecutor(4) as pool:
+        told_all = list(pool.map(lambda _: told(engine), range(4)))
+    assert len(set(told_all)) == len(exported) == 1
+    assert told(deepcopy(engine)) == told_all[0]
+    assert len(exported) == 1

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.util import find_spec
+from threading import Lock
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -64,8 +65,17 @@ class GraphBackend(ABC):
         self.threads = torch.get_num_threads() if threads is None else threads
         self.cache = GraphCache() if cache is None else cache
         self._ready: dict[Graph, Run] = {}
+        self._lock = Lock()
         self._stamp = _stamp(network)
         self._weights = weights_hash(network) if own_parts(network) else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copy and pickle without what is ready, which an engine holds and nobody can copy."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"} | {"_ready": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = Lock()
 
     @property
     def config(self) -> CrossPolConfig:
@@ -98,13 +108,15 @@ class GraphBackend(ABC):
             raise ValueError(f"initial_state: got one, but {self.name} runs whole graphs, which continue nothing")
         self._check(tensors, refinement)
         graph = graph_of(inputs, refinement, self.config)
-        ready = self.prepare(graph)
         named = tensors if start is None else tensors | {INITIAL_DISPARITY: start.to("cpu", torch.float32)}
         arrays = {name: tensor.numpy() for name, tensor in feed(named, graph).items()}
         pairs = []
-        for index in range(len(inputs.left)):
-            one = {name: np.ascontiguousarray(array[index : index + 1]) for name, array in arrays.items()}
-            pairs.append(ready(one))
+        # A graph that is ready has one room for what it computes: threads take turns.
+        with self._lock:
+            ready = self._prepared(graph)
+            for index in range(len(inputs.left)):
+                one = {name: np.ascontiguousarray(array[index : index + 1]) for name, array in arrays.items()}
+                pairs.append(ready(one))
         output = _output({name: torch.from_numpy(np.concatenate([pair[name] for pair in pairs])) for name in pairs[0]})
         if refinement.watch is not None:
             stride = self.config.feature_stride
@@ -121,7 +133,11 @@ class GraphBackend(ABC):
             checked.start(refinement.initial_disparity.to("cpu"))
 
     def prepare(self, graph: Graph) -> Run:
-        """Return a graph that is ready: from memory, from disk, or exported."""
+        """Return a graph that is ready: from memory, from disk, or exported; `run` does so by itself."""
+        with self._lock:
+            return self._prepared(graph)
+
+    def _prepared(self, graph: Graph) -> Run:
         self._look_at_weights(closely=graph not in self._ready)
         ready = self._ready.pop(graph, None) or self._from_disk(graph) or self._export(graph)
         # Last used, last in the dictionary.
@@ -132,8 +148,9 @@ class GraphBackend(ABC):
 
     def has(self, graph: Graph) -> bool:
         """Whether a graph need not be exported: it is in memory or on disk."""
-        self._look_at_weights()
-        return graph in self._ready or (self._weights is not None and self.cache.has(self._key(graph)))
+        with self._lock:
+            self._look_at_weights()
+            return graph in self._ready or (self._weights is not None and self.cache.has(self._key(graph)))
 
     def _look_at_weights(self, closely: bool = False) -> None:
         """Forget the graphs of weights that are no longer the network's, as of one that was trained on.
