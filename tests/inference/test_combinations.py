@@ -19,7 +19,8 @@ from crosspol.inference.backends import Refinement, TorchBackend
 from crosspol.inference.graph import OUTPUTS, Graph
 from crosspol.inference.graph_backend import GraphBackend, Run
 from crosspol.inference.graph_cache import GraphCache, default_folder
-from crosspol.inference.onnx_graph import weights_hash
+from crosspol.inference.onnx_backend import load_onnx
+from crosspol.inference.onnx_graph import export_onnx, weights_hash
 from crosspol.inference.scaling import Scaled
 from crosspol.inference.tiling import Tiled
 from crosspol.model import CrossPol
@@ -197,3 +198,23 @@ def test_threads_take_turns_and_copies_begin_anew(
     assert len(set(told_all)) == len(exported) == 1
     assert told(deepcopy(engine)) == told_all[0]
     assert len(exported) == 1
+
+
+@pytest.mark.parametrize("engine", ["torch", "graph"])
+def test_a_network_in_training_is_used_as_one_that_is_trained(engine: str) -> None:
+    """Somebody trains on after the predictor was made: batch norm keeps its statistics, and training its mode."""
+    network = open_network()
+    backend = TorchBackend(network, "cpu")
+    wanted = backend.run(pair(), Refinement(1)).disparity
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    network.train()
+    frozen = next(module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)).eval()
+    if engine == "torch":
+        assert torch.equal(backend.run(pair(), Refinement(1)).disparity, wanted)
+    else:
+        model = export_onnx(network, Graph("none", (HEIGHT, WIDTH), 1))
+        found = load_onnx(model, 1)({side: getattr(pair(), side).numpy() for side in ("left", "right")})
+        np.testing.assert_allclose(found["disparity"], wanted.numpy(), atol=1e-3)
+    assert all(torch.equal(before[name], buffer) for name, buffer in network.named_buffers())
+    assert network.training
+    assert not frozen.training
