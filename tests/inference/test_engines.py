@@ -26,6 +26,7 @@ from crosspol.inference.onnx_graph import export_onnx, weights_hash
 from crosspol.inference.openvino_backend import OpenVinoBackend
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.model import CrossPol, FusionConfig
+from crosspol.model.correlation import volume_limit
 from tests.inference.exported import opened, tensors
 
 SIZE = (40, 52)
@@ -297,6 +298,16 @@ def test_auto_uses_at_once_what_is_on_disk_and_continues_with_torch(network: Cro
     assert before is not None
     assert engine.run(pair(network), Refinement(1, initial_state=before)).state is not None
     assert fast.ran == 2
+
+
+def test_auto_stays_with_torch_within_a_memory(network: CrossPol) -> None:
+    fast = Fast(ready=True)
+    engine = automatic(network, fast)
+    with volume_limit(0):
+        engine.run(pair(network), Refinement(1))
+    assert fast.ran == 0
+    engine.run(pair(network), Refinement(1))
+    assert fast.ran == 1
 
 
 def test_auto_stays_with_torch_where_there_is_no_graph(network: CrossPol) -> None:

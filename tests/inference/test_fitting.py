@@ -12,7 +12,7 @@ from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError
 from crosspol.inference import fitting
 from crosspol.inference.backends import Backend, Refinement
-from crosspol.inference.costs import Cost
+from crosspol.inference.costs import Cost, device_of
 from crosspol.inference.fitting import AutoScaled, Fit
 from crosspol.inference.scaling import CoarseToFine
 from crosspol.inference.tiling import Tiled
@@ -103,6 +103,23 @@ def test_auto_is_the_largest_that_fits_the_time(costs: None, monkeypatch: pytest
     assert lines == ["predicted at 0.6 of its size: 360x240 px, the largest that fits: 0.17 s expected of 0.2 s"]
     backend.run(pair(600, 400), Refinement(2))
     assert engine.sizes[4:] == [(360, 240)]
+
+
+def test_the_time_of_coarse_to_fine_is_that_of_all_its_sizes(costs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 9.0, 10.0, 10.0 + 256 * 171 * 2e-6, 20.0, 20.2, *[None] * 9])
+    monkeypatch.setattr(fitting.time, "perf_counter", lambda: next(clock))
+    engine = Recorder()
+    Fit(scale="auto", max_seconds=0.5, coarse_to_fine=True).around(engine).run(pair(), Refinement(2))
+    # At full size 0.48 s, and 0.21 s for the 400 columns before it; at three quarters 0.27 s and 0.21 s.
+    assert engine.sizes[3:] == [(267, 400), (300, 450)]
+
+
+def test_what_is_around_an_engine_computes_where_that_does() -> None:
+    engine = Recorder()
+    assert device_of(engine) is None
+    assert device_of(CoarseToFine(Tiled(engine, 1))) is None
+    engine.device = torch.device("meta")  # type: ignore[attr-defined]
+    assert device_of(CoarseToFine(Tiled(engine, 1))) == torch.device("meta")
 
 
 def test_what_cannot_fit_is_refused(costs: None) -> None:

@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from crosspol.data.inputs import StereoInputs
+from crosspol.inference.backends import Refinement, TorchBackend
+from crosspol.inference.confidence import Confidence, ConfidenceModel, Regression
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.inference.warm_start import Step, WarmStart, still_holds
+from crosspol.model import StereoOutput
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 from tests.open_network import open_network
 
@@ -116,6 +119,24 @@ def test_a_sequence_begins_afresh_now_and_then() -> None:
         step = steps.estimate(inputs, step)
         seen.append((step.iters, step.continued))
     assert seen == [(2, False), (5, True), (8, True), (2, False), (5, True), (8, True)]
+
+
+def test_the_second_opinion_of_full_confidence_is_not_cut_short() -> None:
+    """The right view is not continued: as few iterations as the left one's would be no opinion."""
+    judge = Confidence("full", ConfidenceModel((Regression(("difference",), (0.0,), (1.0,), (-1.0,), 0.0),)))
+    backend = TorchBackend(open_network(), "cpu")
+    made: list[tuple[int, bool]] = []
+    run = backend.run
+
+    def noted(inputs: StereoInputs, refinement: Refinement) -> StereoOutput:
+        made.append((refinement.iters, refinement.initial_state is not None))
+        return run(inputs, refinement)
+
+    backend.run = noted  # type: ignore[method-assign]
+    steps = WarmStart(StereoPredictor(backend, iters=4, confidence=judge))
+    inputs = StereoInputs(left=torch.rand(3, 32, 32), right=torch.rand(3, 32, 32)).batched()
+    steps.estimate(inputs, steps.estimate(inputs, None))
+    assert made == [(4, False), (4, False), (1, True), (4, False)]
 
 
 def test_what_still_holds() -> None:

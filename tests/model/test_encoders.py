@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import prune
 
 from crosspol.model import CrossPol
 from crosspol.model.encoders import (
@@ -94,6 +95,36 @@ def test_sizes_round_up(height: int, width: int) -> None:
     for strides, total in (((1, 2, 2), 4), ((2, 2, 1), 4), ((2, 2, 2), 8)):
         features = FeatureEncoder(5, strides, affine_instance_norm)(rand(1, 3, height, width))
         assert features.shape == (1, 5, -(-height // total), -(-width // total))
+
+
+@pytest.mark.parametrize("preset", ["blueprint", "raft-stereo", "raft-stereo-realtime", "crosspol"])
+def test_statistics_are_those_of_the_batch_wherever_gradients_are_off(preset: str) -> None:
+    """In training mode, as when the statistics of batch norm are gathered anew."""
+    wanted, found = (CrossPol.from_preset(preset).encoders.train() for _ in range(2))
+    found.load_state_dict(wanted.state_dict())
+    left, right = rand(2, 3, 64, 64), rand(2, 3, 64, 64, seed=1)
+    features = wanted(left, right)
+    with torch.no_grad():
+        without = found(left, right)
+    torch.testing.assert_close(without.left, features.left, atol=1e-5, rtol=1e-4)
+    for (name, one), other in zip(wanted.state_dict().items(), found.state_dict().values(), strict=True):
+        torch.testing.assert_close(other, one, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_whoever_hooks_onto_a_layer_is_called() -> None:
+    """Also where its arithmetic is part of another's; pruning and old weight norms set the weight in such a hook."""
+    block = ResidualBlock(4, 4, 1, nn.BatchNorm2d).eval()
+    x = randn(1, 4, 9, 7)
+    calls: list[str] = []
+    block.norm1.register_forward_hook(lambda *_: calls.append("norm"))
+    prune.l1_unstructured(block.conv2, "weight", 0.5)
+    with torch.no_grad():
+        block(x)
+        block.conv2.weight_orig.mul_(2)
+        found = block(x)
+    assert calls == ["norm", "norm"]
+    prune.remove(block.conv2, "weight")
+    torch.testing.assert_close(found, block(x))
 
 
 def test_views_do_not_mix() -> None:

@@ -218,7 +218,7 @@ def predict(options: PredictOptions) -> None:
         device=options.device,
         precision=precision,
         iters=options.iters,
-        backend=options.backend,
+        backend=_backend(options),
         confidence=options.confidence,
         tolerance=_tolerance(options),
     )
@@ -229,11 +229,14 @@ def predict(options: PredictOptions) -> None:
     if announced is not None:
         print(announced, flush=True)
     source.check(predictor)
-    if predictor.confidence is not None and (note := predictor.confidence.note(predictor.iters)) is not None:
+    if (
+        predictor.confidence is not None
+        and (note := predictor.confidence.note(predictor.iters, _other_ways(options))) is not None
+    ):
         print(f"crosspol predict: warning: {note}", file=sys.stderr)
     record = None
     if many.skip_existing or source.count != 1:
-        record = Record(options.output, _settings(options, source, predictor.iters, precision, weights_hash(engine)))
+        record = Record(options.output, _settings(options, source, predictor, precision, weights_hash(engine)))
         if many.skip_existing:
             record.check(source.stems)
     warm = WarmStart(predictor, many.warm_iters) if many.warm_start else None
@@ -245,6 +248,25 @@ def predict(options: PredictOptions) -> None:
         if record is None:
             raise
         raise KeyboardInterrupt("the same command with --skip-existing goes on with what is missing") from error
+
+
+def _backend(options: PredictOptions) -> BackendName:
+    """Choose what runs the network: only PyTorch continues a refinement, and takes the memory that is forecast."""
+    if options.many.warm_start and options.backend not in ("auto", "torch"):
+        raise refuse("--warm-start", f"--backend {options.backend}", "torch: other engines run whole graphs")
+    plain = options.many.warm_start or options.fitting.max_memory is not None
+    return "torch" if plain and options.backend == "auto" else options.backend
+
+
+def _other_ways(options: PredictOptions) -> tuple[str, ...]:
+    """Return the flags by which a prediction is made in another way than those that confidence was fitted on."""
+    asked = {
+        "--adaptive": options.adaptive,
+        "--warm-start": options.many.warm_start,
+        "--scale": options.fitting.scale != 1,
+        "--coarse-to-fine": options.fitting.coarse_to_fine,
+    }
+    return tuple(flag for flag, is_asked in asked.items() if is_asked)
 
 
 def _tolerance(options: PredictOptions) -> float | None:
@@ -352,13 +374,16 @@ def _precision(options: PredictOptions) -> Precision:
 
 
 def _settings(
-    options: PredictOptions, source: Source, iters: int, precision: Precision, weights: str
+    options: PredictOptions, source: Source, predictor: StereoPredictor, precision: Precision, weights: str
 ) -> dict[str, Any]:
     """Return what results depend on: all options, but for what is noted with each pair, or by its content."""
     flags = dataclasses.asdict(options)
     flags |= flags.pop("many") | flags.pop("fitting")
     settings = {name: _plain(value) for name, value in flags.items() if name not in _NOT_SETTINGS}
-    settings |= {"weights": weights, "iters": iters, "precision": precision}
+    settings |= {"weights": weights, "iters": predictor.iters, "precision": precision}
+    # What the flags leave to files beside the weights.
+    judge = predictor.confidence
+    settings |= {"tolerance": predictor.tolerance, "confidence": None if judge is None else judge.label}
     rig = (options.rig, source.reader.rig.calibration_path) if isinstance(source, RigPairs) else ()
     for name, paths in {"rig": rig, "calibration": (options.calibration,)}.items():
         settings[name] = " ".join(file_hash(path) for path in paths if path is not None) or None

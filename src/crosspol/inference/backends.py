@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import refuse
@@ -15,7 +16,7 @@ from crosspol.model import CrossPol, CrossPolConfig, StereoOutput
 from crosspol.model.network import State, Watch
 from crosspol.model.precision import without_tf32
 
-__all__ = ["Backend", "Precision", "Refinement", "TorchBackend", "find_device"]
+__all__ = ["Backend", "Precision", "Refinement", "TorchBackend", "evaluating", "find_device"]
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -101,7 +102,7 @@ class TorchBackend:
         """Estimate the disparity of a batch; see `Backend.run`."""
         tensors = inputs.to(self.device).kwargs()
         start = refinement.initial_disparity
-        with torch.inference_mode(), self._arithmetic(), without_tf32(self.device):
+        with torch.inference_mode(), evaluating(self.network), self._arithmetic(), without_tf32(self.device):
             output: StereoOutput = self.network(
                 **tensors,
                 iters=refinement.iters,
@@ -113,8 +114,29 @@ class TorchBackend:
 
     def _arithmetic(self) -> AbstractContextManager[Any]:
         if self.precision == "float32":
-            return nullcontext()
+            # Not even where the caller's own autocast would round.
+            return _without_autocast(self.device.type)
         return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network into eval mode for the time of a call: between two of them somebody may train it.
+
+    In training mode batch norm would take the statistics of this pair, and keep them.
+    """
+    training = [module for module in network.modules() if module.training]
+    if training:
+        network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _without_autocast(device: str) -> AbstractContextManager[Any]:
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def find_device(device: str = "auto") -> torch.device:

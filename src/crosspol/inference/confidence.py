@@ -374,12 +374,24 @@ class Confidence:
             return None if model.foreign else cls("fast", model)
         return cls(kind, model)
 
-    def note(self, iters: int) -> str | None:
-        """Say why the values are not to be taken at their word; None: the coefficients are of these weights."""
+    @property
+    def label(self) -> str:
+        """Kind, and a hash of the coefficients."""
+        return f"{self.kind} {hashlib.sha256(repr(self.model.regressions).encode()).hexdigest()[:16]}"
+
+    def note(self, iters: int, ways: Sequence[str] = ()) -> str | None:
+        """Say why the values are not to be taken at their word; None: the coefficients are of such predictions.
+
+        Args:
+            iters: iterations.
+            ways: what else is not as in the fit, which has whole images at their own size and makes all iterations.
+        """
         reason = self.model.foreign
         fitted = self.model.about.get("iters")
         if reason is None and fitted != iters:
             reason = f"the coefficients are of {fitted} iterations, and these are {iters}"
+        if reason is None and ways:
+            reason = f"the coefficients are of whole images with all iterations, and not of {', '.join(ways)}"
         return None if reason is None else f"confidence: {reason}: the order tells something, the value less"
 
     def __call__(

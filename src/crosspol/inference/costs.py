@@ -27,7 +27,7 @@ from crosspol.data.inputs import StereoInputs
 from crosspol.model import CrossPol, CrossPolConfig
 from crosspol.model.correlation import volume_limit
 
-__all__ = ["Cost", "cost", "held_bytes"]
+__all__ = ["Cost", "cost", "device_of", "held_bytes"]
 
 _COUNTED = 3
 """Iterations that are counted; the others cost what the last of these does."""
@@ -141,6 +141,16 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _forget(self, key: int) -> None:
         self._now -= self._alive.pop(key, 0)
+
+
+def device_of(backend: object) -> torch.device | None:
+    """Return the device of a backend, or of what it is around; None: the CPU, of engines that know no other."""
+    while backend is not None:
+        device = getattr(backend, "device", None)
+        if isinstance(device, torch.device):
+            return device
+        backend = getattr(backend, "backend", None)
+    return None
 
 
 def held_bytes(device: torch.device | None = None) -> int:

@@ -19,6 +19,7 @@ from crosspol.inference.onnx_graph import own_parts
 from crosspol.inference.openvino_backend import OpenVinoBackend
 from crosspol.model import CrossPol, CrossPolConfig, StereoOutput
 from crosspol.model.boundary import MINIMUM_SIDE
+from crosspol.model.correlation import current_volume_limit
 
 __all__ = ["ENGINES", "AutoBackend", "BackendName", "Engine", "make_backend", "say_exports"]
 
@@ -97,8 +98,8 @@ class AutoBackend:
 
     A graph takes 10 s and more to export, and a pair of the compact network takes 0.2 s: it is exported when `after`
     pairs of one size, rig and number of refinements have come, and used at once where it is on disk. What continues
-    an earlier refinement, and what cannot be exported, stays with PyTorch. A watcher cannot end a graph. Which engine
-    ran is within 0.01 px of no matter.
+    an earlier refinement, what has to fit a memory, and what cannot be exported, stays with PyTorch. A watcher cannot
+    end a graph. Which engine ran is within 0.01 px of no matter.
 
     Args:
         plain: PyTorch, on the CPU.
@@ -127,8 +128,10 @@ class AutoBackend:
 
     def _choose(self, inputs: StereoInputs, refinement: Refinement) -> Backend:
         # What no graph can be made of, PyTorch refuses by name.
-        # No graph continues a refinement.
-        if refinement.initial_state is not None or refinement.iters < 1 or min(inputs.size) < MINIMUM_SIDE:
+        if refinement.iters < 1 or min(inputs.size) < MINIMUM_SIDE:
+            return self.plain
+        # No graph continues a refinement, and the memory that a prediction is kept within is PyTorch's.
+        if refinement.initial_state is not None or current_volume_limit() is not None:
             return self.plain
         graph = graph_of(inputs, refinement, self.config)
         if graph in self._refused:

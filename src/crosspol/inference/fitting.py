@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError
 from crosspol.inference.backends import Backend, Refinement
-from crosspol.inference.costs import cost, held_bytes
-from crosspol.inference.scaling import CoarseToFine, Scaled, scaled_size, shrink
+from crosspol.inference.costs import cost, device_of, held_bytes
+from crosspol.inference.scaling import CoarseToFine, Scaled, coarse_scales, scaled_size, shrink
 from crosspol.inference.tiling import Tiled, memory_size
 from crosspol.limits import MINIMUM_SIDE
 from crosspol.model import CrossPolConfig, StereoOutput
@@ -138,7 +138,7 @@ class AutoScaled:
             UsageError: not even the smallest image fits.
         """
         speed = self._speed(inputs, iters) if self.seconds is not None else None
-        held = held_bytes(getattr(self.backend, "device", None))
+        held = held_bytes(device_of(self.backend))
         least = MINIMUM_SIDE / min(inputs.size)
         scales = [step * _STEP for step in range(1, round(1 / _STEP)) if step * _STEP > least] + [1.0]
         scales = [*(scale for scale in (least, 0.025) if least <= scale < scales[0]), *scales]
@@ -162,12 +162,15 @@ class AutoScaled:
         return Choice(scales[low - 1], f"{reason}: {said}")
 
     def _fits(self, inputs: StereoInputs, scale: float, iters: int, speed: float | None, held: int) -> tuple[bool, str]:
-        forecast = cost(
-            self.config, _shapes(inputs, scaled_size(inputs.size, scale)), iters, None if self.memory is None else 0
-        )
+        size = scaled_size(inputs.size, scale)
+        forecast = cost(self.config, _shapes(inputs, size), iters, None if self.memory is None else 0)
+        macs = forecast.macs
+        if isinstance(self.backend, CoarseToFine):
+            before = (scaled_size(size, each) for each in coarse_scales(size))
+            macs += sum(cost(self.config, _shapes(inputs, each), iters).macs for each in before)
         fits, words = True, []
         if self.seconds is not None and speed is not None:
-            needed = forecast.macs / speed
+            needed = macs / speed
             fits = needed <= self.seconds
             words.append(f"{needed:.2g} s expected of {self.seconds:g} s")
         if self.memory is not None:

@@ -86,6 +86,8 @@ class Graph:
     """Height and width may be any multiples of `multiple`, from `smallest` px, instead of `size`."""
     starts: bool = False
     """Has the input `initial_disparity`."""
+    volume: int | None = None
+    """Bytes up to which the correlation volume is kept as a whole; see `crosspol.model.correlation.volume_limit`."""
 
     def __post_init__(self) -> None:
         """Refuse what no graph can be made of."""

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.util import find_spec
+from threading import Lock
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,6 +24,7 @@ from crosspol.inference.graph_cache import GraphCache
 from crosspol.inference.onnx_graph import OPSET, export_onnx, own_parts, source_hash, weights_hash
 from crosspol.model import CrossPol, CrossPolConfig, StereoOutput
 from crosspol.model.boundary import NetworkInputs
+from crosspol.model.correlation import current_volume_limit
 
 __all__ = ["GraphBackend", "Run", "graph_of"]
 
@@ -44,7 +46,7 @@ class GraphBackend(ABC):
     its step (not the sign), and cannot end it sooner.
 
     Args:
-        network: moved to the CPU and put into eval mode. Its weights must not change any more.
+        network: moved to the CPU and put into eval mode. Weights that change make new graphs.
         threads: of the engine; None: as many as PyTorch uses.
         cache: where graphs are kept; None: in the user's folder.
     """
@@ -63,7 +65,17 @@ class GraphBackend(ABC):
         self.threads = torch.get_num_threads() if threads is None else threads
         self.cache = GraphCache() if cache is None else cache
         self._ready: dict[Graph, Run] = {}
+        self._lock = Lock()
+        self._stamp = _stamp(network)
         self._weights = weights_hash(network) if own_parts(network) else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copy and pickle without what is ready, which an engine holds and nobody can copy."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"} | {"_ready": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = Lock()
 
     @property
     def config(self) -> CrossPolConfig:
@@ -96,13 +108,15 @@ class GraphBackend(ABC):
             raise ValueError(f"initial_state: got one, but {self.name} runs whole graphs, which continue nothing")
         self._check(tensors, refinement)
         graph = graph_of(inputs, refinement, self.config)
-        ready = self.prepare(graph)
         named = tensors if start is None else tensors | {INITIAL_DISPARITY: start.to("cpu", torch.float32)}
         arrays = {name: tensor.numpy() for name, tensor in feed(named, graph).items()}
         pairs = []
-        for index in range(len(inputs.left)):
-            one = {name: np.ascontiguousarray(array[index : index + 1]) for name, array in arrays.items()}
-            pairs.append(ready(one))
+        # A graph that is ready has one room for what it computes: threads take turns.
+        with self._lock:
+            ready = self._prepared(graph)
+            for index in range(len(inputs.left)):
+                one = {name: np.ascontiguousarray(array[index : index + 1]) for name, array in arrays.items()}
+                pairs.append(ready(one))
         output = _output({name: torch.from_numpy(np.concatenate([pair[name] for pair in pairs])) for name in pairs[0]})
         if refinement.watch is not None:
             stride = self.config.feature_stride
@@ -119,7 +133,12 @@ class GraphBackend(ABC):
             checked.start(refinement.initial_disparity.to("cpu"))
 
     def prepare(self, graph: Graph) -> Run:
-        """Return a graph that is ready: from memory, from disk, or exported."""
+        """Return a graph that is ready: from memory, from disk, or exported; `run` does so by itself."""
+        with self._lock:
+            return self._prepared(graph)
+
+    def _prepared(self, graph: Graph) -> Run:
+        self._look_at_weights(closely=graph not in self._ready)
         ready = self._ready.pop(graph, None) or self._from_disk(graph) or self._export(graph)
         # Last used, last in the dictionary.
         self._ready[graph] = ready
@@ -129,7 +148,23 @@ class GraphBackend(ABC):
 
     def has(self, graph: Graph) -> bool:
         """Whether a graph need not be exported: it is in memory or on disk."""
-        return graph in self._ready or (self._weights is not None and self.cache.path(self._key(graph)).exists())
+        with self._lock:
+            self._look_at_weights()
+            return graph in self._ready or (self._weights is not None and self.cache.has(self._key(graph)))
+
+    def _look_at_weights(self, closely: bool = False) -> None:
+        """Forget the graphs of weights that are no longer the network's, as of one that was trained on.
+
+        Every run looks at what PyTorch counts of changes; closely, at the numbers: what is kept on disk under a hash
+        has to be of these weights.
+        """
+        stamp = _stamp(self.network)
+        if stamp == self._stamp and not closely:
+            return
+        weights = weights_hash(self.network) if own_parts(self.network) else None
+        if weights != self._weights or (weights is None and stamp != self._stamp):
+            self._ready.clear()
+        self._stamp, self._weights = stamp, weights
 
     def _from_disk(self, graph: Graph) -> Run | None:
         made = None if self._weights is None else self.cache.load(self._key(graph))
@@ -162,7 +197,7 @@ class GraphBackend(ABC):
 def graph_of(inputs: StereoInputs, refinement: Refinement, config: CrossPolConfig) -> Graph:
     """Return which graph of a network of this configuration takes these inputs."""
     starts = refinement.initial_disparity is not None
-    return Graph(rig_of(inputs, config), inputs.size, refinement.iters, starts=starts)
+    return Graph(rig_of(inputs, config), inputs.size, refinement.iters, starts=starts, volume=current_volume_limit())
 
 
 def _output(found: Mapping[str, Tensor]) -> StereoOutput:
@@ -174,8 +209,15 @@ def _output(found: Mapping[str, Tensor]) -> StereoOutput:
         (disparity,),
         found.get("polarization_use", torch.zeros_like(disparity)),
         found["last_step"],
-        None if glass is None else torch.logit(glass),
+        # Finite where float32 has rounded a probability to 0 or 1: infinities cannot be interpolated.
+        None if glass is None else torch.logit(glass, eps=1e-7),
     )
+
+
+def _stamp(network: CrossPol) -> tuple[tuple[int, int], ...]:
+    """Return what changes when a tensor of the network is replaced or written to."""
+    tensors = (*network.parameters(), *network.buffers())
+    return tuple((x.data_ptr(), 0 if x.is_inference() else x._version) for x in tensors)
 
 
 @cache

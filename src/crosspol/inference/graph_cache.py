@@ -29,7 +29,13 @@ def default_folder() -> Path:
     if os.environ.get("CROSSPOL_CACHE"):
         return Path(os.environ["CROSSPOL_CACHE"])
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "crosspol"
+    if base:
+        return Path(base) / "crosspol"
+    try:
+        return Path.home() / ".cache" / "crosspol"
+    except RuntimeError:
+        # A user without a home, as in a container: there is nobody to keep anything for. Such a path cannot be written.
+        return Path(os.devnull) / "crosspol"
 
 
 class GraphCache:
@@ -48,6 +54,13 @@ class GraphCache:
         """Return where the content of a key is, or would be; a key is everything that the content depends on."""
         text = json.dumps(key, sort_keys=True, default=str)
         return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()}{_SUFFIX}"
+
+    def has(self, key: Mapping[str, object]) -> bool:
+        """Whether there is content of a key, whole or not, in a folder that may be looked into."""
+        try:
+            return self.path(key).exists()
+        except OSError:
+            return False
 
     def load(self, key: Mapping[str, object]) -> bytes | None:
         """Return the content of a key; None where there is none, or none that is whole."""

@@ -16,10 +16,12 @@ from typing import Any
 import torch
 
 import crosspol
+from crosspol.inference.backends import evaluating
 from crosspol.inference.extras import require
 from crosspol.inference.graph import INPUTS, OUTPUTS, Graph, GraphModule, Meaning, example_tensors, smallest
 from crosspol.model import CrossPol, CrossPolConfig
 from crosspol.model.config import PRESETS
+from crosspol.model.correlation import volume_limit
 
 __all__ = ["OPSET", "export_onnx", "metadata", "own_parts", "source_hash", "weights_hash"]
 
@@ -40,9 +42,17 @@ def export_onnx(network: CrossPol, graph: Graph) -> bytes:
     onnx = require("onnx", "export", "export: got a network for ONNX")
     require("onnxscript", "export", "export: got a network for ONNX")
     examples = example_tensors(graph, network.config)
-    with torch.no_grad(), _quiet():
+    # Whatever the caller's own settings: a graph that is kept must not depend on them.
+    with (
+        torch.no_grad(),
+        torch.autocast("cpu", enabled=False),
+        evaluating(network),
+        volume_limit(graph.volume),
+        _quiet(),
+    ):
         program = torch.onnx.export(
-            GraphModule(network, graph).eval(),
+            # A module is in training mode when it is made, but not what it is made of.
+            _evaluated(GraphModule(network, graph)),
             tuple(examples.values()),
             dynamo=True,
             opset_version=OPSET,
@@ -113,6 +123,11 @@ def source_hash() -> str:
 def own_parts(network: CrossPol) -> bool:
     """Say whether all of a network is the package's and PyTorch's; parts of others cannot be told by their weights."""
     return all(type(module).__module__.partition(".")[0] in ("crosspol", "torch") for module in network.modules())
+
+
+def _evaluated(module: GraphModule) -> GraphModule:
+    module.training = False
+    return module
 
 
 def _said(name: str, meaning: Meaning, shape: tuple[Any, ...]) -> dict[str, Any]:

@@ -69,6 +69,9 @@ class StereoPredictor:
             raise UsageError(f"iters: got {iters!r}, wanted a whole number from 1 up")
         self.backend: Backend = TorchBackend(network, device, precision) if isinstance(network, CrossPol) else network
         self.iters = iters
+        self.iters_from_start: int | None = None
+        """Iterations of the second pass of full confidence, which begins at 0 whatever the first one began from; None:
+        as many as the first one's."""
         self.confidence = confidence
         self.tolerance = None if tolerance is None else check_tolerance(tolerance)
 
@@ -259,10 +262,9 @@ class StereoPredictor:
             )
         confidence, occluded = None, None
         if self.confidence is not None:
+            again = Refinement(self.iters if self.iters_from_start is None else self.iters_from_start)
             # The other view's disparity starts at 0 whatever the first one's: it has to be a second opinion.
-            confidence, occluded = self.confidence(
-                inputs, out, lambda exchanged: self.backend.run(exchanged, Refinement(self.iters))
-            )
+            confidence, occluded = self.confidence(inputs, out, lambda exchanged: self.backend.run(exchanged, again))
         return StereoResult(
             disparity,
             _to_numpy(out.polarization_use) if inputs.polarized else None,

@@ -129,17 +129,22 @@ def coarse_start(backend: Backend, inputs: StereoInputs, refinement: Refinement)
 
     From 400 px of width on, sizes grow by equal factors of at most 4. None where the image is no wider than that.
     """
-    growth = inputs.size[1] / COARSE_WIDTH
-    # A side may not become smaller than the network takes.
-    growth = min(growth, min(inputs.size) / MINIMUM_SIDE)
-    if growth <= 1:
-        return None
-    steps = math.ceil(math.log(growth) / math.log(_LARGEST_STEP))
     start = None
-    for step in range(steps, 0, -1):
-        smaller = Scaled(backend, growth ** (-step / steps))
+    for scale in coarse_scales(inputs.size):
+        smaller = Scaled(backend, scale)
         start = smaller.run(inputs, Refinement(refinement.iters, start, refinement.watch)).disparity
     return start
+
+
+def coarse_scales(size: tuple[int, int]) -> tuple[float, ...]:
+    """Return the scales of an image (H, W) that come before it, the smallest first; see `coarse_start`."""
+    growth = size[1] / COARSE_WIDTH
+    # A side may not become smaller than the network takes.
+    growth = min(growth, min(size) / MINIMUM_SIDE)
+    if growth <= 1:
+        return ()
+    steps = math.ceil(math.log(growth) / math.log(_LARGEST_STEP))
+    return tuple(growth ** (-step / steps) for step in range(steps, 0, -1))
 
 
 def begins_somewhere(refinement: Refinement) -> bool:

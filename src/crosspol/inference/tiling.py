@@ -13,7 +13,7 @@ from torch import Tensor
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError
 from crosspol.inference.backends import Backend, Refinement
-from crosspol.inference.costs import cost, held_bytes
+from crosspol.inference.costs import cost, device_of, held_bytes
 from crosspol.inference.scaling import coarse_start, output_maps
 from crosspol.model import CrossPolConfig, StereoOutput
 from crosspol.model.correlation import volume_limit
@@ -104,7 +104,7 @@ class Tiled:
         Raises:
             UsageError: the memory is too small for any band.
         """
-        held = held_bytes(getattr(self.backend, "device", None))
+        held = held_bytes(device_of(self.backend))
         for keep in () if bands else (True, False):
             needed = held + cost(self.config, inputs, iters, None if keep else 0).bytes
             if needed <= self.memory:

@@ -71,6 +71,8 @@ class WarmStart:
         quarter = max(1, round(predictor.iters / 4))
         fewer = quarter if iters is None else iters
         self._continuing = StereoPredictor(predictor.backend, iters=fewer, confidence=predictor.confidence)
+        # The right view of full confidence is not continued.
+        self._continuing.iters_from_start = predictor.iters
         self._most = _LONGEST * max(predictor.config.iters, predictor.iters)
 
     def estimate(self, inputs: StereoInputs, before: Step | None, watch: Watch | None = None) -> Step:

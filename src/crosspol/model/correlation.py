@@ -34,6 +34,11 @@ def volume_limit(bytes_: int | None) -> Iterator[None]:
         _VOLUME_LIMIT.reset(token)
 
 
+def current_volume_limit() -> int | None:
+    """Return the limit that `volume_limit` has set here, bytes; None: there is none."""
+    return _VOLUME_LIMIT.get()
+
+
 def volume_bytes(batch: int, height: int, width: int, levels: int = 4) -> int:
     """Return the size of a `CorrelationPyramid` of features (batch, C, height, width), bytes."""
     return 4 * batch * height * width * sum(max(width >> level, 1) for level in range(levels))

@@ -68,6 +68,12 @@ def _graph_is_made() -> bool:
     return tracing or torch.compiler.is_compiling()
 
 
+def _hooked(module: nn.Module) -> bool:
+    """Whether calling a module does more than its forward: hooks look on, or prune and reparametrize its weight."""
+    hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
+    return any(hooks)
+
+
 def normalized(convolution: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
     """Convolve (B, C, H, W) and normalize what comes out.
 
@@ -75,7 +81,8 @@ def normalized(convolution: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
     channels lie together is normalized as they lie, which `nn.InstanceNorm2d` would copy there and back. A graph
     leaves both to whoever runs it.
     """
-    if _graph_is_made() or type(convolution) is not nn.Conv2d or convolution.padding_mode != "zeros":
+    as_they_are = _graph_is_made() or _hooked(convolution) or _hooked(norm)
+    if as_they_are or type(convolution) is not nn.Conv2d or convolution.padding_mode != "zeros":
         y: Tensor = norm(convolution(x))
         return y
     if type(norm) is nn.BatchNorm2d and not norm.training and norm.affine and norm.running_var is not None:
@@ -101,7 +108,9 @@ def image_by_image(encode: Callable[[Tensor], Tensor], *views: Tensor) -> tuple[
     On a CPU nothing is gained by a large batch: its results are too large for the caches, and fresh memory costs as
     much time as the arithmetic.
     """
-    if not in_use() or views[0].device.type != "cpu":
+    # In training mode batch norm has the statistics of the batch, and keeps them, also where no gradient is asked for.
+    trains = getattr(getattr(encode, "__self__", encode), "training", False)
+    if trains or not in_use() or views[0].device.type != "cpu":
         return encode(torch.cat(views)).chunk(len(views))
     images = [torch.split(view, 1) for view in views]
     return tuple(encode(view[0]) if len(view) == 1 else torch.cat([encode(image) for image in view]) for view in images)
