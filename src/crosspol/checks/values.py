@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from crosspol.checks.findings import Finding, percent
 from crosspol.checks.matching import Matches
 from crosspol.errors import UsageError
-from crosspol.io.images import MINIMUM_SIDE
+from crosspol.limits import MINIMUM_SIDE
 from crosspol.rigs.frames import Frame, Recording
 from crosspol.rigs.raw_structure import looks_like_mosaic
 from crosspol.rigs.rig import Camera

@@ -17,8 +17,9 @@ from crosspol.errors import UsageError, refuse
 from crosspol.inference.polarization import PolarizationMaps
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.inference.result import check_calibration
-from crosspol.io.images import IMAGE_SUFFIXES, MINIMUM_SIDE, read_image, read_image_size
+from crosspol.io.images import IMAGE_SUFFIXES, read_image, read_image_size
 from crosspol.io.videos import VIDEO_SUFFIXES, Video
+from crosspol.limits import MINIMUM_SIDE
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.calibration_files import read_calibration
 from crosspol.rigs.raw_structure import looks_like_mosaic
@@ -179,7 +180,7 @@ def find_source(arguments: Arguments) -> Source:
             raise refuse(raw, "a raw frame", "--rig beside it, which describes the camera (crosspol rig init rig.yaml)")
         return FilePairs(pairs, arguments, known)
     if _SEVERAL_FILES.search(arguments.left + arguments.right):
-        # The files of one frame, which `read_pair` finds.
+        # The files of one frame, which `RigReader` finds.
         stem = _SEVERAL_FILES.sub("_", Path(arguments.left).stem).strip("_") or "left"
         pairs = [Pair(Path(arguments.left), Path(arguments.right), None, None, stem)]
     else:

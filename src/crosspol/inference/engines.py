@@ -17,8 +17,8 @@ from crosspol.inference.graph_backend import GraphBackend, graph_of
 from crosspol.inference.onnx_backend import OnnxRuntimeBackend
 from crosspol.inference.onnx_graph import own_parts
 from crosspol.inference.openvino_backend import OpenVinoBackend
+from crosspol.limits import MINIMUM_SIDE
 from crosspol.model import CrossPol, CrossPolConfig, StereoOutput
-from crosspol.model.boundary import MINIMUM_SIDE
 from crosspol.model.correlation import current_volume_limit
 
 __all__ = ["ENGINES", "AutoBackend", "BackendName", "Engine", "make_backend", "say_exports"]

@@ -149,7 +149,7 @@ def coarse_scales(size: tuple[int, int]) -> tuple[float, ...]:
 
 def begins_somewhere(refinement: Refinement) -> bool:
     """Say whether a refinement has a start: a disparity, or the state of an earlier one."""
-    return refinement.initial_disparity is not None or getattr(refinement, "initial_state", None) is not None
+    return refinement.initial_disparity is not None or refinement.initial_state is not None
 
 
 def output_maps(output: StereoOutput) -> dict[str, Tensor]:

@@ -82,7 +82,7 @@ class Tiled:
                     self._tell(f"without the correlation volume: {memory_size(plan.bytes)} expected")
                 return self.backend.run(inputs, refinement)
         start = refinement.initial_disparity
-        if getattr(refinement, "initial_state", None) is not None:
+        if refinement.initial_state is not None:
             raise ValueError("initial_state: got one, but the views are predicted in bands, which have none in common")
         if start is None:
             start = coarse_start(self, inputs, refinement)

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from crosspol.errors import UsageError, one_line
 from crosspol.io.atomic import read_bytes, write_bytes
-from crosspol.limits import MINIMUM_SIDE as MINIMUM_SIDE
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".webp", ".npy")
 """Files that `read_image` takes; the search in folders looks for these."""

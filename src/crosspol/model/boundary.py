@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crosspol.light import decode_srgb
-from crosspol.limits import MINIMUM_SIDE as MINIMUM_SIDE
+from crosspol.limits import MINIMUM_SIDE
 from crosspol.model.config import CrossPolConfig
 from crosspol.model.crossed import crossed_contrast
 from crosspol.model.parts import PolView
