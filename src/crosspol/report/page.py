@@ -87,8 +87,7 @@ def picture(image: NDArray[np.floating] | NDArray[np.uint8], kind: Literal["png"
     if image.dtype != np.uint8:
         image = np.rint(255 * np.nan_to_num(image).clip(0, 1)).astype(np.uint8)
     buffer = io.BytesIO()
-    options: Mapping[str, Any] = {"png": {"optimize": True}, "webp": {"quality": 90}, "jpeg": {"quality": 90}}[kind]
-    Image.fromarray(image).save(buffer, kind, **options)
+    Image.fromarray(image).save(buffer, kind, quality=90)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
