@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from crosspol.commands.flags import SIZE, one_of
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.data.substitution import ORACLE, SUBSTITUTIONS
 from crosspol.errors import UsageError
-from crosspol.evaluation.figures import confidence_plot, difference_plot, scene_images
+from crosspol.evaluation.figures import confidence_plot, difference_plot, image_name, scene_images
 from crosspol.evaluation.methods import BASELINES, Method, NetworkMethod, describe_network, row_names, split_name
 from crosspol.evaluation.provenance import provenance
 from crosspol.evaluation.results import Results, describe_data, earlier_rows, read_results, write_results
@@ -152,15 +151,11 @@ def evaluate(options: EvaluateOptions) -> None:
         written.append(write_bytes(options.output / "confidence.png", plot))
     for method in networks:
         images = scene_images(method, results.row(method.name), scenes)
-        written += [write_image(options.output / _image(method.name, name), drawn) for name, drawn in images.items()]
+        for name, drawn in images.items():
+            written.append(write_image(options.output / image_name(method.name, name), drawn))
     print(f"{text}\nwrote")
     for path in written:
         print(f"  {path}")
-
-
-def _image(row: str, scene: str) -> str:
-    """Return the file name of a row's image of its best, median or worst scene."""
-    return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', row)}_{scene}.png"
 
 
 def _remove_images(output: Path) -> None:
@@ -170,7 +165,7 @@ def _remove_images(output: Path) -> None:
     except UsageError:
         return  # none, or not ours
     names = ["differences.png", "confidence.png"]
-    names += [_image(row.name, scene) for row in earlier.rows for scene in ("best", "median", "worst")]
+    names += [image_name(row.name, scene) for row in earlier.rows for scene in ("best", "median", "worst")]
     for name in names:
         (output / name).unlink(missing_ok=True)
 
