@@ -206,8 +206,8 @@ def _scatters(results: Results, focus: Focus, named_scenes: set[int]) -> list[tu
 
 
 def _in_words(data: Mapping[str, Any]) -> str:
-    shown = [f"{name} {value}" for name, value in data.items() if name in ("data", "rig", "split", "seed") and value]
-    return ", ".join(shown)
+    named = (f"{name} {data[name]}" for name in ("rig", "split", "seed") if data.get(name))
+    return ", ".join([str(data.get("data", "")), *named])
 
 
 def _about_intervals(results: Results) -> list[tuple[str, str]]:

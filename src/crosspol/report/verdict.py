@@ -75,9 +75,9 @@ def _level(results: Results, focus: Focus) -> str:
         for region, one in known.items()
         if one.scenes
     ]
-    return (
-        f"{focus.row.name} is wrong by {' and '.join(parts)}." if parts else f"{focus.row.name}: nothing was measured."
-    )
+    if not parts:
+        return f"{focus.row.name}: nothing was measured."
+    return f"{focus.row.name} is wrong by {' and '.join(parts)}."
 
 
 def _compared(what: str, apart: Estimate, other: str) -> str:
@@ -104,16 +104,14 @@ def _counterfactuals(results: Results, focus: Focus, changed: list[Row]) -> list
         else:
             (worse if apart.value > 0 else better).append(name)
     where = _where(focus.region).lower()
-    said = []
-    for names, what in (
-        (worse, f"it is worse {where} with"),
-        (better, f"it is better {where} with"),
-        (untold, f"no difference {where} beyond the interval with"),
-        (missing, "not applicable, or not measured:"),
-    ):
-        if names:
-            said.append(f"{what} {'; '.join(names)}")
-    return [f"With something else in its polarization's place: {'. '.join(said)}."]
+    name = focus.row.name
+    said = (
+        (worse, f"{name} is worse {where} when its polarization is exchanged:"),
+        (better, f"{name} is better {where} when its polarization is exchanged:"),
+        (untold, f"{name} shows no difference {where} beyond the interval when its polarization is exchanged:"),
+        (missing, "Not measured, or not applicable:"),
+    )
+    return [f"{what} {'; '.join(names)}." for names, what in said if names]
 
 
 def _bounds(apart: Estimate) -> str:
