@@ -12,7 +12,7 @@ from tqdm import tqdm
 from tyro.conf import arg
 
 from crosspol.commands.flags import SIZE, one_of
-from crosspol.commands.folders import check_output_folder, make_output_folder
+from crosspol.commands.folders import check_output_folder, check_page, make_output_folder
 from crosspol.data.substitution import ORACLE, SUBSTITUTIONS
 from crosspol.errors import UsageError
 from crosspol.evaluation.figures import confidence_plot, difference_plot, image_name, scene_images
@@ -26,6 +26,8 @@ from crosspol.inference.confidence import ConfidenceKind
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.io.atomic import write_bytes
 from crosspol.io.images import write_image
+from crosspol.report.album import Album, album_cards
+from crosspol.report.scenes import write_scenes_page
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
 from crosspol.weights import packaged_weights
 
@@ -55,6 +57,9 @@ class EvaluateOptions:
 
     Compare with an earlier evaluation on the same scenes, without running its networks again:
         crosspol evaluate --weights runs/b/weights --rows results/a/results.json --output results/b
+
+    The same as a page to look at, with pictures of the scenes, the worst first:
+        crosspol evaluate --data rooms --counterfactuals all --output results/rooms --report results/rooms/report.html
 
     Writes results.md (tables: EPE, outliers, paired differences, share of the oracle's gain, use of polarization),
     results.json (everything, scene by scene), differences.png, and each network's best, median and worst scene. All
@@ -101,6 +106,8 @@ class EvaluateOptions:
     (from a second one besides, of the right view)."""
     device: Annotated[str, arg(metavar="DEVICE")] = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, mps."""
+    report: Annotated[Path | None, arg(metavar="FILE.html", help_behavior_hint="(optional)")] = None
+    """Also write everything as one page that opens offline: sorted scenes, charts, pictures."""
 
 
 def evaluate(options: EvaluateOptions) -> None:
@@ -110,6 +117,8 @@ def evaluate(options: EvaluateOptions) -> None:
         UsageError: something that was asked for cannot be done; nothing was written.
     """
     check_output_folder(options.output)
+    if options.report is not None:
+        check_page(options.report, "--report")
     for name, value in (("scenes", options.scenes), ("iters", options.iters)):
         if value is not None and value < 1:
             raise UsageError(f"--{name}: got {value}, wanted at least 1")
@@ -137,7 +146,8 @@ def evaluate(options: EvaluateOptions) -> None:
     try_out(methods, scenes, device)
     make_output_folder(options.output)
     every: list[Method] = [*methods, *baselines]
-    rows = measure_rows(every, scenes, surveyed, device=device, watch=_watch("measuring"))
+    album = Album(_pictured(methods, twin)) if options.report is not None else None
+    rows = measure_rows(every, scenes, surveyed, device=device, watch=_watch("measuring"), look=album)
     results = Results(data, (*rows, *earlier), twin, oracle, provenance(device))
     text = markdown(results)
     _remove_images(options.output)
@@ -153,9 +163,18 @@ def evaluate(options: EvaluateOptions) -> None:
         images = scene_images(method, results.row(method.name), scenes)
         for name, drawn in images.items():
             written.append(write_image(options.output / image_name(method.name, name), drawn))
+    if options.report is not None and album is not None:
+        written.append(write_scenes_page(options.report, results, album_cards(album, results)))
     print(f"{text}\nwrote")
     for path in written:
         print(f"  {path}")
+
+
+def _pictured(methods: Sequence[NetworkMethod], twin: str | None) -> list[str]:
+    """Name the rows of which a page may show pictures: the first network, and those without polarization."""
+    first = methods[0]
+    removed = (method.name for method in methods if method.of == first.name and method.substitution == "removed")
+    return [first.name, *removed, *([] if twin is None else [twin])]
 
 
 def _remove_images(output: Path) -> None:

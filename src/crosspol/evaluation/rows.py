@@ -67,11 +67,12 @@ class Row:
 class Observation(NamedTuple):
     """What was just predicted of a scene, for whoever wants to look at it.
 
-    row: name of the row. index: of the scene. batch: the scene as it was recorded, B = 1. disparity: (1, 1, H, W), px.
+    row: name of the row. scene: its place among the scenes. batch: the scene as it was recorded, B = 1. disparity:
+    (1, 1, H, W), px.
     """
 
     row: str
-    index: int
+    scene: int
     batch: StereoBatch
     disparity: Tensor
 

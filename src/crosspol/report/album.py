@@ -21,7 +21,7 @@ from crosspol.evaluation.rows import Observation
 from crosspol.io.images import read_image
 from crosspol.report.page import picture
 from crosspol.report.scene_table import worst_first
-from crosspol.report.verdict import Focus
+from crosspol.report.verdict import focus_of
 from crosspol.visualization.maps import DISPARITY_COLORS, ERROR_COLORS, Scale, color, robust_range
 
 __all__ = ["LARGEST_ERROR", "Album", "Card", "Said", "Tile", "album_cards", "color_bar", "figure_cards"]
@@ -86,25 +86,27 @@ class Album:
         batch = seen.batch
         truth = np.where(_plane(batch.valid) > 0, _plane(batch.disparity), np.float32(np.nan))
         scale = Scale(*robust_range(truth), DISPARITY_COLORS, "px")
-        if seen.index not in self.scenes:
-            self.scenes[seen.index] = _scene(batch, truth, scale)
+        if seen.scene not in self.scenes:
+            self.scenes[seen.scene] = _scene(batch, truth, scale)
         disparity = _plane(seen.disparity)
         # What is not finite is infinitely wrong, and not unknown.
         error = np.where(np.isnan(truth), truth, np.nan_to_num(np.abs(disparity - truth), nan=LARGEST_ERROR))
         wrong = color(error, Scale(0, LARGEST_ERROR, ERROR_COLORS, "px"))
-        self.said[seen.row, seen.index] = Said(
+        self.said[seen.row, seen.scene] = Said(
             Tile(_small(color(disparity, scale)), "disparity"), Tile(_small(wrong), "error")
         )
 
 
-def album_cards(album: Album, results: Results, focus: Focus) -> list[Card]:
+def album_cards(album: Album, results: Results) -> list[Card]:
     """Return the scenes of an album for the rows that are looked at: the worst, median and best, then others.
 
     Args:
         album: filled while the results were measured.
         results: of the same evaluation.
-        focus: the row, and the one without polarization.
     """
+    focus = focus_of(results)
+    if focus is None:
+        return []
     tags = {index: name for name, index in chosen_scenes(focus.row).items()}
     first = sorted(tags, key=lambda index: ("worst", "median", "best").index(tags[index]))
     order = [*first, *(index for index in worst_first(focus.row, focus.region) if index not in tags)]

@@ -28,7 +28,7 @@ class Point(NamedTuple):
 
     without: float
     with_it: float
-    index: int
+    scene: int
     name: str | None
 
 
@@ -186,7 +186,7 @@ def scatter(points: Sequence[Point], labels: tuple[str, str], title: str) -> Mar
         words = f"{point.name}: {_px(point.without)} without, {_px(point.with_it)} with polarization"
         parts.append(
             Markup('<circle class="{}" data-scene="{}" cx="{}" cy="{}" r="4"><title>{}</title></circle>').format(
-                kind, point.index, across, up, words
+                kind, point.scene, across, up, words
             )
         )
     parts += [Markup('<path class="dots {}" d="{}"/>').format(kind, "".join(dots)) for kind, dots in unnamed.items()]

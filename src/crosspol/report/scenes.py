@@ -6,8 +6,10 @@ What it shows of results is a function of them alone. Pictures of scenes are add
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -17,6 +19,7 @@ from crosspol.evaluation.results import Results
 from crosspol.evaluation.rows import Row
 from crosspol.evaluation.statistics import over_scenes
 from crosspol.evaluation.tables import Table, error_table, legend, named, number, sections
+from crosspol.io.atomic import write_bytes
 from crosspol.report.album import LARGEST_ERROR, Card, color_bar
 from crosspol.report.charts import Point, error_shares, histogram, intervals, scatter
 from crosspol.report.page import render_page
@@ -24,7 +27,7 @@ from crosspol.report.scene_table import MOST_SCENES, scene_lines, scene_values, 
 from crosspol.report.verdict import Focus, focus_of, verdict
 from crosspol.visualization.maps import DISPARITY_COLORS, ERROR_COLORS
 
-__all__ = ["MOST_BYTES", "scenes_page"]
+__all__ = ["MOST_BYTES", "scenes_page", "write_scenes_page"]
 
 MOST_BYTES = 14_500_000
 """Of a page: pictures fill what the rest leaves of it."""
@@ -66,6 +69,20 @@ def scenes_page(results: Results, cards: Iterable[Card] = (), title: str = "Eval
             break
         shown.append(card)
     return _rendered(values, shown, len(offered) - len(shown)) if shown else bare
+
+
+def write_scenes_page(
+    path: str | os.PathLike[str], results: Results, cards: Iterable[Card] = (), title: str = "Evaluation"
+) -> Path:
+    """Write the page of an evaluation, completely or not at all; its folder is made if needed.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Names from files may hold halves of surrogate pairs, which UTF-8 has no bytes for.
+    return write_bytes(path, scenes_page(results, cards, title).encode("utf-8", "replace"))
 
 
 def _rendered(values: dict[str, Any], cards: Sequence[Card], left_out: int) -> str:

@@ -93,7 +93,10 @@ def _compared(what: str, apart: Estimate, other: str) -> str:
 
 
 def _counterfactuals(results: Results, focus: Focus, changed: list[Row]) -> list[str]:
-    worse, better, untold, missing = [], [], [], []
+    worse: list[str] = []
+    better: list[str] = []
+    untold: list[str] = []
+    missing: list[str] = []
     for row in changed:
         name = row.name if row.substitution is None else SUBSTITUTIONS[row.substitution].title
         apart = results.difference(row, focus.row, key("epe", focus.region)) if row.not_applicable is None else None
