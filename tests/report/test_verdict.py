@@ -25,7 +25,7 @@ def said(net: list[float], twin: list[float]) -> str:
 @pytest.mark.parametrize(
     ("difference", "scenes", "sentence"),
     [
-        ([-1.0], 20, "On glass net is 1.00 px [1.00, 1.00] less wrong than twin, which was trained without polarization."),
+        ([-1.0], 20, "net is 1.00 px [1.00, 1.00] less wrong than twin, which was trained without polarization."),
         ([1.0], 20, "On glass net is 1.00 px [1.00, 1.00] more wrong than twin"),
         ([-1.0, 1.0], 20, "from twin, which was trained without polarization: the interval includes 0, so nothing is"),
         ([-1.0], 5, "5 scenes, too few to conclude anything."),
