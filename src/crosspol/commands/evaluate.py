@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 from tqdm import tqdm
 from tyro.conf import arg
 
@@ -19,8 +20,8 @@ from crosspol.evaluation.figures import confidence_plot, difference_plot, image_
 from crosspol.evaluation.methods import BASELINES, Method, NetworkMethod, describe_network, row_names, split_name
 from crosspol.evaluation.provenance import provenance
 from crosspol.evaluation.results import Results, describe_data, earlier_rows, read_results, write_results
-from crosspol.evaluation.rows import counterfactuals, measure_rows, try_out
-from crosspol.evaluation.scenes import open_scenes, survey
+from crosspol.evaluation.rows import Observation, Row, counterfactuals, measure_rows, try_out
+from crosspol.evaluation.scenes import SceneSet, Survey, open_scenes, survey
 from crosspol.evaluation.tables import markdown
 from crosspol.inference.confidence import ConfidenceKind
 from crosspol.inference.predictor import StereoPredictor
@@ -119,6 +120,73 @@ def evaluate(options: EvaluateOptions) -> None:
     check_output_folder(options.output)
     if options.report is not None:
         check_page(options.report, "--report")
+    prepared = prepare(options)
+    make_output_folder(options.output)
+    album = Album(prepared.pictured) if options.report is not None else None
+    results = prepared.measure(album)
+    text = markdown(results)
+    _remove_images(options.output)
+    written = [write_results(results, options.output / "results.json")]
+    written.append(write_bytes(options.output / "results.md", text.encode()))
+    plot = difference_plot(results)
+    if plot is not None:
+        written.append(write_bytes(options.output / "differences.png", plot))
+    plot = confidence_plot(results)
+    if plot is not None:
+        written.append(write_bytes(options.output / "confidence.png", plot))
+    for method in prepared.networks:
+        images = scene_images(method, results.row(method.name), prepared.scenes)
+        for name, drawn in images.items():
+            written.append(write_image(options.output / image_name(method.name, name), drawn))
+    if options.report is not None and album is not None:
+        written.append(write_scenes_page(options.report, results, album_cards(album, results)))
+    print(f"{text}\nwrote")
+    for path in written:
+        print(f"  {path}")
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An evaluation of which all is read and checked, and nothing is measured.
+
+    networks: the main rows. methods: all rows that are measured. earlier: rows of earlier evaluations. twin, oracle:
+    names of rows. surveyed: of the scenes.
+    """
+
+    networks: list[NetworkMethod]
+    methods: list[Method]
+    scenes: SceneSet
+    surveyed: Survey
+    earlier: list[Row]
+    twin: str | None
+    oracle: str | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.networks[0].net.parameters()).device
+
+    @property
+    def pictured(self) -> list[str]:
+        """Names of the rows of which a page may show pictures: the first network, and those without polarization."""
+        first = next((one for one in self.networks if one.name not in (self.twin, self.oracle)), self.networks[0])
+        removed = [row.name for row in self.methods if row.of == first.name and row.substitution == "removed"]
+        return [first.name, *removed, *([] if self.twin is None else [self.twin])]
+
+    def measure(self, look: Callable[[Observation], None] | None = None) -> Results:
+        """Measure every row on every scene; `look` is shown every prediction."""
+        watch = _watch("measuring")
+        rows = measure_rows(self.methods, self.scenes, self.surveyed, device=self.device, watch=watch, look=look)
+        data = describe_data(self.scenes.description, self.surveyed)
+        return Results(data, (*rows, *self.earlier), self.twin, self.oracle, provenance(self.device))
+
+
+def prepare(options: EvaluateOptions) -> Prepared:
+    """Read and check all that was asked for, but for where it is written.
+
+    Raises:
+        UsageError: something that was asked for cannot be done.
+    """
     for name, value in (("scenes", options.scenes), ("iters", options.iters)):
         if value is not None and value < 1:
             raise UsageError(f"--{name}: got {value}, wanted at least 1")
@@ -144,37 +212,7 @@ def evaluate(options: EvaluateOptions) -> None:
     baselines = [BASELINES[name].make(surveyed) for name in dict.fromkeys(options.baselines)]
     earlier = earlier_rows(options.rows, data, [*(row.name for row in methods), *(row.name for row in baselines)])
     try_out(methods, scenes, device)
-    make_output_folder(options.output)
-    every: list[Method] = [*methods, *baselines]
-    album = Album(_pictured(methods, twin)) if options.report is not None else None
-    rows = measure_rows(every, scenes, surveyed, device=device, watch=_watch("measuring"), look=album)
-    results = Results(data, (*rows, *earlier), twin, oracle, provenance(device))
-    text = markdown(results)
-    _remove_images(options.output)
-    written = [write_results(results, options.output / "results.json")]
-    written.append(write_bytes(options.output / "results.md", text.encode()))
-    plot = difference_plot(results)
-    if plot is not None:
-        written.append(write_bytes(options.output / "differences.png", plot))
-    plot = confidence_plot(results)
-    if plot is not None:
-        written.append(write_bytes(options.output / "confidence.png", plot))
-    for method in networks:
-        images = scene_images(method, results.row(method.name), scenes)
-        for name, drawn in images.items():
-            written.append(write_image(options.output / image_name(method.name, name), drawn))
-    if options.report is not None and album is not None:
-        written.append(write_scenes_page(options.report, results, album_cards(album, results)))
-    print(f"{text}\nwrote")
-    for path in written:
-        print(f"  {path}")
-
-
-def _pictured(methods: Sequence[NetworkMethod], twin: str | None) -> list[str]:
-    """Name the rows of which a page may show pictures: the first network, and those without polarization."""
-    first = methods[0]
-    removed = (method.name for method in methods if method.of == first.name and method.substitution == "removed")
-    return [first.name, *removed, *([] if twin is None else [twin])]
+    return Prepared(networks, [*methods, *baselines], scenes, surveyed, earlier, twin, oracle)
 
 
 def _remove_images(output: Path) -> None:

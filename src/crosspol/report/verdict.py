@@ -108,6 +108,9 @@ def _counterfactuals(results: Results, focus: Focus, changed: list[Row]) -> list
             (worse if apart.value > 0 else better).append(name)
     where = _where(focus.region).lower()
     name = focus.row.name
+    scenes = results.bootstrap.mean(focus.row.get(key("epe", focus.region))).scenes
+    if scenes < FEWEST_SCENES:
+        return [f"{_scenes(scenes)}: too few to tell what {name} does with other polarization in its place."]
     said = (
         (worse, f"{name} is worse {where} when its polarization is exchanged:"),
         (better, f"{name} is better {where} when its polarization is exchanged:"),
