@@ -40,6 +40,9 @@ def check_content(content: Mapping[str, Any]) -> None:
         if content.get(special) is not None and content[special] not in names:
             raise ValueError(f"{special}: got {content[special]!r}, wanted the name of a row")
     _record(content, "made")
+    for name, value in _record(content, "bootstrap").items():
+        if not (_is_count(value) or value == 0 or (name == "level" and isinstance(value, float))):
+            raise ValueError(f"bootstrap: got {name} {value!r}, wanted a number")
 
 
 def _check_scene(scene: Any) -> None:
@@ -61,7 +64,10 @@ def _check_row(row: Any, names: list[str], scenes: int) -> None:
         raise ValueError(f"{name}: got substitution {row['substitution']!r}, wanted a known one")
     if row.get("not_applicable") is not None:
         _text(row, "not_applicable")
-    for column, values in _record(row, "values").items():
+    columns = _record(row, "values")
+    if not columns and row.get("not_applicable") is None:
+        raise ValueError(f"{name}: got no values, wanted some, or why there are none")
+    for column, values in columns.items():
         if not isinstance(values, list) or len(values) != scenes:
             raise ValueError(f"{name}: got other values of {column} than {scenes}, wanted one a scene")
     _check_about(_record(row, "about"))
@@ -80,9 +86,7 @@ def _check_about(about: dict[str, Any]) -> None:
 
 def _check_confidence(confidence: dict[str, Any]) -> None:
     removed = confidence.get("removed")
-    if not isinstance(removed, list) or not set(_KEPT) <= {
-        share for share in removed if isinstance(share, float | int)
-    }:
+    if not isinstance(removed, list) or not all(share in removed for share in _KEPT):
         raise ValueError(f"confidence: got removed {removed!r}, wanted shares with {_KEPT} among them")
     for region, part in _record(confidence, "regions").items():
         if region not in {known.name for known in REGIONS} or not isinstance(part, dict):
@@ -91,7 +95,7 @@ def _check_confidence(confidence: dict[str, Any]) -> None:
         if not isinstance(kept, list) or len(kept) != len(removed):
             raise ValueError(f"confidence: got kept {kept!r}, wanted an error for each share that is removed")
         for value in (*kept, *(part.get(name) for name in _JUDGED)):
-            if value != "infinite" and (not isinstance(value, float | int) or isinstance(value, bool)):
+            if not (value in ("infinite", 0) or isinstance(value, float) or _is_count(value)):
                 raise ValueError(f"confidence: got {value!r}, wanted a number")
 
 
