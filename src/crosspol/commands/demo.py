@@ -142,7 +142,7 @@ def choose(records: list[SceneRecord], name: str | None, folder: Path) -> SceneR
     for found in polarized:
         if found.name == name:
             return found
-    some = ", ".join(record.name for found in polarized[:8]) + (", ..." if len(polarized) > 8 else "")
+    some = ", ".join(found.name for found in polarized[:8]) + (", ..." if len(polarized) > 8 else "")
     raise UsageError(f"--scene: got {name}, wanted one of {some} ({' or '.join(_RIGS)} in {folder / INDEX})")
 
 
