@@ -145,11 +145,13 @@ def _weights(call: AttentionCall, pixels: Tensor, cells: tuple[int, int]) -> tup
     mask = None if call.mask is None else call.mask[:1]
     count = math.prod(cells)
     parts, nulls = [], []
-    for chunk in pixels.split(max(1, _CHUNK_WEIGHTS // (module.num_heads * count))):
+    many = max(1, _CHUNK_WEIGHTS // (module.num_heads * count))
+    for start in range(0, len(pixels), many):
+        chunk = pixels[start : start + many]
         with torch.inference_mode():
             found = module.weights(query, key_value, mask, chunk.to(query.device))[0].cpu().transpose(0, 1)
         nulls.append(found[..., count:])
-        on_cells = found[..., :count].unflatten(-1, cells)
+        on_cells = found[..., :count].reshape(*found.shape[:2], *cells)
         if module.window is None:
             parts.append(on_cells.flatten(2))
             continue
