@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crosspol.errors import refuse
 from crosspol.inference.engines import BackendName
@@ -23,14 +24,15 @@ from crosspol.viewer.engine import Settings
 from crosspol.viewer.layers import LAYERS, Drawn, Palette
 
 if TYPE_CHECKING:
-    from viser import ViserServer
+    from viser import GuiApi, ViserServer
 
 __all__ = ["HOST", "Controls", "Screen", "State"]
 
 HOST = "127.0.0.1"
 """Nobody but this machine."""
 _SCALES = ("1", "0.75", "0.5", "0.25")
-_SECOND_LAYER = "disparity"
+_FIRST_LAYERS = ("left image", "disparity")
+"""What is chosen at the beginning, above and below."""
 _MOST_POINTS = 80_000
 """Of the cloud; beyond it pixels are left out evenly, for browsers without a GPU."""
 _POINT_SIZE = 1.3
@@ -105,15 +107,11 @@ class Screen:
         gui, scene = self._server.gui, self._server.scene
         gui.configure_theme(control_width="large", show_logo=False, show_share_button=False)
         scene.set_up_direction("-y")
-        self._status = gui.add_html("waiting for the first pair")
+        self._status = gui.add_html(_boxed("waiting for the first pair"))
         self._pause = gui.add_checkbox("Pause", False)
-        self._layer = gui.add_dropdown("Layer", [layer.name for layer in LAYERS], initial_value=_SECOND_LAYER)
-        self._left = gui.add_image(_NOTHING, format="jpeg", jpeg_quality=_JPEG_QUALITY)
-        self._image = gui.add_image(_NOTHING, format="jpeg", jpeg_quality=_JPEG_QUALITY)
-        self._caption = gui.add_html("")
+        self._panes = [_Pane(gui, name, self._draw) for name in _FIRST_LAYERS]
         with gui.add_folder("Colors and cloud", expand_by_default=False):
-            self._cloud_shown = gui.add_checkbox("Point cloud", True)
-            self._cloud_layer = gui.add_checkbox("Cloud in the layer's colors", False)
+            self._cloud_shown = gui.add_checkbox("Point cloud", True, hint="In the colors of the upper image.")
             fit = gui.add_button("Fit colors to this pair")
         with gui.add_folder("Network", expand_by_default=False):
             self._iters = gui.add_slider("Refinements", 1, most_iters, 1, settings.iters)
@@ -125,9 +123,7 @@ class Screen:
         of_network: tuple[Any, ...] = (self._iters, self._scale, self._backend)
         for handle in of_network:
             handle.on_update(lambda _: controls.settings(self._settings()))
-        of_drawing: tuple[Any, ...] = (self._layer, self._cloud_shown, self._cloud_layer)
-        for handle in of_drawing:
-            handle.on_update(lambda _: self._draw())
+        self._cloud_shown.on_update(lambda _: self._draw())
         fit.on_click(lambda _: self._fit_colors())
 
     def show(self, result: StereoResult) -> None:
@@ -138,14 +134,14 @@ class Screen:
 
     def say(self, state: State) -> None:
         """Show the state of the run."""
-        self._status.content = f"<b>{html.escape(state.name)}</b><br/>{html.escape(state.line())}"
+        self._status.content = _boxed(f"<b>{html.escape(state.name)}</b><br/>{html.escape(state.line())}")
 
     def tell(self, line: str) -> None:
         """Show a line; of several the last few stay."""
         with self._lock:
             self._messages.append(line)
             said = "".join(f"<li>{html.escape(each)}</li>" for each in reversed(self._messages))
-        self._said.content = f'<ul style="font-size:80%;padding-left:1.5em;overflow-wrap:anywhere">{said}</ul>'
+        self._said.content = _boxed(f'<ul style="padding-left:1em">{said}</ul>')
 
     def close(self) -> None:
         """End the server."""
@@ -166,14 +162,9 @@ class Screen:
             result = self._result
             if result is None:
                 return
-            layer = next(layer for layer in LAYERS if layer.name == self._layer.value)
-            photograph = left_image(result)
-            drawn = layer.draw(result, self._palette) if layer.applies(result) else None
             with self._server.atomic():
-                self._left.image = photograph
-                self._image.image = _NOTHING if drawn is None else drawn.image
-                self._caption.content = _words(layer.name, layer.explained if drawn else layer.absent, drawn)
-                self._draw_cloud(result, drawn.image if drawn and self._cloud_layer.value else photograph)
+                shown = [pane.draw(result, self._palette) for pane in self._panes]
+                self._draw_cloud(result, left_image(result) if shown[0] is None else shown[0])
 
     def _draw_cloud(self, result: StereoResult, colors: Any) -> None:
         points = result.points
@@ -206,15 +197,36 @@ class Screen:
 _NOTHING = np.full((1, 1, 3), 128, np.uint8)
 
 
-def _words(name: str, explained: str, drawn: Drawn | None) -> str:
-    text = f"<b>{html.escape(name)}</b>: {html.escape(explained)}"
+class _Pane:
+    """An image, what is chosen for it, and what its colors mean."""
+
+    def __init__(self, gui: GuiApi, first: str, on_choice: Callable[[], None]) -> None:
+        self._choice = gui.add_dropdown("Layer", [layer.name for layer in LAYERS], initial_value=first)
+        self._image = gui.add_image(_NOTHING, format="jpeg", jpeg_quality=_JPEG_QUALITY)
+        self._caption = gui.add_html("")
+        self._choice.on_update(lambda _: on_choice())
+
+    def draw(self, result: StereoResult, palette: Palette) -> NDArray[np.uint8] | None:
+        """Show what is chosen, and return its image; None where the result has no such layer."""
+        layer = next(layer for layer in LAYERS if layer.name == self._choice.value)
+        drawn = layer.draw(result, palette) if layer.applies(result) else None
+        self._image.image = _NOTHING if drawn is None else drawn.image
+        self._caption.content = _boxed(_words(layer.absent) if drawn is None else _words(layer.explained, drawn))
+        return None if drawn is None else drawn.image
+
+
+def _boxed(content: str) -> str:
+    return f'<div style="padding:0 0.7em;overflow-wrap:anywhere;font-size:80%">{content}</div>'
+
+
+def _words(text: str, drawn: Drawn | None = None) -> str:
     if drawn is None or drawn.legend is None:
-        return text
+        return html.escape(text)
     colors = ", ".join(f"rgb({red}, {green}, {blue})" for red, green, blue in drawn.legend.tolist())
     low, high = (html.escape(end) for end in drawn.ends)
     bar = f'<div style="height:0.8em;background:linear-gradient(to right, {colors})"></div>'
     ends = f'<div style="display:flex;justify-content:space-between"><span>{low}</span><span>{high}</span></div>'
-    return f'<div style="font-size:85%">{bar}{ends}{text}</div>'
+    return f"{bar}{ends}{html.escape(text)}"
 
 
 def _serve(port: int) -> ViserServer:
