@@ -48,6 +48,11 @@ class Browser:
         updates = [message["updates"] for message in self.seen if message["type"] == "GuiUpdateMessage"]
         return [bytes(update["_data"]) for update in updates if "_data" in update]
 
+    def drain(self) -> None:
+        """Take all that comes and keep nothing, until the server ends."""
+        while True:
+            self._socket.recv()
+
     def drop(self) -> None:
         """Vanish without a word, as a browser that was killed."""
         self._socket.socket.close()
