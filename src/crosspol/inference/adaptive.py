@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from crosspol.errors import UsageError
-from crosspol.io.atomic import read_bytes
+from crosspol.io.reading import read_bytes
 from crosspol.model.config import PRESETS
 from crosspol.model.network import Watch
 from crosspol.weights import packaged_weights

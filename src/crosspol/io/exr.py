@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crosspol.errors import UsageError
-from crosspol.io.atomic import read_bytes
-from crosspol.io.images import MAXIMUM_PIXELS
+from crosspol.io.atomic import placing
+from crosspol.io.reading import check_decoded, check_file
+from crosspol.limits import MAXIMUM_PIXELS
 
 
 def read_exr_header(path: Path) -> tuple[int, int, list[str]]:
@@ -26,8 +28,7 @@ def read_exr_header(path: Path) -> tuple[int, int, list[str]]:
     """
     import OpenEXR
 
-    if not path.is_file() or not path.stat().st_size:
-        read_bytes(path)  # says what is wrong
+    stored = check_file(path)
     try:
         with _without_output(), OpenEXR.File(str(path), header_only=True) as file:
             header = file.header()
@@ -35,7 +36,8 @@ def read_exr_header(path: Path) -> tuple[int, int, list[str]]:
             names = [channel.name for channel in header["channels"]]
             samplings = {(channel.xSampling, channel.ySampling) for channel in header["channels"]}
             plain = len(file.parts) == 1 and header["type"] == OpenEXR.scanlineimage
-    except (RuntimeError, ValueError, TypeError, KeyError, UnicodeDecodeError) as error:
+    except Exception as error:
+        # What a damaged header raises depends on where it is damaged.
         raise UsageError(f"{path}: not a complete EXR ({_reason(error)})") from error
     width, height = int(x1) - int(x0) + 1, int(y1) - int(y0) + 1
     if not plain:
@@ -44,6 +46,7 @@ def read_exr_header(path: Path) -> tuple[int, int, list[str]]:
         raise UsageError(f"{path}: the header claims {width}x{height} px, wanted at most {MAXIMUM_PIXELS} px")
     if len(samplings) != 1:
         raise UsageError(f"{path}: got channels of different sizes, wanted one size")
+    check_decoded(path, stored, width * height * len(names) * np.dtype(np.float32).itemsize)
     return width, height, names
 
 
@@ -60,28 +63,58 @@ def read_exr_channels(path: Path) -> dict[str, NDArray[np.float32]]:
     try:
         with _without_output(), OpenEXR.File(str(path), separate_channels=True) as file:
             found = {name: np.asarray(channel.pixels, np.float32) for name, channel in file.channels().items()}
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:
         raise UsageError(f"{path}: got a truncated EXR, or a damaged one, wanted a complete image") from error
     if found.keys() != set(names) or any(channel.shape != (height, width) for channel in found.values()):
         raise UsageError(f"{path}: got channels of different sizes, wanted one size")
     return found
 
 
+def write_exr_channels(
+    path: str | os.PathLike[str], channels: Mapping[str, NDArray[np.floating]], attributes: Mapping[str, str]
+) -> Path:
+    """Write planes (H, W), half floats or floats, by their names; the file appears complete or not at all.
+
+    Args:
+        path: of the file.
+        channels: of one size.
+        attributes: more entries of the header.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    import OpenEXR
+
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, **attributes}
+    planes = {name: np.ascontiguousarray(plane) for name, plane in channels.items()}
+    with placing(path) as part:
+        try:
+            with _without_output():
+                OpenEXR.File(header, planes).write(str(part))
+        except RuntimeError as error:
+            # The library has no type of its own for a disk that is full.
+            reason = _reason(error).rpartition('". ')[2].rstrip(".")
+            raise OSError(errno.EIO, reason, str(path)) from error
+    return Path(path)
+
+
 @contextlib.contextmanager
 def _without_output() -> Iterator[None]:
     """The library prints its complaints, to both outputs, before it raises; the one line the caller gets is ours."""
-    kept = [(number, os.dup(number)) for number in (1, 2)]
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        for number, _ in kept:
+    with contextlib.ExitStack() as stack:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        stack.callback(os.close, nowhere)
+        for number in (1, 2):
+            try:
+                copy = os.dup(number)
+            except OSError:
+                # Closed already: whatever has that number now is somebody's file.
+                continue
+            stack.callback(os.close, copy)
+            stack.callback(os.dup2, copy, number)
             os.dup2(nowhere, number)
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        for number, copy in kept:
-            os.dup2(copy, number)
-            os.close(copy)
-        os.close(nowhere)
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        yield
 
 
 def _reason(error: BaseException) -> str:
