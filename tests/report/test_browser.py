@@ -119,7 +119,8 @@ def shown_weights(page: Opened, site: SiteAttention, row: int, column: int, head
         middle = [round(site.origin[i] + (cell[i] + 0.5) * site.cell_px) for i in (0, 1)]
         if 0 <= middle[0] < SIZE[0] and 0 <= middle[1] < SIZE[1]:
             found.append(heat[middle[0], middle[1]])
-            expected.append(weight / weights.max())
+            # A head that leaves everything to the null key shows nothing.
+            expected.append(weight / weights.max() if weights.max() > 1e-5 else 0)
     return np.array(found), np.array(expected)
 
 
