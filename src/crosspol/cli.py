@@ -50,6 +50,10 @@ COMMANDS: dict[str, Command] = {
         "Predict a rendered room with glass, seen by cameras with noise, with and without polarization.",
     ),
     "predict": Command("crosspol.commands.predict:PredictOptions", "Write the disparity of a stereo pair, or of many."),
+    "view": Command(
+        "crosspol.commands.view:ViewOptions",
+        "Show pairs live in the browser: disparity, polarization, glass, confidence and point cloud.",
+    ),
     "train": Command("crosspol.commands.train:TrainOptions", "Train a network, or resume a run that was stopped."),
     "plot": Command("crosspol.commands.plot:PlotOptions", "Draw the curves of one or several training runs."),
     "evaluate": Command(
@@ -71,6 +75,10 @@ COMMANDS: dict[str, Command] = {
     "doctor": Command(
         "crosspol.commands.doctor:DoctorOptions",
         "Say in words, and with a picture, why a pair's result may look wrong.",
+    ),
+    "report": Command(
+        "crosspol.commands.report:ReportOptions",
+        "Write a page to look at: what went in, what came out, with and without polarization, and why.",
     ),
     "rig": Command(
         "crosspol.commands.rig:RigOptions",
@@ -104,6 +112,7 @@ EXTRAS = {
     "openvino": "openvino",
     "mitsuba": "render",
     "pyoidn": "render",
+    "viser": "view",
 }
 """Modules that a plain installation lacks, and the extra that brings each."""
 
