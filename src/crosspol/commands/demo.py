@@ -54,7 +54,7 @@ class DemoOptions:
     """Scenes, as `crosspol render` writes them."""
     scene: Annotated[str | None, arg(metavar="ID", help_behavior_hint="(default: the first)")] = None
     """Which of them; of a rig whose left camera measures Stokes parameters."""
-    weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: those that ship)")] = None
+    weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: crosspol)")] = None
     """Folder with config.json and model.safetensors, a preset whose weights ship, or a model id on the hub."""
     iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the network's)")] = None
     """Iterations of the disparity."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -28,7 +29,7 @@ from crosspol.inference.predictor import StereoPredictor
 from crosspol.io.atomic import write_bytes
 from crosspol.io.images import write_image
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
-from crosspol.weights import packaged_weights
+from crosspol.weights import DEFAULT_WEIGHTS, weights_folder
 
 # The names of `SUBSTITUTIONS` and `BASELINES`: help lists them.
 CounterfactualName = Literal[
@@ -64,7 +65,7 @@ class EvaluateOptions:
 
     output: Annotated[Path, arg(metavar="DIR")]
     """Folder for the results; made if needed."""
-    weights: Annotated[tuple[str, ...], arg(metavar="[NAME=]DIR", help_behavior_hint="(default: those that ship)")] = ()
+    weights: Annotated[tuple[str, ...], arg(metavar="[NAME=]DIR", help_behavior_hint="(default: crosspol)")] = ()
     """Networks: folders with config.json and model.safetensors, or ids of the Hugging Face hub; NAME names the row."""
     data: Annotated[str, arg(metavar="procedural|DIR|FILE")] = "procedural"
     """Scenes: procedural, a folder of scenes or of pairs, or a manifest (.csv, .jsonl)."""
@@ -177,7 +178,7 @@ def _remove_images(output: Path) -> None:
 
 def _networks(options: EvaluateOptions) -> tuple[list[NetworkMethod], str | None, str | None]:
     """Return the main rows, and which of them are twin and oracle."""
-    given = list(options.weights) or [f"shipped={packaged_weights()}"]
+    given = list(options.weights) or [DEFAULT_WEIGHTS]
     special = {"--twin": options.twin, "--oracle": options.oracle}
     entries = given + [entry for entry in special.values() if entry is not None and entry not in given]
     if options.oracle is not None and options.oracle in (*given, options.twin):
@@ -189,7 +190,7 @@ def _networks(options: EvaluateOptions) -> tuple[list[NetworkMethod], str | None
         raise UsageError(f"--weights: got {twice[0]} more than once, wanted each once (NAME=DIR names a row)")
     networks = []
     for name, entry in zip(names, entries, strict=True):
-        path = split_name(entry)[1]
+        path = os.fspath(weights_folder(split_name(entry)[1]))
         predictor = StereoPredictor.from_pretrained(path, device=options.device, confidence=options.confidence)
         net = predictor.network
         iters = options.iters or net.config.iters
