@@ -522,7 +522,8 @@ def test_a_plain_installation_lacks_what_extras_bring_and_no_other_module():
         brought = text.partition(f"\n{extra} = [")[2].partition("\n]")[0]
         assert module in ("drjit",) or module.replace("_", "-") in brought  # drjit comes with mitsuba
         assert module.replace("_", "-") not in core
-    assert '"crosspol[export,onnxruntime,openvino,render,train]"' in text.partition("dev = [")[2].partition("\n]")[0]
+    developers = text.partition("dev = [")[2].partition("\n]")[0]
+    assert '"crosspol[docs,export,onnxruntime,openvino,render,train,view]"' in developers
 
 
 def test_commands_that_only_use_a_network_are_imported_without_any_extra():

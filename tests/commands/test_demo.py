@@ -18,6 +18,7 @@ from crosspol.datasets.sample_rooms import sample_rooms
 from crosspol.datasets.scene_format import StoredScene, read_index, read_scene, scene_frames, write_index, write_scene
 from crosspol.errors import UsageError
 from crosspol.io.images import read_image
+from crosspol.rigs.reader import RigReader
 from crosspol.weights import packaged_weights
 from tests.datasets.stored_scenes import stored_scene
 
@@ -124,3 +125,30 @@ def test_the_shipped_rooms_have_glass_and_their_truth_warps_right_to_left():
 def test_the_shipped_weights_and_scene_go_together(tmp_path, capsys):
     assert main(["demo", "--output", str(tmp_path / "out"), "--iters", "2", "--device", "cpu"]) == 0
     assert (tmp_path / "out" / "story.png").exists()
+
+
+def test_the_raw_frames_of_the_shipped_room_go_the_whole_way(tmp_path, weights, capsys):
+    raw = tmp_path / "raw"
+    assert main(["demo", "--raw", str(raw)]) == 0
+    names = ["left_raw.png", "right_raw.png", "calibration.json", "rig.yaml"]
+    said = capsys.readouterr().out.split("\n")
+    assert said[0].endswith("320x240 px, as a quad rig records it")
+    assert [line.strip() for line in said[2:-1]] == [str(raw / name) for name in names]
+    assert not (Path("demo-output")).exists()
+    scene = read_scene(sample_rooms(), read_index(sample_rooms())[0])
+    pair = RigReader(raw / "rig.yaml").read(raw / "left_raw.png", raw / "right_raw.png")
+    assert pair.calibration is not None
+    assert pair.calibration.baseline_m == pytest.approx(scene.calibration.baseline_m)
+    # Demosaiced and noisy, it is the light that was stored.
+    left = scene_frames(scene)[0]
+    known = (pair.left.valid * left.valid)[0] > 0
+    assert known.float().mean() > 0.9
+    error = (pair.left.stokes - left.stokes)[:, :, known].abs().mean(dim=(0, 2))
+    assert error.max() < 0.02
+    assert (error / left.stokes[0, 0][known].mean()).max() < 0.06
+
+
+def test_raw_frames_are_refused_where_a_file_is_in_the_way(tmp_path):
+    (tmp_path / "raw").write_text("")
+    with pytest.raises(UsageError, match="wanted a folder to write into"):
+        demo(DemoOptions(raw=tmp_path / "raw"))

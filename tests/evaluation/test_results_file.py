@@ -8,10 +8,11 @@ import pytest
 
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.evaluation import figures
+from crosspol.evaluation.measures import MEASURES
 from crosspol.evaluation.results import Results, earlier_rows, read_results, write_results
 from crosspol.evaluation.rows import Row
 from crosspol.evaluation.statistics import Bootstrap
-from crosspol.evaluation.tables import markdown, table
+from crosspol.evaluation.tables import error_table, markdown, sections, table
 
 SCENES = 12
 DATA = {
@@ -93,6 +94,20 @@ def test_the_tables_say_what_was_measured():
     assert "`abababababababab`" in text
     assert "infinite" in cells(text, "End-point error", "broken")[1]
     assert "Scene by scene" not in text
+
+
+def test_cells_hold_the_number_that_they_show_and_sort_by():
+    found = error_table(RESULTS, MEASURES[0])
+    assert found.head[:3] == ("row", "all (12)", "glass (6)")
+    assert [cells[0].text for cells in found.rows] == [one.name for one in ROWS if one.not_applicable is None]
+    net = dict(zip(found.head, found.rows[1], strict=True))
+    assert net["all (12)"].value == pytest.approx(4.55)
+    assert net["all (12)"].text.startswith("4.55 [")
+    assert net["background (0)"].text == "-"
+    assert math.isnan(net["background (0)"].value)
+    for section in sections(RESULTS):
+        assert all(len(row) == len(section.table.head) for row in section.table.rows)
+        assert section.title in markdown(RESULTS)
 
 
 def test_columns_line_up():

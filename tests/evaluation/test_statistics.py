@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from crosspol.evaluation.statistics import FEWEST_SCENES, NOTHING, Bootstrap, Estimate
+from crosspol.evaluation.statistics import FEWEST_SCENES, NOTHING, Bootstrap, Estimate, over_scenes
 
 NORMAL = np.random.default_rng(0).normal(3, 2, 400)
 
@@ -24,6 +24,15 @@ def test_median_and_p90_are_numpys_and_lie_in_their_intervals():
     assert found["median"].value == np.median(NORMAL)
     assert found["p90"].value == np.percentile(NORMAL, 90)
     assert all(estimate.low < estimate.value < estimate.high for estimate in found.values())
+
+
+def test_one_statistic_alone_is_the_one_of_the_summary():
+    values = [*NORMAL, math.nan]
+    summary = Bootstrap().summary(values)
+    assert Bootstrap().mean(values) == summary["mean"]
+    assert {name: over_scenes(values, name) for name in summary} == {name: one.value for name, one in summary.items()}
+    assert Bootstrap().mean([math.nan]) == NOTHING
+    assert math.isnan(over_scenes([math.nan], "mean"))
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says():

@@ -122,6 +122,10 @@ def content(kind: str) -> bytes:
         "long": b"Pf\n3 2\n-1.0\n" + bytes(28),
         "color": b"PF\n3 2\n-1.0\n" + bytes(72),
         "none": b"Pf\n0 2\n-1.0\n",
+        "scale": b"Pf\n3 2\n1.2.3\n" + bytes(24),
+        "digits": b"Pf\n" + b"9" * 5000 + b" 2\n-1.0\n" + bytes(24),
+        "points": b"Pf\n3 2\n" + b"." * 5000 + b"\n" + bytes(24),
+        "blanks": b"Pf" + b"\n" * 100_000,
         "text": b"hello there",
         "empty": b"",
     }[kind]

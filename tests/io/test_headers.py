@@ -18,7 +18,9 @@ from PIL import Image
 
 from crosspol.errors import UsageError
 from crosspol.io.exr import read_exr_channels, read_exr_header
-from crosspol.io.images import MAXIMUM_PIXELS, read_image, read_image_file, read_image_header
+from crosspol.io.image_headers import HeaderPages, look_at
+from crosspol.io.images import read_image, read_image_file, read_image_header
+from crosspol.limits import MAXIMUM_PIXELS
 
 IMAGE = np.arange(40 * 50, dtype=np.uint16).reshape(40, 50)
 COLOR = np.stack([IMAGE // 8] * 3, axis=-1).astype(np.uint8)
@@ -106,10 +108,10 @@ INCOMPLETE = "wanted a complete image"
         ("a.png", png(60000, 60000, b"\0" * 100), TOO_LARGE),
         ("a.png", png(0, 3, b"\0" * 100), INCOMPLETE),
         ("a.tif", tiff(4000, 3000, b"\0" * 100), INCOMPLETE),
-        ("a.tif", tiff(40000, 3000, b"\0" * 100, compression=5), INCOMPLETE),
+        ("a.tif", tiff(40000, 3000, b"\0" * 100, compression=5), "claim to unpack to 240000000, wanted at most 67"),
         ("a.tif", tiff(1 << 31, 1 << 31, b"\0" * 100, compression=5), f"claims 2147483648x2147483648 px, {TOO_LARGE}"),
         ("a.bmp", b"BM" + struct.pack("<IIIIiiHHI", 0, 0, 54, 40, 5000, -4000, 1, 8, 0) + b"\0" * 60, INCOMPLETE),
-        ("a.pgm", b"P5\n# comment\n9000 8000\n65535\n" + b"\0" * 60, INCOMPLETE),
+        ("a.pgm", b"P5\n# comment\n9000 8000\n65535\n" + b"\0" * 60, "claim to unpack to 144000000"),
         ("a.ppm", b"P6 900 800 255\n" + b"\0" * (900 * 800 * 3 - 100), INCOMPLETE),
         ("a.jpg", b"\xff\xd8\xff\xc0\0\x0b\x08" + struct.pack(">HH", 65535, 65535) + b"\x01\x01\x11\0", "wanted"),
     ],
@@ -132,7 +134,7 @@ def test_an_exr_that_claims_wide_lines_is_refused(
     window = struct.pack("<4i", 0, 0, 49, 39)
     assert data.count(window) == 2
     (tmp_path / "a.exr").write_bytes(data.replace(window, struct.pack("<4i", 0, 0, width - 1, 39)))
-    with pytest.raises(UsageError, match=r"a\.exr: (got a truncated EXR|the header claims 8388608x40 px)"):
+    with pytest.raises(UsageError, match=r"a\.exr: (got 3072 bytes that claim|the header claims 8388608x40 px)"):
         read_exr_channels(tmp_path / "a.exr")
     assert capfd.readouterr() == ("", "")
 
@@ -160,11 +162,45 @@ def test_tiff_pages_that_go_round_in_circles_end(tmp_path: Path) -> None:
     assert read_image_header(tmp_path / "a.tif").pages == 1
 
 
+def webp(kind: bytes, body: bytes) -> bytes:
+    return b"RIFF" + struct.pack("<I", 12 + len(body)) + b"WEBP" + kind + struct.pack("<I", len(body)) + body
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("a.png", png(20000, 20000, b"\0" * 100), "the header claims 400000000 px"),
+        ("a.png", png(8000, 8000, b"\0" * 100), "claim to unpack to 128000000"),
+        ("a.webp", webp(b"VP8X", b"\0\0\0\0" + b"\xff\x3f\0" * 2), "the header claims 16384x16384 px"),
+        ("a.webp", webp(b"VP8L", b"\x2f" + struct.pack("<I", 9999 | 9999 << 14)), "claim to unpack to 300000000"),
+        ("a.webp", webp(b"VP8 ", b"\0\0\0\x9d\x01\x2a" + struct.pack("<HH", 9999, 9999)), "claim to unpack to"),
+        ("a.webp", webp(b"VP8 ", b"\0\0"), "another format"),
+        ("a.tif", tiff(40, 30, b"\0" * 3000)[:-90] + b"\xff" * 90, "TIFF"),
+        ("a.tif", b"II*\0\x08\0\0\0\xff\xff" + b"\0\1\2\0\xff\xff\xff\xff\0\0\0\0" * 9000, "65535 tags of a page"),
+        ("a.gif", b"GIF89a" + bytes(100), "another format"),
+    ],
+)
+def test_what_is_not_unpacked(tmp_path: Path, name: str, data: bytes, says: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    for reads in (read_image, read_image_header):
+        with pytest.raises(UsageError, match=f"{name}: .*{says}"):
+            reads(path)
+
+
+def test_pages_count_together(tmp_path: Path) -> None:
+    path = pages(tmp_path / "a.tif", *[np.zeros((40, 50), np.uint8)] * 3)
+    assert look_at(path.read_bytes(), path) == HeaderPages(50, 40, 1, (0, 1, 2))
+    first = tiff(12000, 12000, b"\0" * 100, next_page=len(tiff(12000, 12000, b"\0" * 100)))
+    with pytest.raises(UsageError, match=r"a\.tif: the header claims 2 times 12000x12000 px"):
+        look_at(first + tiff(12000, 12000, b"")[8:], path)
+
+
 def test_the_largest_image(tmp_path: Path) -> None:
     side = int(MAXIMUM_PIXELS**0.5)
     header = b"P5 %d %d 255\n"
     path = tmp_path / "a.pgm"
-    path.write_bytes(header % (side, side))
+    path.write_bytes(header % (side, side) + bytes(4 << 20))
     assert read_image_header(path).width == side
     path.write_bytes(header % (side, side + 5))
     with pytest.raises(UsageError, match=TOO_LARGE):

@@ -13,8 +13,9 @@ from PIL import Image
 
 from crosspol.data.arguments import as_intensity, as_mask, as_polarization, as_view
 from crosspol.errors import MissingFileError, UsageError
+from crosspol.io.arrays import read_array
 from crosspol.io.atomic import write_bytes
-from crosspol.io.images import read_array, read_image, write_image
+from crosspol.io.images import read_image, write_image
 
 SHAPE = (40, 50)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +25,8 @@ from crosspol.inference.predictor import StereoPredictor
 from crosspol.io.images import write_image
 from crosspol.rigs.frames import Frame
 from crosspol.rigs.kinds import RigKind
-from crosspol.rigs.sensor import SensorConfig, sense
+from crosspol.rigs.raw_files import write_raw_pair
+from crosspol.rigs.sensor import SensorConfig, record, sense
 from crosspol.visualization.maps import error_image, story
 
 Scores = dict[str, float]
@@ -46,6 +48,10 @@ class DemoOptions:
         crosspol demo
         crosspol demo --output somewhere --weights my-weights
         crosspol demo --data glass-rooms --scene 1-000009-quad
+
+    --raw writes the room as the cameras of a rig would, to try the commands for a rig on: two raw frames, rig.yaml and
+    the calibration:
+        crosspol demo --raw raw
     """
 
     output: Annotated[Path, arg(metavar="DIR")] = Path("demo-output")
@@ -54,6 +60,8 @@ class DemoOptions:
     """Scenes, as `crosspol render` writes them."""
     scene: Annotated[str | None, arg(metavar="ID", help_behavior_hint="(default: the first)")] = None
     """Which of them; of a rig whose left camera measures Stokes parameters."""
+    raw: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(optional)")] = None
+    """Write the room's raw frames into this folder, made if needed, instead of predicting it."""
     weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: crosspol)")] = None
     """Folder with config.json and model.safetensors, a preset whose weights ship, or a model id on the hub."""
     iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the network's)")] = None
@@ -65,11 +73,13 @@ class DemoOptions:
 
 
 def demo(options: DemoOptions) -> None:
-    """Predict, print the table, write the images.
+    """Predict, print the table, write the images; or write raw frames.
 
     Raises:
         UsageError: something that was asked for cannot be done; nothing was written.
     """
+    if options.raw is not None:
+        return _write_raw(options, options.raw)
     check_output_folder(options.output)
     folder = sample_rooms() if options.data is None else options.data
     scene = read_scene(folder, choose(read_index(folder), options.scene, folder))
@@ -97,7 +107,23 @@ def demo(options: DemoOptions) -> None:
     predicted = (without.disparity, polarized.disparity)
     image = story(left, right, dolp, scene.disparity, scene.glass, *predicted, use, captions=captions)
     written.append(write_image(options.output / "story.png", image))
-    print("\nwrote")
+    print()
+    _report(written)
+
+
+def _write_raw(options: DemoOptions, folder: Path) -> None:
+    check_output_folder(folder)
+    scenes = sample_rooms() if options.data is None else options.data
+    scene = read_scene(scenes, choose(read_index(scenes), options.scene, scenes))
+    recorded = record(*scene_frames(scene), np.random.default_rng(0), _SENSOR)
+    make_output_folder(folder)
+    written = write_raw_pair(folder, scene.rig, *recorded, scene.calibration)
+    print(f"{scene.name}, {scene.disparity.shape[1]}x{scene.disparity.shape[0]} px, as a {scene.rig} rig records it")
+    _report(written)
+
+
+def _report(written: Sequence[Path]) -> None:
+    print("wrote")
     for path in written:
         print(f"  {path}")
 
@@ -108,15 +134,15 @@ def choose(records: list[SceneRecord], name: str | None, folder: Path) -> SceneR
     Raises:
         UsageError: there is none.
     """
-    polarized = [record for record in records if record.rig in _RIGS]
+    polarized = [found for found in records if found.rig in _RIGS]
     if not polarized:
         raise UsageError(f"{folder / INDEX}: got no scene of rig {' or '.join(_RIGS)}, wanted one")
     if name is None:
         return polarized[0]
-    for record in polarized:
-        if record.name == name:
-            return record
-    some = ", ".join(record.name for record in polarized[:8]) + (", ..." if len(polarized) > 8 else "")
+    for found in polarized:
+        if found.name == name:
+            return found
+    some = ", ".join(found.name for found in polarized[:8]) + (", ..." if len(polarized) > 8 else "")
     raise UsageError(f"--scene: got {name}, wanted one of {some} ({' or '.join(_RIGS)} in {folder / INDEX})")
 
 

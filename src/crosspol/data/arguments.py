@@ -160,6 +160,8 @@ def _check_shape(array: NDArray[Any], name: str, channels: tuple[int, ...]) -> N
 
 def _in_unit_range(array: NDArray[Any], name: str) -> NDArray[np.floating[Any]]:
     """Divide uint8 and uint16 by their full range; pass floats on as they are."""
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype in (np.uint8, np.uint16):
         return np.asarray(array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max))
     if array.dtype.kind != "f":

@@ -44,9 +44,9 @@ from crosspol.data.truth import GroundTruth, make_sample
 from crosspol.datasets.ranges import check_disparity
 from crosspol.datasets.reader import Reader, Request
 from crosspol.errors import MissingFileError, UsageError, did_you_mean
-from crosspol.io.atomic import read_bytes
 from crosspol.io.disparity import read_disparity
 from crosspol.io.images import read_image
+from crosspol.io.reading import read_bytes
 from crosspol.rigs.kinds import RigKind
 from crosspol.rigs.reader import RigReader
 from crosspol.rigs.rig import Rig

@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from crosspol.errors import MissingFileError, UsageError
-from crosspol.io.atomic import read_bytes, write_bytes
+from crosspol.io.atomic import write_bytes
+from crosspol.io.reading import read_bytes
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
 
 __all__ = ["INDEX", "RECORD", "SceneRecord", "is_scene_name", "read_index", "record_line", "write_index"]

@@ -297,7 +297,7 @@ def _seed_table(reference: str, compared: dict[str, list[Results]], seeds: tuple
         for number, (seed, results) in enumerate(zip(seeds, found, strict=True)):
             row, other = results.row(variant), compared[reference][number].row(reference)
             names = [key("epe", region) for region in regions]
-            errors = [interval(results.bootstrap.summary(row.get(name))["mean"]) for name in names]
+            errors = [interval(results.bootstrap.mean(row.get(name))) for name in names]
             apart = [signed(results.bootstrap.difference(row.get(name), other.get(name))) for name in names]
             cells.append([variant, str(seed), *errors, *(apart if variant != reference else ["", ""])])
     head = ["variant", "seed", *regions, *(f"{region}, difference" for region in regions)]

@@ -62,6 +62,17 @@ class Bootstrap:
                 "between 0 and 1"
             )
 
+    def mean(self, values: Series) -> Estimate:
+        """Return the mean over scenes.
+
+        Args:
+            values: one per scene; NaN = the scene has none.
+        """
+        known = _known(values)[0]
+        if not known.size:
+            return NOTHING
+        return self._estimate(known.mean(), known[self._draws(known.size)].mean(axis=-1), known.size)
+
     def summary(self, values: Series) -> dict[str, Estimate]:
         """Return mean, median and 90th percentile over scenes.
 
@@ -119,6 +130,12 @@ class Bootstrap:
 
 NOTHING = Estimate(float("nan"), float("nan"), float("nan"), 0)
 """The estimate where no scene has a value."""
+
+
+def over_scenes(values: Series, statistic: str) -> float:
+    """Return a statistic of `STATISTICS` over the scenes that have a value, without its interval; NaN: none has."""
+    known = _known(values)[0]
+    return float(STATISTICS[statistic](known)) if known.size else float("nan")
 
 
 def _known(*rows: Series) -> list[Values]:

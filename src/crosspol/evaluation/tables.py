@@ -1,75 +1,145 @@
-"""Results as Markdown tables that can be read as plain text too."""
+"""Results as tables: in Markdown that can be read as plain text too, and cell by cell for other pages."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from crosspol.data.substitution import ORACLE, SUBSTITUTIONS
 from crosspol.evaluation.attention import GLASS_LIFT, NULL_SHARE
 from crosspol.evaluation.confidence import OCCLUDED_F
-from crosspol.evaluation.measures import MEASURES, REGIONS, key
+from crosspol.evaluation.measures import MEASURES, REGIONS, Measure, key
 from crosspol.evaluation.results import Results
 from crosspol.evaluation.rows import GLASS_F, GLASS_IOU, INJECTED, Row
-from crosspol.evaluation.statistics import FEWEST_SCENES, Estimate
+from crosspol.evaluation.statistics import FEWEST_SCENES, Estimate, over_scenes
 
-# Regions of the table of differences: where polarization should help, and where it should not hurt.
-_COMPARED = ("glass", "glass_edge", "background", "all")
+COMPARED = ("glass", "glass_edge", "background", "all")
+"""Regions of the table of differences: where polarization should help, and where it should not hurt."""
 _DASH = "-"
 # So many scenes are shown one by one.
 _FEW = 8
+_TITLES = {region.name: region.title for region in REGIONS}
+
+
+class Cell(NamedTuple):
+    """What stands in a table, and what it sorts by: NaN where nothing was measured, the text where it is a word."""
+
+    text: str
+    value: float | str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of results; every row has a cell for each title, the first is a name."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table with its title, and with what it says in plain text."""
+
+    title: str
+    text: str
+    table: Table
 
 
 def markdown(results: Results, title: str = "Evaluation") -> str:
     """Return all tables of an evaluation, each with what it says in a line."""
+    parts = [f"# {title}", _about(results)]
+    for section in sections(results):
+        rows = [[cell.text for cell in row] for row in section.table.rows]
+        parts += [f"## {section.title}", section.text.replace("*", r"\*"), table(section.table.head, rows)]
+    lines = (f"- {name}: {text}" for name, text in legend(results))
+    return "\n\n".join([*parts, "## What is what", "\n".join(lines)]) + "\n"
+
+
+def sections(results: Results) -> list[Section]:
+    """Return what there is to say of an evaluation, table by table."""
     shown = [row for row in results.rows if row.not_applicable is None]
     level = f"{100 * results.bootstrap.level:g} %"
-    parts = [f"# {title}", _about(results)]
-    parts += [
-        "## End-point error, px",
-        f"Mean over scenes with its {level} interval; scenes without a region do not enter it. Less is better.",
-        _error_table(results, shown),
-        "## Outliers, %, and spread over scenes",
-        "bad-N: more than N px wrong; D1: more than 3 px and 5 %. Median and 90th percentile of the scenes' EPE, px.",
-        _outlier_table(results, shown),
+    found = [
+        Section(
+            "End-point error, px",
+            f"Mean over scenes with its {level} interval; scenes without a region do not enter it. Less is better.",
+            error_table(results, MEASURES[0]),
+        ),
+        Section(
+            "Outliers, %, and spread over scenes",
+            "bad-N: more than N px wrong; D1: more than 3 px and 5 %. Median and 90th percentile of the scenes' EPE, "
+            "px.",
+            _outlier_table(shown),
+        ),
     ]
     if results.data["count"] <= _FEW:
-        parts += ["## Scene by scene", "End-point error over all pixels, px / bad-2, %.", _scene_table(results, shown)]
+        said = "End-point error over all pixels, px / bad-2, %."
+        found.append(Section("Scene by scene", said, _scene_table(results, shown)))
     if len(shown) > 1:
-        parts += [
-            "## Paired differences of the end-point error, px",
-            "Row minus the one it is compared with, scene by scene: below 0 the row is better. "
-            f"\\* the whole {level} interval of {FEWEST_SCENES} scenes or more lies on one side of 0.",
-            _difference_table(results, shown),
-        ]
+        found.append(
+            Section(
+                "Paired differences of the end-point error, px",
+                "Row minus the one it is compared with, scene by scene: below 0 the row is better. "
+                f"* the whole {level} interval of {FEWEST_SCENES} scenes or more lies on one side of 0.",
+                _difference_table(results, shown),
+            )
+        )
     if results.twin is not None and results.oracle is not None:
-        parts += [
-            "## Share of the oracle's gain",
-            f"(EPE of {results.twin} - EPE of the row) / (EPE of {results.twin} - EPE of {results.oracle}): 1 is all "
-            f"that a perfect glass mask brings. {_DASH}: the oracle gains nothing there.",
-            _share_table(results, shown),
-        ]
-    use = _use_table(results, shown)
-    if use:
-        parts += [
-            "## What is done with polarization",
-            f"Injected: |injected| / |stereo features|. Lift: {GLASS_LIFT.rule[0].lower()}{GLASS_LIFT.rule[1:]} "
-            f"Null: {NULL_SHARE.rule[0].lower()}{NULL_SHARE.rule[1:]}",
-            use,
-        ]
+        found.append(
+            Section(
+                "Share of the oracle's gain",
+                f"(EPE of {results.twin} - EPE of the row) / (EPE of {results.twin} - EPE of {results.oracle}): 1 is "
+                f"all that a perfect glass mask brings. {_DASH}: the oracle gains nothing there.",
+                _share_table(results, shown),
+            )
+        )
+    use = _use_table(shown)
+    if use.rows:
+        found.append(
+            Section(
+                "What is done with polarization",
+                f"Injected: |injected| / |stereo features|. Lift: {GLASS_LIFT.rule[0].lower()}{GLASS_LIFT.rule[1:]} "
+                f"Null: {NULL_SHARE.rule[0].lower()}{NULL_SHARE.rule[1:]}",
+                use,
+            )
+        )
     judged = [row for row in shown if row.confidence is not None]
     if judged:
-        parts += [
-            "## Confidence",
-            "The estimated chance that a pixel is within 1 px. EPE (mean over scenes) of all pixels and of the surest; "
-            "the area between that curve and the one of the oracle, which removes the largest errors first, and what "
-            "a random order has (AUSE, of EPE in px and of bad-1 in %; 0 is perfect); the mean confidence, the share "
-            "of hits and the expected calibration error, over all pixels; the F-score of occluded pixels.",
-            _confidence_table(results, judged),
-        ]
-    parts.append(_legend(results))
-    return "\n\n".join(parts) + "\n"
+        found.append(
+            Section(
+                "Confidence",
+                "The estimated chance that a pixel is within 1 px. EPE (mean over scenes) of all pixels and of the "
+                "surest; the area between that curve and the one of the oracle, which removes the largest errors "
+                "first, and what a random order has (AUSE, of EPE in px and of bad-1 in %; 0 is perfect); the mean "
+                "confidence, the share of hits and the expected calibration error, over all pixels; the F-score of "
+                "occluded pixels.",
+                _confidence_table(judged),
+            )
+        )
+    return found
+
+
+def error_table(results: Results, kind: Measure) -> Table:
+    """Return the mean of a measure of every row over every region, with its interval and how many scenes have it."""
+    digits = 2 if kind.unit == "px" else 1
+    rows, counts = [], dict.fromkeys((region.name for region in REGIONS), 0)
+    for row in results.rows:
+        if row.not_applicable is None:
+            cells = [named(row.name)]
+            for region in REGIONS:
+                mean = results.bootstrap.mean(row.get(key(kind.name, region.name)))
+                counts[region.name] = max(counts[region.name], mean.scenes)
+                cells.append(Cell(interval(mean, digits), mean.value))
+            rows.append(tuple(cells))
+    titles = (f"{region.title} ({counts[region.name]})" for region in REGIONS)
+    return Table(("row", *titles), tuple(rows))
+
+
+def named(text: str) -> Cell:
+    """Return the cell of a name."""
+    return Cell(text, text)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -123,20 +193,7 @@ def _about(results: Results) -> str:
     return "\n".join(lines)
 
 
-def _error_table(results: Results, rows: Sequence[Row]) -> str:
-    cells = [
-        [row.name]
-        + [interval(results.bootstrap.summary(row.get(key("epe", region.name)))["mean"]) for region in REGIONS]
-        for row in rows
-    ]
-    counts = {
-        region.name: max(results.bootstrap.summary(row.get(key("epe", region.name)))["mean"].scenes for row in rows)
-        for region in REGIONS
-    }
-    return table(["row", *(f"{region.title} ({counts[region.name]})" for region in REGIONS)], cells)
-
-
-def _outlier_table(results: Results, rows: Sequence[Row]) -> str:
+def _outlier_table(rows: Sequence[Row]) -> Table:
     regions = [region for region in REGIONS if region.name in ("all", "glass")]
     outliers = [kind for kind in MEASURES if kind.unit == "%"]
     head, columns = ["row"], []
@@ -147,75 +204,71 @@ def _outlier_table(results: Results, rows: Sequence[Row]) -> str:
         for statistic, label in (("median", "median"), ("p90", "P90")):
             head.append(f"{label} {region.title}")
             columns.append((key("epe", region.name), statistic, 2))
+    cells = [
+        (
+            named(row.name),
+            *(number(over_scenes(row.get(name), statistic), digits) for name, statistic, digits in columns),
+        )
+        for row in rows
+    ]
+    return Table(tuple(head), tuple(cells))
 
-    def cells(row: Row) -> list[str]:
-        return [
-            _number(results.bootstrap.summary(row.get(name))[statistic].value, digits)
-            for name, statistic, digits in columns
-        ]
 
-    return table(head, [[row.name, *cells(row)] for row in rows])
-
-
-def _scene_table(results: Results, rows: Sequence[Row]) -> str:
+def _scene_table(results: Results, rows: Sequence[Row]) -> Table:
     cells = []
     for row in rows:
         pairs = zip(row.get(key("epe", "all")), row.get(key("bad2", "all")), strict=True)
-        cells.append([row.name, *(f"{_number(epe, 2)} / {_number(bad, 1)}" for epe, bad in pairs)])
-    return table(["row", *(scene["id"] for scene in results.data["scenes"])], cells)
+        shown = (Cell(f"{number(epe, 2).text} / {number(bad, 1).text}", epe) for epe, bad in pairs)
+        cells.append((named(row.name), *shown))
+    return Table(("row", *(scene["id"] for scene in results.data["scenes"])), tuple(cells))
 
 
-def _difference_table(results: Results, rows: Sequence[Row]) -> str:
-    titles = {region.name: region.title for region in REGIONS}
+def _difference_table(results: Results, rows: Sequence[Row]) -> Table:
     cells = []
     for row in rows:
         other = results.against(row)
         if other is not None and other.not_applicable is None:
-            differences = (signed(results.difference(row, other, key("epe", name))) for name in _COMPARED)
-            cells.append([row.name, other.name, *differences])
-    return table(["row", "compared with", *(titles[name] for name in _COMPARED)], cells)
+            differences = (results.difference(row, other, key("epe", name)) for name in COMPARED)
+            apart = (Cell(signed(difference), difference.value) for difference in differences)
+            cells.append((named(row.name), named(other.name), *apart))
+    return Table(("row", "compared with", *(_TITLES[name] for name in COMPARED)), tuple(cells))
 
 
-def _share_table(results: Results, rows: Sequence[Row]) -> str:
+def _share_table(results: Results, rows: Sequence[Row]) -> Table:
     cells = []
     for row in rows:
-        shares = [results.share(row, key("epe", name)) for name in _COMPARED]
+        shares = [results.share(row, key("epe", name)) for name in COMPARED]
         if row.is_network and not any(share is None for share in shares):
-            cells.append([row.name, *(interval(share) for share in shares if share is not None)])
-    titles = {region.name: region.title for region in REGIONS}
-    return table(["row", *(titles[name] for name in _COMPARED)], cells)
+            known = (Cell(interval(share), share.value) for share in shares if share is not None)
+            cells.append((named(row.name), *known))
+    return Table(("row", *(_TITLES[name] for name in COMPARED)), tuple(cells))
 
 
-def _use_table(results: Results, rows: Sequence[Row]) -> str:
-    percent: Callable[[float], str] = lambda value: _number(100 * value, 2)  # noqa: E731
-    plain: Callable[[float], str] = lambda value: _number(value, 2)  # noqa: E731
+def _use_table(rows: Sequence[Row]) -> Table:
     columns = (
-        ("injected on glass, %", key(INJECTED, "glass"), percent),
-        ("elsewhere, %", key(INJECTED, "background"), percent),
-        ("lift on glass", key(GLASS_LIFT.name, "glass"), plain),
-        ("elsewhere", key(GLASS_LIFT.name, "background"), plain),
-        ("null on glass, %", key(NULL_SHARE.name, "glass"), percent),
-        ("elsewhere, %", key(NULL_SHARE.name, "background"), percent),
-        ("glass IoU", key(GLASS_IOU, "glass"), plain),
-        ("glass F", key(GLASS_F, "glass"), plain),
+        ("injected on glass, %", key(INJECTED, "glass"), 100),
+        ("elsewhere, %", key(INJECTED, "background"), 100),
+        ("lift on glass", key(GLASS_LIFT.name, "glass"), 1),
+        ("elsewhere", key(GLASS_LIFT.name, "background"), 1),
+        ("null on glass, %", key(NULL_SHARE.name, "glass"), 100),
+        ("elsewhere, %", key(NULL_SHARE.name, "background"), 100),
+        ("glass IoU", key(GLASS_IOU, "glass"), 1),
+        ("glass F", key(GLASS_F, "glass"), 1),
     )
     used = [row for row in rows if any(name in row.values for _, name, _ in columns)]
-    if not used:
-        return ""
     cells = [
-        [row.name, *(form(results.bootstrap.summary(row.get(name))["mean"].value) for _, name, form in columns)]
+        (named(row.name), *(number(unit * over_scenes(row.get(name), "mean"), 2) for _, name, unit in columns))
         for row in used
     ]
-    return table(["row", *(title for title, _, _ in columns)], cells)
+    return Table(("row", *(title for title, _, _ in columns)), tuple(cells))
 
 
-def _confidence_table(results: Results, rows: Sequence[Row]) -> str:
-    titles = {region.name: region.title for region in REGIONS}
-    head = ["row", "region", "EPE all", "surest 80 %", "surest 50 %", "AUSE, px", "random", "AUSE bad-1", "random",
-            "confidence", "hits", "ECE", "occluded F"]  # fmt: skip
+def _confidence_table(rows: Sequence[Row]) -> Table:
+    head = ("row", "region", "EPE all", "surest 80 %", "surest 50 %", "AUSE, px", "random", "AUSE bad-1", "random",
+            "confidence", "hits", "ECE", "occluded F")  # fmt: skip
 
-    def mean(row: Row, name: str, digits: int) -> str:
-        return _number(results.bootstrap.summary(row.get(name))["mean"].value, digits)
+    def mean(row: Row, name: str, digits: int) -> Cell:
+        return number(over_scenes(row.get(name), "mean"), digits)
 
     cells = []
     for row in rows:
@@ -229,40 +282,37 @@ def _confidence_table(results: Results, rows: Sequence[Row]) -> str:
                 for kind in ("ause", "chance")
             ]
             values = (part["mean_confidence"], part["mean_hits"], part["calibration_error"])
-            found = mean(row, key(OCCLUDED_F, name), 2)
             cells.append(
-                [
-                    row.name,
-                    titles[name],
-                    *(_number(value, 2) for value in kept),
+                (
+                    named(row.name),
+                    named(_TITLES[name]),
+                    *(number(value, 2) for value in kept),
                     *areas,
-                    *(_number(value, 3) for value in values),
-                    found,
-                ]
+                    *(number(value, 3) for value in values),
+                    mean(row, key(OCCLUDED_F, name), 2),
+                )
             )
-    return table(head, cells)
+    return Table(head, tuple(cells))
 
 
-def _legend(results: Results) -> str:
-    lines = ["## What is what", ""]
-    lines += [f"- {region.title}: {region.rule}" for region in REGIONS]
-    lines += [f"- {row.name}: {_described(row.about)}" for row in results.rows if not row.is_counterfactual]
-    used = {row.substitution: None for row in results.rows if row.substitution is not None}
-    for name in used:
+def legend(results: Results) -> list[tuple[str, str]]:
+    """Return every region, row and kind of counterfactual, and what it is."""
+    found = [(region.title, region.rule) for region in REGIONS]
+    found += [(row.name, _described(row.about)) for row in results.rows if not row.is_counterfactual]
+    for name in dict.fromkeys(row.substitution for row in results.rows if row.substitution is not None):
         if name == ORACLE:
-            lines.append("- oracle: the true glass mask in polarization's place, in both views: no sensor gives it.")
+            found.append(("oracle", "the true glass mask in polarization's place, in both views: no sensor gives it."))
         else:
-            lines.append(f"- {SUBSTITUTIONS[name].title}: {SUBSTITUTIONS[name].about}")
+            found.append((SUBSTITUTIONS[name].title, SUBSTITUTIONS[name].about))
     missing = [row for row in results.rows if row.not_applicable is not None]
-    lines += [f"- {row.name}: not applicable, {row.not_applicable}" for row in missing]
-    return "\n".join(lines)
+    return found + [(row.name, f"not applicable, {row.not_applicable}") for row in missing]
 
 
 def _described(about: dict[str, Any]) -> str:
     if "config" in about:
         named = {
             "weights": about.get("weights"),
-            "SHA-256": f"`{about['sha256'][:16]}`" if "sha256" in about else None,
+            "SHA-256": about["sha256"][:16] if "sha256" in about else None,
             "parameters": f"{about['parameters']:,}",
             "iterations": about["iters"],
             "seeds": ", ".join(map(str, about["seeds"])) if "seeds" in about else None,
@@ -272,6 +322,11 @@ def _described(about: dict[str, Any]) -> str:
     known = {name: value for name, value in about.items() if name != "method"}
     more = ", ".join(f"{name} {value}" for name, value in known.items())
     return f"{about.get('method', '')}{f' ({more})' if more else ''}"
+
+
+def number(value: float, digits: int) -> Cell:
+    """Return the cell of a number; a dash where it is NaN."""
+    return Cell(_number(value, digits), value)
 
 
 def _number(value: float, digits: int) -> str:

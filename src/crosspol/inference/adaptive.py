@@ -10,7 +10,7 @@ import os
 from torch import Tensor
 
 from crosspol.errors import UsageError
-from crosspol.io.atomic import read_bytes
+from crosspol.io.reading import read_bytes
 from crosspol.model.network import Watch
 from crosspol.weights import weights_folder
 

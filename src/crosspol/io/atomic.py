@@ -1,33 +1,10 @@
-"""Files read and written whole: a file is complete, or as it was."""
+"""Files written whole: a file is complete, or as it was."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from pathlib import Path
-
-from crosspol.errors import MissingFileError, UsageError
-
-
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Return the contents of a file that must exist and hold something.
-
-    Raises:
-        MissingFileError: there is no such file.
-        UsageError: it is a folder, empty, or may not be read.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise MissingFileError(f"{path}: no such file")
-    if path.is_dir():
-        raise UsageError(f"{path}: got a folder, wanted a file")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-    if not data:
-        raise UsageError(f"{path}: got an empty file (0 bytes)")
-    return data
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -> Path:

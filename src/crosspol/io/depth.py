@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosspol.errors import UsageError
+from crosspol.io.arrays import read_array
 from crosspol.io.atomic import write_bytes
-from crosspol.io.images import read_array, read_image, write_image
+from crosspol.io.images import read_image, write_image
 
 __all__ = ["DEPTH_SUFFIXES", "PNG_LIMIT_M", "read_depth", "write_depth"]
 
@@ -84,7 +85,8 @@ def read_depth(path: str | os.PathLike[str]) -> NDArray[np.float32]:
         array = read_array(path)
         if array.ndim != 2 or array.size == 0 or array.dtype.kind != "f":
             raise UsageError(f"{path}: got {array.dtype} of shape {array.shape}, wanted floats of shape (H, W)")
-        depth = array.astype(np.float32)
+        with np.errstate(over="ignore"):
+            depth = array.astype(np.float32)
     else:
         raise UsageError(f"{path}: got the suffix {path.suffix!r}, wanted one of {', '.join(DEPTH_SUFFIXES)}")
     depth[~(np.isfinite(depth) & (depth > 0))] = np.nan

@@ -16,7 +16,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosspol.errors import UsageError
-from crosspol.io.atomic import read_bytes, write_bytes
-from crosspol.io.images import read_array, read_image, write_image
+from crosspol.io.arrays import read_array, read_arrays
+from crosspol.io.atomic import write_bytes
+from crosspol.io.images import read_image, write_image
+from crosspol.io.reading import read_bytes
 
 DISPARITY_SUFFIXES = (".pfm", ".png", ".npy", ".npz")
+
+_PFM_HEADER = 4096
+"""Bytes within which a PFM's header ends, comments included."""
 
 KITTI_SCALE = 256.0
 """Steps per pixel in KITTI's PNG."""
@@ -70,13 +74,15 @@ def read_disparity(
         array = array[0] if array.shape[0] == 1 else array[..., 0]
     if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "fiu":
         raise UsageError(f"{path}: got {array.dtype} of shape {array.shape}, wanted numbers of shape (H, W)")
-    disparity: NDArray[np.float32] = array.astype(np.float32)
-    disparity[~np.isfinite(disparity)] = np.nan
-    if zero_is_unknown or reader is _read_png:
-        disparity[disparity == 0] = np.nan
     if scale is None:
         scale = KITTI_SCALE if reader is _read_png else 1.0
-    disparity /= np.float32(scale)
+    # What float32 cannot hold is no disparity.
+    with np.errstate(all="ignore"):
+        disparity: NDArray[np.float32] = array.astype(np.float32)
+        if zero_is_unknown or reader is _read_png:
+            disparity[disparity == 0] = np.nan
+        disparity /= np.float32(scale)
+    disparity[~np.isfinite(disparity)] = np.nan
     return disparity
 
 
@@ -142,7 +148,9 @@ def _read_pfm(path: Path) -> NDArray[np.float32]:
     data = read_bytes(path)
     # A comment line is no part of the format, but some writers put one after the magic number.
     header = re.match(
-        rb"(?:\xef\xbb\xbf)?(Pf|PF)\s+(?:#[^\n]*\n\s*)*(\d+)\s+(\d+)\s+([-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s", data
+        rb"(?:\xef\xbb\xbf)?(Pf|PF)\s+(?:#[^\n]*\n\s*)*(\d{1,9})\s+(\d{1,9})\s+"
+        rb"([-+]?(?:\d{1,20}\.?\d{0,20}|\.\d{1,20})(?:[eE][-+]?\d{1,3})?)\s",
+        data[:_PFM_HEADER],
     )
     if header is None:
         raise UsageError(f"{path}: got no PFM header, wanted 'Pf', width, height and scale")
@@ -160,15 +168,8 @@ def _read_pfm(path: Path) -> NDArray[np.float32]:
     return values[::-1].astype(np.float32)
 
 
-def _read_npz(path: Path) -> NDArray[np.generic]:
-    try:
-        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as arrays:
-            names = list(arrays.files)
-            if "disparity" not in names and len(names) != 1:
-                raise UsageError(f"{path}: got the arrays {', '.join(names)}, wanted one, or one named disparity")
-            array: NDArray[np.generic] = arrays["disparity" if "disparity" in names else names[0]]
-            return array
-    except UsageError:
-        raise
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, AttributeError, KeyError) as error:
-        raise UsageError(f"{path}: not a complete .npz file of numbers") from error
+def _read_npz(path: Path) -> NDArray[Any]:
+    arrays = read_arrays(path)
+    if "disparity" not in arrays and len(arrays) != 1:
+        raise UsageError(f"{path}: got the arrays {', '.join(arrays)}, wanted one, or one named disparity")
+    return arrays["disparity"] if "disparity" in arrays else next(iter(arrays.values()))

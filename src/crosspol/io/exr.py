@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosspol.errors import UsageError
-from crosspol.io.atomic import read_bytes
-from crosspol.io.images import MAXIMUM_PIXELS
+from crosspol.io.reading import check_decoded, check_file
+from crosspol.limits import MAXIMUM_PIXELS
 
 
 def read_exr_header(path: Path) -> tuple[int, int, list[str]]:
@@ -26,8 +26,7 @@ def read_exr_header(path: Path) -> tuple[int, int, list[str]]:
     """
     import OpenEXR
 
-    if not path.is_file() or not path.stat().st_size:
-        read_bytes(path)  # says what is wrong
+    stored = check_file(path)
     try:
         with _without_output(), OpenEXR.File(str(path), header_only=True) as file:
             header = file.header()
@@ -35,7 +34,8 @@ def read_exr_header(path: Path) -> tuple[int, int, list[str]]:
             names = [channel.name for channel in header["channels"]]
             samplings = {(channel.xSampling, channel.ySampling) for channel in header["channels"]}
             plain = len(file.parts) == 1 and header["type"] == OpenEXR.scanlineimage
-    except (RuntimeError, ValueError, TypeError, KeyError, UnicodeDecodeError) as error:
+    except Exception as error:
+        # What a damaged header raises depends on where it is damaged.
         raise UsageError(f"{path}: not a complete EXR ({_reason(error)})") from error
     width, height = int(x1) - int(x0) + 1, int(y1) - int(y0) + 1
     if not plain:
@@ -44,6 +44,7 @@ def read_exr_header(path: Path) -> tuple[int, int, list[str]]:
         raise UsageError(f"{path}: the header claims {width}x{height} px, wanted at most {MAXIMUM_PIXELS} px")
     if len(samplings) != 1:
         raise UsageError(f"{path}: got channels of different sizes, wanted one size")
+    check_decoded(path, stored, width * height * len(names) * np.dtype(np.float32).itemsize)
     return width, height, names
 
 
@@ -60,7 +61,7 @@ def read_exr_channels(path: Path) -> dict[str, NDArray[np.float32]]:
     try:
         with _without_output(), OpenEXR.File(str(path), separate_channels=True) as file:
             found = {name: np.asarray(channel.pixels, np.float32) for name, channel in file.channels().items()}
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:
         raise UsageError(f"{path}: got a truncated EXR, or a damaged one, wanted a complete image") from error
     if found.keys() != set(names) or any(channel.shape != (height, width) for channel in found.values()):
         raise UsageError(f"{path}: got channels of different sizes, wanted one size")

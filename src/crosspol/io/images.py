@@ -6,7 +6,6 @@ Channel order is RGB everywhere.
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import warnings
@@ -17,25 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.errors import UsageError, one_line
-from crosspol.io.atomic import read_bytes, write_bytes
+from crosspol.errors import UsageError
+from crosspol.io.arrays import read_array, read_array_header
+from crosspol.io.atomic import write_bytes
+from crosspol.io.image_headers import describe, look_at
+from crosspol.io.reading import check_file, read_bytes
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".webp", ".npy")
 """Files that `read_image` takes; the search in folders looks for these."""
 
-MAXIMUM_PIXELS = 178_956_970
-"""Largest image, px, all pages of its file together: above the largest sensors on sale (151 million), and where
-Pillow begins to call a file a decompression bomb. Decoded, that is 1.4 GB in four channels of 16 bits."""
-
-_TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-_REDUCED = 1
-"""Bit of a TIFF page's kind: a smaller copy of another page, which is no image of its own."""
-_PNG_END = b"IEND\xaeB`\x82"
-_WIDTH, _HEIGHT, _KIND, _SAMPLES, _COLORS, _PALETTE = 256, 257, 254, 277, 262, 3
-"""Tags of a TIFF page, and one of its kinds of color."""
-_DECODED_CHANNELS = {"P": 3, "PA": 4, "LA": 4, "CMYK": 3}
-"""Channels after decoding, for Pillow's modes that have another number."""
-_PNM = re.compile(rb"P([2356])(?:(?:\s|#[^\n]*\n)+(\d+)){3}\s")
+_PNM = re.compile(rb"P([2356])(?:(?:\s|#[^\n]*\n)+(\d{1,9})){3}\s")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,21 +54,6 @@ class ImageFile:
 
     pages: list[NDArray[Any]]
     white: int | None
-
-
-def read_array(path: str | os.PathLike[str]) -> NDArray[Any]:
-    """Return the array in a ``.npy`` file; pickled objects are refused.
-
-    Raises:
-        MissingFileError: there is no such file.
-        UsageError: the file is no complete ``.npy`` file, or holds objects.
-    """
-    data = read_bytes(path)
-    try:
-        array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError) as error:
-        raise UsageError(f"{path}: not a complete .npy file of numbers ({_first_line(error)})") from error
-    return array
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
@@ -115,7 +90,7 @@ def read_image_file(path: str | os.PathLike[str]) -> ImageFile:
 
     path = Path(path)
     data = read_bytes(path)
-    own = _own_pages(data, path)
+    own = look_at(data, path)
     pages: list[NDArray[Any] | None]
     level = cv2.utils.logging.getLogLevel()
     # Decoders print their own complaints; the one line that the caller gets is ours.
@@ -132,15 +107,15 @@ def read_image_file(path: str | os.PathLike[str]) -> ImageFile:
     finally:
         cv2.utils.logging.setLogLevel(level)
     whole = [page for page in pages if page is not None]
-    if len(whole) < len(pages):
-        raise UsageError(f"{path}: got {_describe(data)}, wanted a complete image (PNG, JPEG, TIFF, ... or .npy)")
+    if len(whole) < len(pages) or whole[0].shape[:2] != (own.height, own.width):
+        raise UsageError(f"{path}: got {describe(data)}, wanted a complete image (PNG, JPEG, TIFF, ... or .npy)")
     return ImageFile([_in_rgb(page) for page in whole], _maxval(data))
 
 
 def read_image_header(path: str | os.PathLike[str]) -> ImageHeader:
     """Read an image file without its pixels; errors as `read_image`, but for what only decoding shows."""
     path = Path(path)
-    own = _own_pages(read_bytes(path), path)
+    own = look_at(read_bytes(path), path)
     return ImageHeader(own.width, own.height, own.channels, len(own.places))
 
 
@@ -156,95 +131,21 @@ def read_image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     from PIL import Image
 
     path = Path(path)
+    if path.suffix.lower() == ".npy":
+        shape, _ = read_array_header(path)
+        if len(shape) < 2:
+            raise UsageError(f"{path}: got an array of shape {shape}, wanted an image")
+        return shape[0], shape[1]
+    check_file(path)
     try:
-        if path.suffix.lower() == ".npy":
-            return tuple(np.load(path, mmap_mode="r", allow_pickle=False).shape[:2])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path, formats=("PNG", "JPEG", "BMP", "PPM")) as image:
                 return image.height, image.width
     except Exception:
         # What Pillow cannot open is looked at in full: it may be fine all the same, and if not, the error says why.
         header = read_image_header(path)
         return header.height, header.width
-
-
-@dataclass(frozen=True)
-class _Pages:
-    """Size of the first image of a file, and which of its pages are images of their own."""
-
-    width: int
-    height: int
-    channels: int
-    places: tuple[int, ...]
-
-
-def _own_pages(data: bytes, path: Path) -> _Pages:
-    """Look at the header: refuse what is no image, too large or, of a PNG, damaged anywhere."""
-    from PIL import Image
-
-    if data.startswith(_TIFF):
-        return _tiff_pages(data, path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                width, height = image.size
-                channels = _DECODED_CHANNELS.get(image.mode, len(image.getbands()))
-                _check_size(width, height, 1, path)
-                if image.format == "PNG":
-                    # Some versions of the decoder fill what is missing with a constant and report success.
-                    image.verify()
-                    if _PNG_END not in data:
-                        raise EOFError("no end")
-    except UsageError:
-        raise
-    except Image.DecompressionBombError as error:
-        found = re.search(r"\((\d+) pixels\)", str(error))
-        size = f"{found[1]} px" if found else "a larger image"
-        raise UsageError(f"{path}: the header claims {size}, wanted at most {MAXIMUM_PIXELS} px") from error
-    except Exception as error:
-        # What a damaged header raises depends on the format: SyntaxError, OSError, ValueError, struct.error and more.
-        raise UsageError(
-            f"{path}: got {_describe(data)}, wanted a complete image (PNG, JPEG, TIFF, ... or .npy)"
-        ) from error
-    return _Pages(width, height, channels, (0,))
-
-
-def _tiff_pages(data: bytes, path: Path) -> _Pages:
-    """Pillow refuses to open kinds of TIFF that are fine (color in floating point), but reads the tags of all."""
-    from PIL import TiffImagePlugin
-
-    stream = io.BytesIO(data)
-    sizes, samples, places, visited = [], [], [], set[int]()
-    try:
-        directory = TiffImagePlugin.ImageFileDirectory_v2(stream.read(16 if b"+" in data[2:4] else 8))
-        offset = directory.next
-        while offset and offset not in visited:
-            visited.add(offset)
-            stream.seek(offset)
-            directory.load(stream)
-            if not int(directory.get(_KIND, 0)) & _REDUCED:
-                places.append(len(visited) - 1)
-                sizes.append((int(directory[_WIDTH]), int(directory[_HEIGHT])))
-                samples.append(3 if directory.get(_COLORS) == _PALETTE else int(directory.get(_SAMPLES, 1)))
-            offset = directory.next
-        (width, height), channels, count = sizes[0], samples[0], len(sizes)
-    except Exception as error:
-        # What damaged tags raise depends on where they are damaged.
-        raise UsageError(f"{path}: got {_describe(data)}, wanted a complete image ({one_line(error)})") from error
-    for size in sizes:
-        _check_size(*size, 1, path)
-    _check_size(width, height, count, path)
-    return _Pages(width, height, channels, tuple(places))
-
-
-def _check_size(width: int, height: int, pages: int, path: Path) -> None:
-    if width < 1 or height < 1:
-        raise UsageError(f"{path}: the header claims {width}x{height} px, wanted an image")
-    if width * height * pages > MAXIMUM_PIXELS:
-        many = f"{pages} times " if pages > 1 else ""
-        raise UsageError(f"{path}: the header claims {many}{width}x{height} px, wanted at most {MAXIMUM_PIXELS} px")
 
 
 def _maxval(data: bytes) -> int | None:
@@ -284,30 +185,3 @@ def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8] | NDArray
     if not encoded:
         raise ValueError(f"{path}: an image of {image.shape} could not be encoded as PNG")
     return write_bytes(path, data.tobytes())
-
-
-def _describe(data: bytes) -> str:
-    """Say what a file that is no image looks like."""
-    start = data[:512].lstrip().lower()
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "a web page"
-    for signature, format_name in (
-        (b"\x89PNG\r\n\x1a\n", "PNG"),
-        (b"\xff\xd8\xff", "JPEG"),
-        (b"II*\x00", "TIFF"),
-        (b"MM\x00*", "TIFF"),
-        (b"II+\x00", "TIFF"),
-        (b"MM\x00+", "TIFF"),
-        (b"BM", "BMP"),
-        (b"P5", "PGM"),
-        (b"P6", "PPM"),
-    ):
-        if data.startswith(signature):
-            return f"a truncated or damaged {format_name} ({len(data)} bytes)"
-    if not re.search(rb"[\x00-\x08\x0e-\x1f]", start):
-        return f"a text file ({len(data)} bytes)"
-    return f"{len(data)} bytes of another format"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

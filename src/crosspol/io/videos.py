@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.errors import MissingFileError, UsageError
+from crosspol.errors import UsageError
+from crosspol.io.reading import check_file
+from crosspol.limits import MAXIMUM_PIXELS
 
 __all__ = ["VIDEO_SUFFIXES", "Video"]
 
@@ -44,8 +47,7 @@ class Video:
         import cv2
 
         self.path = Path(path)
-        if not self.path.exists():
-            raise MissingFileError(f"{self.path}: no such file")
+        check_file(self.path, sys.maxsize)
         # FFmpeg prints what it stumbles over; OpenCV looks at this when it opens its first video.
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         level = cv2.utils.logging.getLogLevel()
@@ -61,6 +63,10 @@ class Video:
         if self.width < 1 or self.height < 1:
             self._capture.release()
             raise UsageError(f"{self.path}: got {self.path.stat().st_size} bytes that are no video, wanted a video")
+        if self.width * self.height > MAXIMUM_PIXELS:
+            self._capture.release()
+            found = f"{self.width}x{self.height} px"
+            raise UsageError(f"{self.path}: the header claims {found}, wanted at most {MAXIMUM_PIXELS} px")
         count, fps = self._capture.get(cv2.CAP_PROP_FRAME_COUNT), self._capture.get(cv2.CAP_PROP_FPS)
         self.count = int(count) if math.isfinite(count) and count > 0 else None
         self.fps = float(fps) if math.isfinite(fps) and fps > 0 else None

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crosspol.errors import MissingFileError, UsageError
-from crosspol.io.atomic import read_bytes
+from crosspol.errors import UsageError
+from crosspol.io.arrays import read_array, read_array_header
 from crosspol.io.exr import read_exr_channels, read_exr_header
 from crosspol.io.images import (
     IMAGE_SUFFIXES,
-    MAXIMUM_PIXELS,
     ImageFile,
     read_image_file,
     read_image_header,
 )
-from crosspol.limits import MINIMUM_SIDE
+from crosspol.io.reading import check_file, read_bytes
+from crosspol.limits import MAXIMUM_PIXELS, MINIMUM_SIDE
 from crosspol.rigs.contents.content import ANGLES_DEG, Content, Stored
 from crosspol.rigs.pixel_formats import PixelFormat, parse_pixel_format, stored_bytes, unpack
 from crosspol.rigs.rig import Camera
@@ -52,8 +52,7 @@ def frame_files(files: FrameFiles, camera: Camera) -> list[Path]:
         found = ", ".join(map(str, paths)) or "nothing"
         raise UsageError(f"{found}: wanted {numbers} files for content: {content.name}{content.several_files}")
     for path in paths:
-        if not path.exists():
-            raise MissingFileError(f"{path}: no such file")
+        check_file(path)
     return paths
 
 
@@ -134,7 +133,7 @@ class _Reader:
     def __call__(self, path: Path, channels: int) -> NDArray[Any]:
         suffix = path.suffix.lower()
         if suffix == ".npy":
-            return np.array(_map_npy(path))
+            return _some(read_array(path), path)
         if suffix == ".exr":
             return _read_exr(path, self._camera.record)
         if suffix not in IMAGE_SUFFIXES:
@@ -158,8 +157,7 @@ class _Header:
     def __call__(self, path: Path, channels: int) -> NDArray[Any]:
         suffix = path.suffix.lower()
         if suffix == ".npy":
-            mapped = _map_npy(path)
-            return _stand_in(mapped.shape, mapped.dtype)
+            return _some(_stand_in(*read_array_header(path)), path)
         if suffix == ".exr":
             width, height, names = read_exr_header(path)
             planes = _exr_planes(names, self._camera.record, path)
@@ -218,7 +216,7 @@ def _raw_shape(path: Path, camera: Camera, channels: int) -> tuple[tuple[int, ..
     if width * height > MAXIMUM_PIXELS:
         raise UsageError(f"{path}: the rig says {width}x{height} px, wanted at most {MAXIMUM_PIXELS} px")
     values = width * height * channels
-    wanted, size = stored_bytes(pixel_format, values), _size(path)
+    wanted, size = stored_bytes(pixel_format, values), check_file(path)
     if size != wanted:
         many = f" with {channels} channels" if channels > 1 else ""
         raise UsageError(
@@ -235,24 +233,10 @@ def _read_raw(path: Path, camera: Camera, channels: int) -> NDArray[Any]:
     return unpack(read_bytes(path), pixel_format, values).reshape(shape)
 
 
-def _size(path: Path) -> int:
-    if path.is_dir():
-        raise UsageError(f"{path}: got a folder, wanted a file")
-    return path.stat().st_size
-
-
-def _map_npy(path: Path) -> NDArray[Any]:
-    """Map an array into memory, which fails where the header claims more than there is."""
-    if not _size(path):
-        raise UsageError(f"{path}: got an empty file (0 bytes)")
-    try:
-        mapped = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"{path}: not a complete .npy file of numbers ({reason})") from error
-    if mapped.dtype.kind not in "uif" or mapped.size == 0:
-        raise UsageError(f"{path}: got {mapped.dtype} {mapped.shape}, wanted an array of numbers")
-    return mapped
+def _some(array: NDArray[Any], path: Path) -> NDArray[Any]:
+    if array.dtype.kind not in "uif" or array.size == 0 or array.ndim < 2:
+        raise UsageError(f"{path}: got {array.dtype} {array.shape}, wanted an array of numbers")
+    return array
 
 
 def _exr_planes(names: Sequence[str], content: Content, path: Path) -> tuple[tuple[str, ...], ...]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from crosspol.errors import UsageError, did_you_mean
-from crosspol.io.atomic import read_bytes, write_bytes
+from crosspol.io.atomic import write_bytes
+from crosspol.io.reading import read_bytes
 from crosspol.light import DARK, SATURATED
 from crosspol.rigs.contents import CONTENTS, Content
 from crosspol.rigs.contents.content import MosaicReading

@@ -20,7 +20,7 @@ from crosspol.polarimetry import mosaic
 from crosspol.rigs.frames import Frame, Recording, frame_of
 from crosspol.rigs.rig import Camera
 
-__all__ = ["SensorConfig", "sense"]
+__all__ = ["SensorConfig", "record", "sense"]
 
 Range = tuple[float, float]
 _LARGEST = {"exposure": 1e6, "full_well": 1e15, "read_noise": 1e15, "extinction_ratio": math.inf}
@@ -98,23 +98,29 @@ def sense(left: Frame, right: Frame, rng: np.random.Generator, config: SensorCon
         Frames on the same scale of light, exposed by the drawn factor, clipped, noisy and in steps. Where this sensor
         is saturated or sees nothing, they are not valid; what a perfect camera would clip may well be.
     """
+    recorded = record(left, right, rng, config)
+    return frame_of(recorded[0]), frame_of(recorded[1])
+
+
+def record(left: Frame, right: Frame, rng: np.random.Generator, config: SensorConfig) -> tuple[Recording, Recording]:
+    """Return what both cameras store: `sense` before anything is computed from it; arguments likewise."""
     sensor = _Sensor(
         _drawn(rng, config.exposure),
         _drawn(rng, config.full_well),
         float(rng.uniform(*config.read_noise)),
         _contrast(_drawn(rng, config.extinction_ratio)),
     )
-    return _photographed(left, rng, config, sensor), _photographed(right, rng, config, sensor)
+    return _stored(left, rng, config, sensor), _stored(right, rng, config, sensor)
 
 
-def _photographed(frame: Frame, rng: np.random.Generator, config: SensorConfig, sensor: _Sensor) -> Frame:
+def _stored(frame: Frame, rng: np.random.Generator, config: SensorConfig, sensor: _Sensor) -> Recording:
     top = 2**config.bits - 1
     black = round(config.black_level * top)
     camera = Camera(black_level=float(black), white_level=float(top))
     if frame.stokes is None:
         assert frame.intensity is not None  # a frame has one of the two
         light = frame.intensity.mean(dim=0, keepdim=True) if config.bayer is None else frame.intensity
-        return frame_of(_recorded(light, replace(camera, content="image"), rng, sensor))
+        return _recorded(light, replace(camera, content="image"), rng, sensor)
     stokes = frame.stokes
     if config.bayer is None:
         stokes = stokes.mean(dim=0, keepdim=True)
@@ -122,12 +128,12 @@ def _photographed(frame: Frame, rng: np.random.Generator, config: SensorConfig, 
     s1, s2 = sensor.contrast * s1, sensor.contrast * s2
     angles = (s0 + s1, s0 + s2, s0 - s1, s0 - s2)
     if not config.mosaic:
-        return frame_of(_recorded(torch.stack(angles), replace(camera, content="angles"), rng, sensor))
+        return _recorded(torch.stack(angles), replace(camera, content="angles"), rng, sensor)
     bayer = config.bayer if len(stokes) == 3 else None
     camera = replace(camera, content="mosaic", bayer=bayer)
     planes = [angle if bayer else angle[0] for angle in angles]
     raw = mosaic(*planes, layout=camera.layout, bayer=bayer)
-    return frame_of(_recorded(raw, camera, rng, sensor))
+    return _recorded(raw, camera, rng, sensor)
 
 
 def _recorded(light: Tensor, camera: Camera, rng: np.random.Generator, sensor: _Sensor) -> Recording:

@@ -19,9 +19,9 @@ from crosspol.data.truth import GroundTruth
 from crosspol.datasets.pairs import PlainPair, PlainPairs, existing, found, image_plane
 from crosspol.datasets.reader import Reader, Request
 from crosspol.errors import UsageError
-from crosspol.io.atomic import read_bytes
 from crosspol.io.disparity import read_disparity
 from crosspol.io.images import read_image
+from crosspol.io.reading import read_bytes
 from crosspol.io.text import decode_text
 from crosspol.rigs.kinds import RigKind
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from crosspol.errors import UsageError, one_line, words_of
-from crosspol.io.atomic import read_bytes
+from crosspol.io.reading import read_bytes
 from crosspol.io.text import decode_text
 
 Values = dict[str, object]
