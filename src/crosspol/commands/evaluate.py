@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -190,13 +189,13 @@ def _networks(options: EvaluateOptions) -> tuple[list[NetworkMethod], str | None
         raise UsageError(f"--weights: got {twice[0]} more than once, wanted each once (NAME=DIR names a row)")
     networks = []
     for name, entry in zip(names, entries, strict=True):
-        path = os.fspath(weights_folder(split_name(entry)[1]))
+        path = split_name(entry)[1]
         predictor = StereoPredictor.from_pretrained(path, device=options.device, confidence=options.confidence)
         net = predictor.network
         iters = options.iters or net.config.iters
         if predictor.confidence is not None and (note := predictor.confidence.note(iters)) is not None:
             print(f"crosspol evaluate: warning: {name}: {note}", file=sys.stderr)
-        about = describe_network(net, Path(path), iters)
+        about = describe_network(net, weights_folder(path), iters)
         if predictor.confidence is not None:
             about["confidence"] = options.confidence
         substitution = ORACLE if entry == options.oracle else None

@@ -27,7 +27,7 @@ from crosspol.model.network import State, Watch
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.frames import Frame
 from crosspol.rigs.kinds import RigKind
-from crosspol.weights import load_network, weights_folder
+from crosspol.weights import DEFAULT_WEIGHTS, load_network
 
 Image: TypeAlias = "NDArray[Any] | str | os.PathLike[str]"
 Images: TypeAlias = "Image | Sequence[Image]"
@@ -125,7 +125,7 @@ class StereoPredictor:
             UsageError: the folder holds no weights of this network, the backend is not installed, or another argument
                 is wrong.
         """
-        weights = os.fspath(weights_folder(weights))
+        weights = DEFAULT_WEIGHTS if weights is None else os.fspath(weights)
         judge = Confidence.of(confidence, weights)
         # Of the engines PyTorch alone can stop.
         chosen = "torch" if backend == "auto" and tolerance is not None else backend
