@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crosspol.commands.scene_reports import SCENES_KINDS, Wish, kind_of
+from crosspol.cli import main
+from crosspol.commands.scene_reports import SCENES_KINDS, Wish, kind_of, rig_of_most
+from crosspol.datasets.scene_index import INDEX, SceneRecord, record_line
 from crosspol.errors import UsageError
 from crosspol.evaluation.figures import image_name
 from crosspol.evaluation.results import write_results
 from crosspol.io.disparity import write_disparity
 from crosspol.io.images import write_image
+from crosspol.rigs.kinds import RigKind
 from tests.report.evaluations import Page, evaluation
 
 OF_RESULTS, OF_SCENES = SCENES_KINDS
@@ -68,3 +71,36 @@ def test_pairs_with_their_truth_are_measured_and_shown(tmp_path: Path, weights: 
     assert line[1][0] == "96x48"
     assert line[3][0] == "not known"  # no one said where glass is
     assert len([source for source in page.sources if source.startswith("data:image/webp")]) == 4
+
+
+def test_the_command_takes_results_and_refuses_what_only_a_pair_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, page = tmp_path / "results.json", tmp_path / "page.html"
+    write_results(evaluation(), file)
+    for flag in ("--ground-truth", "--polarization-left", "--scene"):
+        assert main(["report", str(file), "--output", str(page), flag, "x"]) == 2
+        assert f"{flag}: got x beside {file}, wanted none with the results.json" in capsys.readouterr().err
+    assert not page.exists()
+    assert main(["report", str(file), "--output", str(page)]) == 0
+    assert capsys.readouterr().out == f"wrote {page}\n"
+    assert len(Page(page.read_text()).tables["scenes"]) == 13
+
+
+def test_of_several_rigs_the_one_of_most_scenes_is_shown_and_the_others_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"left": "l.exr", "right": "r.exr", "disparity": "d.png", "glass": "g.png", "occluded": "o.png"}
+    rigs: list[RigKind] = ["crossed", "quad", "quad"]
+    records = [
+        SceneRecord(f"a{number}", rig, {kind: f"a{number}/{name}" for kind, name in names.items()})
+        for number, rig in enumerate(rigs)
+    ]
+    assert rig_of_most(tmp_path) is None
+    (tmp_path / INDEX).write_text("".join(record_line(record) + "\n" for record in records[1:]))
+    assert rig_of_most(tmp_path) == "quad"
+    assert capsys.readouterr().err == ""
+    (tmp_path / INDEX).write_text("".join(record_line(record) + "\n" for record in records))
+    assert rig_of_most(tmp_path) == "quad"
+    said = "crosspol report: 2 of 3 scenes, those of rig quad; crosspol evaluate --rig takes crossed\n"
+    assert capsys.readouterr().err == said
