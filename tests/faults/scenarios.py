@@ -85,7 +85,7 @@ def _complete_pairs(path: Path) -> list[Any]:
 def _config(live: Path, **changes: Any) -> None:
     live.mkdir(parents=True, exist_ok=True)
     config = tiny_config(
-        num_steps=2, checkpoint_every=1, validate_every=1, keep_checkpoints=1, network=tiny_network(), **changes
+        num_steps=2, checkpoint_every=1, validate_every=2, keep_checkpoints=1, network=tiny_network(), **changes
     )
     (live / "config.json").write_bytes(write_config(config))
 
@@ -192,7 +192,13 @@ def _page(path: Path) -> str:
 SCENARIOS = {
     "predict": Scenario(_results_of_before, _predict, _predict, {"predict.jsonl": _complete_pairs}),
     "predict-new": Scenario(_pairs, _predict, partial(_predict, "--skip-existing"), {"predict.jsonl": _complete_pairs}),
-    "train": Scenario(_config, _train, _train, {"log.jsonl": _steps, "run.json": _sessions}),
+    "train": Scenario(
+        _config,
+        _train,
+        _train,
+        {"log.jsonl": _steps, "run.json": _sessions, "step-00000001.pt": _checkpoint, "step-00000002.pt": _checkpoint},
+        passing=("checkpoints/step-00000001.pt",),
+    ),
     "render": Scenario(_render_one, _render, _render, {"scenes.jsonl": _lines}),
     "report": Scenario(_report_of_before, _report, _report, {"report.html": _page}),
     "export": Scenario(_weights, _export, _export),
