@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import matplotlib.backends.backend_agg
 import matplotlib.figure  # noqa: F401
 import numpy as np
@@ -37,6 +38,7 @@ from tests.faults.inject import Scenario
 from tests.training.tiny_runs import tiny_config, tiny_network
 
 torch.set_num_threads(1)
+cv2.setNumThreads(0)
 HEIGHT, WIDTH = 32, 40
 
 
