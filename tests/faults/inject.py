@@ -107,6 +107,8 @@ def inject(library: Path, folder: Path, plan: dict[str, dict[str, int]]) -> dict
     live = folder / "live"
     environment = dict(os.environ, LD_PRELOAD=str(library), TMPDIR=str(live / "tmp"), PYTHONDONTWRITEBYTECODE="1")
     environment |= {"OMP_NUM_THREADS": "1", "CROSSPOL_CACHE": str(live / "cache"), "INTERPOSE": str(library)}
+    # Before anything is imported there: Python looks for a place for temporary files once.
+    (live / "tmp").mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "tests.faults.inject", str(folder), json.dumps(plan)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=REPOSITORY, check=False)
     assert done.returncode == 0, done.stderr

@@ -193,7 +193,9 @@ def _page(path: Path) -> str:
 
 SCENARIOS = {
     "predict": Scenario(_results_of_before, _predict, _predict, {"predict.jsonl": _complete_pairs}),
-    "predict-new": Scenario(_pairs, _predict, partial(_predict, "--skip-existing"), {"predict.jsonl": _complete_pairs}),
+    "predict-new": Scenario(
+        _pairs, _predict, lambda live: _predict(live, "--skip-existing"), {"predict.jsonl": _complete_pairs}
+    ),
     "train": Scenario(
         _config,
         _train,
