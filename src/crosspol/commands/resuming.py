@@ -19,6 +19,7 @@ import torch
 
 from crosspol.errors import UsageError
 from crosspol.inference.backends import Backend
+from crosspol.io.structured import parse_json
 
 __all__ = ["RECORD", "Record", "file_hash", "weights_hash"]
 
@@ -122,10 +123,10 @@ def file_hash(path: Path) -> str:
 def _lines(path: Path) -> list[dict[str, Any]]:
     found = []
     if path.is_file():
-        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
-                line = json.loads(text)
-            except ValueError:
+                line = parse_json(text, path)
+            except UsageError:
                 continue
             if isinstance(line, dict) and isinstance(line.get("run"), str):
                 found.append(line)
