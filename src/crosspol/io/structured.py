@@ -55,15 +55,20 @@ def read_json_lines(path: Name, limit: int = TABLE_BYTES) -> Iterator[tuple[int,
             yield number, place, parse_json(line, place)
 
 
-def read_yaml(path: Name, limit: int = YAML_BYTES) -> Any:
+def read_yaml(path: Name, *, finite: bool = True) -> Any:
     """Return what the first document of a YAML file holds; None where there is nothing in it.
+
+    Args:
+        path: the file.
+        finite: whether NaN and infinity are refused, as in JSON.
 
     Raises:
         MissingFileError: there is no such file.
         UsageError: it is no YAML in UTF-8 or is larger, deeper, repeats more by aliases or has longer numbers than is
             taken.
     """
-    return parse_yaml(decode(read_bytes(path, limit, what="a YAML file"), path), path, limit)
+    data = read_bytes(path, YAML_BYTES, what="a YAML file", empty=True)
+    return parse_yaml(decode(data, path), path, finite=finite)
 
 
 def decode(data: bytes, name: Name) -> str:
@@ -89,19 +94,18 @@ def parse_json(text: str, name: Name) -> Any:
         raise UsageError(f"{name}: not a complete JSON object ({one_line(error):.200})") from error
 
 
-def parse_yaml(text: str, name: Name, limit: int = YAML_BYTES, *, finite: bool = True) -> Any:
+def parse_yaml(text: str, name: Name, *, finite: bool = True) -> Any:
     """Return what the first document of a YAML text holds; errors as `read_yaml`, which begin with `name`.
 
     Args:
         text: the file.
         name: of the file.
-        limit: characters that are taken at most.
         finite: whether NaN and infinity are refused, as in JSON.
     """
     import yaml
 
-    if len(text) > limit:
-        raise UsageError(f"{name}: got {len(text)} characters of YAML, wanted at most {limit}")
+    if len(text) > YAML_BYTES:
+        raise UsageError(f"{name}: got {len(text)} characters of YAML, wanted at most {YAML_BYTES}")
     loader_type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         # The first pass goes through the file without recursion and makes nothing of it.

@@ -207,7 +207,7 @@ def read_rig(path: str | os.PathLike[str]) -> Rig:
             file and key, what was found and what was wanted.
     """
     path = Path(path)
-    content = read_yaml(path)
+    content = read_yaml(path, finite=False)
     try:
         return _rig_from(content, path.parent)
     except UsageError as error:
