@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from crosspol.errors import UsageError
+from crosspol.io.atomic import neighbor, remove_leftovers
 
 
 def check_output_folder(folder: Path) -> None:
@@ -24,14 +25,15 @@ def check_output_folder(folder: Path) -> None:
 
 
 def make_output_folder(folder: Path) -> None:
-    """Make the folder and try that it can be written.
+    """Make the folder and try that it can be written; what runs that were killed left half written there goes.
 
     Raises:
         UsageError: it cannot.
     """
-    probe = folder / f".crosspol.{os.getpid()}.part"
+    probe = neighbor(folder / "crosspol")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -38,9 +38,9 @@ from crosspol.datasets.scene_index import (
     write_index,
 )
 from crosspol.errors import UsageError
-from crosspol.io.atomic import write_bytes
+from crosspol.io.atomic import neighbor, write_bytes
 from crosspol.io.disparity import KITTI_LIMIT, KITTI_SCALE, read_disparity, write_disparity
-from crosspol.io.exr import read_exr_channels
+from crosspol.io.exr import read_exr_channels, write_exr_channels
 from crosspol.io.images import read_image, write_image
 from crosspol.light import exposure, well_exposed
 from crosspol.limits import MINIMUM_SIDE
@@ -157,8 +157,7 @@ def write_scene(root: str | os.PathLike[str], scene: StoredScene, exact: bool = 
     if folder.exists():
         raise FileExistsError(f"{folder}: exists already, wanted a new scene")
     root.mkdir(parents=True, exist_ok=True)
-    unfinished = root / f".{scene.name}.{os.getpid()}.part"
-    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished = neighbor(folder)
     try:
         unfinished.mkdir()
         record = _write_files(unfinished, scene, exact)
@@ -271,18 +270,15 @@ def _fits_png(disparity: Array) -> bool:
 
 
 def _write_light(path: Path, light: Array, holds: Holds) -> None:
-    import OpenEXR
-
     colors = "RGB" if len(light) == 3 else ""
     channels: dict[str, NDArray[np.float16]] = {}
     for index, plane in enumerate(light.astype(np.float16)):
         if holds == "stokes":
             suffix = f".{colors[index]}" if colors else ""
-            channels |= {f"S{order}{suffix}": np.ascontiguousarray(plane[order]) for order in range(3)}
+            channels |= {f"S{order}{suffix}": plane[order] for order in range(3)}
         else:
-            channels[colors[index] if colors else "Y"] = np.ascontiguousarray(plane)
-    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, "holds": holds}
-    OpenEXR.File(header, channels).write(str(path))
+            channels[colors[index] if colors else "Y"] = plane
+    write_exr_channels(path, channels, {"holds": holds})
 
 
 def _read_light(path: Path, holds: Holds) -> Array:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -58,26 +59,40 @@ def attention_figures(net: CrossPol, batch: StereoBatch) -> dict[str, float]:
     # The right view's polarization is made invalid, so that what attends to valid cells is the left view.
     quiet = replace(batch, valid_right=torch.zeros_like(batch.glass))
     found: list[dict[str, float]] = []
-    with _calls(net) as calls:
+    with attention_calls(net) as calls:
         net(**quiet.inputs.kwargs(), iters=1)
-    for module, query, key_value, mask in calls:
-        found += _figures(module, query, key_value, mask, batch.glass)
+    for call in calls:
+        found += _figures(call.module, call.query, call.key_value, call.mask, batch.glass)
     names = {name: None for figures in found for name in figures}
     return {name: _mean([figures[name] for figures in found if name in figures]) for name in names}
 
 
-@contextmanager
-def _calls(net: nn.Module) -> Iterator[list[tuple[PooledCrossAttention, Tensor, Tensor, Tensor | None]]]:
-    """Collect the arguments of every attention module while the network runs."""
-    calls: list[tuple[PooledCrossAttention, Tensor, Tensor, Tensor | None]] = []
+class AttentionCall(NamedTuple):
+    """What an attention module was called with.
 
-    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+    name: of the module within the network: ``fusion.attention``, ``context_fusion.attention``, ...
+    query: (B, dim, h, w). key_value: (B, kv_dim, h, w). mask: (B, 1, h, w), 1 = valid; None: everywhere.
+    """
+
+    name: str
+    module: PooledCrossAttention
+    query: Tensor
+    key_value: Tensor
+    mask: Tensor | None
+
+
+@contextmanager
+def attention_calls(net: nn.Module) -> Iterator[list[AttentionCall]]:
+    """Collect the calls of every attention module, stereo features to polarization, while the network runs."""
+    calls: list[AttentionCall] = []
+
+    def note(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
         named = dict(zip(("query", "key_value", "mask"), args, strict=False)) | kwargs
         assert isinstance(module, PooledCrossAttention)
-        calls.append((module, named["query"], named["key_value"], named.get("mask")))
+        calls.append(AttentionCall(name, module, named["query"], named["key_value"], named.get("mask")))
 
     hooks = [
-        module.register_forward_hook(note, with_kwargs=True)
+        module.register_forward_hook(partial(note, name), with_kwargs=True)
         for name, module in net.named_modules()
         if isinstance(module, PooledCrossAttention) and _OTHER_WAY not in name
     ]

@@ -20,7 +20,7 @@ from crosspol.inference.graph_backend import Run
 from crosspol.inference.onnx_backend import load_onnx
 from crosspol.inference.onnx_graph import export_onnx, metadata
 from crosspol.inference.openvino_backend import load_openvino, runner
-from crosspol.io.atomic import write_bytes
+from crosspol.io.atomic import remove_leftovers, write_together
 from crosspol.model import CrossPol
 
 __all__ = ["FORMATS", "TOLERANCE_PX", "Check", "Exported", "Format", "export_network"]
@@ -138,21 +138,9 @@ def export_network(
         kind.writer(model, metadata(network, graph), made)
         checked = _check(network, graph, made, kind, tolerance_px) if check else None
         paths = [path.with_suffix(suffix) for suffix in kind.suffixes]
-        _place(made, paths)
+        remove_leftovers(path.parent)
+        write_together([(target, made.with_suffix(target.suffix).read_bytes()) for target in paths])
     return Exported(tuple(paths), checked)
-
-
-def _place(made: Path, paths: list[Path]) -> None:
-    """Bring files to where they were asked for, all of them or none; the one that was asked for by name comes last."""
-    placed: list[Path] = []
-    try:
-        for target in reversed(paths):
-            write_bytes(target, made.with_suffix(target.suffix).read_bytes())
-            placed.append(target)
-    except BaseException:
-        for target in placed:
-            target.unlink(missing_ok=True)
-        raise
 
 
 def _check(network: CrossPol, graph: Graph, path: Path, kind: Format, tolerance_px: float) -> Check | None:

@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from crosspol.io.atomic import write_bytes
+from crosspol.io.atomic import remove_leftovers, write_bytes
 
 __all__ = ["GraphCache", "default_folder"]
 
@@ -94,6 +94,7 @@ class GraphCache:
 
     def _make_room(self) -> None:
         """Remove what was not used for longest until the rest fits; other processes may do the same meanwhile."""
+        remove_leftovers(self.folder)
         found = []
         for path in self.folder.glob(f"*{_SUFFIX}"):
             with contextlib.suppress(OSError):

@@ -4,30 +4,154 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import secrets
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+if os.name == "posix":
+    import fcntl
+
+_PART = re.compile(r"\..*\.[0-9a-f]{16}\.part", re.DOTALL)
+_LONGEST = 200
+"""Bytes of a file's name that its neighbor bears: file systems allow 255 in all."""
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -> Path:
     """Write a file completely or not at all: whoever looks, whenever, finds the old content or the new one.
 
-    The content goes into a neighbor first, is flushed to the disk, and gets its name in one step.
+    The content goes into a neighbor first, is flushed to the disk, and gets its name in one step. Of several processes
+    or threads that write one file, the last one's content stays.
 
     Raises:
         OSError: the folder is missing or cannot be written, or the disk is full; no partial file remains, and the old
             content is still there.
     """
+    with placing(path) as part, part.open("wb") as file:
+        file.write(data)
+    return Path(path)
+
+
+@contextlib.contextmanager
+def placing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a neighbor for a writer that wants a path; what is there afterwards gets its name in one step.
+
+    The neighbor exists, is empty, and is held by this process: `remove_leftovers` leaves it alone.
+
+    Raises:
+        OSError: as `write_bytes`; of what the writer raises, all is handed on.
+    """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+    with _part(path) as part:
+        yield part
+        _flush(part)
         os.replace(part, path)
+
+
+@contextlib.contextmanager
+def _part(path: Path) -> Iterator[Path]:
+    """Make a file's neighbor and hold it; it is gone afterwards, if it has not got another name.
+
+    Raises:
+        OSError: it cannot be made, or what the block raises, about `path`.
+    """
+    part = neighbor(path)
+    try:
+        with _held(part):
+            yield part
     except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
-    return path
+
+
+def write_together(contents: Sequence[tuple[Path, bytes]]) -> None:
+    """Write files that are worth nothing without each other: all of them or none, never new ones beside old ones.
+
+    Args:
+        contents: path and content of each; the first is the one that is opened by its name, and names the others.
+
+    Raises:
+        OSError: one cannot be written; the old ones are still there. A process that is killed during the few renames at
+            the end may leave the first one missing, so that nobody takes the others for whole.
+    """
+    if len(contents) == 1:
+        write_bytes(*contents[0])
+        return
+    aside: list[tuple[Path, Path]] = []
+    with contextlib.ExitStack() as stack:
+        parts = [(stack.enter_context(_part(path)), path) for path, _ in contents]
+        for (part, _), (_, content) in zip(parts, contents, strict=True):
+            part.write_bytes(content)
+            _flush(part)
+        try:
+            for _, path in parts:
+                if path.exists():
+                    aside.append((neighbor(path), path))
+                    os.rename(path, aside[-1][0])
+            for part, path in reversed(parts):
+                os.replace(part, path)
+        except BaseException:
+            for kept, path in reversed(aside):
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(kept, path)
+            for _, path in parts:
+                if path not in (before for _, before in aside):
+                    path.unlink(missing_ok=True)
+            raise
+        for kept, _ in aside:
+            with contextlib.suppress(OSError):
+                kept.unlink()
+
+
+def neighbor(path: Path) -> Path:
+    """Return a name beside a path for what is not whole yet, which no other process, thread or machine thinks of."""
+    name = os.fsencode(path.name)[:_LONGEST].decode("utf-8", "ignore")
+    return path.with_name(f".{name}.{secrets.token_hex(8)}.part")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the neighbors that writers left half written when they were killed; those of living writers stay."""
+    for part in folder.glob(".*.part"):
+        if _PART.fullmatch(part.name) and part.is_file() and not part.is_symlink() and not _is_held(part):
+            with contextlib.suppress(OSError):
+                part.unlink()
+
+
+def _flush(part: Path) -> None:
+    # Some writers replace the file that they are given: it is opened again.
+    with part.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _held(part: Path) -> Iterator[None]:
+    """Make a file and hold it until the block or the process ends."""
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
+    try:
+        if os.name == "posix":
+            # A file system without locks: then nobody removes anything.
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_held(part: Path) -> bool:
+    """Whether a living writer holds a file; True where that cannot be told."""
+    if os.name != "posix":
+        return True
+    try:
+        descriptor = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

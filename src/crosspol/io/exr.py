@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crosspol.errors import UsageError
+from crosspol.io.atomic import placing
 from crosspol.io.reading import check_decoded, check_file
 from crosspol.limits import MAXIMUM_PIXELS
 
@@ -68,21 +70,51 @@ def read_exr_channels(path: Path) -> dict[str, NDArray[np.float32]]:
     return found
 
 
+def write_exr_channels(
+    path: str | os.PathLike[str], channels: Mapping[str, NDArray[np.floating]], attributes: Mapping[str, str]
+) -> Path:
+    """Write planes (H, W), half floats or floats, by their names; the file appears complete or not at all.
+
+    Args:
+        path: of the file.
+        channels: of one size.
+        attributes: more entries of the header.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    import OpenEXR
+
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, **attributes}
+    planes = {name: np.ascontiguousarray(plane) for name, plane in channels.items()}
+    with placing(path) as part:
+        try:
+            with _without_output():
+                OpenEXR.File(header, planes).write(str(part))
+        except RuntimeError as error:
+            # The library has no type of its own for a disk that is full.
+            reason = _reason(error).rpartition('". ')[2].rstrip(".")
+            raise OSError(errno.EIO, reason, str(path)) from error
+    return Path(path)
+
+
 @contextlib.contextmanager
 def _without_output() -> Iterator[None]:
     """The library prints its complaints, to both outputs, before it raises; the one line the caller gets is ours."""
-    kept = [(number, os.dup(number)) for number in (1, 2)]
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        for number, _ in kept:
+    with contextlib.ExitStack() as stack:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        stack.callback(os.close, nowhere)
+        for number in (1, 2):
+            try:
+                copy = os.dup(number)
+            except OSError:
+                # Closed already: whatever has that number now is somebody's file.
+                continue
+            stack.callback(os.close, copy)
+            stack.callback(os.dup2, copy, number)
             os.dup2(nowhere, number)
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        for number, copy in kept:
-            os.dup2(copy, number)
-            os.close(copy)
-        os.close(nowhere)
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        yield
 
 
 def _reason(error: BaseException) -> str:

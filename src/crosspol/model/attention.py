@@ -183,12 +183,18 @@ class PooledCrossAttention(nn.Module):
         weights, v, reached = self._explicit(query, key_value, mask)
         return self._merge_heads(weights @ v, reached, query.shape)
 
-    def weights(self, query: Tensor, key_value: Tensor, mask: Tensor | None = None) -> Tensor:
+    def weights(
+        self, query: Tensor, key_value: Tensor, mask: Tensor | None = None, pixels: Tensor | None = None
+    ) -> Tensor:
         """Return the attention weights (B, heads, H * W, keys) for looking; the null key, if any, comes last.
 
-        Rows sum to 1, or are 0 without a valid cell to attend to. Stores all scores: small images only.
+        Rows sum to 1, or are 0 without a valid cell to attend to. Stores all scores: of small images, or of few pixels.
+
+        Args:
+            query, key_value, mask: as in `forward`.
+            pixels: (N,), y * W + x of the query pixels to look at: (B, heads, N, keys) is returned; None: all of them.
         """
-        weights, _, reached = self._explicit(query, key_value, mask)
+        weights, _, reached = self._explicit(query, key_value, mask, pixels)
         return torch.where(reached[:, None, :, None], weights, weights.new_zeros(()))
 
     def _attend_near(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor, shape: torch.Size, dropout: float) -> Tensor:
@@ -307,26 +313,29 @@ class PooledCrossAttention(nn.Module):
             allowed = F.pad(allowed, (0, 1), value=True)
         return allowed[:, None], reached
 
-    def _explicit(self, query: Tensor, key_value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _explicit(
+        self, query: Tensor, key_value: Tensor, mask: Tensor | None, pixels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return weights (B, heads, N, keys), values (B, heads, keys, d) and which queries have a valid cell (B, N)."""
         q, k, v, valid = self._project(query, key_value, mask)
         k, v = self._with_null_key(k, v)
-        reachable = valid.flatten(1)[:, None] & self._near(query.shape[-2:], valid.shape[-2:], valid.device)
+        pixels = torch.arange(q.shape[2], device=q.device) if pixels is None else pixels
+        q = q[:, :, pixels]
+        reachable = valid.flatten(1)[:, None] & self._near(pixels, query.shape[-1], valid.shape[-2:])
         allowed, reached = self._reach(reachable, False)
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         if allowed is not None:
             scores = scores.masked_fill(~allowed, -math.inf)
         return torch.softmax(scores, dim=-1), v, reached
 
-    def _near(self, pixels: torch.Size, cells: torch.Size, device: torch.device) -> Tensor:
-        """Say which cells lie in the window of which pixel, (N, M)."""
+    def _near(self, pixels: Tensor, width: int, cells: torch.Size) -> Tensor:
+        """Say which cells lie in the window of which pixel, (N, M); pixels are y * width + x."""
+        reach = max(cells) if self.window is None else self.window
         near = []
-        for side, count in zip(pixels, cells, strict=True):
-            own = torch.arange(side, device=device) // self.pool_size
-            away = (own[:, None] - torch.arange(count, device=device)).abs()
-            near.append(away <= (max(cells) if self.window is None else self.window))
-        rows, columns = near
-        return (rows[:, None, :, None] & columns[None, :, None, :]).flatten(2).flatten(0, 1)
+        for place, count in zip((pixels // width, pixels % width), cells, strict=True):
+            away = (place // self.pool_size)[:, None] - torch.arange(count, device=pixels.device)
+            near.append(away.abs() <= reach)
+        return (near[0][:, :, None] & near[1][:, None]).flatten(1)
 
     def _merge_heads(self, attended: Tensor, reached: Tensor, shape: torch.Size) -> Tensor:
         out = self.to_out(attended.transpose(1, 2).flatten(2))

@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 
 from crosspol.data.sample import StereoSample
 from crosspol.data.transforms import Change
+from crosspol.io.atomic import neighbor
 
 _ENDLESS = 2**62
 # What a generator of `Replayed` is for: no two draw the same numbers.
@@ -126,7 +127,7 @@ class FolderShelf:
             self._newest = block
             self._remove(block - 1)
         path = self._path(block, scene)
-        part = path.with_name(f"{path.name}.{os.getpid()}")
+        part = neighbor(path)
         try:
             torch.save(packed, part)
             os.replace(part, path)

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from crosspol.errors import UsageError
-from crosspol.io.atomic import write_bytes
+from crosspol.io.atomic import remove_leftovers, write_bytes
 from crosspol.io.structured import read_json
 
 LOG = "log.jsonl"
@@ -78,9 +78,7 @@ class RunFolder:
         """
         for folder in (self.path, self.checkpoints, self.panels):
             folder.mkdir(parents=True, exist_ok=True)
-            for leftover in folder.glob("*.part"):
-                if leftover.is_file():
-                    leftover.unlink()
+            remove_leftovers(folder)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -1,0 +1,58 @@
+"use strict";
+// What every page has: values from its JSON elements, the theme, the list of keys.
+const page = {
+  // The value of <script type="application/json" id=...>.
+  read(id) {
+    return JSON.parse(document.getElementById(id).textContent);
+  },
+
+  // An array of pack() in page.py: its codes, and at(i), the value of an element, NaN where it is not known.
+  decode(packed) {
+    const bytes = Uint8Array.from(atob(packed.codes), (character) => character.charCodeAt(0));
+    const wide = packed.bits === 16;
+    const view = new DataView(bytes.buffer);
+    const codes = wide ? new Uint16Array(bytes.length / 2) : bytes;
+    if (wide) for (let i = 0; i < codes.length; i++) codes[i] = view.getUint16(2 * i, true);
+    const unknown = wide ? 65535 : 255;
+    const { shape, low, step } = packed;
+    return { shape, codes, unknown, low, step, at: (i) => (codes[i] === unknown ? NaN : low + codes[i] * step) };
+  },
+
+  // A key that the page takes: not while somebody writes, and not together with a modifier.
+  onKey(handle) {
+    document.addEventListener("keydown", (event) => {
+      const busy = event.target instanceof Element && event.target.closest("input, select, textarea, dialog[open]");
+      if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || busy) return;
+      if (handle(event.key, event)) event.preventDefault();
+    });
+  },
+
+  isDark() {
+    const chosen = document.documentElement.dataset.theme;
+    return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  },
+};
+
+(() => {
+  const theme = document.getElementById("theme");
+  const keys = document.getElementById("keys");
+  const label = () => { theme.textContent = page.isDark() ? "Light" : "Dark"; };
+  const turn = () => {
+    document.documentElement.dataset.theme = page.isDark() ? "light" : "dark";
+    label();
+    document.dispatchEvent(new Event("themechange"));
+  };
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    label();
+    document.dispatchEvent(new Event("themechange"));
+  });
+  theme.addEventListener("click", turn);
+  document.getElementById("help").addEventListener("click", () => keys.showModal());
+  page.onKey((key) => {
+    if (key === "t") turn();
+    else if (key === "?") keys.showModal();
+    else return false;
+    return true;
+  });
+  label();
+})();

@@ -1,0 +1,36 @@
+"""Every write, flush and rename of a command fails in turn: nothing half written counts, nothing good is lost."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.inject import KINDS, compiled, inject
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux") or shutil.which("cc") is None, reason="faults need Linux and a C compiler"
+)
+
+
+def check(tmp_path: Path, plan: dict[str, dict[str, int]]) -> None:
+    for name, report in inject(compiled(tmp_path), tmp_path, plan).items():
+        print(f"{name}: {report.calls} calls, faults met: {report.points}")
+        assert report.wrong == []
+        assert report.points.keys() == plan[name].keys()
+        # Where the process is killed or the fault passes, every call is a point of its own.
+        assert all(
+            report.points[kind] >= report.calls // every > 0 for kind, every in plan[name].items() if kind != "ENOSPC"
+        )
+
+
+def test_some_faults(tmp_path: Path) -> None:
+    check(tmp_path, {"export-openvino": {"EIO": 7, "SIGKILL": 11}, "predict": {"ENOSPC": 97, "SIGKILL": 83}})
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("name", ["export", "export-openvino", "predict", "predict-new", "train", "render"])
+def test_every_fault(tmp_path: Path, name: str) -> None:
+    check(tmp_path, {name: dict.fromkeys(KINDS, 1)})
