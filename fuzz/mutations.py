@@ -16,8 +16,11 @@ from random import Random
 
 Mutator = Callable[[bytes, Random, Sequence[bytes]], bytes]
 
-LARGEST = 1 << 20
+LARGEST = 1 << 18
 """Inputs are cut here, bytes."""
+
+_LOOKED_AT = 1 << 14
+"""Words and numbers are changed among the first bytes."""
 
 _EDGES = (0, 1, 2, 7, 31, 32, 64, 127, 128, 255, 256, 1024, 32767, 32768, 65535, 65536, 10**6, 2**31 - 1, 2**31)
 _LARGE_EDGES = (2**32 - 1, 2**32, 2**53, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
@@ -98,7 +101,7 @@ def splice(data: bytes, rng: Random, others: Sequence[bytes]) -> bytes:
 
 def edit_number(data: bytes, rng: Random, others: Sequence[bytes]) -> bytes:
     """Write another number, or another kind of value, for one in a text."""
-    found = list(_NUMBER.finditer(data))
+    found = list(_NUMBER.finditer(data, 0, _LOOKED_AT))
     if not found:
         return data
     match = rng.choice(found)
@@ -108,7 +111,7 @@ def edit_number(data: bytes, rng: Random, others: Sequence[bytes]) -> bytes:
 
 def edit_token(data: bytes, rng: Random, others: Sequence[bytes]) -> bytes:
     """Write another word for one in a text: one of the text's own, a value, or nothing."""
-    found = list(_TOKEN.finditer(data))
+    found = list(_TOKEN.finditer(data, 0, _LOOKED_AT))
     if not found:
         return data
     match = rng.choice(found)
@@ -141,7 +144,7 @@ def insert_snippet(data: bytes, rng: Random, others: Sequence[bytes]) -> bytes:
 
 def nest(data: bytes, rng: Random, others: Sequence[bytes]) -> bytes:
     """Put a word into brackets, tags or lists, a few or very many."""
-    found = list(_TOKEN.finditer(data))
+    found = list(_TOKEN.finditer(data, 0, _LOOKED_AT))
     if not found:
         return data
     match, (opened, closed) = rng.choice(found), rng.choice(_NEST)

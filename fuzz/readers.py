@@ -349,7 +349,14 @@ def _rig(path: Path) -> object:
 
 _ROWS: list[dict[str, Any]] = [
     {"left": "l.png", "right": "r.png", "disparity": "d.pfm", "pol_left": "p.npy", "id": "a", "split": "train"},
-    {"left": "l2.png", "right": "r2.png", "disparity": "d2.png", "disparity_scale": 32, "id": "b", "split": "test"},
+    {
+        "left": "l2.png",
+        "right": "r2.png",
+        "disparity": "d2.png",
+        "disparity_scale": 32,
+        "pol_left": "p2.npy",
+        "id": "b",
+    },
 ]
 
 

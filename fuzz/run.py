@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import mmap
 import os
@@ -141,6 +142,8 @@ def _in_child(
 def _be_child(
     reader: Reader, seeds: Sequence[bytes], seed: int, at: int, stop: int, path: Path, place: mmap.mmap, sending: int
 ) -> None:
+    # Where a test run asked for it, each crash would print its stack.
+    faulthandler.disable()
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
