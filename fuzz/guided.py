@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from fuzz.readers import READERS, Reader
-from fuzz.run import LONGEST_S, MEMORY_BYTES, Tally, try_out
+from fuzz.run import LONGEST_S, MEMORY_BYTES, Tally, limit_memory, try_out
 
 _MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
@@ -53,8 +53,6 @@ def run_guided(reader: Reader, first: int, count: int, seed: int = 0) -> Tally:
 def _guide(name: str, counts: Path, arguments: list[str]) -> None:
     import atheris
 
-    with atheris.instrument_imports(include=["crosspol", "yaml", "json"]):
-        import crosspol.io.structured  # noqa: F401
     reader = READERS[name]
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="fuzz-", dir=_MEMORY) as folder:
@@ -62,6 +60,12 @@ def _guide(name: str, counts: Path, arguments: list[str]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         for file, data in reader.beside().items():
             (Path(folder) / file).write_bytes(data)
+        # Readers import what they need when they read: whole files, so that all of it is watched.
+        with atheris.instrument_imports(include=["crosspol", "yaml"], enable_loader_override=False):
+            for data in reader.seeds():
+                path.write_bytes(data)
+                try_out(reader, path)
+        limit_memory()
 
         def one(data: bytes) -> None:
             path.write_bytes(data)

@@ -147,9 +147,7 @@ def _be_child(
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
-    own = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
-    resource.setrlimit(resource.RLIMIT_AS, (own + MEMORY_BYTES,) * 2)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limit_memory()
     begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     tally = Tally()
 
@@ -179,6 +177,13 @@ def _be_child(
             tally.note(kind, number)
         report() if number % 50 == 0 or kind not in ("read", "refused") else None
     report()
+
+
+def limit_memory() -> None:
+    """Let this process have no more than `MEMORY_BYTES` of address space beyond what it has."""
+    own = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
+    resource.setrlimit(resource.RLIMIT_AS, (own + MEMORY_BYTES,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def try_out(reader: Reader, path: Path) -> str:

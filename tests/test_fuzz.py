@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -13,7 +16,7 @@ import pytest
 from fuzz.__main__ import main
 from fuzz.mutations import mutate
 from fuzz.readers import READERS, Reader
-from fuzz.run import make_input, run
+from fuzz.run import make_input, run, try_out
 
 from crosspol.errors import UsageError
 
@@ -51,6 +54,32 @@ def test_whole_files_are_read(name: str) -> None:
     tally = run(READERS[name], 0, len(READERS[name].seeds()))
     assert tally.findings == {}
     assert tally.refused == 0 or (name in UNUSUAL and tally.read)
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("make", [pipe, endless, Path.mkdir])
+def test_nothing_but_files_is_opened(name: str, make: Callable[[Path], None], tmp_path: Path) -> None:
+    reader = READERS[name]
+    path = tmp_path / reader.file
+    path.parent.mkdir(exist_ok=True)
+    for file, data in reader.beside().items():
+        (tmp_path / file).write_bytes(data)
+    make(path)
+    # Whoever opens a pipe waits for ever.
+    signal.alarm(20)
+    try:
+        found = try_out(reader, path)
+    finally:
+        signal.alarm(0)
+    assert found == ("read" if name == "training-checkpoint" else "refused")
 
 
 def test_inputs_are_functions_of_seed_and_number() -> None:
