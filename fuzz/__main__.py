@@ -46,7 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
     while done < options.inputs:
         for name in names:
             left = options.inputs - done
-            count = min(left, max(1, options.inputs // len(names)), int(rates[name] * _ROUND_S) + 1)
+            count = min(left, max(1, options.inputs // len(names)))
+            if options.engine == "mutate":
+                # The other engine takes seconds to begin, and keeps what it found only while it runs.
+                count = min(count, int(rates[name] * _ROUND_S) + 1)
             if not count:
                 break
             entry = results["readers"].setdefault(name, {}).setdefault(options.engine, {})
