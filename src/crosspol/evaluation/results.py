@@ -10,8 +10,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from crosspol.errors import MissingFileError, UsageError
+from crosspol.errors import MissingFileError, UsageError, one_line
 from crosspol.evaluation.measures import MEASURES, REGIONS, key
+from crosspol.evaluation.results_check import check_content
 from crosspol.evaluation.rows import Row
 from crosspol.evaluation.scenes import Survey
 from crosspol.evaluation.statistics import Bootstrap, Estimate
@@ -112,11 +113,12 @@ def read_results(path: Path) -> Results:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise UsageError(f"{path}: got format {found!r}, wanted {FORMAT}: the results.json of an evaluation")
     try:
+        check_content(content)
         rows = tuple(_read_row(record) for record in content["rows"])
         settings = Bootstrap(**content["bootstrap"])
         return Results(content["data"], rows, content["twin"], content["oracle"], content["made"], settings)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path}: damaged ({type(error).__name__}: {error}), wanted results.json") from error
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UsageError(f"{path}: damaged ({one_line(error)}), wanted results.json") from error
 
 
 def earlier_rows(paths: Sequence[Path], data: dict[str, Any], taken: Sequence[str]) -> list[Row]:
@@ -187,7 +189,7 @@ def _read_row(record: dict[str, Any]) -> Row:
         values,
         record["substitution"],
         record["not_applicable"],
-        record.get("confidence"),
+        _restored(record.get("confidence")),
     )
 
 
@@ -231,3 +233,12 @@ def _number(value: Any) -> float:
     if value is None:
         return math.nan
     return math.inf if value == _INFINITE else float(value)
+
+
+def _restored(value: Any) -> Any:
+    """Replace the word for infinity by infinity, as deep as it lies."""
+    if isinstance(value, dict):
+        return {name: _restored(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_restored(entry) for entry in value]
+    return math.inf if value == _INFINITE else value
