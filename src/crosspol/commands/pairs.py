@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.images import IMAGE_SUFFIXES
@@ -21,6 +22,8 @@ RAW_SUFFIXES = (".raw", ".bin")
 
 # Words by which the names of a pair differ: left_007.png and right_007.png, 007_L.png and 007_R.png, 007_dolp.png.
 _SIDE = re.compile(r"(?<![a-z])(left|right|l|r|dolp|pol|polarization|contrast)(?![a-z])", re.IGNORECASE)
+
+_SIDES: dict[str, Literal["left", "right"]] = {"left": "left", "l": "left", "right": "right", "r": "right"}
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,9 @@ def _match(lefts: list[Path], others: list[Path], left: str, other: str) -> list
     """Return the partner of every left file."""
     if len(lefts) == len(others) == 1:
         return others
+    by_name = {path.name: path for path in others}
+    if len(by_name) == len(lefts) == len(others) and by_name.keys() == {path.name for path in lefts}:
+        return [by_name[path.name] for path in lefts]
     left_keys, other_keys = _keys(lefts), _keys(others)
     by_key = dict(zip(other_keys, others, strict=True))
     common = set(left_keys) & by_key.keys()
@@ -194,8 +200,18 @@ def _apart(lefts: list[Path], rights: list[Path]) -> list[Fraction | None]:
 def _keys(paths: list[Path]) -> list[str]:
     """Return what is left of each path without the folder they share, the suffix, and the words of its side."""
     shared = os.path.commonpath([path.parent for path in paths]) or "."
-    names = (path.relative_to(shared).with_suffix("").as_posix() for path in paths)
-    return [re.sub(r"[\W_]+", " ", _SIDE.sub(" ", name)).strip() for name in names]
+    return [key_of(path.relative_to(shared).with_suffix("").as_posix()) for path in paths]
+
+
+def key_of(name: str) -> str:
+    """Return what is left of a name without the words of its side: the same for both views of a pair."""
+    return re.sub(r"[\W_]+", " ", _SIDE.sub(" ", name)).strip()
+
+
+def side_of(name: str) -> Literal["left", "right"] | None:
+    """Return which view a name says that it is, by its words; None where it says none, or both."""
+    sides = {_SIDES[word] for word in map(str.lower, _SIDE.findall(name)) if word in _SIDES}
+    return sides.pop() if len(sides) == 1 else None
 
 
 def _unique_stems(paths: list[Path]) -> list[str]:

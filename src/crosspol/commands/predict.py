@@ -21,12 +21,13 @@ from crosspol.commands.flags import one_of
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.progress import Progress, duration
 from crosspol.commands.resuming import Record, file_hash, weights_hash
-from crosspol.commands.sources import Arguments, Item, Ready, RigPairs, Source, find_source
+from crosspol.commands.sources import Arguments, RigPairs, Source, find_source
 from crosspol.errors import UsageError, refuse, words_of
 from crosspol.inference.adaptive import stored_tolerance
 from crosspol.inference.backends import Precision, find_device
 from crosspol.inference.confidence import ConfidenceKind
 from crosspol.inference.engines import BackendName, say_exports
+from crosspol.inference.items import Item, Ready
 from crosspol.inference.outputs import OUTPUTS, Output, left_image, outputs_with
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.inference.result import StereoResult

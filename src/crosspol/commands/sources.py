@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from crosspol.commands.pairs import RAW_SUFFIXES, Pair, find_pairs, list_images
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError, refuse
+from crosspol.inference.items import Item, Ready
 from crosspol.inference.polarization import PolarizationMaps
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.inference.result import check_calibration
@@ -25,45 +26,13 @@ from crosspol.rigs.calibration_files import read_calibration
 from crosspol.rigs.raw_structure import looks_like_mosaic
 from crosspol.rigs.reader import RigReader
 
-__all__ = ["Arguments", "Item", "Ready", "Source", "find_source"]
+__all__ = ["Arguments", "FilePairs", "Known", "RigPairs", "Source", "VideoPairs", "find_source"]
 
 # {angle} and {map} in a path, with what separates them from the rest of the name.
 _SEVERAL_FILES = re.compile(r"[\W_]*\{(angle|map)[^}]*\}[\W_]*")
 
 _DIGITS = 6
 """Of the number of a video's frame in names of files, from 1."""
-
-
-@dataclass(frozen=True, eq=False)
-class Ready:
-    """A pair that the network can take.
-
-    inputs: with a batch axis of 1.
-    calibration: of the rectified views, where it is known.
-    polarization: maps to look at, where they were asked for and there are any.
-    warnings: what will not be good, a line each.
-    """
-
-    inputs: StereoInputs
-    calibration: StereoCalibration | None = None
-    polarization: PolarizationMaps | None = None
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Item:
-    """A pair that is not read yet.
-
-    name: what to call it.
-    stem: beginning of the names of its results.
-    files: that it is read from.
-    load: reads it.
-    """
-
-    name: str
-    stem: str
-    files: tuple[Path, ...]
-    load: Callable[[], Ready]
 
 
 @dataclass(frozen=True)
@@ -360,6 +329,7 @@ class VideoPairs:
         self.left, self.right, self.known = left, right, known
         with Video(left) as video:
             self.count: int | None = video.count
+            self.fps = video.fps
 
     @property
     def stems(self) -> list[str]:

@@ -24,7 +24,7 @@ from crosspol.visualization.polarization import aolp_image
 if TYPE_CHECKING:
     from crosspol.inference.result import StereoResult
 
-__all__ = ["OUTPUTS", "Output", "left_image", "outputs_with"]
+__all__ = ["OUTPUTS", "Output", "left_image", "of_cloud", "outputs_with"]
 
 
 @dataclass(frozen=True)
@@ -148,16 +148,35 @@ def _calibration(result: StereoResult, path: Path) -> None:
 
 
 def _cloud(result: StereoResult, path: Path, max_depth_m: float | None = None) -> None:
-    calibration, points = result.calibration, result.points
-    assert calibration is not None
+    points = result.points
     assert points is not None
-    # One pixel of disparity is all of the depth there: what lies beyond is noise, however it was measured.
-    limit = calibration.fx * calibration.baseline_m if max_depth_m is None else max_depth_m
-    with np.errstate(invalid="ignore"):
-        keep = (points[..., 2] <= limit) & ~geometry.flying(points[..., 2], calibration.fx)
+    limit = _farthest(result, max_depth_m)
+    keep = of_cloud(result, max_depth_m)
     colors = None if result.inputs is None else left_image(result)
     axes = "camera of the rectified left view: x right, y down, z forward; meters"
     write_point_cloud(path, points, colors, keep=keep, comments=[axes, f"up to {limit:g} m, without flying points"])
+
+
+def _farthest(result: StereoResult, max_depth_m: float | None) -> float:
+    calibration = result.calibration
+    assert calibration is not None
+    # One pixel of disparity is all of the depth there: what lies beyond is noise, however it was measured.
+    return calibration.fx * calibration.baseline_m if max_depth_m is None else max_depth_m
+
+
+def of_cloud(result: StereoResult, max_depth_m: float | None = None) -> NDArray[np.bool_]:
+    """Which pixels a point cloud is made of, (H, W), of a result of one pair with a calibration: no flying points.
+
+    Args:
+        result: the pair's.
+        max_depth_m: what is farther away is left out, m; None: where one pixel of disparity is all of the depth.
+    """
+    depth, calibration = result.depth_m, result.calibration
+    assert depth is not None
+    assert calibration is not None
+    with np.errstate(invalid="ignore"):
+        keep: NDArray[np.bool_] = (depth <= _farthest(result, max_depth_m)) & ~geometry.flying(depth, calibration.fx)
+    return keep
 
 
 def left_image(result: StereoResult) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from crosspol.visualization.maps import UNKNOWN_GRAY, render_figure
 from crosspol.visualization.rig_sheet import FULL_COLOR_DOLP, aolp_colors, draw_wheel
 
-__all__ = ["aolp_image"]
+__all__ = ["aolp_image", "aolp_map"]
 
 _DPI = 100
 
@@ -28,11 +28,7 @@ def aolp_image(aolp_rad: NDArray[np.floating], dolp: NDArray[np.floating]) -> ND
     """
     from matplotlib.figure import Figure
 
-    known = np.isfinite(dolp) & np.isfinite(aolp_rad)
-    angle, strength = (np.where(known, values, 0).astype(np.float32) for values in (aolp_rad, dolp / FULL_COLOR_DOLP))
-    colors = aolp_colors(torch.from_numpy(angle), torch.from_numpy(strength))
-    image = np.asarray(np.rint(255 * colors), np.uint8)
-    image[~known] = UNKNOWN_GRAY
+    image = aolp_map(aolp_rad, dolp)
     height = image.shape[0]
     side = min(max(height / 3, 96.0), 320.0)
     figure = Figure(figsize=(side / _DPI, height / _DPI), dpi=_DPI, facecolor="white")
@@ -40,3 +36,13 @@ def aolp_image(aolp_rad: NDArray[np.floating], dolp: NDArray[np.floating]) -> ND
     draw_wheel(figure.add_axes((0.02, 1 - 0.98 * share, 0.96, 0.96 * share)), text=side / 16)
     wheel = render_figure(figure)
     return np.concatenate([image, wheel[:height]], axis=1)
+
+
+def aolp_map(aolp_rad: NDArray[np.floating], dolp: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """`aolp_image` without the wheel: (H, W, 3), RGB."""
+    known = np.isfinite(dolp) & np.isfinite(aolp_rad)
+    angle, strength = (np.where(known, values, 0).astype(np.float32) for values in (aolp_rad, dolp / FULL_COLOR_DOLP))
+    colors = aolp_colors(torch.from_numpy(angle), torch.from_numpy(strength))
+    image = np.asarray(np.rint(255 * colors), np.uint8)
+    image[~known] = UNKNOWN_GRAY
+    return image
