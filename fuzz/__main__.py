@@ -23,7 +23,7 @@ import crosspol
 from crosspol.io.atomic import write_bytes
 from fuzz.guided import run_guided
 from fuzz.readers import READERS
-from fuzz.run import LONGEST_S, MEMORY_BYTES, Tally, describe, run, say
+from fuzz.run import LONGEST_S, MEMORY_BYTES, Tally, alone, describe, run, say
 
 _PACKAGES = ("numpy", "opencv-python-headless", "Pillow", "OpenEXR", "PyYAML", "safetensors", "torch", "atheris")
 _ROUND_S = 4.0
@@ -33,12 +33,7 @@ _ROUND_S = 4.0
 def main(arguments: list[str] | None = None) -> int:
     """Fuzz; the exit status is 1 where something was found."""
     options = _options(arguments)
-    import cv2
-    import torch
-
-    # Children are forked: there must be no threads.
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+    alone()
     names = options.reader or list(READERS)
     results = _read(options.output, options.seed)
     done = 0

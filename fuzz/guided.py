@@ -6,6 +6,7 @@ libFuzzer ends the process that it runs in, so that it gets one of its own; what
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import time
 from pathlib import Path
 
 from fuzz.readers import READERS, Reader
-from fuzz.run import LONGEST_S, MEMORY_BYTES, Tally, limit_memory, try_out
+from fuzz.run import LONGEST_S, MEMORY_BYTES, Tally, alone, limit_memory, say, try_out
 
 _MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
@@ -44,7 +45,13 @@ def run_guided(reader: Reader, first: int, count: int, seed: int = 0) -> Tally:
             sys.exit(f"atheris: {ended.stderr.strip().splitlines()[-1:] or ended.returncode}")
         if ended.returncode:
             died = -ended.returncode
-            kind = f"over {LONGEST_S:g} s" if died == signal.SIGPROF else f"exit status {ended.returncode}"
+            said = re.search(r"ERROR: libFuzzer: (.*)", ended.stderr)
+            kind = (
+                said[1] if said else f"over {LONGEST_S:g} s" if died == signal.SIGPROF else f"exit {ended.returncode}"
+            )
+            for artifact in folder.glob("*-*"):
+                say(f"{reader.name}: {artifact.name}: {artifact.read_bytes()[:2000].hex()}")
+            say(ended.stderr[-3000:])
             tally.inputs += 1
             tally.note(kind, first + tally.inputs)
         return tally
@@ -55,37 +62,39 @@ def _guide(name: str, counts: Path, arguments: list[str]) -> None:
 
     reader = READERS[name]
     tally = Tally()
-    with tempfile.TemporaryDirectory(prefix="fuzz-", dir=_MEMORY) as folder:
-        path = Path(folder) / reader.file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for file, data in reader.beside().items():
-            (Path(folder) / file).write_bytes(data)
-        # Readers import what they need when they read: whole files, so that all of it is watched.
-        with atheris.instrument_imports(include=["crosspol", "yaml"], enable_loader_override=False):
-            for data in reader.seeds():
-                path.write_bytes(data)
-                try_out(reader, path)
-        limit_memory()
-
-        def one(data: bytes) -> None:
+    # Beside the counts, so that whoever started this removes both.
+    folder = counts.parent / "files"
+    path = folder / reader.file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for file, data in reader.beside().items():
+        (folder / file).write_bytes(data)
+    # Readers import what they need when they read: whole files, so that all of it is watched.
+    with atheris.instrument_imports(include=["crosspol", "yaml"], enable_loader_override=False):
+        for data in reader.seeds():
             path.write_bytes(data)
-            signal.setitimer(signal.ITIMER_PROF, LONGEST_S)
-            begin = time.process_time()
-            kind = try_out(reader, path)
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            taken = time.process_time() - begin
-            tally.inputs += 1
-            tally.cpu_s += taken
-            tally.slowest_s = max(tally.slowest_s, taken)
-            if kind in ("read", "refused"):
-                setattr(tally, kind, getattr(tally, kind) + 1)
-            else:
-                tally.note(kind, tally.inputs)
-            # libFuzzer leaves past Python: what is not written by now is lost.
-            _put(counts, tally)
+            try_out(reader, path)
+    alone()
+    limit_memory()
 
-        atheris.Setup([sys.argv[0], *arguments], one)
-        atheris.Fuzz()
+    def one(data: bytes) -> None:
+        path.write_bytes(data)
+        signal.setitimer(signal.ITIMER_PROF, LONGEST_S)
+        begin = time.process_time()
+        kind = try_out(reader, path)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        taken = time.process_time() - begin
+        tally.inputs += 1
+        tally.cpu_s += taken
+        tally.slowest_s = max(tally.slowest_s, taken)
+        if kind in ("read", "refused"):
+            setattr(tally, kind, getattr(tally, kind) + 1)
+        else:
+            tally.note(kind, tally.inputs)
+        # libFuzzer leaves past Python: what is not written by now is lost.
+        _put(counts, tally)
+
+    atheris.Setup([sys.argv[0], *arguments], one)
+    atheris.Fuzz()
 
 
 def _put(counts: Path, tally: Tally) -> None:

@@ -179,6 +179,15 @@ def _be_child(
     report()
 
 
+def alone() -> None:
+    """Let the libraries have no threads: none is there after a fork, and each reserves memory."""
+    import cv2
+    import torch
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
 def limit_memory() -> None:
     """Let this process have no more than `MEMORY_BYTES` of address space beyond what it has."""
     own = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE

@@ -106,6 +106,8 @@ BAD_YAML = {
     "tabs": "a:\n\t- b",
     "control": "a: \x07",
     "percent": "%",
+    "two documents": "a: 1\n---\na: 2\n",
+    "damaged behind": "a: 1\n---\n[",
     "equals": "a: =\nb: !!value =",
 }
 

@@ -56,7 +56,7 @@ def read_json_lines(path: Name, limit: int = TABLE_BYTES) -> Iterator[tuple[int,
 
 
 def read_yaml(path: Name, *, finite: bool = True) -> Any:
-    """Return what the first document of a YAML file holds; None where there is nothing in it.
+    """Return what a YAML file holds; None where there is nothing in it.
 
     Args:
         path: the file.
@@ -95,7 +95,7 @@ def parse_json(text: str, name: Name) -> Any:
 
 
 def parse_yaml(text: str, name: Name, *, finite: bool = True) -> Any:
-    """Return what the first document of a YAML text holds; errors as `read_yaml`, which begin with `name`.
+    """Return what a YAML text holds; errors as `read_yaml`, which begin with `name`.
 
     Args:
         text: the file.
@@ -114,6 +114,8 @@ def parse_yaml(text: str, name: Name, *, finite: bool = True) -> Any:
         try:
             node = loader.get_node() if loader.check_node() else None
             _check_repeats(node, name)
+            if loader.check_node():
+                raise UsageError(f"{name}: got several YAML documents (---), wanted one")
             values = None if node is None else loader.construct_document(node)
         finally:
             loader.dispose()
@@ -162,11 +164,10 @@ def _check_events(events: Iterator[Any], name: Name) -> None:
             check_text_depth(depth, name)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        elif isinstance(event, yaml.ScalarEvent):
-            if len(event.value) > LONGEST_NUMBER and event.implicit[0] and _NUMBER.fullmatch(event.value):
-                raise UsageError(f"{name}: got a number of {len(event.value)} digits, wanted at most {LONGEST_NUMBER}")
-        elif isinstance(event, yaml.DocumentEndEvent):
-            return
+        elif isinstance(event, yaml.ScalarEvent) and event.implicit[0]:
+            digits = len(event.value)
+            if digits > LONGEST_NUMBER and _NUMBER.fullmatch(event.value):
+                raise UsageError(f"{name}: got a number of {digits} digits, wanted at most {LONGEST_NUMBER}")
 
 
 def _check_repeats(node: Any, name: Name) -> None:

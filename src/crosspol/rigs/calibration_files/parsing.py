@@ -24,6 +24,7 @@ Values = dict[str, object]
 
 _OPENCV_TAG = re.compile(r"!!opencv-[a-z-]+")
 _OPENCV_NAN = re.compile(r"(?<![\w.])\.Nan\b")
+_DOCUMENT = re.compile(r"^---(?=\s|\Z)", re.MULTILINE)
 _ITEM = "_"
 """What OpenCV's XML calls the items of a list."""
 
@@ -51,12 +52,15 @@ def parse_json(path: Path, text: str) -> Values:
 
 
 def parse_yaml(path: Path, text: str) -> Values:
-    """Return the first document of a YAML file.
+    """Return the first document of a YAML file: programs that print messages put a line of ``---`` behind each.
 
     Raises:
         UsageError: it is no YAML, no mapping, or nested or repeated (by aliases) beyond what a calibration is.
     """
-    return _named(path, structured.parse_yaml(text, path, finite=False))
+    begin = _DOCUMENT.match(text)
+    following = _DOCUMENT.search(text, begin.end() if begin else 0)
+    first = text[: following.start()] if following else text
+    return _named(path, structured.parse_yaml(first, path, finite=False))
 
 
 def parse_opencv(path: Path, text: str) -> Values:
