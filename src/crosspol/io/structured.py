@@ -20,7 +20,7 @@ from crosspol.io.reading import read_bytes
 from crosspol.io.text import decode_text
 from crosspol.limits import DEEPEST, JSON_BYTES, LONGEST_NUMBER, MOST_VALUES, TABLE_BYTES, YAML_BYTES
 
-__all__ = ["parse_json", "parse_yaml", "read_json", "read_json_lines", "read_yaml"]
+__all__ = ["check_depth", "decode", "parse_json", "parse_yaml", "read_json", "read_json_lines", "read_yaml"]
 
 Name = str | os.PathLike[str]
 
@@ -85,7 +85,7 @@ def decode(data: bytes, name: Name) -> str:
 
 def parse_json(text: str, name: Name) -> Any:
     """Return what a JSON text holds; errors as `read_json`, which begin with `name`."""
-    _check_depth(text, name)
+    _check_brackets(text, name)
     try:
         return _finite_json.decode(text)
     except UsageError as error:
@@ -131,13 +131,13 @@ def parse_yaml(text: str, name: Name, *, finite: bool = True) -> Any:
         raise UsageError(f"{name}: not YAML ({one_line(error):.200})") from error
 
 
-def check_text_depth(deepest: int, name: Name) -> None:
+def check_depth(deepest: int, name: Name) -> None:
     """Refuse what is nested deeper than is taken."""
     if deepest > DEEPEST:
         raise UsageError(f"{name}: got values nested deeper than {DEEPEST} levels, wanted fewer")
 
 
-def _check_depth(text: str, name: Name) -> None:
+def _check_brackets(text: str, name: Name) -> None:
     """Refuse brackets within each other, outside of quotes, beyond what is taken: parsers recurse over them."""
     depth, quoted, escaped = 0, False, -1
     for match in _STEPS.finditer(text):
@@ -150,7 +150,7 @@ def _check_depth(text: str, name: Name) -> None:
                 quoted = not quoted
         elif not quoted:
             depth += _STEP[letter]
-            check_text_depth(depth, name)
+            check_depth(depth, name)
 
 
 def _check_events(events: Iterator[Any], name: Name) -> None:
@@ -161,7 +161,7 @@ def _check_events(events: Iterator[Any], name: Name) -> None:
     for event in events:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
-            check_text_depth(depth, name)
+            check_depth(depth, name)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         elif isinstance(event, yaml.ScalarEvent) and event.implicit[0]:
@@ -177,7 +177,7 @@ def _check_repeats(node: Any, name: Name) -> None:
     counts: dict[Hashable, int] = {}
 
     def count(at: Any, depth: int) -> int:
-        check_text_depth(depth, name)
+        check_depth(depth, name)
         if id(at) not in counts:
             counts[id(at)] = MOST_VALUES + 1  # an alias of what it lies in repeats without end
             if isinstance(at, yaml.MappingNode):

@@ -17,7 +17,7 @@ from crosspol.io import structured
 from crosspol.io.arrays import read_arrays
 from crosspol.io.reading import read_bytes
 from crosspol.io.text import decode_text
-from crosspol.limits import CALIBRATION_BYTES, DEEPEST
+from crosspol.limits import CALIBRATION_BYTES
 
 Values = dict[str, object]
 """What a file holds by name: numbers, words, lists and mappings of them, and arrays."""
@@ -128,14 +128,14 @@ def _numbers(value: object) -> list[float] | None:
 class _Xml:
     """Collects what the elements of OpenCV's XML hold: names with values, lists (of ``_``), numbers and words."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self.root: Any = None
         self._open: list[tuple[str, list[str], list[tuple[str, Any]]]] = []
 
     def start(self, name: str, _: dict[str, str]) -> None:
         self._open.append((name, [], []))
-        if len(self._open) > DEEPEST:
-            raise UsageError(f"got values nested deeper than {DEEPEST} levels, wanted fewer")
+        structured.check_depth(len(self._open), self._path)
 
     def text(self, text: str) -> None:
         if self._open:
@@ -158,7 +158,7 @@ class _Xml:
             self.root = value
 
     def refuse(self, *_: object) -> None:
-        raise UsageError("got a document type, wanted an OpenCV calibration")
+        raise UsageError(f"{self._path}: got a document type, wanted an OpenCV calibration")
 
 
 def _listed(words: str) -> list[Any]:
@@ -174,7 +174,7 @@ def _listed(words: str) -> list[Any]:
 
 def _parse_xml(path: Path, text: str) -> Any:
     """Return what is in an OpenCV file's root."""
-    collected = _Xml()
+    collected = _Xml(path)
     parser = expat.ParserCreate()
     parser.StartElementHandler, parser.EndElementHandler = collected.start, collected.end
     parser.CharacterDataHandler = collected.text
@@ -183,8 +183,8 @@ def _parse_xml(path: Path, text: str) -> Any:
     try:
         # As text it has one encoding, whatever its first line says.
         parser.Parse(re.sub(r"\A\s*<\?xml[^>]*\?>", "", text), True)
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
+    except UsageError:
+        raise
     except (expat.ExpatError, ValueError) as error:
         raise UsageError(f"{path}: not a complete OpenCV file ({one_line(error):.200})") from error
     return collected.root
