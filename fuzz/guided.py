@@ -34,7 +34,7 @@ def run_guided(reader: Reader, first: int, count: int, seed: int = 0) -> Tally:
             f"-seed={seed + first + 1}",
             "-max_len=65536",
             "-print_final_stats=1",
-            "-timeout=0",
+            "-timeout=60",
         ]
         ended = subprocess.run(
             [*command, *options, f"-rss_limit_mb={2048 + (MEMORY_BYTES >> 20)}", f"-artifact_prefix={folder}/"],
