@@ -155,3 +155,16 @@ def test_changes_are_bounded() -> None:
         seeds = reader.seeds()
         for number in range(50):
             assert len(mutate(seeds, reader.mutators, random.Random(number))) <= 1 << 21
+
+
+def test_the_document_says_what_the_run_found() -> None:
+    root = Path(__file__).parents[1]
+    results = json.loads((root / "benchmarks" / "results" / "fuzzing.json").read_text())
+    entries = [entry for reader in results["readers"].values() for entry in reader.values()]
+    said = " ".join((root / "docs" / "robustness.md").read_text().split())
+    assert results["inputs"] == sum(entry["inputs"] for entry in entries)
+    assert f"{results['inputs']:,} inputs, {results['inputs_by_engine']['atheris']:,} of them by atheris" in said
+    counts = [sum(entry[kind] for entry in entries) for kind in ("read", "refused")]
+    found = sum(len(entry["findings"]) for entry in entries)
+    assert "{:,} were read, {:,} refused, {} kinds of findings".format(*counts, found) in said
+    assert f"more than {max(entry['slowest_s'] for entry in entries):.2f} s of the CPU" in said
