@@ -456,16 +456,15 @@ def _results(path: Path) -> object:
 
 
 def _results_seeds() -> list[bytes]:
-    values = {"epe": 1.5, "epe.glass": None, "bad2": "infinite"}
-    row = {
-        "name": "a", "of": "a", "about": {}, "substitution": None, "not_applicable": None,
-        "values": {name: [value, value] for name, value in values.items()},
-    }  # fmt: skip
-    content = {
-        "format": 1, "made": {}, "data": {}, "regions": {}, "bootstrap": {"resamples": 100, "level": 0.95, "seed": 0},
-        "twin": None, "oracle": None, "rows": [row],
-    }  # fmt: skip
-    return [json.dumps(content).encode()]
+    from crosspol.evaluation.results import Results, write_results
+    from crosspol.evaluation.rows import Row
+
+    scenes = [{"id": name, "sha256": "0", "size": [32, 48]} for name in ("a", "b")]
+    data = {"data": "procedural", "rig": "quad", "count": 2, "sha256": "ab" * 32, "scenes": scenes}
+    about = {"config": {}, "parameters": 1000, "iters": 4}
+    rows = (Row("twin", "twin", about, {"epe.all": (1.0, 2.0)}), Row("net", "net", about, {"epe.all": (1.5, 2.5)}))
+    results = Results(data, rows, "twin", None, {"command": "crosspol evaluate", "commit": "abc"})
+    return [_written("results.json", lambda path: write_results(results, path))]
 
 
 def _tensors() -> dict[str, Any]:
