@@ -225,7 +225,6 @@ def predict(options: PredictOptions) -> None:
     )
     engine = predictor.backend
     say_exports(engine, lambda line: tqdm.write(f"crosspol predict: {line}", file=sys.stderr))
-    predictor.backend = fit.around(engine, partial(print, flush=True))
     announced = source.announce()
     if announced is not None:
         print(announced, flush=True)
@@ -240,6 +239,8 @@ def predict(options: PredictOptions) -> None:
         record = Record(options.output, _settings(options, source, predictor, precision, weights_hash(engine)))
         if many.skip_existing:
             record.check(source.stems)
+    kept = None if record is None else record.scales(many.skip_existing)
+    predictor.backend = fit.around(engine, partial(print, flush=True), predictor.passes, kept)
     warm = WarmStart(predictor, many.warm_iters) if many.warm_start else None
     plain = warm is None and options.fitting.scale == 1 and not options.fitting.coarse_to_fine
     kinds = outputs_with(max_depth_m=options.max_depth, cloud=options.cloud)
