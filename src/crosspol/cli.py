@@ -76,6 +76,10 @@ COMMANDS: dict[str, Command] = {
         "crosspol.commands.doctor:DoctorOptions",
         "Say in words, and with a picture, why a pair's result may look wrong.",
     ),
+    "report": Command(
+        "crosspol.commands.report:ReportOptions",
+        "Write a page to look at: what went in, what came out, with and without polarization, and why.",
+    ),
     "rig": Command(
         "crosspol.commands.rig:RigOptions",
         "Describe a rig in a file, and check its frames (rig init, rig check).",

@@ -282,6 +282,14 @@ def packaged_weights(name: str = "blueprint") -> Path:
     return Path(str(files("crosspol"))) / "pretrained" / name
 
 
+def weights_folder(path_or_id: str | Path) -> Path:
+    """Return the folder that weights lie in: that of a preset by its name, where no folder is called so."""
+    folder = Path(path_or_id)
+    if not folder.is_dir() and path_or_id in PRESETS and packaged_weights(str(path_or_id)).is_dir():
+        return packaged_weights(str(path_or_id))
+    return folder
+
+
 def load_network(path_or_id: str | Path) -> CrossPol:
     """Load a network saved by `CrossPol.save_pretrained`.
 
@@ -293,9 +301,7 @@ def load_network(path_or_id: str | Path) -> CrossPol:
         WeightsError: config.json or model.safetensors is corrupt, or they do not belong together.
         MissingFileError: there is no such folder, or a file is missing in it.
     """
-    folder = Path(path_or_id)
-    if not folder.is_dir() and path_or_id in PRESETS and packaged_weights(str(path_or_id)).is_dir():
-        folder = packaged_weights(str(path_or_id))
+    folder = weights_folder(path_or_id)
     if not folder.is_dir():
         looks_like_id = isinstance(path_or_id, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", path_or_id)
         # "runs/first" where runs/ exists is a folder misspelt; asking the hub for it could take long, and confuse.

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from crosspol.cli import main
-from crosspol.commands.demo import DemoOptions, demo, score, shown, table
+from crosspol.commands.demo import DemoOptions, demo, shown, table
 from crosspol.data.inputs import StereoInputs
 from crosspol.data.sample import stack
 from crosspol.data.truth import GroundTruth, make_sample
@@ -17,6 +18,7 @@ from crosspol.datasets.check import check_data
 from crosspol.datasets.sample_rooms import sample_rooms
 from crosspol.datasets.scene_format import StoredScene, read_index, read_scene, scene_frames, write_index, write_scene
 from crosspol.errors import UsageError
+from crosspol.evaluation.measures import measure
 from crosspol.io.images import read_image
 from crosspol.rigs.reader import RigReader
 from crosspol.weights import packaged_weights
@@ -42,10 +44,13 @@ def test_demo_prints_scores_and_writes_images(tmp_path, weights, rooms, capsys, 
     assert [row[0] for row in numbers] == ["without polarization", "with polarization"]
     assert all(len(row) == 7 for row in numbers)
     assert numbers[0][1:] != numbers[1][1:]
-    written = {Path(line.strip()).name for line in said[said.index("wrote") + 1 :]}
+    assert said[-2:] == ["", f"to look at: {out / 'report.html'}, in any browser"]
+    written = {Path(line.strip()).name for line in said[said.index("wrote") + 1 : -2]}
     kinds = (".pfm", ".png", ".npy", "_color.png", "_error.png")
     expected = {f"{stem}_polarization{kind}" for stem in ("with", "without") for kind in kinds}
-    assert written == expected | {"with_polarization_polarization_use.png", "story.png"}
+    assert written == expected | {"with_polarization_polarization_use.png", "story.png", "report.html"}
+    numbers_of_the_page = re.findall(r"<td[^>]*>([^<]+)</td>", (out / "report.html").read_text())
+    assert set(numbers[0][1:] + numbers[1][1:]) <= set(numbers_of_the_page)
     assert {path.name for path in out.iterdir()} == written
     assert min(read_image(out / "story.png").shape[:2]) > 600
 
@@ -76,9 +81,8 @@ def test_demo_needs_a_scene_of_stokes_cameras(tmp_path):
 
 def scores_of(scene: StoredScene, predicted: np.ndarray) -> dict[str, float]:
     truth = GroundTruth(scene.disparity, scene.glass, scene.occluded)
-    return score(
-        predicted, stack([make_sample(StereoInputs.from_frames(*scene_frames(scene), "quad"), "quad", truth, "a")])
-    )
+    batch = stack([make_sample(StereoInputs.from_frames(*scene_frames(scene), "quad"), "quad", truth, "a")])
+    return measure(torch.from_numpy(predicted)[None, None], batch)
 
 
 def test_scores_are_right_and_missing_regions_are_dashes():

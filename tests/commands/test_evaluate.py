@@ -11,10 +11,12 @@ from crosspol.cli import main
 from crosspol.commands.evaluate import BaselineName, CounterfactualName
 from crosspol.data.substitution import SUBSTITUTIONS
 from crosspol.evaluation.methods import BASELINES
+from crosspol.evaluation.results import read_results
 from crosspol.io.disparity import write_disparity
 from crosspol.io.images import read_image, write_image
 from crosspol.model import CrossPol, FusionConfig
 from tests.open_network import open_network
+from tests.report.evaluations import Page
 
 SMALL = {"feature_dim": 16, "hidden_dim": 16, "context_dim": 16, "stem_stride": 2}
 TINY = ["--scenes", "3", "--size", "64x32", "--iters", "1", "--device", "cpu"]
@@ -88,6 +90,19 @@ def test_three_scenes_from_end_to_end_and_again_from_the_file(tmp_path, networks
     assert not (tmp_path / "third").exists()
 
 
+def test_the_report_is_a_page_with_the_same_numbers_and_with_pictures(tmp_path, networks, capsys):
+    output, path = tmp_path / "out", tmp_path / "pages" / "report.html"
+    assert main(["evaluate", "--output", str(output), "--weights", networks["a"], "--twin", networks["twin"],
+                 "--counterfactuals", "removed", "zero", "--report", str(path), *TINY]) == 0  # fmt: skip
+    assert f"  {path}\n" in capsys.readouterr().out
+    results, page = read_results(output / "results.json"), Page(path.read_text())
+    shown = {line[0][0]: float(line[2][1]) for line in page.tables["EPE"][1:]}
+    assert shown == pytest.approx({row.name: np.mean(row.values["epe.all"]) for row in results.rows}, rel=1e-6)
+    # Left view, truth, and disparity and error of the network and of its twin, of each of the three scenes.
+    assert len([source for source in page.sources if source.startswith("data:image/webp")]) == 3 * 6
+    assert {f"scene-{index}" for index in range(3)} < set(page.ids)
+
+
 def test_a_pair_with_its_truth_is_reported_scene_by_scene(tmp_path, networks, capsys):
     folder = tmp_path / "pairs" / "noise"
     folder.mkdir(parents=True)
@@ -120,6 +135,7 @@ def test_a_pair_with_its_truth_is_reported_scene_by_scene(tmp_path, networks, ca
         (["--weights", "{a}", "--iters", "0"], "--iters: got 0"),
         (["--weights", "{a}", "--data", "absent"], "absent: no such file or folder"),
         (["--weights", "{a}", "--rows", "absent.json"], "absent.json: no such file"),
+        (["--weights", "{a}", "--report", "report.txt"], "--report: got report.txt, wanted a file that ends in .html"),
         (["--weights", "{a}", "--size", "64x8"], "wanted at least 32x32 px"),
         (
             ["--weights", "{a}", "--data", "rooms", "--size", "96x64"],

@@ -316,7 +316,7 @@ def test_other_indexes_that_are_refused(tmp_path):
     values = json.loads(line)
     values["files"]["left"] = "../left.exr"
     path.write_text(json.dumps(values))
-    with pytest.raises(UsageError, match=r"files: left: got '\.\./left\.exr', wanted a path within the data set"):
+    with pytest.raises(UsageError, match=r"files: left: got '\.\./left\.exr', wanted a path within the folder"):
         read_index(tmp_path)
 
 

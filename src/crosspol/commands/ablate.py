@@ -9,7 +9,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from crosspol.commands.folders import check_output_folder, make_output_folder
+from crosspol.commands.folders import check_output_folder, check_page, make_output_folder
 from crosspol.errors import UsageError
 
 
@@ -41,6 +41,8 @@ class AblateOptions:
     """Work on these variants alone."""
     status: bool = False
     """Say how far every run is, renew tables and plots, and train nothing."""
+    report: Annotated[Path | None, arg(metavar="FILE.html", help_behavior_hint="(optional)")] = None
+    """Also write the tables as one page that opens offline, with charts."""
 
 
 def ablate(options: AblateOptions) -> None:
@@ -53,6 +55,8 @@ def ablate(options: AblateOptions) -> None:
     # Fabric takes seconds to import; help does not need it.
     from crosspol.evaluation.ablation import carry_out, jobs_of, write_tables
     from crosspol.evaluation.plan import read_plan
+    from crosspol.evaluation.results import read_results
+    from crosspol.report.scenes import write_scenes_page
     from crosspol.training.failures import Interrupted
 
     plan = read_plan(options.plan)
@@ -60,6 +64,8 @@ def ablate(options: AblateOptions) -> None:
         if name not in plan.variants:
             raise UsageError(f"--only: got {name}, wanted some of {', '.join(plan.variants)}")
     check_output_folder(options.output)
+    if options.report is not None:
+        check_page(options.report, "--report")
     jobs = jobs_of(plan, options.output)
     if not options.status:
         make_output_folder(options.output)
@@ -70,7 +76,10 @@ def ablate(options: AblateOptions) -> None:
     for job in jobs:
         print(f"{job.name:<40} {job.standing()}")
     if options.output.is_dir():
-        for path in write_tables(plan, options.output):
+        written = write_tables(plan, options.output)
+        if options.report is not None and (tables := options.output / "results.json") in written:
+            written.append(write_scenes_page(options.report, read_results(tables), title=f"Plan {plan.name}"))
+        for path in written:
             print(f"  {path}")
     if options.status:
         return

@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tyro.conf import arg
 
 from crosspol.commands.folders import check_output_folder, make_output_folder
+from crosspol.commands.progress import Progress
+from crosspol.commands.report import SENSOR, describe
 from crosspol.data.inputs import StereoInputs
-from crosspol.data.sample import StereoBatch, stack
-from crosspol.data.truth import GroundTruth, make_sample
 from crosspol.datasets.sample_rooms import sample_rooms
 from crosspol.datasets.scene_format import INDEX, SceneRecord, read_index, read_scene, scene_frames
 from crosspol.errors import UsageError
-from crosspol.evaluation.measures import MEASURES, REGIONS, key, measure
+from crosspol.evaluation.measures import MEASURES, REGIONS, key
 from crosspol.inference.backends import Precision
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.io.images import write_image
+from crosspol.report.pair import PairSubject, examine
+from crosspol.report.pair_page import write_pair_page
 from crosspol.rigs.frames import Frame
 from crosspol.rigs.kinds import RigKind
 from crosspol.rigs.raw_files import write_raw_pair
-from crosspol.rigs.sensor import SensorConfig, record, sense
+from crosspol.rigs.sensor import record, sense
 from crosspol.visualization.maps import error_image, story
 
-Scores = dict[str, float]
+Scores = Mapping[str, float]
 """By measure and region, such as ``epe.glass``; NaN where the scene has no such region."""
 # What the table shows of them.
 _REGIONS, _MEASURES = ("all", "glass", "background"), ("epe", "bad2")
 
 _RIGS = ("quad", "quad-left")
-# Stored light has no noise; a camera that is exposed for the scene adds it, the same every time.
-_SENSOR = SensorConfig(exposure=(1.0, 1.0))
+_PAGE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class DemoOptions:
     """Predict a rendered room with glass, seen by cameras with noise, with and without polarization.
 
     Prints EPE and bad-2 against the ground truth, over all pixels, glass and background, and writes images; story.png
-    shows everything at a glance. Rooms ship with CrossPol; --data takes any folder in the scene format:
+    shows everything at a glance, report.html, in a browser, pixel by pixel (see crosspol report). Rooms ship with
+    CrossPol; --data takes any folder in the scene format:
         crosspol demo
         crosspol demo --output somewhere --weights my-weights
         crosspol demo --data glass-rooms --scene 1-000009-quad
@@ -83,17 +84,17 @@ def demo(options: DemoOptions) -> None:
     check_output_folder(options.output)
     folder = sample_rooms() if options.data is None else options.data
     scene = read_scene(folder, choose(read_index(folder), options.scene, folder))
-    frames = sense(*scene_frames(scene), np.random.default_rng(0), _SENSOR)
+    frames = sense(*scene_frames(scene), np.random.default_rng(0), SENSOR)
     predictor = StereoPredictor.from_pretrained(
-        options.weights, device=options.device, precision=options.precision, iters=options.iters, confidence="none"
+        options.weights, device=options.device, precision=options.precision, iters=options.iters
     )
     predictor.check_rig(scene.rig)
     make_output_folder(options.output)
-    without = predictor.predict_frames(*frames, "none")
-    polarized = predictor.predict_frames(*frames, scene.rig)
-    truth = GroundTruth(scene.disparity, scene.glass, scene.occluded)
-    batch = stack([make_sample(StereoInputs.from_frames(*frames, scene.rig), scene.rig, truth, scene.name)])
-    scores = [score(result.disparity, batch) for result in (without, polarized)]
+    subject = PairSubject.of_scene(scene, frames, scene.rig, predictor.config.polarization.channels)
+    with Progress(2) as progress:
+        findings = examine(predictor, subject, progress)
+    without, polarized = findings.without, findings.best_informed
+    scores = [findings.scores[name] for name in ("without", "with")]
     print(f"{scene.name}, {scene.disparity.shape[1]}x{scene.disparity.shape[0]} px, {scene.glass.mean():.0%} glass")
     print(table(scores[0], scores[1]))
     written = without.save(options.output, "without_polarization")
@@ -107,15 +108,17 @@ def demo(options: DemoOptions) -> None:
     predicted = (without.disparity, polarized.disparity)
     image = story(left, right, dolp, scene.disparity, scene.glass, *predicted, use, captions=captions)
     written.append(write_image(options.output / "story.png", image))
+    page = write_pair_page(options.output / _PAGE, findings, describe(predictor, options.weights))
     print()
-    _report(written)
+    _report([*written, page])
+    print(f"\nto look at: {page}, in any browser")
 
 
 def _write_raw(options: DemoOptions, folder: Path) -> None:
     check_output_folder(folder)
     scenes = sample_rooms() if options.data is None else options.data
     scene = read_scene(scenes, choose(read_index(scenes), options.scene, scenes))
-    recorded = record(*scene_frames(scene), np.random.default_rng(0), _SENSOR)
+    recorded = record(*scene_frames(scene), np.random.default_rng(0), SENSOR)
     make_output_folder(folder)
     written = write_raw_pair(folder, scene.rig, *recorded, scene.calibration)
     print(f"{scene.name}, {scene.disparity.shape[1]}x{scene.disparity.shape[0]} px, as a {scene.rig} rig records it")
@@ -154,11 +157,6 @@ def shown(
     images = [inputs[side].permute(1, 2, 0).numpy() for side in ("left", "right")]
     valid = inputs["valid_left"][0].numpy() > 0
     return images[0], images[1], np.where(valid, inputs["pol_left"][0].numpy(), np.float32(np.nan))
-
-
-def score(predicted: NDArray[np.float32], batch: StereoBatch) -> Scores:
-    """Measure a prediction (H, W), px, of a single scene as `crosspol evaluate` does."""
-    return measure(torch.from_numpy(predicted)[None, None], batch)
 
 
 def table(without: Scores, polarized: Scores) -> str:

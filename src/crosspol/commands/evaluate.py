@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 from tqdm import tqdm
 from tyro.conf import arg
 
 from crosspol.commands.flags import SIZE, one_of
-from crosspol.commands.folders import check_output_folder, make_output_folder
+from crosspol.commands.folders import check_output_folder, check_page, make_output_folder
 from crosspol.data.substitution import ORACLE, SUBSTITUTIONS
 from crosspol.errors import UsageError
-from crosspol.evaluation.figures import confidence_plot, difference_plot, scene_images
+from crosspol.evaluation.figures import confidence_plot, difference_plot, image_name, scene_images
 from crosspol.evaluation.methods import BASELINES, Method, NetworkMethod, describe_network, row_names, split_name
 from crosspol.evaluation.provenance import provenance
 from crosspol.evaluation.results import Results, describe_data, earlier_rows, read_results, write_results
-from crosspol.evaluation.rows import counterfactuals, measure_rows, try_out
-from crosspol.evaluation.scenes import open_scenes, survey
+from crosspol.evaluation.rows import Observation, Row, counterfactuals, measure_rows, try_out
+from crosspol.evaluation.scenes import SceneSet, Survey, open_scenes, survey
 from crosspol.evaluation.tables import markdown
 from crosspol.inference.confidence import ConfidenceKind
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.io.atomic import write_bytes
 from crosspol.io.images import write_image
+from crosspol.report.album import Album, album_cards
+from crosspol.report.scenes import write_scenes_page
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
 from crosspol.weights import packaged_weights
 
@@ -56,6 +58,9 @@ class EvaluateOptions:
 
     Compare with an earlier evaluation on the same scenes, without running its networks again:
         crosspol evaluate --weights runs/b/weights --rows results/a/results.json --output results/b
+
+    The same as a page to look at, with pictures of the scenes, the worst first:
+        crosspol evaluate --data rooms --counterfactuals all --output results/rooms --report results/rooms/report.html
 
     Writes results.md (tables: EPE, outliers, paired differences, share of the oracle's gain, use of polarization),
     results.json (everything, scene by scene), differences.png, and each network's best, median and worst scene. All
@@ -102,6 +107,8 @@ class EvaluateOptions:
     (from a second one besides, of the right view)."""
     device: Annotated[str, arg(metavar="DEVICE")] = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, mps."""
+    report: Annotated[Path | None, arg(metavar="FILE.html", help_behavior_hint="(optional)")] = None
+    """Also write everything as one page that opens offline: sorted scenes, charts, pictures."""
 
 
 def evaluate(options: EvaluateOptions) -> None:
@@ -111,6 +118,75 @@ def evaluate(options: EvaluateOptions) -> None:
         UsageError: something that was asked for cannot be done; nothing was written.
     """
     check_output_folder(options.output)
+    if options.report is not None:
+        check_page(options.report, "--report")
+    prepared = prepare(options)
+    make_output_folder(options.output)
+    album = Album(prepared.pictured) if options.report is not None else None
+    results = prepared.measure(album)
+    text = markdown(results)
+    _remove_images(options.output)
+    written = [write_results(results, options.output / "results.json")]
+    written.append(write_bytes(options.output / "results.md", text.encode()))
+    plot = difference_plot(results)
+    if plot is not None:
+        written.append(write_bytes(options.output / "differences.png", plot))
+    plot = confidence_plot(results)
+    if plot is not None:
+        written.append(write_bytes(options.output / "confidence.png", plot))
+    for method in prepared.networks:
+        images = scene_images(method, results.row(method.name), prepared.scenes)
+        for name, drawn in images.items():
+            written.append(write_image(options.output / image_name(method.name, name), drawn))
+    if options.report is not None and album is not None:
+        written.append(write_scenes_page(options.report, results, album_cards(album, results)))
+    print(f"{text}\nwrote")
+    for path in written:
+        print(f"  {path}")
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An evaluation of which all is read and checked, and nothing is measured.
+
+    networks: the main rows. methods: all rows that are measured. earlier: rows of earlier evaluations. twin, oracle:
+    names of rows. surveyed: of the scenes.
+    """
+
+    networks: list[NetworkMethod]
+    methods: list[Method]
+    scenes: SceneSet
+    surveyed: Survey
+    earlier: list[Row]
+    twin: str | None
+    oracle: str | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.networks[0].net.parameters()).device
+
+    @property
+    def pictured(self) -> list[str]:
+        """Names of the rows of which a page may show pictures: the first network, and those without polarization."""
+        first = next((one for one in self.networks if one.name not in (self.twin, self.oracle)), self.networks[0])
+        removed = [row.name for row in self.methods if row.of == first.name and row.substitution == "removed"]
+        return [first.name, *removed, *([] if self.twin is None else [self.twin])]
+
+    def measure(self, look: Callable[[Observation], None] | None = None) -> Results:
+        """Measure every row on every scene; `look` is shown every prediction."""
+        watch = _watch("measuring")
+        rows = measure_rows(self.methods, self.scenes, self.surveyed, device=self.device, watch=watch, look=look)
+        data = describe_data(self.scenes.description, self.surveyed)
+        return Results(data, (*rows, *self.earlier), self.twin, self.oracle, provenance(self.device))
+
+
+def prepare(options: EvaluateOptions) -> Prepared:
+    """Read and check all that was asked for, but for where it is written.
+
+    Raises:
+        UsageError: something that was asked for cannot be done.
+    """
     for name, value in (("scenes", options.scenes), ("iters", options.iters)):
         if value is not None and value < 1:
             raise UsageError(f"--{name}: got {value}, wanted at least 1")
@@ -136,31 +212,7 @@ def evaluate(options: EvaluateOptions) -> None:
     baselines = [BASELINES[name].make(surveyed) for name in dict.fromkeys(options.baselines)]
     earlier = earlier_rows(options.rows, data, [*(row.name for row in methods), *(row.name for row in baselines)])
     try_out(methods, scenes, device)
-    make_output_folder(options.output)
-    every: list[Method] = [*methods, *baselines]
-    rows = measure_rows(every, scenes, surveyed, device=device, watch=_watch("measuring"))
-    results = Results(data, (*rows, *earlier), twin, oracle, provenance(device))
-    text = markdown(results)
-    _remove_images(options.output)
-    written = [write_results(results, options.output / "results.json")]
-    written.append(write_bytes(options.output / "results.md", text.encode()))
-    plot = difference_plot(results)
-    if plot is not None:
-        written.append(write_bytes(options.output / "differences.png", plot))
-    plot = confidence_plot(results)
-    if plot is not None:
-        written.append(write_bytes(options.output / "confidence.png", plot))
-    for method in networks:
-        images = scene_images(method, results.row(method.name), scenes)
-        written += [write_image(options.output / _image(method.name, name), drawn) for name, drawn in images.items()]
-    print(f"{text}\nwrote")
-    for path in written:
-        print(f"  {path}")
-
-
-def _image(row: str, scene: str) -> str:
-    """Return the file name of a row's image of its best, median or worst scene."""
-    return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', row)}_{scene}.png"
+    return Prepared(networks, [*methods, *baselines], scenes, surveyed, earlier, twin, oracle)
 
 
 def _remove_images(output: Path) -> None:
@@ -170,7 +222,7 @@ def _remove_images(output: Path) -> None:
     except UsageError:
         return  # none, or not ours
     names = ["differences.png", "confidence.png"]
-    names += [_image(row.name, scene) for row in earlier.rows for scene in ("best", "median", "worst")]
+    names += [image_name(row.name, scene) for row in earlier.rows for scene in ("best", "median", "worst")]
     for name in names:
         (output / name).unlink(missing_ok=True)
 

@@ -38,3 +38,16 @@ def make_output_folder(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise UsageError(f"{folder}: cannot be written ({error.strerror}), wanted a folder to write into") from error
+
+
+def check_page(page: Path, flag: str) -> None:
+    """Refuse the name of a page that cannot be written, as far as can be told without writing it.
+
+    Raises:
+        UsageError: it is a folder, has another ending, or its folder cannot be made or written.
+    """
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{flag}: got {page}, wanted a file that ends in .html")
+    if page.is_dir():
+        raise UsageError(f"{flag}: got {page}, which is a folder; wanted a file that ends in .html")
+    check_output_folder(page.parent)

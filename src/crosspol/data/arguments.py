@@ -6,14 +6,37 @@ import os
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from crosspol.errors import UsageError
+from crosspol.errors import UsageError, words_of
 from crosspol.io.images import read_image
 from crosspol.limits import MINIMUM_SIDE
 
+_LARGEST = 1e30
+"""Intensities up to which sums and squares of float32 stay finite."""
 _ROUNDING = 1e-3
 """How far resampling and float16 may carry a value beyond its range before it counts as another range."""
+
+
+def as_array(values: object, name: str) -> NDArray[Any]:
+    """Return numbers that a caller holds as an array: of NumPy, or a tensor of any type and device.
+
+    Args:
+        values: bfloat16 becomes float32, gradients are left behind.
+        name: what to call it in an error.
+
+    Raises:
+        UsageError: it is no array.
+    """
+    try:
+        if isinstance(values, Tensor):
+            values = values.detach().cpu()
+            values = (values.float() if values.dtype == torch.bfloat16 else values).resolve_neg().numpy()
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"{name}: got {_described(values)}, wanted an array ({words_of(error)[:120]})") from error
 
 
 def as_view(image: NDArray[Any], name: str) -> NDArray[np.float32]:
@@ -105,21 +128,24 @@ def as_intensity(intensity: NDArray[Any], name: str) -> NDArray[np.float32]:
 
     Args:
         intensity: (H, W), (H, W, 1) or (B, H, W, 1). uint8 and uint16 are divided by their full range; floats may have
-            any scale that both views share, from 0 up.
+            any scale that both views share, from 0 to 1e30.
         name: what to call it in an error.
 
     Returns:
         (H, W, 1) or (B, H, W, 1), float32.
 
     Raises:
-        UsageError: shape, type, a negative value, or a pixel that is not finite.
+        UsageError: shape, type, a negative value, one above 1e30, or a pixel that is not finite.
     """
     unit = _in_unit_range(_check_shape(intensity, name, channels=(1,)), name)
     if not np.isfinite(unit).all():
         raise UsageError(f"{name}: {_count_non_finite(unit)}, wanted linear intensities from 0 up")
     if unit.min() < 0:
         raise UsageError(f"{name}: got values down to {unit.min():g}, wanted linear intensities from 0 up")
-    return np.ascontiguousarray(unit, dtype=np.float32)
+    if unit.max() > _LARGEST:
+        raise UsageError(f"{name}: got values up to {unit.max():g}, wanted linear intensities up to {_LARGEST:g}")
+    # Not the caller's own memory, which may be read-only, or change.
+    return np.array(unit, dtype=np.float32, order="C")
 
 
 def as_mask(mask: NDArray[Any], name: str) -> NDArray[np.bool_]:
@@ -167,6 +193,10 @@ def _in_unit_range(array: NDArray[Any], name: str) -> NDArray[np.floating[Any]]:
     if array.dtype.kind != "f":
         raise UsageError(f"{name}: got values of type {array.dtype}, wanted uint8, uint16 or float")
     return array
+
+
+def _described(values: object) -> str:
+    return f"a tensor of {values.dtype}" if isinstance(values, Tensor) else type(values).__name__
 
 
 def _count_non_finite(array: NDArray[Any]) -> str:

@@ -300,8 +300,8 @@ def _mixed(colors: Tensor) -> Tensor:
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:
-    """Numbers of any kind as float32."""
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    """Numbers of any kind as float32; memory that may not be written is copied."""
+    return torch.from_numpy(np.require(array, np.float32, ["C", "W"]))
 
 
 def _check_frames(left: Frame, right: Frame, rig: RigKind) -> None:

@@ -1,6 +1,6 @@
 """One's own files as a data set: a table, CSV or JSONL, that says which files belong together.
 
-Columns are paths relative to the table's folder; a cell may be empty where the column is optional.
+Columns are paths within the table's folder, relative to it; a cell may be empty where the column is optional.
 
 - `left`, `right`: images. With a rig (`rig.yaml`) the cameras' frames instead, as `crosspol predict --rig` takes
   them.
@@ -46,6 +46,7 @@ from crosspol.datasets.reader import Reader, Request
 from crosspol.errors import MissingFileError, UsageError, did_you_mean
 from crosspol.io.disparity import read_disparity
 from crosspol.io.images import read_image
+from crosspol.io.inside import check_inside, check_relative
 from crosspol.io.reading import read_bytes
 from crosspol.rigs.kinds import RigKind
 from crosspol.rigs.reader import RigReader
@@ -260,8 +261,11 @@ class Manifest(Indexed):
 
     def _frames(self, row: ManifestRow, reader: RigReader) -> StereoInputs:
         """The cameras' frames, as the predictor reads them."""
-        left, right = (str(self.path.parent / row.cells[side]) for side in ("left", "right"))
+        root = self.path.parent
+        left, right = (str(root / row.cells[side]) for side in ("left", "right"))
         with self._named(row, "left, right"):
+            for path in reader.files(left, right):
+                check_inside(root, path, path.name)
             pair = reader.read(left, right)
         _warn(*pair.warnings)
         return StereoInputs.from_frames(pair.left, pair.right, reader.rig.kind, self.pol_channels)
@@ -270,11 +274,11 @@ class Manifest(Indexed):
         if column not in row.cells:
             return None
         with self._named(row, column):
-            return read(self.path.parent / row.cells[column])
+            return read(check_inside(self.path.parent, self.path.parent / row.cells[column], column))
 
     def _needed(self, row: ManifestRow, column: str, read: Callable[[Path], _Read]) -> _Read:
         with self._named(row, column):
-            return read(self.path.parent / row.cells[column])
+            return read(check_inside(self.path.parent, self.path.parent / row.cells[column], column))
 
     def _fits(self, row: ManifestRow, column: str, found: tuple[int, ...], size: tuple[int, ...]) -> None:
         if tuple(found) != tuple(size):
@@ -318,6 +322,9 @@ def _row(path: Path, line: int, values: Mapping[str, Any]) -> ManifestRow:
         if value is not None and not isinstance(value, str):
             raise UsageError(f"{path}: line {line}: column {column}: got {value!r:.80}, wanted a string")
     cells = {column: value.strip() for column, value in values.items() if value is not None and value.strip()}
+    for column in (*_FILES, *_POLARIZATION):
+        if column in cells:
+            check_relative(cells[column], f"{path}: line {line}: column {column}")
     for column in _NEEDED:
         if column not in cells:
             raise UsageError(f"{path}: line {line}: column {column}: got nothing, wanted a file")

@@ -42,6 +42,7 @@ from crosspol.io.atomic import neighbor, write_bytes
 from crosspol.io.disparity import KITTI_LIMIT, KITTI_SCALE, read_disparity, write_disparity
 from crosspol.io.exr import read_exr_channels, write_exr_channels
 from crosspol.io.images import read_image, write_image
+from crosspol.io.inside import inside
 from crosspol.light import exposure, well_exposed
 from crosspol.limits import MINIMUM_SIDE
 from crosspol.polarimetry import validity
@@ -183,7 +184,8 @@ def read_scene(root: str | os.PathLike[str], record: SceneRecord) -> StoredScene
         MissingFileError: one of its files does not exist.
         UsageError: a file is damaged, or does not hold what the format or the record says; the message names it.
     """
-    paths = {name: Path(root) / file for name, file in record.files.items()}
+    root = Path(root)
+    paths = {name: inside(root, file, f"{root}: {record.name}: {name}") for name, file in record.files.items()}
     left, right = (
         _read_light(paths[name], holds) for name, holds in zip(("left", "right"), HOLDS[record.rig], strict=True)
     )

@@ -11,11 +11,12 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.atomic import write_bytes
+from crosspol.io.inside import check_relative
 from crosspol.io.reading import read_bytes
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
 
@@ -137,6 +138,5 @@ def _parse_record(line: str, where: str) -> SceneRecord:
         if name not in files:
             raise UsageError(f"{where}: files: got no {name}, wanted {', '.join(_NEEDED)}")
     for name, file in files.items():
-        if not isinstance(file, str) or PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
-            raise UsageError(f"{where}: files: {name}: got {file!r:.80}, wanted a path within the data set")
+        check_relative(file, f"{where}: files: {name}")
     return SceneRecord(values["id"], values["rig"], files, values["split"], values["seed"], values["parameters"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -44,6 +45,11 @@ def chosen_scenes(row: Row) -> dict[str, int]:
         if 0 <= place < len(order) and int(order[place]) not in chosen.values():
             chosen[name] = int(order[place])
     return chosen
+
+
+def image_name(row: str, scene: str) -> str:
+    """Return the file name of a row's image of its best, median or worst scene."""
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', row)}_{scene}.png"
 
 
 def scene_images(method: NetworkMethod, row: Row, scenes: SceneSet) -> dict[str, NDArray[np.uint8]]:

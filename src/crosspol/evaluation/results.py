@@ -10,8 +10,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from crosspol.errors import MissingFileError, UsageError, words_of
+from crosspol.errors import MissingFileError, UsageError, one_line, words_of
 from crosspol.evaluation.measures import MEASURES, REGIONS, key
+from crosspol.evaluation.results_check import check_content
 from crosspol.evaluation.rows import Row
 from crosspol.evaluation.scenes import Survey
 from crosspol.evaluation.statistics import Bootstrap, Estimate
@@ -107,17 +108,18 @@ def read_results(path: Path) -> Results:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise MissingFileError(f"{path}: no such file, wanted the results.json of an evaluation") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read ({words_of(error)}), wanted results.json") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise UsageError(f"{path}: got format {found!r}, wanted {FORMAT}: the results.json of an evaluation")
     try:
+        check_content(content)
         rows = tuple(_read_row(record) for record in content["rows"])
         settings = Bootstrap(**content["bootstrap"])
         return Results(content["data"], rows, content["twin"], content["oracle"], content["made"], settings)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path}: damaged ({type(error).__name__}: {error}), wanted results.json") from error
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UsageError(f"{path}: damaged ({one_line(error)}), wanted results.json") from error
 
 
 def earlier_rows(paths: Sequence[Path], data: dict[str, Any], taken: Sequence[str]) -> list[Row]:
@@ -188,7 +190,7 @@ def _read_row(record: dict[str, Any]) -> Row:
         values,
         record["substitution"],
         record["not_applicable"],
-        record.get("confidence"),
+        _restored(record.get("confidence")),
     )
 
 
@@ -232,3 +234,12 @@ def _number(value: Any) -> float:
     if value is None:
         return math.nan
     return math.inf if value == _INFINITE else float(value)
+
+
+def _restored(value: Any) -> Any:
+    """Replace the word for infinity by infinity, as deep as it lies."""
+    if isinstance(value, dict):
+        return {name: _restored(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_restored(entry) for entry in value]
+    return math.inf if value == _INFINITE else value

@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from crosspol import metrics
@@ -61,6 +62,19 @@ class Row:
         """Return values; NaN throughout where nothing was measured."""
         count = len(next(iter(self.values.values()), ()))
         return self.values.get(name, (math.nan,) * count)
+
+
+class Observation(NamedTuple):
+    """What was just predicted of a scene, for whoever wants to look at it.
+
+    row: name of the row. scene: its place among the scenes. batch: the scene as it was recorded, B = 1. disparity:
+    (1, 1, H, W), px.
+    """
+
+    row: str
+    scene: int
+    batch: StereoBatch
+    disparity: Tensor
 
 
 def counterfactuals(method: NetworkMethod, names: Iterable[str]) -> list[NetworkMethod]:
@@ -118,6 +132,7 @@ def measure_rows(
     seed: int = 0,
     device: torch.device | str = "cpu",
     watch: Callable[[range], Iterable[int]] = iter,
+    look: Callable[[Observation], None] | None = None,
 ) -> list[Row]:
     """Measure every method on every scene, in float32 without TF32, one scene at a time.
 
@@ -128,6 +143,7 @@ def measure_rows(
         seed: of what the substitutions draw.
         device: where the networks are.
         watch: goes through the scenes, such as tqdm.
+        look: is shown every prediction.
 
     Returns:
         A row a method, in their order.
@@ -141,7 +157,7 @@ def measure_rows(
         for index in watch(range(len(survey.scenes))):
             for method, reason, found, scenes_of in zip(methods, reasons, values, judged, strict=True):
                 if reason is None:
-                    numbers, scene = _measure(method, source, index, seed)
+                    numbers, scene = _measure(method, source, index, seed, look)
                     found.append(numbers)
                     scenes_of += [] if scene is None else [scene]
     return [
@@ -181,7 +197,9 @@ class _Source:
         return self.get(channels, other)
 
 
-def _measure(method: Method, source: _Source, index: int, seed: int) -> tuple[dict[str, float], SceneConfidence | None]:
+def _measure(
+    method: Method, source: _Source, index: int, seed: int, look: Callable[[Observation], None] | None
+) -> tuple[dict[str, float], SceneConfidence | None]:
     """Return the figures of a scene, and what its confidence is worth where there is one."""
     recorded = source.get(method.pol_channels, index)
     batch = recorded
@@ -190,6 +208,8 @@ def _measure(method: Method, source: _Source, index: int, seed: int) -> tuple[di
         donor = source.donor(method.pol_channels, index) if lends else None
         batch = substitute(recorded, method.substitution, seed=seed, donor=donor, pol_channels=method.pol_channels)
     predicted = method(batch)
+    if look is not None:
+        look(Observation(method.name, index, recorded, predicted.disparity))
     found = measure(predicted.disparity, recorded)
     parts = {"glass": recorded.glass, "background": 1 - recorded.glass}
     polarized = isinstance(method, NetworkMethod) and method.polarized and batch.rig != "none"

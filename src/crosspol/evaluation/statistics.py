@@ -21,6 +21,8 @@ Series = Sequence[float] | NDArray[np.float64]
 FEWEST_SCENES = 10
 """Percentile intervals of fewer scenes are too narrow: they are shown, and nothing is concluded from them."""
 
+_MOST_RESAMPLES = 100_000
+
 STATISTICS: Mapping[str, Callable[[Values], Values]] = {
     "mean": lambda values: values.mean(axis=-1),
     "median": lambda values: _percentile(values, 50),
@@ -48,7 +50,7 @@ class Bootstrap:
     """How intervals are made.
 
     Raises:
-        ValueError: fewer than 100 resamples, or a level outside (0, 1).
+        ValueError: fewer than 100 or more than 100,000 resamples, a level outside (0, 1), or a seed below 0.
     """
 
     resamples: int = 4000
@@ -56,10 +58,10 @@ class Bootstrap:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.resamples < 100 or not 0 < self.level < 1:
+        if not 100 <= self.resamples <= _MOST_RESAMPLES or not 0 < self.level < 1 or self.seed < 0:
             raise ValueError(
-                f"Bootstrap: got {self.resamples} resamples, level {self.level}; wanted at least 100 and a level "
-                "between 0 and 1"
+                f"Bootstrap: got {self.resamples} resamples, level {self.level}, seed {self.seed}; wanted 100 to "
+                f"{_MOST_RESAMPLES}, a level between 0 and 1, and a seed from 0 on"
             )
 
     def mean(self, values: Series) -> Estimate:

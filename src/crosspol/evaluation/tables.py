@@ -40,8 +40,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A table with its title, and with what it says in plain text."""
+    """A table with its title, and with what it says in plain text. name: of its kind."""
 
+    name: str
     title: str
     text: str
     table: Table
@@ -63,11 +64,13 @@ def sections(results: Results) -> list[Section]:
     level = f"{100 * results.bootstrap.level:g} %"
     found = [
         Section(
+            "errors",
             "End-point error, px",
             f"Mean over scenes with its {level} interval; scenes without a region do not enter it. Less is better.",
             error_table(results, MEASURES[0]),
         ),
         Section(
+            "outliers",
             "Outliers, %, and spread over scenes",
             "bad-N: more than N px wrong; D1: more than 3 px and 5 %. Median and 90th percentile of the scenes' EPE, "
             "px.",
@@ -76,10 +79,11 @@ def sections(results: Results) -> list[Section]:
     ]
     if results.data["count"] <= _FEW:
         said = "End-point error over all pixels, px / bad-2, %."
-        found.append(Section("Scene by scene", said, _scene_table(results, shown)))
+        found.append(Section("scenes", "Scene by scene", said, _scene_table(results, shown)))
     if len(shown) > 1:
         found.append(
             Section(
+                "differences",
                 "Paired differences of the end-point error, px",
                 "Row minus the one it is compared with, scene by scene: below 0 the row is better. "
                 f"* the whole {level} interval of {FEWEST_SCENES} scenes or more lies on one side of 0.",
@@ -89,6 +93,7 @@ def sections(results: Results) -> list[Section]:
     if results.twin is not None and results.oracle is not None:
         found.append(
             Section(
+                "share",
                 "Share of the oracle's gain",
                 f"(EPE of {results.twin} - EPE of the row) / (EPE of {results.twin} - EPE of {results.oracle}): 1 is "
                 f"all that a perfect glass mask brings. {_DASH}: the oracle gains nothing there.",
@@ -99,6 +104,7 @@ def sections(results: Results) -> list[Section]:
     if use.rows:
         found.append(
             Section(
+                "use",
                 "What is done with polarization",
                 f"Injected: |injected| / |stereo features|. Lift: {GLASS_LIFT.rule[0].lower()}{GLASS_LIFT.rule[1:]} "
                 f"Null: {NULL_SHARE.rule[0].lower()}{NULL_SHARE.rule[1:]}",
@@ -109,6 +115,7 @@ def sections(results: Results) -> list[Section]:
     if judged:
         found.append(
             Section(
+                "confidence",
                 "Confidence",
                 "The estimated chance that a pixel is within 1 px. EPE (mean over scenes) of all pixels and of the "
                 "surest; the area between that curve and the one of the oracle, which removes the largest errors "

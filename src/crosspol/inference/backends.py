@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
@@ -15,6 +15,7 @@ from crosspol.errors import refuse
 from crosspol.model import CrossPol, CrossPolConfig, StereoOutput
 from crosspol.model.network import State, Watch
 from crosspol.model.precision import without_tf32
+from crosspol.polarimetry.exact import without_autocast
 
 __all__ = ["Backend", "Precision", "Refinement", "TorchBackend", "evaluating", "find_device"]
 
@@ -115,7 +116,7 @@ class TorchBackend:
     def _arithmetic(self) -> AbstractContextManager[Any]:
         if self.precision == "float32":
             # Not even where the caller's own autocast would round.
-            return _without_autocast(self.device.type)
+            return without_autocast(self.device.type)
         return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
 
 
@@ -133,10 +134,6 @@ def evaluating(network: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-def _without_autocast(device: str) -> AbstractContextManager[Any]:
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def find_device(device: str = "auto") -> torch.device:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crosspol.data.arguments import as_intensity, as_mask, as_polarization, as_view
+from crosspol.data.arguments import as_array, as_intensity, as_mask, as_polarization, as_view
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError
 from crosspol.inference.adaptive import Convergence, check_tolerance
@@ -29,7 +29,7 @@ from crosspol.rigs.frames import Frame
 from crosspol.rigs.kinds import RigKind
 from crosspol.weights import load_network, packaged_weights
 
-Image: TypeAlias = "NDArray[Any] | str | os.PathLike[str]"
+Image: TypeAlias = "NDArray[Any] | Tensor | str | os.PathLike[str]"
 Images: TypeAlias = "Image | Sequence[Image]"
 
 
@@ -152,7 +152,9 @@ class StereoPredictor:
     ) -> StereoResult:
         """Estimate the disparity of a stereo pair, or of several of one size.
 
-        Every argument is an array, a path, or a sequence of them for a batch. Arrays of batches are (B, H, W, C).
+        Every argument is an array, a path, or a sequence of them for a batch. Arrays of batches are (B, H, W, C); in
+        place of an array there may be a tensor of the same shape, of any floating type and device. The caller's
+        autocast, gradient and inference modes change nothing.
 
         Args:
             left: (H, W), (H, W, 1) or (H, W, 3) in RGB; uint8, uint16 (full range) or float in [0, 1]. An alpha
@@ -253,7 +255,9 @@ class StereoPredictor:
             ValueError: inputs that the network does not take.
             FloatingPointError: the network's output is not finite.
         """
-        start = None if initial_disparity is None else torch.from_numpy(initial_disparity)[:, None]
+        start = None
+        if initial_disparity is not None:
+            start = torch.from_numpy(np.require(initial_disparity, np.float32, ["C", "W"]))[:, None]
         if self.tolerance is not None:
             crossed = inputs.intensity_left is not None
             watch = Convergence(self.tolerance, max(self.config.refresh_after, default=0) if crossed else 0, watch)
@@ -343,7 +347,7 @@ def _gather(argument: Images, name: str, convert: Callable[[NDArray[Any], str], 
     if isinstance(argument, (str, os.PathLike)):
         name = os.fspath(argument)
         argument = read_image(argument)
-    array = convert(np.asarray(argument), name)
+    array = convert(as_array(argument, name), name)
     return _Gathered(name, array if array.ndim == 4 else array[None], batched=array.ndim == 4)
 
 

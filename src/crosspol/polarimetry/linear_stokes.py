@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from crosspol.polarimetry.exact import without_autocast
+
 __all__ = [
     "aolp",
     "contrast",
@@ -66,7 +68,8 @@ def stokes_from_angles(intensities: Sequence[Tensor] | Tensor, angles_rad: Seque
         raise ValueError(f"angles {degrees} degrees; wanted at least three that differ modulo 180 degrees")
     _check_images(**{f"intensities[{index}]": image for index, image in enumerate(images)})
     solve = torch.linalg.pinv(design).to(images[0])
-    return torch.einsum("sn,n...hw->...shw", solve, torch.stack(images))
+    with without_autocast(images[0].device.type):
+        return torch.einsum("sn,n...hw->...shw", solve, torch.stack(images))
 
 
 def intensity_at(stokes: Tensor, angle_rad: float | Tensor) -> Tensor:

@@ -21,8 +21,8 @@ Array = NDArray[np.float32]
 
 LONG_SIDE, SHORT_SIDE = 80, 60
 """Of the grid of pixels whose attention is kept."""
-_MOST_WEIGHTS = 5_000_000
-"""Kept of all sites together, a byte each: a page stays below 15 MB."""
+MOST_WEIGHTS = 5_760_000
+"""Kept of all sites together, a byte each: all of a 640x480 pair's by the blueprint, and a page stays below 15 MB."""
 _CHUNK_WEIGHTS = 16_000_000
 """Made at once."""
 
@@ -84,7 +84,7 @@ def left_attention(
         # Of a pass the left view comes first; the right one has its turn at the features alone.
         both = site == "features" and config.fusion.views == "both"
         chosen.append((site, found[-2 if both else -1]))
-    budget = _MOST_WEIGHTS // max(len(chosen), 1)
+    budget = MOST_WEIGHTS // max(len(chosen), 1)
     return tuple(_of_call(site, call, config.feature_stride, size, budget) for site, call in chosen)
 
 

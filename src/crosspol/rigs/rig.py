@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from crosspol.errors import UsageError, did_you_mean
 from crosspol.io.atomic import write_bytes
+from crosspol.io.inside import inside
 from crosspol.io.reading import read_bytes
 from crosspol.light import DARK, SATURATED
 from crosspol.rigs.contents import CONTENTS, Content
@@ -137,7 +138,8 @@ class Rig:
         I_perpendicular right), "none" (plain stereo).
     camera: of both views, or of the left one where `right_camera` is given.
     right_camera: None where it is like the left one.
-    calibration: file, relative to `folder`; None where the images are rectified already.
+    calibration: file, relative to `folder`, and within it where a rig file says so; None where the images are rectified
+        already.
     swap_views: what is given as left image comes from the right camera, and the other way round.
     folder: of the YAML file.
 
@@ -223,7 +225,10 @@ def read_rig(path: str | os.PathLike[str]) -> Rig:
         problem = getattr(error, "problem", None) or type(error).__name__
         raise UsageError(f"{path}: {line}not YAML ({problem})") from error
     try:
-        return _rig_from(content, path.parent)
+        rig = _rig_from(content, path.parent)
+        if rig.calibration is not None:
+            inside(path.parent, rig.calibration, "calibration")
+        return rig
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from crosspol.datasets.scene_format import SceneRecord, StoredScene, read_scene
 from crosspol.io.images import read_image, write_image
+from crosspol.io.inside import inside
 from crosspol.light import encode_srgb, exposure
 from crosspol.visualization.maps import DISPARITY_COLORS, USE_COLORS, Scale, draw_map, render_figure, robust_range
 
@@ -134,4 +135,4 @@ def _displayed(linear: NDArray[np.float32]) -> NDArray[np.float32]:
 def _glass_right(root: Path, record: SceneRecord) -> Mask | None:
     """The right view's glass, which rendered scenes have beside what the format asks for."""
     name = record.files.get("glass_right")
-    return None if name is None else read_image(root / name) > 0
+    return None if name is None else read_image(inside(root, name, f"{record.name}: glass_right")) > 0

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crosspol.errors import UsageError
+from crosspol.polarimetry.exact import without_autocast
 
 __all__ = ["in_colors", "scaled", "split", "without_alpha"]
 
@@ -76,5 +77,6 @@ def in_colors(light: Tensor, bayer: str | None) -> Tensor:
     sampled = torch.stack([color == index for index in range(3)]).float()[:, None]
     # Weights fall off with distance, so that a sample counts most at its own pixel; they sum to 1 over those there are.
     weight = torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]).expand(1, 1, 3, 3)
-    total = F.conv2d(sampled * light, weight, padding=1) / F.conv2d(sampled, weight, padding=1)
+    with without_autocast("cpu"):
+        total = F.conv2d(sampled * light, weight, padding=1) / F.conv2d(sampled, weight, padding=1)
     return torch.where(sampled > 0, light.expand(3, 1, height, width), total)[:, 0]

@@ -1,0 +1,1 @@
+"""Tools of the repository: the documentation site, and what a release has to pass."""
