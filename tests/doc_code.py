@@ -22,7 +22,8 @@ class Block:
     """A block of code in a document.
 
     language: the first word after the fence; empty for an indented block.
-    mark: what the comment right before it says, such as ``not run: needs a camera``; else empty.
+    mark: what the comment right before it says: ``not run: needs a camera``, ``exit status 1``, ``file: own.yaml`` for
+        a block that is a file which later ones name; else empty.
     """
 
     path: Path
@@ -38,6 +39,11 @@ class Block:
     @property
     def runs(self) -> bool:
         return not self.mark.startswith("not run")
+
+    @property
+    def file(self) -> str | None:
+        """Name of the file that the block is."""
+        return self.mark.removeprefix("file: ") if self.mark.startswith("file: ") else None
 
     @property
     def commands(self) -> list[list[str]]:

@@ -66,6 +66,9 @@ def test_every_block_says_what_it_is() -> None:
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_commands_are_understood(path: Path, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(files)
+    for block in blocks(path):
+        if block.file is not None:
+            Path(block.file).write_text(block.text)
     refuse(
         [
             f"{block.name}: {wrong}"
@@ -188,6 +191,8 @@ def test_a_page_runs(path: Path, files: Path, tmp_path: Path, monkeypatch: pytes
             continue
         if name_of(path) not in QUICK:
             shutil.rmtree("out", ignore_errors=True)
+        if block.file is not None:
+            Path(block.file).write_text(block.text)
         for words in block.commands:
             run_command(words, block)
         if block.language == "python":

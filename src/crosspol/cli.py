@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TextIO
 
 from crosspol.errors import UsageError, did_you_mean
 
@@ -147,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted, 143 terminated. Errors
         that are not foreseen are raised.
     """
+    _prepare_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     program = "crosspol"
     try:
@@ -164,6 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         if options is not None:
             run(options)
+        sys.stdout.flush()
     except UsageError as error:
         return _complain(program, str(error), 2)
     except ModuleNotFoundError as error:
@@ -171,8 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         return _complain(program, ": ".join(["interrupted", *filter(None, [str(error)])]), 130)
     except BrokenPipeError:
-        # The reader closed the pipe (`crosspol info | head`); Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader closed the pipe (`crosspol info | head`).
+        _give_up(sys.stdout)
         return 1
     except (OSError, MemoryError, FloatingPointError) as error:
         return _complain(program, f"failed: {str(error) or type(error).__name__}", 1)
@@ -271,8 +273,40 @@ def _unbox(box: str) -> str:
 
 def _complain(program: str, message: str, status: int) -> int:
     """Print one line on stderr and return the status."""
-    print(f"{program}: {' '.join(message.splitlines())}", file=sys.stderr)
+    try:
+        print(f"{program}: {' '.join(message.splitlines())}", file=sys.stderr, flush=True)
+    except OSError:
+        _give_up(sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _give_up(sys.stdout)
     return status
+
+
+def _prepare_streams() -> None:
+    """See to it that what is printed can be, and that no file that is opened gets the number of a closed stream."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free: this one.
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            # Names of files may have letters that a terminal has not, and bytes that are no letters at all.
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _give_up(stream: TextIO) -> None:
+    """Let what is left in a stream that cannot be written go nowhere: Python would complain again at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,18 @@ import pytest
 
 from crosspol.cli import main
 from tests.evaluation.tiny_plans import write_plan
+from tests.report.evaluations import Page
 
 
 def test_a_plan_from_the_command_line(tmp_path, capsys, monkeypatch):
     path, output = write_plan(tmp_path), tmp_path / "runs"
     command = ["ablate", "--plan", str(path), "--output", str(output)]
-    assert main(["ablate", "--plan", str(path), "--output", str(output), "--status"]) == 0
-    assert "own/seed-0" in (said := capsys.readouterr().out)
-    assert said.count("not started") == 2
+    page = tmp_path / "report.html"
+    assert main([*command, "--status", "--report", str(page)]) == 0
+    said = capsys.readouterr()
+    assert "own/seed-0" in said.out
+    assert said.out.count("not started") == 2
+    assert said.err == f"{page}: not written, no run is evaluated yet\n"
     assert not output.exists()
     monkeypatch.setattr("sys.argv", ["crosspol", *command])
     assert main(command) == 0
@@ -24,7 +28,9 @@ def test_a_plan_from_the_command_line(tmp_path, capsys, monkeypatch):
     # Looking how far it is makes the tables anew; what made the runs stays their command.
     before = (output / "results.md").read_text()
     monkeypatch.setattr("sys.argv", ["crosspol", *command, "--status"])
-    assert main([*command, "--status"]) == 0
+    assert main([*command, "--status", "--report", str(page)]) == 0
+    assert f"  {page}\n" in capsys.readouterr().out
+    assert {"own", "twin"} < {line[0][0] for line in Page(page.read_text()).tables["EPE"]}
     assert f"- Command: `crosspol {shlex.join(command)}`" in before
     assert (output / "results.md").read_text() == before
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crosspol.cli import main
 from crosspol.commands.scene_reports import SCENES_KINDS, Wish, kind_of
 from crosspol.errors import UsageError
 from crosspol.evaluation.figures import image_name
@@ -68,3 +69,17 @@ def test_pairs_with_their_truth_are_measured_and_shown(tmp_path: Path, weights: 
     assert line[1][0] == "96x48"
     assert line[3][0] == "not known"  # no one said where glass is
     assert len([source for source in page.sources if source.startswith("data:image/webp")]) == 4
+
+
+def test_the_command_takes_results_and_refuses_what_only_a_pair_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, page = tmp_path / "results.json", tmp_path / "page.html"
+    write_results(evaluation(), file)
+    for flag in ("--ground-truth", "--polarization-left", "--scene"):
+        assert main(["report", str(file), "--output", str(page), flag, "x"]) == 2
+        assert f"{flag}: got x beside {file}, wanted none with the results.json" in capsys.readouterr().err
+    assert not page.exists()
+    assert main(["report", str(file), "--output", str(page)]) == 0
+    assert capsys.readouterr().out == f"wrote {page}\n"
+    assert len(Page(page.read_text()).tables["scenes"]) == 13

@@ -291,6 +291,24 @@ def test_a_right_manifest_passes(tmp_path, name):
     assert np.isnan(without.scenes[0].glass)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_polarization_maps_of_one_and_of_three_channels_are_checked(tmp_path, channels):
+    path = table(tmp_path, POLARIZED[0])
+    rng = np.random.default_rng(0)
+    cells = []
+    for side in ("left", "right"):
+        stored = rng.uniform(0, 0.5, (*room(POLARIZED[0]).disparity.shape, channels)).astype(np.float32)
+        np.save(tmp_path / f"pol_{side}.npy", stored if channels == 3 else stored[..., 0])
+        cells.append(f"pol_{side}.npy")
+    header, row = path.read_text().splitlines()
+    path.write_text(f"{header},pol_left,pol_right\n{row},{','.join(cells)}\n")
+    report = check_manifest(path)
+    assert report.scenes[0].problems == ()
+    assert report.by_rig == {"quad": 1}
+    np.save(tmp_path / "pol_left.npy", np.load(tmp_path / "pol_left.npy") * 9)
+    assert "wanted [-1, 1]" in check_manifest(path).scenes[0].problems[0]
+
+
 def changed(what: str, name: str) -> dict[str, object]:
     scene = room(name)
     d, camera = scene.disparity, scene.calibration

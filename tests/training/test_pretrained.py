@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from crosspol.errors import MissingFileError
 from crosspol.model import CrossPol, FusionConfig
-from crosspol.training.pretrained import load_pretrained
+from crosspol.training.pretrained import load_pretrained, weights_path
 from crosspol.weights import WeightsError, load_matching
 from tests.training.tiny_runs import tiny_network
 
@@ -67,3 +69,13 @@ def test_another_backbone_is_refused(tmp_path):
     assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
     with pytest.raises(MissingFileError):
         load_pretrained(other, str(tmp_path / "absent"))
+
+
+def test_the_weights_that_ship_are_taken_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    net = CrossPol.from_preset("crosspol")
+    assert load_pretrained(net, "crosspol").endswith("pretrained/crosspol: all weights taken")
+    # A folder of that name is what was meant.
+    (tmp_path / "crosspol").mkdir()
+    assert weights_path("crosspol") == Path("crosspol")
+    assert weights_path("raft-stereo") == Path("raft-stereo")

@@ -75,12 +75,14 @@ def ablate(options: AblateOptions) -> None:
             raise SystemExit(stop.status) from stop
     for job in jobs:
         print(f"{job.name:<40} {job.standing()}")
-    if options.output.is_dir():
-        written = write_tables(plan, options.output)
-        if options.report is not None and (tables := options.output / "results.json") in written:
-            written.append(write_scenes_page(options.report, read_results(tables), title=f"Plan {plan.name}"))
-        for path in written:
-            print(f"  {path}")
+    written = write_tables(plan, options.output) if options.output.is_dir() else []
+    tables = options.output / "results.json"
+    if options.report is not None and tables in written:
+        written.append(write_scenes_page(options.report, read_results(tables), title=f"Plan {plan.name}"))
+    elif options.report is not None:
+        _say(f"{options.report}: not written, no run is evaluated yet")
+    for path in written:
+        print(f"  {path}")
     if options.status:
         return
     for name in outcome.elsewhere:

@@ -120,6 +120,9 @@ def _match(lefts: list[Path], others: list[Path], left: str, other: str) -> list
     """Return the partner of every left file."""
     if len(lefts) == len(others) == 1:
         return others
+    by_name = {path.name: path for path in others}
+    if len(by_name) == len(lefts) == len(others) and by_name.keys() == {path.name for path in lefts}:
+        return [by_name[path.name] for path in lefts]
     left_keys, other_keys = _keys(lefts), _keys(others)
     by_key = dict(zip(other_keys, others, strict=True))
     common = set(left_keys) & by_key.keys()

@@ -1,9 +1,9 @@
-"""`crosspol report`: a page to look at, of one pair or one scene."""
+"""`crosspol report`: a page to look at, of one pair, of one scene, or of many scenes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg
 
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.progress import Progress
+from crosspol.commands.scene_reports import ScenesKind, Wish, kind_of
 from crosspol.commands.sources import Arguments, find_source
 from crosspol.data.arguments import as_mask
 from crosspol.data.truth import GroundTruth
@@ -48,14 +49,21 @@ class ReportOptions:
     A scene with its ground truth, from a folder in the scene format:
         crosspol report --data glass-rooms --scene 1-000009-quad
 
-    The page is one HTML file that opens offline in any browser. It shows inputs, S0, DoLP and AoLP; disparity without
-    and with polarization under a line that moves, and their difference; errors, where the truth is known; confidence,
-    glass, and where polarization was used; the points in three dimensions; and, for each pixel that one points at,
-    which cells of polarization it attends to. The pair is predicted twice, so this takes twice the time of predict.
+    Many scenes with their ground truth, the worst first, with something else in polarization's place as well (nine
+    predictions a scene; crosspol evaluate --report takes fewer, and other networks); or results that are there already:
+        crosspol report glass-rooms
+        crosspol report pairs.csv --weights runs/a/weights --output a.html
+        crosspol report results/a/results.json
+
+    The page is one HTML file that opens offline in any browser. Of a pair it shows inputs, S0, DoLP and AoLP; disparity
+    without and with polarization under a line that moves, and their difference; errors, where the truth is known;
+    confidence, glass, and where polarization was used; the points in three dimensions; and, for each pixel that one
+    points at, which cells of polarization it attends to. The pair is predicted twice, so this takes twice the time of
+    predict.
     """
 
     left: Annotated[Positional[str | None], arg(metavar="LEFT", help_behavior_hint="")] = None
-    """Left view: an image; with --rig what the camera wrote."""
+    """Left view: an image; with --rig what the camera wrote. Alone: many scenes, or the results of an evaluation."""
     right: Annotated[Positional[str | None], arg(metavar="RIGHT", help_behavior_hint="")] = None
     """Right view, likewise."""
     output: Annotated[Path, arg(metavar="FILE")] = Path("report.html")
@@ -177,7 +185,26 @@ def _write_pair(options: ReportOptions) -> Path:
     return write_page_of(options.output, predictor, subject, options.weights)
 
 
+def _scenes(options: ReportOptions) -> ScenesKind | None:
+    """Return what kind of many scenes was given; None: a pair was."""
+    return kind_of(Path(options.left)) if options.left is not None and options.right is None else None
+
+
+def _write_scenes(options: ReportOptions) -> Path:
+    kind = _scenes(options)
+    assert kind is not None
+    assert options.left is not None
+    for field in fields(options):
+        if field.name not in ("left", "output", "weights", "iters", "device"):
+            value = getattr(options, field.name)
+            if value is not None:
+                flag = f"--{field.name.replace('_', '-')}"
+                raise refuse(flag, f"{value} beside {options.left}", f"none with {kind.wanted}")
+    return kind.write(Wish(Path(options.left), options.output, options.weights, options.iters, options.device))
+
+
 KINDS: tuple[Kind, ...] = (
+    Kind(lambda options: _scenes(options) is not None, _write_scenes),
     Kind(lambda options: options.data is not None, _write_scene),
     Kind(lambda options: True, _write_pair),
 )

@@ -144,6 +144,8 @@ def check_manifest(
         UsageError: it cannot be read.
     """
     manifest = Manifest(path, rig=rig_file)
+    if rig_file is None:
+        manifest = Manifest(path, pol_channels=_stored_channels(manifest))
     pairs = [check_pair(manifest, row) for row in progress(manifest.rows)]
     by_split: dict[str, int] = {}
     for row in manifest.rows:
@@ -157,6 +159,18 @@ def check_manifest(
             "unknown there; these have no figures by glass, and the glass head learns nothing from them"
         )
     return DataReport(tuple(pairs), (), {manifest.rig: len(pairs)}, by_split, tuple(notes))
+
+
+def _stored_channels(manifest: Manifest) -> int:
+    """Return how many channels the maps have that it lists, by the first one: 3 are S1/S0, S2/S0 and DoLP."""
+    for row in manifest.rows:
+        for side in ("left", "right"):
+            file = manifest.path.parent / row.cells.get(f"pol_{side}", "")
+            if file.suffix == ".npy":
+                stored = read_image(file)
+                equal = stored.ndim == 2 or np.array_equal(stored[..., :1], stored[..., 1:2], equal_nan=True)
+                return 1 if equal or stored.shape[-1] != 3 else 3
+    return 1
 
 
 def check_pair(manifest: Manifest, row: ManifestRow) -> SceneReport:

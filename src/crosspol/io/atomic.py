@@ -108,7 +108,9 @@ def write_together(contents: Sequence[tuple[Path, bytes]]) -> None:
 
 def neighbor(path: Path) -> Path:
     """Return a name beside a path for what is not whole yet, which no other process, thread or machine thinks of."""
-    name = os.fsencode(path.name)[:_LONGEST].decode("utf-8", "ignore")
+    name = path.name
+    while len(os.fsencode(name)) > _LONGEST:
+        name = name[:-1]
     return path.with_name(f".{name}.{secrets.token_hex(8)}.part")
 
 

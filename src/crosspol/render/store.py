@@ -89,7 +89,7 @@ def stored_parameters(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """
     for path in sorted(root.glob(f"*/{_RECORD}")):
         try:
-            yield path.parent.name, dict(json.loads(path.read_text())["parameters"])
+            yield path.parent.name, dict(json.loads(path.read_text(encoding="utf-8"))["parameters"])
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(
                 f"{path}: got a damaged record ({error}), wanted that of a scene; "
@@ -141,7 +141,7 @@ def _add_truth(folder: Path, pair: RenderedPair) -> None:
     write_image(folder / "glass_right.png", np.where(truth.glass_right, 255, 0).astype(np.uint8))
     half = {name: getattr(truth, name).astype(np.float16) for name in ("depth_m", "incidence_rad", "normals")}
     np.savez_compressed(folder / "truth.npz", **half)
-    record = json.loads((folder / _RECORD).read_text())
+    record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
     record["files"] |= {
         name: f"{folder.name}/{name}.{suffix}" for name, suffix in (("glass_right", "png"), ("truth", "npz"))
     }

@@ -73,7 +73,8 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
     pretrained: str = PRETRAINED
-    """Weights to start from: a file of RAFT-Stereo's authors, or a folder of CrossPol's own; "none": random ones."""
+    """Weights to start from: a file of RAFT-Stereo's authors, a folder of CrossPol's own, or a preset whose weights
+    ship (blueprint, crosspol); "none": random ones."""
     seed: int = 0
     """Of the network's random weights and dropout; `data.seed` draws the samples."""
     num_steps: int = 70_000

@@ -9,11 +9,19 @@ from torch import nn
 
 from crosspol.errors import MissingFileError, UsageError, words_of
 from crosspol.model import CrossPol
-from crosspol.weights import RAFT_STEREO_ORIGIN, load_matching, load_raft_stereo
+from crosspol.model.config import PRESETS
+from crosspol.weights import RAFT_STEREO_ORIGIN, load_matching, load_raft_stereo, packaged_weights
+
+
+def weights_path(name: str) -> Path:
+    """Return where the weights are that a run starts from: a path, or that of a preset whose weights ship."""
+    path = Path(name)
+    shipped = name in PRESETS and not path.exists() and packaged_weights(name).is_dir()
+    return packaged_weights(name) if shipped else path
 
 
 def load_pretrained(net: CrossPol, name: str) -> str:
-    """Load a file of RAFT-Stereo's authors, or what fits of a folder of CrossPol's own weights.
+    """Load a file of RAFT-Stereo's authors, or what fits of CrossPol's own weights: a folder, or a preset's that ship.
 
     Returns:
         What to say about it.
@@ -21,7 +29,7 @@ def load_pretrained(net: CrossPol, name: str) -> str:
     Raises:
         UsageError: there is no such file, or it cannot be used.
     """
-    path = Path(name)
+    path = weights_path(name)
     if path.is_dir():
         report = load_matching(net, path)
         if report.missing or report.unexpected:

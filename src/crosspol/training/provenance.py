@@ -20,6 +20,7 @@ import crosspol
 from crosspol.io.atomic import write_bytes
 from crosspol.training.config import TrainConfig
 from crosspol.training.config_file import flat
+from crosspol.training.pretrained import weights_path
 from crosspol.training.run_folder import RunFolder
 
 
@@ -48,7 +49,7 @@ def describe_session(
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
         "precision": precision,
-        "pretrained": {"path": pretrained, "sha256": weights_hash(pretrained)} if read else None,
+        "pretrained": {"path": pretrained, "sha256": weights_hash(weights_path(pretrained))} if read else None,
         "data": dict(contents),
     }
 
@@ -124,9 +125,8 @@ def device_name(device: torch.device) -> str:
         return platform.processor() or platform.machine()
 
 
-def weights_hash(name: str) -> str | None:
+def weights_hash(path: Path) -> str | None:
     """Return the SHA-256 of a weight file, or of the weights in a folder; None where there is none."""
-    path = Path(name)
     path = path / "model.safetensors" if path.is_dir() else path
     try:
         with path.open("rb") as file:
