@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from crosspol.errors import words_of
 from crosspol.io.atomic import write_bytes
@@ -102,11 +103,10 @@ def write_weights(net: CrossPol, folder: Path) -> None:
         for path in sorted(part.iterdir(), key=lambda path: path.suffix == ".safetensors"):
             _flush(path)
             os.replace(path, folder / path.name)
-    except Exception as error:
-        if isinstance(error, OSError) or "No space left" not in str(error):
-            raise
-        # safetensors reports a full disk as an error of its own.
-        raise OSError(errno.ENOSPC, "No space left on device", str(folder)) from error
+    except SafetensorError as error:
+        # It has an error of its own for what the system says.
+        number = errno.ENOSPC if "No space left" in str(error) else errno.EIO
+        raise OSError(number, os.strerror(number), str(folder)) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
