@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from crosspol.checks.pair import order_in_doubt
 from crosspol.commands.fitting import FitOptions
 from crosspol.commands.flags import one_of
 from crosspol.commands.folders import check_output_folder, make_output_folder
@@ -33,6 +36,7 @@ from crosspol.inference.predictor import StereoPredictor
 from crosspol.inference.result import StereoResult
 from crosspol.inference.stream import Outcome, stream
 from crosspol.inference.warm_start import Step, WarmStart
+from crosspol.io.atomic import alone
 from crosspol.io.images import write_image
 from crosspol.model.precision import computes
 
@@ -225,7 +229,6 @@ def predict(options: PredictOptions) -> None:
     )
     engine = predictor.backend
     say_exports(engine, lambda line: tqdm.write(f"crosspol predict: {line}", file=sys.stderr))
-    predictor.backend = fit.around(engine, partial(print, flush=True))
     announced = source.announce()
     if announced is not None:
         print(announced, flush=True)
@@ -240,6 +243,8 @@ def predict(options: PredictOptions) -> None:
         record = Record(options.output, _settings(options, source, predictor, precision, weights_hash(engine)))
         if many.skip_existing:
             record.check(source.stems)
+    kept = None if record is None else record.scales(many.skip_existing)
+    predictor.backend = fit.around(engine, partial(print, flush=True), predictor.passes, kept)
     warm = WarmStart(predictor, many.warm_iters) if many.warm_start else None
     plain = warm is None and options.fitting.scale == 1 and not options.fitting.coarse_to_fine
     kinds = outputs_with(max_depth_m=options.max_depth, cloud=options.cloud)
@@ -314,7 +319,7 @@ def _run(job: Job, on_bad: Literal["refuse", "skip"]) -> None:
 def _outcomes(job: Job, progress: Progress) -> Iterator[Outcome[Item, Written]]:
     """Predict every pair of a job: the next ones are read, and those before are written, while the network runs."""
     before: Step | None = None
-    made = False
+    made = looked = False
 
     def wanted(stem: str, files: tuple[Path, ...]) -> bool:
         if job.record is None or not job.skip_existing or not job.record.holds(stem, files):
@@ -323,7 +328,16 @@ def _outcomes(job: Job, progress: Progress) -> Iterator[Outcome[Item, Written]]:
         return False
 
     def read(item: Item) -> tuple[Item, Ready]:
-        return item, item.load()
+        nonlocal looked
+        ready = item.load()
+        if not looked:
+            # Of the first pair: what is wrong with the order is wrong with all.
+            looked = True
+            doubt = order_in_doubt(*(_gray(view[0]) for view in (ready.inputs.left, ready.inputs.right)))
+            if doubt is not None:
+                hint = f"{item.name}: {doubt} (crosspol doctor tells more)"
+                ready = replace(ready, warnings=(*ready.warnings, hint))
+        return item, ready
 
     def work(loaded: tuple[Item, Ready]) -> Estimated:
         nonlocal before, made
@@ -349,14 +363,21 @@ def _outcomes(job: Job, progress: Progress) -> Iterator[Outcome[Item, Written]]:
 
     def write(estimated: Estimated) -> Written:
         item, result = estimated.item, estimated.result
-        paths = result.save(job.output, _stem(item.stem), job.kinds)
-        if isinstance(job.source, RigPairs):
-            paths.append(write_image(job.output / _rectified_name(item.stem), left_image(result)))
-        if job.record is not None:
-            job.record.add(item.stem, item.files, paths)
+        # Another run may write the same pair: its files, and what is noted of them, are of one of the two.
+        with alone(job.output / _stem(item.stem)):
+            paths = result.save(job.output, _stem(item.stem), job.kinds)
+            if isinstance(job.source, RigPairs):
+                paths.append(write_image(job.output / _rectified_name(item.stem), left_image(result)))
+            if job.record is not None:
+                job.record.add(item.stem, item.files, paths)
         return Written(_report(estimated, paths), estimated.warnings)
 
     return stream(job.source.items(job.predictor, wanted), read, work, write)
+
+
+def _gray(view: Tensor) -> NDArray[np.uint8]:
+    """(H, W) of (3, H, W) in [0, 1]."""
+    return np.asarray(np.rint(255 * view.mean(0).numpy()), np.uint8)
 
 
 def _precision(options: PredictOptions) -> Precision:

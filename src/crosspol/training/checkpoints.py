@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import io
 import os
-import pickle
 import random
 import re
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from crosspol.errors import words_of
+from crosspol.errors import UsageError, words_of
 from crosspol.io.atomic import write_bytes
+from crosspol.io.reading import check_decoded, check_file
 from crosspol.model import CrossPol
 
 _NAME = re.compile(r"step-(\d{8})\.pt")
@@ -75,12 +76,17 @@ def read_checkpoint_file(path: Path) -> dict[str, Any]:
     """
     try:
         # torch.load does not look at the checksums that torch.save wrote.
+        stored = check_file(path, sys.maxsize)
         with zipfile.ZipFile(path) as archive:
+            check_decoded(path, stored, sum(entry.file_size for entry in archive.infolist()))
             broken = archive.testzip()
         if broken is not None:
             raise ValueError(f"{broken} does not match its checksum")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, KeyError, NotImplementedError) as error:
+    except (OSError, UsageError):
+        raise
+    except Exception as error:
+        # A damaged pickle whose checksum is right raises whatever its bytes lead to.
         raise ValueError(words_of(error)[:200] or type(error).__name__) from error
     if not isinstance(state, dict):
         raise ValueError(f"got {type(state).__name__}, wanted a dictionary")
