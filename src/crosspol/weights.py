@@ -6,6 +6,7 @@ The network's own weights travel by `CrossPol.save_pretrained` and `load_network
 from __future__ import annotations
 
 import json
+import os
 import re
 import zipfile
 from collections.abc import Mapping
@@ -23,6 +24,9 @@ from crosspol.errors import MissingFileError, UsageError, did_you_mean
 from crosspol.model import CrossPol, CrossPolConfig
 from crosspol.model.config import PRESETS
 from crosspol.model.official import OfficialNames, Role
+
+DEFAULT_WEIGHTS = "crosspol"
+"""Of those that ship, the ones that are taken where none are asked for."""
 
 # Under which names training code keeps a state dict among other things, and what wrappers put in front of its names.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "network")
@@ -277,17 +281,19 @@ def _is_state_dict(content: object) -> TypeGuard[Mapping[str, Tensor]]:
     )
 
 
-def packaged_weights(name: str = "blueprint") -> Path:
+def packaged_weights(name: str = DEFAULT_WEIGHTS) -> Path:
     """Return the folder where the weights of a preset are, if they ship with the package."""
     return Path(str(files("crosspol"))) / "pretrained" / name
 
 
-def weights_folder(path_or_id: str | Path) -> Path:
-    """Return the folder that weights lie in: that of a preset by its name, where no folder is called so."""
-    folder = Path(path_or_id)
-    if not folder.is_dir() and path_or_id in PRESETS and packaged_weights(str(path_or_id)).is_dir():
-        return packaged_weights(str(path_or_id))
-    return folder
+def weights_folder(weights: str | os.PathLike[str] | None = None) -> Path:
+    """Return the folder of weights: one that is given, that of a preset whose weights ship, or the default's for None.
+
+    What is neither, such as an id of the Hugging Face hub, comes back as it is, and is no folder.
+    """
+    name = DEFAULT_WEIGHTS if weights is None else os.fspath(weights)
+    ships = name in PRESETS and packaged_weights(name).is_dir()
+    return packaged_weights(name) if ships and not Path(name).is_dir() else Path(name)
 
 
 def load_network(path_or_id: str | Path) -> CrossPol:

@@ -116,8 +116,8 @@ class PredictOptions:
     ] = None
     """How sure each pixel is, as <name>_confidence.png (255 = certain), and <name>_occluded.png: none; fast, for a
     tenth of the time; full, which asks the right view too, for twice the time."""
-    weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: blueprint)")] = None
-    """Folder with config.json and model.safetensors, a preset whose weights ship (blueprint, crosspol), or a model id
+    weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: crosspol)")] = None
+    """Folder with config.json and model.safetensors, a preset whose weights ship (crosspol, blueprint), or a model id
     on the hub."""
     iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the network's)")] = None
     """Iterations of the disparity: fewer are faster, more are finer."""

@@ -18,6 +18,11 @@ const page = {
     return { shape, codes, unknown, low, step, at: (i) => (codes[i] === unknown ? NaN : low + codes[i] * step) };
   },
 
+  // What draws on a canvas, in memory: these are small, and copied and read back.
+  pen(canvas) {
+    return canvas.getContext("2d", { willReadFrequently: true });
+  },
+
   // A key that the page takes: not while somebody writes, and not together with a modifier.
   onKey(handle) {
     document.addEventListener("keydown", (event) => {
@@ -39,13 +44,12 @@ const page = {
   const label = () => { theme.textContent = page.isDark() ? "Light" : "Dark"; };
   const turn = () => {
     document.documentElement.dataset.theme = page.isDark() ? "light" : "dark";
-    label();
     document.dispatchEvent(new Event("themechange"));
   };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    label();
     document.dispatchEvent(new Event("themechange"));
   });
+  document.addEventListener("themechange", label);
   theme.addEventListener("click", turn);
   document.getElementById("help").addEventListener("click", () => keys.showModal());
   page.onKey((key) => {

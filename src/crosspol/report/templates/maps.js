@@ -35,7 +35,7 @@ const pair = (() => {
       for (let c = 0; c < 3; c++) image.data[4 * i + c] = index < 0 ? data.unknown : table[3 * index + c];
       image.data[4 * i + 3] = 255;
     }
-    canvas.getContext("2d").putImageData(image, 0, 0);
+    page.pen(canvas).putImageData(image, 0, 0);
   }
 
   for (const canvas of document.querySelectorAll("canvas[data-map]")) paint(canvas, canvas.dataset.map);
@@ -45,7 +45,7 @@ const pair = (() => {
       for (let c = 0; c < 3; c++) image.data[4 * i + c] = table[3 * i + c];
       image.data[4 * i + 3] = 255;
     }
-    ramp.getContext("2d").putImageData(image, 0, 0);
+    page.pen(ramp).putImageData(image, 0, 0);
   }
 
   // The true glass, outlined in black and white, to be seen on any color.
@@ -61,7 +61,7 @@ const pair = (() => {
         if (edge) image.data.set(own ? [255, 255, 255, 255] : [0, 0, 0, 255], 4 * (y * width + x));
       }
     }
-    canvas.getContext("2d").putImageData(image, 0, 0);
+    page.pen(canvas).putImageData(image, 0, 0);
   }
   const outlines = [...document.querySelectorAll("canvas.outline")];
   function toggleGlass() {
