@@ -123,7 +123,7 @@ def pair_values(findings: PairFindings, provenance: Mapping[str, str]) -> dict[s
         "panels": panels,
         "table": _table(findings),
         "measures": [kind.title for kind in MEASURES if kind.name in _MEASURES],
-        "sites": [(site.site, _SITE_TITLES[site.site]) for site in findings.attention],
+        "sites": [(site.site, _SITE_TITLES[site.site], _sees(site)) for site in findings.attention],
         "provenance": {
             **provenance,
             "size": f"{width}x{height} px",
@@ -376,6 +376,12 @@ def _table(findings: PairFindings) -> list[dict[str, Any]]:
             cells.append({"unit": kind.unit, "words": words, "verdict": better})
         rows.append({"title": region.title, "rule": region.rule, "cells": cells})
     return rows
+
+
+def _sees(site: SiteAttention) -> str:
+    if site.window is None:
+        return "It can see every cell."
+    return f"Frame: the cells that it can see, {site.window} in each direction from its own."
 
 
 def _why_no_attention(findings: PairFindings) -> str:

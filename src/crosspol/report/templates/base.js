@@ -6,9 +6,18 @@ const page = {
     return JSON.parse(document.getElementById(id).textContent);
   },
 
+  // The bytes of base64, at once where the browser can.
+  bytes(text) {
+    if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+    const characters = atob(text);
+    const found = new Uint8Array(characters.length);
+    for (let i = 0; i < found.length; i++) found[i] = characters.charCodeAt(i);
+    return found;
+  },
+
   // An array of pack() in page.py: its codes, and at(i), the value of an element, NaN where it is not known.
   decode(packed) {
-    const bytes = Uint8Array.from(atob(packed.codes), (character) => character.charCodeAt(0));
+    const bytes = page.bytes(packed.codes);
     const wide = packed.bits === 16;
     const view = new DataView(bytes.buffer);
     const codes = wide ? new Uint16Array(bytes.length / 2) : bytes;
