@@ -106,7 +106,7 @@ def test_predict_many_pairs(tmp_path, weights, capsys, by):
                 "subfolders": tmp_path / str(index) / f"{side}.png",
             }[by]
             path.parent.mkdir(exist_ok=True)
-            write_image(path, image(index, size))
+            write_image(path, image(index + 9 * (side == "right"), size))
     request = ["predict", *map(str, arguments), "--weights", str(weights), "--iters", "1"]
     assert main([*request, "--output", str(tmp_path / "out")]) == 0
     said = capsys.readouterr()

@@ -10,6 +10,7 @@ import pytest
 
 from crosspol.cli import main
 from crosspol.commands.fitting import read_memory
+from crosspol.inference import fitting
 from crosspol.io.disparity import read_disparity
 from crosspol.io.images import write_image
 
@@ -68,7 +69,10 @@ def test_what_is_predicted_is_said_and_has_the_full_size(
         (("--max-memory", "lots"), r"--max-memory: got 'lots', wanted a size such as 4GiB or 512MiB"),
         (("--scale", "0.1"), r"scale: got 0\.1 with 120x96 px, wanted at least 0\.333"),
         (("--max-memory", "1MiB"), r"max-memory: got 1 MiB for 120x96 px, wanted at least .* MiB, of which"),
-        (("--scale", "auto", "--max-memory", "1MiB"), r"max-memory: got 1 MiB, wanted more: at 0\.333 of its size"),
+        (
+            ("--scale", "auto", "--max-memory", "1MiB"),
+            r"max-memory: got 1 MiB, wanted at least .*: at 0\.333 of its size",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line(
@@ -104,3 +108,52 @@ def test_wide_images_are_told_what_finds_large_disparities(
     assert hint in capsys.readouterr().err
     assert run("--coarse-to-fine") == 0
     assert hint not in capsys.readouterr().err
+
+
+def test_a_run_that_is_taken_up_keeps_the_scale_that_was_chosen(
+    pair: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A machine that is slower now would choose another one, and the folder would hold a mixture."""
+    for side in ("left", "right"):
+        Path(side).mkdir()
+        Path(f"{side}.png").rename(f"{side}/1.png")
+    speeds = iter([1e12, 1.0])
+    monkeypatch.setattr(fitting.AutoScaled, "_speed", lambda *_: next(speeds))
+    predict = [
+        "predict",
+        "left",
+        "right",
+        "--output",
+        "out",
+        "--weights",
+        "crosspol",
+        "--iters",
+        "1",
+        "--skip-existing",
+    ]
+    flags = ["--device", "cpu", "--scale", "auto", "--max-seconds", "1"]
+    assert main([*predict, *flags]) == 0
+    assert "120x96 px, its full size fits" in capsys.readouterr().out
+    for side in ("left", "right"):
+        write_image(f"{side}/2.png", np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8))
+    assert main([*predict, *flags]) == 0
+    said = capsys.readouterr().out
+    assert "120x96 px, as the run that this one takes up" in said
+    assert "1 were complete already" in said
+    # Without --skip-existing all is made anew, and so is the choice.
+    assert main([*predict[:-1], *flags]) == 2
+    assert "max-seconds: got 1 s, wanted more" in capsys.readouterr().err
+
+
+def test_full_confidence_counts_twice(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+
+    class Noted(fitting.AutoScaled):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments)
+            passes.append(self._passes)
+
+    monkeypatch.setattr(fitting, "AutoScaled", Noted)
+    for kind in ("none", "fast", "full"):
+        assert run("--scale", "auto", "--max-memory", "64GiB", "--confidence", kind) == 0
+    assert passes == [1, 1, 2]

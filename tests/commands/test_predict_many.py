@@ -18,6 +18,7 @@ from crosspol.io.disparity import read_disparity
 from crosspol.io.images import read_image, write_image
 from crosspol.rigs.rig import default_rig
 from tests.open_network import open_network
+from tests.plain_pairs import good_pair
 from tests.rig_frames import eight_bits, views
 from tests.rig_frames import raw as raw_frame
 
@@ -304,7 +305,12 @@ def test_a_video_that_is_cut_off_is_named_after_its_frames(folder: Path, run) ->
     assert status == 2
     done = sum("disparity " in line and line[0] == "a" for line in out.splitlines())
     assert 1 <= done < 8
-    assert err == f"crosspol predict: a.mkv: got more than {done} frames, wanted {done} as in b.mkv, which ends there\n"
+    assert err.splitlines()[0].endswith(
+        "both views are the same image: one view has no depth: disparity is 0, or made up (crosspol doctor tells more)"
+    )
+    assert err.splitlines()[1:] == [
+        f"crosspol predict: a.mkv: got more than {done} frames, wanted {done} as in b.mkv, which ends there"
+    ]
     # Both cut off at the same place: the header knows better.
     Path("a.mkv").write_bytes(Path("b.mkv").read_bytes())
     status, _, err = run("a.mkv", "b.mkv")
@@ -397,3 +403,24 @@ def test_the_record_is_readable_by_others(folder: Path, run) -> None:
     assert {name for name, _, _ in lines[1]["outputs"]} == {
         f"0_disparity{end}" for end in (".pfm", ".npy", ".png", "_color.png")
     }
+
+
+def test_views_that_are_swapped_or_one_are_warned_about_once(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The pair is predicted all the same, and nobody waits for a second look."""
+    left, right = (cv2.resize(view, (160, 120)) for view in good_pair())
+    for folder, pair in (("swapped", (right, left)), ("one", (left, left)), ("good", (left, right))):
+        for side, view in zip(("left", "right"), pair, strict=True):
+            for index in range(2):
+                (tmp_path / folder / side).mkdir(parents=True, exist_ok=True)
+                write_image(tmp_path / folder / side / f"{index}.png", view)
+        folders = [str(tmp_path / folder / side) for side in ("left", "right")]
+        options = ["--weights", str(weights), "--iters", "1", "--device", "cpu", "--output", str(tmp_path / "out")]
+        assert main(["predict", *folders, *options]) == 0
+        warnings = [line for line in capsys.readouterr().err.splitlines() if "doctor" in line]
+        expected = {"swapped": "the views look swapped", "one": "both views are the same image"}
+        assert len(warnings) == (folder in expected)
+        if warnings:
+            assert warnings[0].startswith(f"crosspol predict: warning: {folders[0]}/0.png with ")
+            assert expected[folder] in warnings[0]

@@ -123,8 +123,43 @@ def test_what_is_around_an_engine_computes_where_that_does() -> None:
 
 
 def test_what_cannot_fit_is_refused(costs: None) -> None:
-    with pytest.raises(UsageError, match=r"^max-memory: got 19 MiB, wanted more: at 0.08 of its size, 28 MiB expected"):
+    with pytest.raises(
+        UsageError, match=r"^max-memory: got 19 MiB, wanted at least 44 MiB: at 0.08 of its size, 28 MiB expected"
+    ):
         Fit(scale="auto", max_memory=20_000_000).around(Recorder()).run(pair(), Refinement(1))
+
+
+def test_the_limit_that_is_too_low_is_the_one_that_is_named(costs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a time and a memory the memory; and what is advised does."""
+    monkeypatch.setattr(fitting.time, "perf_counter", iter(range(99)).__next__)
+    limits: dict[str, Any] = {"scale": "auto", "max_seconds": 1e9}
+    with pytest.raises(UsageError, match=r"^max-memory: got 19 MiB, wanted at least (\d+) MiB") as refused:
+        Fit(**limits, max_memory=20_000_000).around(Recorder()).run(pair(), Refinement(1))
+    advised = int(re.findall(r"at least (\d+) MiB", str(refused.value))[0]) << 20
+    # Another run may hold a little more.
+    monkeypatch.setattr(fitting, "held_bytes", lambda device: 20_000_000 + (12 << 20))
+    Fit(**limits, max_memory=advised).around(Recorder()).run(pair(), Refinement(1))
+
+
+def test_a_second_pass_takes_half_of_the_time(costs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scale_of(seconds: float, passes: int) -> float:
+        clock = iter([0.0, 9.0, 10.0, 10.0 + 256 * 171 * 2e-6, 20.0, 20.2, *[None] * 9])
+        monkeypatch.setattr(fitting.time, "perf_counter", lambda: next(clock))
+        kept: dict[str, float] = {}
+        Fit(scale="auto", max_seconds=seconds).around(Recorder(), passes=passes, kept=kept).run(pair(), Refinement(2))
+        return kept["600x400"]
+
+    assert scale_of(0.4, 2) == scale_of(0.2, 1) == pytest.approx(0.6)
+    assert scale_of(0.4, 1) > 0.8
+
+
+def test_a_scale_that_was_chosen_before_is_not_measured_again(costs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting.time, "perf_counter", None)
+    engine, lines = Recorder(), list[str]()
+    kept = {"600x400": 0.25}
+    Fit(scale="auto", max_seconds=0.2).around(engine, lines.append, kept=kept).run(pair(), Refinement(2))
+    assert engine.sizes == [(100, 150)]
+    assert lines == ["predicted at 0.25 of its size: 150x100 px, as the run that this one takes up"]
 
 
 @pytest.mark.parametrize(

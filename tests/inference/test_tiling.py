@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from crosspol.commands.fitting import read_memory
 from crosspol.data.inputs import StereoInputs
 from crosspol.datasets.sample_rooms import sample_rooms
 from crosspol.datasets.scene_format import read_index, read_scene, scene_frames
@@ -21,7 +22,7 @@ from crosspol.inference import tiling
 from crosspol.inference.backends import Backend, Refinement, TorchBackend
 from crosspol.inference.costs import Cost
 from crosspol.inference.scaling import coarse_start
-from crosspol.inference.tiling import OVERLAP, Tiled, _bands
+from crosspol.inference.tiling import OVERLAP, Tiled, _bands, enough_memory
 from crosspol.model import CrossPol, CrossPolConfig, StereoOutput
 from crosspol.model.correlation import CorrelationByRows, correlate
 from crosspol.weights import load_network
@@ -141,7 +142,7 @@ def test_bands_begin_from_a_picture_of_the_whole(costs: None) -> None:
 def test_too_little_memory_is_refused(costs: None) -> None:
     with pytest.raises(
         UsageError,
-        match=r"^max-memory: got 98 KiB for 64x997 px, wanted at least 250 KiB, of which 0 B are held already; or a s",
+        match=r"^max-memory: got 98 KiB for 64x997 px, wanted at least 17 MiB, of which 0 B are held already; or a s",
     ):
         Tiled(Rows(), 100_000).run(numbered(997), Refinement(1))
 
@@ -219,3 +220,10 @@ def test_a_real_network_stays_within_its_bands(monkeypatch: pytest.MonkeyPatch) 
     plan = Tiled(engine, int(0.7 * whole.bytes)).plan(inputs, 1)
     assert len(plan.bands) > 1
     assert plan.bytes <= 0.7 * whole.bytes
+
+
+@given(st.integers(1, 1 << 44))
+def test_what_is_advised_is_enough_as_people_type_it(bytes_: int) -> None:
+    """It was rounded to the nearest tenth: asked for, it was refused again."""
+    advised = read_memory(enough_memory(bytes_))
+    assert bytes_ <= advised <= 1.07 * bytes_ + (120 << 20)

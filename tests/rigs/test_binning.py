@@ -240,3 +240,34 @@ def test_rig_check_looks_at_the_recording(tmp_path: Path) -> None:
     for view in ("left", "right"):
         assert binned.findings[view] == full.findings[view]
         assert binned.frames[view].size == (34, 46)
+
+
+@pytest.mark.parametrize("demosaic", ["edge-aware", "binning"])
+@pytest.mark.parametrize("factor", [1, 2])
+def test_rig_check_proposes_what_the_reader_does(tmp_path: Path, demosaic: str, factor: int) -> None:
+    """A full-size calibration of a binned rig was called wrong, and its remedy would have made it so."""
+    left, right = write_pair(tmp_path, (68, 92))
+    write_calibration(tmp_path / "calibration.json", rectified(92 // factor, 68 // factor))
+    rig = Rig(kind="quad", calibration="calibration.json", folder=tmp_path)
+    rig = replace(rig, camera=replace(rig.camera, demosaic=demosaic))
+    sizes = [finding for finding in check_rig(rig, [left, right]).findings["pair"] if finding.topic == "size"]
+    if demosaic == "binning" or factor == 1:
+        assert sizes == []
+        RigReader(rig).read(left, right)
+    else:
+        assert sizes[0].do.startswith("demosaic: binning, whose images are of that size; or multiply fx, fy by 2")
+        with pytest.raises(UsageError, match="as calibrated"):
+            RigReader(rig).read(left, right)
+        RigReader(replace(rig, camera=replace(rig.camera, demosaic="binning"))).read(left, right)
+
+
+def test_a_calibration_without_a_size_is_checked_as_the_reader_takes_it(tmp_path: Path) -> None:
+    """As that of full-size frames: one of binned frames is then of half the size, and binning is no remedy."""
+    left, right = write_pair(tmp_path, (68, 92))
+    values = '{"fx": 40, "fy": 40, "cx_left": 22.5, "cx_right": 22.5, "cy": 16.5, "baseline_m": 0.1}'
+    (tmp_path / "calibration.json").write_text(values)
+    for demosaic in ("edge-aware", "binning"):
+        camera = Camera(demosaic=demosaic)
+        rig = Rig(kind="quad", camera=camera, calibration="calibration.json", folder=tmp_path)
+        (size,) = [finding for finding in check_rig(rig, [left, right]).findings["pair"] if finding.topic == "size"]
+        assert size.do.startswith("multiply fx, fy by 2")

@@ -33,7 +33,10 @@ _SMALL_PX = 2.0
 
 
 def check_calibration(
-    calibration: StereoCalibration, size: tuple[int, int], right_size: tuple[int, int] | None = None
+    calibration: StereoCalibration,
+    size: tuple[int, int],
+    right_size: tuple[int, int] | None = None,
+    bins: tuple[int, int] = (1, 1),
 ) -> list[Finding]:
     """Look at a calibration beside images that it is to fit: findings "size" and "calibration".
 
@@ -41,11 +44,12 @@ def check_calibration(
         calibration: of the images.
         size: (H, W) of the left ones, px.
         right_size: of the right ones; None: the same.
+        bins: how many pixels of the left and right images, along each axis, binning would make one; 1: none could.
     """
     height, width = size
-    scaled = _of_another_size(calibration.left, size, "left")
+    scaled = _of_another_size(calibration.left, size, "left", bins[0])
     if scaled is None:
-        scaled = _of_another_size(calibration.right, right_size or size, "right")
+        scaled = _of_another_size(calibration.right, right_size or size, "right", bins[1])
     if scaled is not None:
         return [scaled, *_baseline(calibration)]
     found = []
@@ -79,7 +83,7 @@ def check_calibration(
     return found
 
 
-def _of_another_size(camera: CameraCalibration, size: tuple[int, int], side: str) -> Finding | None:
+def _of_another_size(camera: CameraCalibration, size: tuple[int, int], side: str, bins: int) -> Finding | None:
     height, width = size
     if camera.size is not None:
         if camera.size == (width, height):
@@ -106,6 +110,9 @@ def _of_another_size(camera: CameraCalibration, size: tuple[int, int], side: str
     near = [value for value in (2.0, 0.5, 4.0, 0.25) if abs(factor / value - 1) < _SAME_RATIO]
     usual = f"{near[0] if near else factor:.3g}"
     do = f"multiply fx, fy by {usual}; cx and cy become {usual} * (c + 0.5) - 0.5; the baseline stays"
+    # Without its size it would be taken for that of full-size frames, and binned as they are.
+    if bins > 1 and camera.size is not None and near and near[0] == bins:
+        do = f"demosaic: binning, whose images are of that size; or {do}"
     means = f"depth in meters comes out {ratio:.2g} times what it is; rectification would bend the images"
     text = f"{text}: {'smaller' if ratio < 1 else 'larger'} by a factor of {max(ratio, factor):.2g}"
     return Finding("size", "wrong", text, do, means)

@@ -9,7 +9,7 @@ from crosspol.checks.findings import Finding, percent
 from crosspol.checks.matching import ON_ITS_ROW, Matches, gray, match
 from crosspol.rigs.frames import Frame
 
-__all__ = ["check_pair", "off_their_rows"]
+__all__ = ["check_pair", "off_their_rows", "order_in_doubt"]
 
 Array = NDArray[np.float64]
 
@@ -30,6 +30,8 @@ _PREDICTED_PX = 1.0
 """Standard error, px of the matched images, up to which it is known where a static scene has its points."""
 _MIRRORED = 2
 """How many times more matches a mirrored view has to have than it has as it is."""
+_GLANCED_SIDE = 480
+"""Longer side of the images in which `order_in_doubt` looks, px."""
 _SAME = 4.0
 """Mean difference of two images, of 255, up to which they are one image, stored twice."""
 
@@ -94,6 +96,34 @@ def check_pair(
         # Cameras that are turned against each other shift rows and columns alike.
         order = order._replace(verdict="unsure", do=f"{order.do}; but see rows first")
     return [order, rows, _timing(agrees, matches.off, moved, rows)]
+
+
+def order_in_doubt(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> str | None:
+    """Say in a line what is wrong with the order of two rectified views, where that is plain: a look of 0.1 s.
+
+    Args:
+        left, right: gray, (H, W), of one size.
+
+    Returns:
+        That both are one image, or that they are swapped; None where neither is seen, `check_pair` looks closely.
+    """
+    import cv2
+
+    if np.array_equal(left, right):
+        return f"both views are the same image: {_NOTHING_TO_SEE}" if np.ptp(left) else None
+    scale = max(1.0, max(left.shape) / _GLANCED_SIDE)
+    if scale > 1:
+        size = (round(left.shape[1] / scale), round(left.shape[0] / scale))
+        small = [np.asarray(cv2.resize(view, size, interpolation=cv2.INTER_AREA), np.uint8) for view in (left, right)]
+    else:
+        small = [left, right]
+    matches = match(small[0], small[1])
+    if not matches.related or matches.agrees.mean() < _AGREEING_SHARE:
+        return None
+    negative = matches.disparity[matches.agrees] < -_NO_PARALLAX_PX
+    if negative.mean() <= _NEGATIVE_SHARE:
+        return None
+    return f"the views look swapped: {percent(float(negative.mean()))} of {len(negative)} matches lie to the right"
 
 
 _NOTHING_TO_SEE = "one view has no depth: disparity is 0, or made up"

@@ -34,6 +34,7 @@ class Evidence:
     calibration: the file's, with the sizes (H, W) of the left and right images that it is to fit; None: there is none.
     of_views: calibration of `left` and `right`, rectified; None where it is not known.
     polarization: of both views; None of a view without.
+    bins: how many pixels of each view's images, along each axis, binning would make one; 1: none could.
     """
 
     left: Frame
@@ -44,6 +45,7 @@ class Evidence:
     calibration: tuple[StereoCalibration, tuple[int, int], tuple[int, int]] | None = None
     of_views: StereoCalibration | None = None
     polarization: tuple[Polarization | None, Polarization | None] = (None, None)
+    bins: tuple[int, int] = (1, 1)
 
     @cached_property
     def matches(self) -> Matches:
@@ -69,7 +71,7 @@ class Evidence:
 
 
 def _calibration(known: Evidence) -> list[Finding]:
-    return [] if known.calibration is None else check_calibration(*known.calibration)
+    return [] if known.calibration is None else check_calibration(*known.calibration, known.bins)
 
 
 def _depths(known: Evidence) -> list[Finding]:

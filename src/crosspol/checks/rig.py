@@ -25,7 +25,7 @@ from crosspol.rigs.frames import Frame, Recording, frame_of, read_recording, rea
 from crosspol.rigs.reader import RigReader
 from crosspol.rigs.recordings import FrameFiles
 from crosspol.rigs.rectification import rectification, resample
-from crosspol.rigs.rig import Rig
+from crosspol.rigs.rig import Camera, Rig
 
 __all__ = ["RIG_CHECKS", "check_images", "check_rig"]
 
@@ -56,14 +56,18 @@ def check_rig(rig: Rig, frames: Sequence[FrameFiles], names: Sequence[str] = RIG
         return report
     calibration, found = (None, []) if rig.calibration_path is None else _read(rig.calibration_path)
     left, right = report.frames.values()
-    evidence = Evidence(left, right, rig.kind, swapped=rig.swap_views)
-    if calibration is not None:
-        evidence = replace(evidence, calibration=(calibration, left.size, right.size))
-    if calibration is None or _wrong_size(calibration, left, right):
+    bins = _bins(rig.camera_of("left")), _bins(rig.camera_of("right"))
+    evidence = Evidence(left, right, rig.kind, swapped=rig.swap_views, bins=bins)
+    # As the reader takes it, which knows of binning.
+    fitting = None if calibration is None else RigReader(rig, calibration).fitting(calibration, left.size, right.size)
+    if fitting is not None:
+        evidence = replace(evidence, calibration=(fitting, left.size, right.size))
+    if fitting is None or _wrong_size(fitting, left, right):
         if left.size != right.size:
             return _with_sizes(report, left, right, look(evidence, ["calibration"]))
     else:
         rectified = RigReader(rig, calibration).rectify(left, right)
+        assert calibration is not None
         assert rig.calibration_path is not None  # it was read from there
         report.frames.update(left=rectified.left, right=rectified.right)
         evidence = replace(
@@ -142,6 +146,11 @@ def _of_raw_views(evidence: Evidence, calibration: StereoCalibration, path: Path
     text = f"these are raw views: rectified by {path.name}, their rows correspond"
     means = "the network looks along rows only: disparity is blurred or noise"
     return [Finding("rectification", "wrong", text, do, means)]
+
+
+def _bins(camera: Camera) -> int:
+    """How many pixels of a camera's images, along each axis, `demosaic: binning` would make one; 1: none could."""
+    return 1 if camera.binning > 1 else replace(camera, demosaic="binning").binning
 
 
 def _of_full_size(recording: Recording, frame: Frame) -> Frame:

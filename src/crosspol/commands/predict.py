@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from crosspol.checks.pair import order_in_doubt
 from crosspol.commands.fitting import FitOptions
 from crosspol.commands.flags import one_of
 from crosspol.commands.folders import check_output_folder, make_output_folder
@@ -225,7 +228,6 @@ def predict(options: PredictOptions) -> None:
     )
     engine = predictor.backend
     say_exports(engine, lambda line: tqdm.write(f"crosspol predict: {line}", file=sys.stderr))
-    predictor.backend = fit.around(engine, partial(print, flush=True))
     announced = source.announce()
     if announced is not None:
         print(announced, flush=True)
@@ -240,6 +242,8 @@ def predict(options: PredictOptions) -> None:
         record = Record(options.output, _settings(options, source, predictor, precision, weights_hash(engine)))
         if many.skip_existing:
             record.check(source.stems)
+    kept = None if record is None else record.scales(many.skip_existing)
+    predictor.backend = fit.around(engine, partial(print, flush=True), predictor.passes, kept)
     warm = WarmStart(predictor, many.warm_iters) if many.warm_start else None
     plain = warm is None and options.fitting.scale == 1 and not options.fitting.coarse_to_fine
     kinds = outputs_with(max_depth_m=options.max_depth, cloud=options.cloud)
@@ -314,7 +318,7 @@ def _run(job: Job, on_bad: Literal["refuse", "skip"]) -> None:
 def _outcomes(job: Job, progress: Progress) -> Iterator[Outcome[Item, Written]]:
     """Predict every pair of a job: the next ones are read, and those before are written, while the network runs."""
     before: Step | None = None
-    made = False
+    made = looked = False
 
     def wanted(stem: str, files: tuple[Path, ...]) -> bool:
         if job.record is None or not job.skip_existing or not job.record.holds(stem, files):
@@ -323,7 +327,16 @@ def _outcomes(job: Job, progress: Progress) -> Iterator[Outcome[Item, Written]]:
         return False
 
     def read(item: Item) -> tuple[Item, Ready]:
-        return item, item.load()
+        nonlocal looked
+        ready = item.load()
+        if not looked:
+            # Of the first pair: what is wrong with the order is wrong with all.
+            looked = True
+            doubt = order_in_doubt(*(_gray(view[0]) for view in (ready.inputs.left, ready.inputs.right)))
+            if doubt is not None:
+                hint = f"{item.name}: {doubt} (crosspol doctor tells more)"
+                ready = replace(ready, warnings=(*ready.warnings, hint))
+        return item, ready
 
     def work(loaded: tuple[Item, Ready]) -> Estimated:
         nonlocal before, made
@@ -357,6 +370,11 @@ def _outcomes(job: Job, progress: Progress) -> Iterator[Outcome[Item, Written]]:
         return Written(_report(estimated, paths), estimated.warnings)
 
     return stream(job.source.items(job.predictor, wanted), read, work, write)
+
+
+def _gray(view: Tensor) -> NDArray[np.uint8]:
+    """(H, W) of (3, H, W) in [0, 1]."""
+    return np.asarray(np.rint(255 * view.mean(0).numpy()), np.uint8)
 
 
 def _precision(options: PredictOptions) -> Precision:

@@ -1,8 +1,9 @@
 """What a folder of results holds, pair by pair, and by which settings it was made: so that a run can be taken up again.
 
 The record is a text file beside the results, `predict.jsonl`. A line ``{"run": ID, "settings": {...}}`` says what the
-settings of a run were, a line ``{"pair": STEM, "run": ID, "inputs": [...], "outputs": [...]}`` that a pair is complete.
-Of several lines of a pair the last counts; one that was cut off, as a power failure may leave it, counts for nothing.
+settings of a run were, a line ``{"run": ID, "scales": {"640x480": 0.6}}`` what `--scale auto` chose in it, and a line
+``{"pair": STEM, "run": ID, "inputs": [...], "outputs": [...]}`` that a pair is complete. Of several lines of a pair the
+last counts; one that was cut off, as a power failure may leave it, counts for nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 from crosspol.errors import UsageError
 from crosspol.inference.backends import Backend
 from crosspol.io.inside import inside
+from crosspol.io.structured import parse_json
 
 __all__ = ["RECORD", "Record", "file_hash", "weights_hash"]
 
@@ -43,11 +45,14 @@ class Record:
         self.run = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
         self._runs: dict[str, dict[str, Any]] = {}
         self._pairs: dict[str, dict[str, Any]] = {}
+        self._scales: dict[str, float] = {}
         for line in _lines(self.path):
             if "pair" in line:
                 self._pairs[line["pair"]] = line
             elif "settings" in line:
                 self._runs[line["run"]] = line["settings"]
+            elif "scales" in line and line["run"] == self.run:
+                self._scales |= _known_scales(line["scales"])
 
     def check(self, stems: Iterable[str]) -> None:
         """Refuse to go on where a pair's results are of other settings.
@@ -65,6 +70,24 @@ class Record:
                     f"--skip-existing: got results of other settings in {self.path} ({differ}), wanted the same "
                     "settings, another --output, or a run without --skip-existing, which replaces them"
                 )
+
+    def scales(self, known: bool) -> MutableMapping[str, float]:
+        """Return the scales, by size, that a run chooses by itself; what is set in it is written to the record.
+
+        A speed that is measured anew is another one: pairs of one folder would be of different scales.
+
+        Args:
+            known: whether to begin with those of the run that this one takes up.
+        """
+        return _Scales(self, self._scales if known else {})
+
+    def note(self, line: Mapping[str, Any]) -> None:
+        """Add a line of this run.
+
+        Raises:
+            OSError: the record cannot be written.
+        """
+        self._append([{"run": self.run, **line}])
 
     def holds(self, stem: str, inputs: Sequence[Path]) -> bool:
         """Whether a pair's results are all there, as they were written, by these settings and from these files."""
@@ -96,11 +119,37 @@ class Record:
             "outputs": [_output(path) for path in outputs],
         }
         self._pairs[stem] = pair
+        self._append([*lines, pair])
+
+    def _append(self, lines: Sequence[Mapping[str, Any]]) -> None:
         # In one call and at the end of the file, so that runs beside each other do not cut each other's lines. The line
         # break in front ends a line that was cut off.
-        text = "".join(f"\n{json.dumps(line)}" for line in [*lines, pair])
+        text = "".join(f"\n{json.dumps(line)}" for line in lines)
         with self.path.open("ab", buffering=0) as file:
             file.write(f"{text}\n".encode())
+
+
+class _Scales(dict[str, float]):
+    """Notes what is set."""
+
+    def __init__(self, record: Record, known: Mapping[str, float]) -> None:
+        super().__init__(known)
+        self._record = record
+
+    def __setitem__(self, size: str, scale: float) -> None:
+        super().__setitem__(size, scale)
+        self._record.note({"scales": dict(self)})
+
+
+def _known_scales(found: Any) -> dict[str, float]:
+    """What a line says, without what is no scale."""
+    if not isinstance(found, dict):
+        return {}
+    return {
+        size: float(scale)
+        for size, scale in found.items()
+        if isinstance(scale, (int, float)) and not isinstance(scale, bool) and 0 < scale <= 1
+    }
 
 
 def weights_hash(engine: Backend) -> str:
@@ -124,10 +173,10 @@ def file_hash(path: Path) -> str:
 def _lines(path: Path) -> list[dict[str, Any]]:
     found = []
     if path.is_file():
-        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
-                line = json.loads(text)
-            except ValueError:
+                line = parse_json(text, path)
+            except UsageError:
                 continue
             if isinstance(line, dict) and isinstance(line.get("run"), str):
                 found.append(line)

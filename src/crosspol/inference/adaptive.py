@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from crosspol.errors import UsageError
 from crosspol.io.reading import read_bytes
+from crosspol.io.structured import read_json
 from crosspol.model.network import Watch
 from crosspol.weights import weights_folder
 
@@ -75,7 +75,7 @@ def stored_tolerance(weights: str | os.PathLike[str] | None) -> float:
             "(python -m benchmarks.adaptive), or one in px"
         )
     try:
-        record = json.loads(read_bytes(path))
+        record = read_json(path)
         tolerance, of = check_tolerance(record["tolerance_px"]), str(record["weights_sha256"])
     except (ValueError, KeyError, TypeError, UsageError) as error:
         raise UsageError(f"{path}: got no tolerance_px above 0, wanted what benchmarks.adaptive writes") from error

@@ -24,6 +24,7 @@ from crosspol.data.inputs import StereoInputs
 from crosspol.data.transforms import exchange_views
 from crosspol.errors import UsageError, words_of
 from crosspol.io.atomic import write_bytes
+from crosspol.io.structured import read_json
 from crosspol.model import StereoOutput
 from crosspol.weights import packaged_weights, weights_folder
 
@@ -312,7 +313,7 @@ class ConfidenceModel:
             UsageError: it is no such file.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             if content["format"] != FORMAT:
                 raise ValueError(f"format {content['format']!r}, wanted {FORMAT}")
             regressions = tuple(Regression.of(entry) for entry in content["regressions"])

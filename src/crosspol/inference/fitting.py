@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from crosspol.data.inputs import StereoInputs
-from crosspol.errors import UsageError
+from crosspol.errors import UsageError, refuse
 from crosspol.inference.backends import Backend, Refinement
 from crosspol.inference.costs import cost, device_of, held_bytes
 from crosspol.inference.scaling import CoarseToFine, Scaled, coarse_scales, scaled_size, shrink
-from crosspol.inference.tiling import Tiled, memory_size
+from crosspol.inference.tiling import Tiled, enough_memory, memory_size
 from crosspol.limits import MINIMUM_SIDE
 from crosspol.model import CrossPolConfig, StereoOutput
 from crosspol.model.correlation import volume_limit
@@ -57,12 +57,20 @@ class Fit:
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise UsageError(f"max-seconds: got {self.max_seconds:g}, wanted more than 0")
 
-    def around(self, backend: Backend, tell: Tell | None = None) -> Backend:
+    def around(
+        self,
+        backend: Backend,
+        tell: Tell | None = None,
+        passes: int = 1,
+        kept: MutableMapping[str, float] | None = None,
+    ) -> Backend:
         """Return a backend that fits; the same one where nothing was asked for.
 
         Args:
             backend: what runs the network.
             tell: called with a line that says what is predicted and why, once a size, where it is not the plain way.
+            passes: how often the network runs for a pair: twice for full confidence.
+            kept: of scale auto, the scales by size, WxH, that a run before chose; what is chosen is added.
         """
         said: set[str] = set()
 
@@ -76,7 +84,7 @@ class Fit:
         if self.coarse_to_fine:
             backend = CoarseToFine(backend)
         if self.scale == "auto":
-            return AutoScaled(backend, self.max_memory, self.max_seconds, once)
+            return AutoScaled(backend, self.max_memory, self.max_seconds, once, passes, kept)
         return backend if self.scale == 1 else _Told(Scaled(backend, self.scale), once)
 
 
@@ -85,6 +93,25 @@ class Choice(NamedTuple):
 
     scale: float
     why: str
+
+
+class _Needed(NamedTuple):
+    """What is forecast: seconds and bytes; None of what has no limit."""
+
+    seconds: float | None
+    bytes: int | None
+
+    def within(self, seconds: float | None, memory: int | None) -> bool:
+        """Whether that fits both limits."""
+        in_time = self.seconds is None or seconds is None or self.seconds <= seconds
+        return in_time and (self.bytes is None or memory is None or self.bytes <= memory)
+
+    def words(self, seconds: float | None, memory: int | None) -> str:
+        """Say it beside the limits."""
+        words = [] if self.seconds is None else [f"{self.seconds:.2g} s expected of {seconds:g} s"]
+        if self.bytes is not None and memory is not None:
+            words.append(f"{memory_size(self.bytes)} expected of {memory_size(memory)}")
+        return ", ".join(words)
 
 
 class AutoScaled:
@@ -99,15 +126,25 @@ class AutoScaled:
         memory: bytes that the process may hold, all in all; None: any.
         seconds: for the network, a batch; None: any.
         tell: called with a line that says what was chosen and why.
+        passes: how often the network runs for a batch.
+        kept: scales by size, WxH, that were chosen before and stay; what is chosen is added.
     """
 
     def __init__(
-        self, backend: Backend, memory: int | None = None, seconds: float | None = None, tell: Tell | None = None
+        self,
+        backend: Backend,
+        memory: int | None = None,
+        seconds: float | None = None,
+        tell: Tell | None = None,
+        passes: int = 1,
+        kept: MutableMapping[str, float] | None = None,
     ) -> None:
         if memory is None and seconds is None:
             raise UsageError("scale: got auto without a limit, wanted max-memory or max-seconds beside it")
         self.backend, self.memory, self.seconds = backend, memory, seconds
         self._tell = tell
+        self._passes = passes
+        self._kept = {} if kept is None else kept
         self._macs_a_second: float | None = None
         self._chosen: dict[tuple[object, ...], Choice] = {}
 
@@ -124,12 +161,20 @@ class AutoScaled:
         """
         key = (*sorted((name, *tensor.shape) for name, tensor in inputs.tensors().items()), refinement.iters)
         if key not in self._chosen:
-            self._chosen[key] = self.choose(inputs, refinement.iters)
+            self._chosen[key] = self._choice(inputs, refinement.iters)
         choice = self._chosen[key]
         if self._tell is not None:
             self._tell(f"{_predicted(choice.scale, inputs.size)}, {choice.why}")
         with volume_limit(None if self.memory is None else 0):
             return Scaled(self.backend, choice.scale).run(inputs, refinement)
+
+    def _choice(self, inputs: StereoInputs, iters: int) -> Choice:
+        size = f"{inputs.size[1]}x{inputs.size[0]}"
+        if size in self._kept:
+            return Choice(self._kept[size], "as the run that this one takes up")
+        choice = self.choose(inputs, iters)
+        self._kept[size] = choice.scale
+        return choice
 
     def choose(self, inputs: StereoInputs, iters: int) -> Choice:
         """Return the largest scale that fits inputs (B, C, H, W), in steps of 0.05 (a few small ones below that).
@@ -143,42 +188,37 @@ class AutoScaled:
         scales = [step * _STEP for step in range(1, round(1 / _STEP)) if step * _STEP > least] + [1.0]
         scales = [*(scale for scale in (least, 0.025) if least <= scale < scales[0]), *scales]
         low, high = 0, len(scales)  # scales[low - 1] fits, scales[high] does not
-        said = ""
+        needed: dict[int, _Needed] = {}
         while low < high:
             middle = (low + high) // 2
-            fits, words = self._fits(inputs, scales[middle], iters, speed, held)
-            if fits:
-                low, said = middle + 1, words
+            needed[middle] = self._needed(inputs, scales[middle], iters, speed, held)
+            if needed[middle].within(self.seconds, self.memory):
+                low = middle + 1
             else:
                 high = middle
-                if middle == 0:
-                    said = words
         if low == 0:
-            name, got = (
-                ("max-seconds", f"{self.seconds:g} s") if speed else ("max-memory", memory_size(self.memory or 0))
-            )
-            raise UsageError(f"{name}: got {got}, wanted more: at {scales[0]:.3g} of its size, {said}")
+            raise self._too_little(scales[0], needed[0])
         reason = "its full size fits" if scales[low - 1] == 1 else "the largest that fits"
-        return Choice(scales[low - 1], f"{reason}: {said}")
+        return Choice(scales[low - 1], f"{reason}: {needed[low - 1].words(self.seconds, self.memory)}")
 
-    def _fits(self, inputs: StereoInputs, scale: float, iters: int, speed: float | None, held: int) -> tuple[bool, str]:
+    def _too_little(self, scale: float, needed: _Needed) -> UsageError:
+        """Return the error of the smallest scale, with a limit that will do."""
+        words = f"at {scale:.3g} of its size, {needed.words(self.seconds, self.memory)}"
+        if self.memory is not None and needed.bytes is not None and needed.bytes > self.memory:
+            wanted = f"at least {enough_memory(needed.bytes)}: {words}"
+            return refuse("max-memory", memory_size(self.memory), wanted)
+        return refuse("max-seconds", f"{self.seconds:g} s", f"more: {words}")
+
+    def _needed(self, inputs: StereoInputs, scale: float, iters: int, speed: float | None, held: int) -> _Needed:
         size = scaled_size(inputs.size, scale)
         forecast = cost(self.config, _shapes(inputs, size), iters, None if self.memory is None else 0)
         macs = forecast.macs
         if isinstance(self.backend, CoarseToFine):
             before = (scaled_size(size, each) for each in coarse_scales(size))
             macs += sum(cost(self.config, _shapes(inputs, each), iters).macs for each in before)
-        fits, words = True, []
-        if self.seconds is not None and speed is not None:
-            needed = macs / speed
-            fits = needed <= self.seconds
-            words.append(f"{needed:.2g} s expected of {self.seconds:g} s")
-        if self.memory is not None:
-            # The smaller image, and the maps of the full size.
-            bytes_ = held + forecast.bytes + (0 if scale == 1 else _MAPS * 4 * len(inputs.left) * _pixels(inputs))
-            fits = fits and bytes_ <= self.memory
-            words.append(f"{memory_size(bytes_)} expected of {memory_size(self.memory)}")
-        return fits, ", ".join(words)
+        # The smaller image, and the maps of the full size.
+        bytes_ = held + forecast.bytes + (0 if scale == 1 else _MAPS * 4 * len(inputs.left) * _pixels(inputs))
+        return _Needed(None if speed is None else self._passes * macs / speed, None if self.memory is None else bytes_)
 
     def _speed(self, inputs: StereoInputs, iters: int) -> float:
         """Measure multiply-accumulates in a second, once, on the pair made small; the first run only warms up."""

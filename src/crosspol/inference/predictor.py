@@ -76,6 +76,11 @@ class StereoPredictor:
         self.tolerance = None if tolerance is None else check_tolerance(tolerance)
 
     @property
+    def passes(self) -> int:
+        """How often the network runs for a pair: once, and once more on the right view for full confidence."""
+        return 2 if self.confidence is not None and self.confidence.kind == "full" else 1
+
+    @property
     def network(self) -> CrossPol:
         """The network that PyTorch runs.
 

@@ -18,7 +18,7 @@ from crosspol.inference.scaling import coarse_start, output_maps
 from crosspol.model import CrossPolConfig, StereoOutput
 from crosspol.model.correlation import volume_limit
 
-__all__ = ["Plan", "Tiled", "memory_size"]
+__all__ = ["Plan", "Tiled", "enough_memory", "memory_size"]
 
 OVERLAP = 128
 """Rows that neighboring bands share; the outer quarters, where a band knows least of what is beyond, do not count."""
@@ -26,6 +26,9 @@ _SAME_SURFACE = 1.0
 """Px by which two bands may differ and still be averaged: a mean of two surfaces is a depth where nothing is."""
 _MAPS = 8
 """Of the full size, that are held while bands are computed and joined."""
+
+_OTHER_RUN = 16 << 20
+"""Bytes that another run of the same command may hold more."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ class Tiled:
             width, height = inputs.size[1], inputs.size[0]
             raise UsageError(
                 f"max-memory: got {memory_size(self.memory)} for {width}x{height} px, wanted at least "
-                f"{memory_size(at_least)}, of which {memory_size(held)} are held already; or a smaller scale"
+                f"{enough_memory(at_least)}, of which {memory_size(held)} are held already; or a smaller scale"
             )
         # What a band takes grows in proportion to its rows.
         each = max((needed_by(2 * least) - at_least) / least, 1.0)
@@ -225,6 +228,17 @@ def _row_range(tensor: Tensor, first: int, end: int) -> Tensor:
         return tensor[..., first:end, :]
     index = torch.arange(first, end, device=tensor.device).clamp(0, tensor.shape[-2] - 1)
     return tensor.index_select(-2, index)
+
+
+def enough_memory(bytes_: int) -> str:
+    """Say a size that suffices when it is asked for: rounded up, with room for what another run holds more.
+
+    How much a process holds before it predicts differs from run to run, by a few MiB.
+    """
+    wanted = bytes_ + _OTHER_RUN
+    unit = 1 << 30 if wanted >= 1 << 30 else 1 << 20
+    step = unit // 10 if unit == 1 << 30 else unit
+    return memory_size(-(-wanted // step) * step)
 
 
 def memory_size(bytes_: int) -> str:

@@ -90,7 +90,7 @@ class RigReader:
             left, right = right, left
         sizes = self._size("left", left), self._size("right", right)
         if self.calibration is not None:
-            self._check_calibrated(self._binned(self.calibration, *sizes), *sizes)
+            self._check_calibrated(self.fitting(self.calibration, *sizes), *sizes)
         elif sizes[0] != sizes[1]:
             (height, width), (other_height, other_width) = sizes
             name = right if isinstance(right, (str, os.PathLike)) else right[0]
@@ -134,7 +134,7 @@ class RigReader:
         calibration = self.calibration
         if calibration is None:
             return StereoPair(left, right, None)
-        calibration = self._binned(calibration, left.size, right.size)
+        calibration = self.fitting(calibration, left.size, right.size)
         self._check_calibrated(calibration, left.size, right.size)
         if calibration.rectified and left.size == right.size:
             return StereoPair(left, right, calibration, calibration.warnings)
@@ -143,16 +143,14 @@ class RigReader:
         views = resample(left, maps.left), resample(right, maps.right)
         return StereoPair(*views, maps.calibration, (*calibration.warnings, *turned))
 
-    def _size(self, side: Side, files: FrameFiles) -> tuple[int, int]:
-        """Height and width of a frame, px, by its header."""
-        camera = self.rig.camera_of(side)
-        height, width = frame_size(files, camera)
-        return height // camera.binning, width // camera.binning
-
-    def _binned(
+    def fitting(
         self, calibration: StereoCalibration, left: tuple[int, int], right: tuple[int, int]
     ) -> StereoCalibration:
-        """The calibration of binned frames (H, W), of one of full-size frames; one of binned frames stays as it is."""
+        """Return a calibration as it is taken for frames of these sizes (H, W).
+
+        Of binned frames: that of full-size frames is made to fit, also one that says no size; one of binned frames
+        stays as it is.
+        """
         views: dict[str, Any] = {}
         for side, (height, width) in zip(get_args(Side), (left, right), strict=True):
             camera: CameraCalibration = getattr(calibration, side)
@@ -160,6 +158,12 @@ class RigReader:
             if factor > 1 and camera.size != (width, height):
                 views[side] = camera.binned(factor)
         return replace(calibration, **views) if views else calibration
+
+    def _size(self, side: Side, files: FrameFiles) -> tuple[int, int]:
+        """Height and width of a frame, px, by its header."""
+        camera = self.rig.camera_of(side)
+        height, width = frame_size(files, camera)
+        return height // camera.binning, width // camera.binning
 
     def _maps_of(self, calibration: StereoCalibration, size: tuple[int, int]) -> Rectification:
         maps = self._maps.pop(size, None) or rectification(calibration, size)
