@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import matplotlib.backends.backend_agg
 import matplotlib.figure  # noqa: F401
 import numpy as np
@@ -37,6 +38,7 @@ from tests.faults.inject import Scenario
 from tests.training.tiny_runs import tiny_config, tiny_network
 
 torch.set_num_threads(1)
+cv2.setNumThreads(0)
 HEIGHT, WIDTH = 32, 40
 
 
@@ -85,7 +87,7 @@ def _complete_pairs(path: Path) -> list[Any]:
 def _config(live: Path, **changes: Any) -> None:
     live.mkdir(parents=True, exist_ok=True)
     config = tiny_config(
-        num_steps=2, checkpoint_every=1, validate_every=1, keep_checkpoints=1, network=tiny_network(), **changes
+        num_steps=2, checkpoint_every=1, validate_every=2, keep_checkpoints=1, network=tiny_network(), **changes
     )
     (live / "config.json").write_bytes(write_config(config))
 
@@ -191,8 +193,16 @@ def _page(path: Path) -> str:
 
 SCENARIOS = {
     "predict": Scenario(_results_of_before, _predict, _predict, {"predict.jsonl": _complete_pairs}),
-    "predict-new": Scenario(_pairs, _predict, partial(_predict, "--skip-existing"), {"predict.jsonl": _complete_pairs}),
-    "train": Scenario(_config, _train, _train, {"log.jsonl": _steps, "run.json": _sessions}),
+    "predict-new": Scenario(
+        _pairs, _predict, lambda live: _predict(live, "--skip-existing"), {"predict.jsonl": _complete_pairs}
+    ),
+    "train": Scenario(
+        _config,
+        _train,
+        _train,
+        {"log.jsonl": _steps, "run.json": _sessions, "step-00000001.pt": _checkpoint, "step-00000002.pt": _checkpoint},
+        passing=("checkpoints/step-00000001.pt",),
+    ),
     "render": Scenario(_render_one, _render, _render, {"scenes.jsonl": _lines}),
     "report": Scenario(_report_of_before, _report, _report, {"report.html": _page}),
     "export": Scenario(_weights, _export, _export),

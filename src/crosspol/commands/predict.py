@@ -36,6 +36,7 @@ from crosspol.inference.predictor import StereoPredictor
 from crosspol.inference.result import StereoResult
 from crosspol.inference.stream import Outcome, stream
 from crosspol.inference.warm_start import Step, WarmStart
+from crosspol.io.atomic import alone
 from crosspol.io.images import write_image
 from crosspol.model.precision import computes
 
@@ -362,11 +363,13 @@ def _outcomes(job: Job, progress: Progress) -> Iterator[Outcome[Item, Written]]:
 
     def write(estimated: Estimated) -> Written:
         item, result = estimated.item, estimated.result
-        paths = result.save(job.output, _stem(item.stem), job.kinds)
-        if isinstance(job.source, RigPairs):
-            paths.append(write_image(job.output / _rectified_name(item.stem), left_image(result)))
-        if job.record is not None:
-            job.record.add(item.stem, item.files, paths)
+        # Another run may write the same pair: its files, and what is noted of them, are of one of the two.
+        with alone(job.output / _stem(item.stem)):
+            paths = result.save(job.output, _stem(item.stem), job.kinds)
+            if isinstance(job.source, RigPairs):
+                paths.append(write_image(job.output / _rectified_name(item.stem), left_image(result)))
+            if job.record is not None:
+                job.record.add(item.stem, item.files, paths)
         return Written(_report(estimated, paths), estimated.warnings)
 
     return stream(job.source.items(job.predictor, wanted), read, work, write)

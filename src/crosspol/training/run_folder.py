@@ -78,6 +78,7 @@ class RunFolder:
         """
         for folder in (self.path, self.checkpoints, self.panels):
             folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.path, self.checkpoints, self.panels, self.best, self.weights):
             remove_leftovers(folder)
 
     @contextmanager
