@@ -126,7 +126,8 @@ def edit_lines(data: bytes, rng: Random, others: Sequence[bytes]) -> bytes:
     line = lines.pop(place)
     kind = rng.randrange(5)
     if kind == 1:
-        lines[place:place] = [line] * rng.choice((2, 2, 20, 2000))
+        # No more of them than an input has room for: a line may be as long as an input.
+        lines[place:place] = [line] * min(rng.choice((2, 2, 20, 2000)), 1 + LARGEST // (len(line) + 1))
     elif kind == 2:
         lines.insert(rng.randrange(len(lines) + 1), line)
     elif kind == 3:
