@@ -45,7 +45,7 @@ def sample_files(folder: Path) -> None:
         disparity_background=None,
     )
     frames = scene_frames(scene)
-    inputs = StereoInputs.from_frames(*sense(*frames, np.random.default_rng(0), SENSOR), "quad")
+    inputs = StereoInputs.from_frames(*sense(*frames, np.random.default_rng(0), SENSOR), "quad", pol_channels=3)
     recorded = record(*frames, np.random.default_rng(0), SENSOR)
     camera = replace(recorded[0].camera, pixel_format="Mono12", width=WIDTH, height=HEIGHT)
     (folder / "calib.txt").write_text(CALIBRATION)
@@ -55,7 +55,9 @@ def sample_files(folder: Path) -> None:
     images = {side: _bytes(getattr(inputs, side)) for side in ("left", "right")}
     for side, recording in zip(("left", "right"), recorded, strict=True):
         raw = recording.planes[0].astype("<u2")
-        dolp = _bytes(getattr(inputs, f"pol_{side}"))[..., 0]
+        polarization = getattr(inputs, f"pol_{side}")
+        np.save(folder / f"pol_{side[0]}.npy", polarization.permute(1, 2, 0).numpy())
+        dolp = _bytes(polarization[2:])[..., 0]
         for name in (side, f"run1/{side}", f"run2/{side}", f"run1/{side}/0001", f"run1/{side}/0002"):
             write_image(folder / f"{name}.png", images[side])
         for name in (f"dolp_{side}", f"dolp_{side[0]}"):

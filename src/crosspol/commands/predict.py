@@ -71,7 +71,7 @@ class PredictOptions:
 
     A pair, without and with polarization:
         crosspol predict left.png right.png --output out
-        crosspol predict left.png right.png --polarization-left dolp_l.png --polarization-right dolp_r.png --output out
+        crosspol predict left.png right.png --polarization-left pol_l.npy --polarization-right pol_r.npy --output out
 
     Many pairs, from folders, quoted patterns or videos; names that agree but for left and right belong together:
         crosspol predict run1/left run1/right --output out
@@ -100,7 +100,8 @@ class PredictOptions:
     right: Annotated[Positional[str | None], arg(metavar="RIGHT", help_behavior_hint="")] = None
     """Right view, likewise; as many."""
     polarization_left: Annotated[str | None, arg(metavar="PATH", help_behavior_hint="(optional)")] = None
-    """Polarization map of the left view: DoLP as 8- or 16-bit image, or DoLP or contrast in .npy (NaN = invalid)."""
+    """Polarization map of the left view, float .npy (NaN = invalid): (H, W, 3) of S1/S0, S2/S0, DoLP for crosspol; for
+    blueprint DoLP or contrast, DoLP as 8- or 16-bit image as well."""
     polarization_right: Annotated[str | None, arg(metavar="PATH", help_behavior_hint="(optional)")] = None
     """The same of the right view, as the right camera saw it."""
     save_polarization: bool = False

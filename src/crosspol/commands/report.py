@@ -19,7 +19,7 @@ from crosspol.commands.sources import Arguments, find_source
 from crosspol.data.arguments import as_mask
 from crosspol.data.truth import GroundTruth
 from crosspol.datasets.scene_format import INDEX, read_index, read_scene, scene_frames
-from crosspol.errors import UsageError, refuse
+from crosspol.errors import MissingFileError, UsageError, refuse
 from crosspol.evaluation.methods import describe_network
 from crosspol.evaluation.provenance import provenance
 from crosspol.inference.predictor import StereoPredictor
@@ -42,7 +42,7 @@ class ReportOptions:
     """Write a page to look at: what went in, what came out, with and without polarization, and why.
 
     A pair, as crosspol predict takes it:
-        crosspol report left.png right.png --polarization-left dolp_l.png --polarization-right dolp_r.png
+        crosspol report left.png right.png --polarization-left pol_l.npy --polarization-right pol_r.npy
         crosspol report left.raw right.raw --rig rig.yaml --output pair.html
         crosspol report left.png right.png --calibration calib.txt --ground-truth disparity.pfm --glass glass.png
 
@@ -69,7 +69,8 @@ class ReportOptions:
     output: Annotated[Path, arg(metavar="FILE")] = Path("report.html")
     """The page, a .html file; its folder is made if needed."""
     polarization_left: Annotated[str | None, arg(metavar="PATH", help_behavior_hint="(optional)")] = None
-    """Polarization map of the left view: DoLP as 8- or 16-bit image, or DoLP or contrast in .npy (NaN = invalid)."""
+    """Polarization map of the left view, float .npy (NaN = invalid): (H, W, 3) of S1/S0, S2/S0, DoLP for crosspol; for
+    blueprint DoLP or contrast, DoLP as 8- or 16-bit image as well."""
     polarization_right: Annotated[str | None, arg(metavar="PATH", help_behavior_hint="(optional)")] = None
     """The same of the right view, as the right camera saw it."""
     rig: Annotated[Path | None, arg(metavar="RIG", help_behavior_hint="(optional)")] = None
@@ -84,8 +85,8 @@ class ReportOptions:
     """Folder of scenes, as crosspol render writes them, instead of LEFT and RIGHT."""
     scene: Annotated[str | None, arg(metavar="ID", help_behavior_hint="(default: the first)")] = None
     """Which of them."""
-    weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: blueprint)")] = None
-    """Folder with config.json and model.safetensors, a preset whose weights ship (blueprint, crosspol), or a model id
+    weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: crosspol)")] = None
+    """Folder with config.json and model.safetensors, a preset whose weights ship (crosspol, blueprint), or a model id
     on the hub."""
     iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the network's)")] = None
     """Iterations of the disparity."""
@@ -152,6 +153,8 @@ def _write_pair(options: ReportOptions) -> Path:
     if options.left is None:
         raise UsageError("missing LEFT and RIGHT, the views of a pair (or --data DIR, a folder of scenes)")
     if options.right is None:
+        if not Path(options.left).exists():
+            raise MissingFileError(f"{options.left}: no such file or folder")
         others = ", or ".join(kind.wanted for kind in SCENES_KINDS)
         raise UsageError(f"missing RIGHT, the right view; alone {options.left} would have to be {others}")
     if options.scene is not None:
@@ -261,6 +264,8 @@ def _truth(options: ReportOptions, size: tuple[int, int]) -> GroundTruth:
     disparity = _sized(read_disparity(options.ground_truth, zero_is_unknown=True), options.ground_truth, size)
     if not np.isfinite(disparity).any():
         raise refuse(options.ground_truth, "no known disparity", "some")
+    if np.nanmin(np.where(np.isfinite(disparity), disparity, np.nan)) < 0:
+        raise refuse(options.ground_truth, "negative disparities", "positive ones: x_right = x_left - disparity")
     glass = None
     if options.glass is not None:
         glass = _sized(as_mask(read_image(options.glass), str(options.glass))[..., 0], options.glass, size)

@@ -118,7 +118,7 @@ def view(options: ViewOptions) -> None:
         pass
     finally:
         screen.close()
-    counts = f"{live.meter.shown} pairs shown, {live.dropped} dropped"
+    counts = f"{live.meter.shown} pair{'s' * (live.meter.shown != 1)} shown, {live.dropped} dropped"
     print(f"{counts}, {live.broken} passed over" if live.broken else counts, flush=True)
 
 

@@ -103,7 +103,7 @@ def as_polarization(polarization: NDArray[Any], name: str, channels: int = 1) ->
     if channels == 3 and (polarization.ndim == 2 or polarization.shape[-1:] == (1,)):
         raise UsageError(
             f"{name}: got one channel, shape {polarization.shape}, as DoLP alone has, wanted (H, W, 3): this network "
-            "takes S1/S0, S2/S0, DoLP"
+            "takes S1/S0, S2/S0, DoLP (of the weights that ship, blueprint's take DoLP alone)"
         )
     polarization = _check_shape(polarization, name, channels=(1, 3, 4) if channels == 1 else (3,))
     if channels == 3 and polarization.dtype.kind != "f":

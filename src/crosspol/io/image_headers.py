@@ -100,7 +100,11 @@ def look_at(data: bytes, path: Path) -> HeaderPages:
         raise
     except Exception as error:
         # What a damaged header raises depends on the format, and on where it is damaged.
-        raise UsageError(f"{path}: got {describe(data)}, wanted a complete image ({one_line(error):.200})") from error
+        # Pillow's word for what it does not know is the address of an object.
+        from PIL import UnidentifiedImageError
+
+        why = "" if isinstance(error, UnidentifiedImageError) else f" ({one_line(error):.200})"
+        raise UsageError(f"{path}: got {describe(data)}, wanted a complete image{why}") from error
     for page in pages:
         if page.width < 1 or page.height < 1 or page.channels < 1:
             raise UsageError(f"{path}: the header claims {page.width}x{page.height} px, wanted an image")
