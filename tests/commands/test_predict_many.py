@@ -424,3 +424,43 @@ def test_views_that_are_swapped_or_one_are_warned_about_once(
         if warnings:
             assert warnings[0].startswith(f"crosspol predict: warning: {folders[0]}/0.png with ")
             assert expected[folder] in warnings[0]
+
+
+def test_results_of_an_earlier_run_are_never_mixed_with_new_ones(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Depth of a run with a calibration stayed beside the disparity of one without."""
+    monkeypatch.chdir(tmp_path)
+    for side in ("left", "right"):
+        Path(side).mkdir()
+        for index in range(2):
+            write_image(Path(side) / f"{index}.png", picture(index))
+    height, width = picture(0).shape[:2]
+    values = {"fx": 60, "fy": 60, "cx_left": 26, "cx_right": 26, "cy": 20, "baseline_m": 0.1}
+    Path("calib.json").write_text(json.dumps(values | {"width": width, "height": height}))
+    options = ["--output", "out", "--weights", str(weights), "--iters", "1", "--device", "cpu"]
+    metric = ["--calibration", "calib.json"]
+
+    def left() -> set[str]:
+        return {path.name.partition("_")[2] for path in Path("out").glob("*_*")}
+
+    def run(*arguments: str) -> int:
+        status = main(["predict", *arguments, *options])
+        capsys.readouterr() if status == 0 else None
+        return status
+
+    # Recorded, as those of several pairs are: removed.
+    assert run("left", "right", *metric) == 0
+    assert {"depth.npy", "cloud.ply", "calibration.json"} <= left()
+    assert run("left", "right", *metric, "--no-cloud") == 0
+    assert "cloud.ply" not in left()
+    assert run("left", "right") == 0
+    assert left() == {"disparity.pfm", "disparity.npy", "disparity.png", "disparity_color.png"}
+    # Somebody's own, or of a single pair: refused, and nothing is touched.
+    before = Path("out/0_disparity.npy").read_bytes()
+    Path("out/0_depth.png").write_bytes(b"mine")
+    assert run("left/0.png", "right/0.png", "--iters", "2") == 2
+    says = "out/0_depth.png: got a file that this run would not write, of an earlier one, wanted it removed, or another"
+    assert says in capsys.readouterr().err
+    assert Path("out/0_depth.png").read_bytes() == b"mine"
+    assert Path("out/0_disparity.npy").read_bytes() == before

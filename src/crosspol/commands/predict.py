@@ -362,14 +362,37 @@ def _outcomes(job: Job, progress: Progress) -> Iterator[Outcome[Item, Written]]:
 
     def write(estimated: Estimated) -> Written:
         item, result = estimated.item, estimated.result
+        stale = _stale(job, item, result)
         paths = result.save(job.output, _stem(item.stem), job.kinds)
         if isinstance(job.source, RigPairs):
             paths.append(write_image(job.output / _rectified_name(item.stem), left_image(result)))
+        for path in stale:
+            path.unlink(missing_ok=True)
         if job.record is not None:
             job.record.add(item.stem, item.files, paths)
         return Written(_report(estimated, paths), estimated.warnings)
 
     return stream(job.source.items(job.predictor, wanted), read, work, write)
+
+
+def _stale(job: Job, item: Item, result: StereoResult) -> list[Path]:
+    """Return results of an earlier run that this one replaces by nothing, such as a depth without its calibration.
+
+    Raises:
+        UsageError: a file of such a name that no record has: it may be anybody's, and is not removed.
+    """
+    base = job.output / _stem(item.stem)
+    written = {kind.path(base) for kind in job.kinds if kind.applies(result)}
+    if isinstance(job.source, RigPairs):
+        written.add(job.output / _rectified_name(item.stem))
+    every = [*(kind.path(base) for kind in OUTPUTS), job.output / _rectified_name(item.stem)]
+    left = [path for path in every if path not in written and path.exists()]
+    for path in left:
+        if job.record is None or not job.record.wrote(item.stem, path):
+            raise refuse(
+                path, "a file that this run would not write, of an earlier one", "it removed, or another --output"
+            )
+    return left
 
 
 def _gray(view: Tensor) -> NDArray[np.uint8]:

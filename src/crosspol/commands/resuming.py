@@ -99,6 +99,14 @@ class Record:
         except (OSError, KeyError, TypeError, ValueError):
             return False
 
+    def wrote(self, stem: str, path: Path) -> bool:
+        """Whether a file is a pair's result as it was written, by whatever settings."""
+        outputs = self._pairs.get(stem, {}).get("outputs")
+        try:
+            return isinstance(outputs, list) and _output(path) in outputs
+        except OSError:
+            return False
+
     def add(self, stem: str, inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
         """Note that a pair is complete, after its files were written.
 
