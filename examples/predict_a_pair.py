@@ -8,19 +8,19 @@ import crosspol
 from crosspol.datasets.sample_rooms import sample_rooms
 from crosspol.datasets.scene_folder import SceneFolder
 
-# Yours: a rectified pair, and a map of the degree of polarization for each view. Here: a rendered room.
-room = SceneFolder(sample_rooms(), rig="quad")[0]
-left, right, dolp_left, dolp_right, valid_left, valid_right = (
+# Yours: a rectified pair, and a map of polarization for each view. Here: a rendered room.
+room = SceneFolder(sample_rooms(), rig="quad", pol_channels=3)[0]
+left, right, pol_left, pol_right, valid_left, valid_right = (
     tensor.permute(1, 2, 0).numpy()
     for tensor in (room.left, room.right, room.pol_left, room.pol_right, room.valid_left, room.valid_right)
     if tensor is not None
 )
-predictor = crosspol.StereoPredictor.from_pretrained(iters=12)
+predictor = crosspol.StereoPredictor.from_pretrained("crosspol")
 result = predictor.predict(
     left,  # (H, W, 3) in [0, 1]
     right,
-    polarization_left=dolp_left,  # (H, W) in [0, 1]
-    polarization_right=dolp_right,
+    polarization_left=pol_left,  # (H, W, 3): S1/S0, S2/S0, DoLP; of the weights `blueprint` (H, W): DoLP
+    polarization_right=pol_right,
     valid_left=valid_left,  # (H, W), nonzero = valid
     valid_right=valid_right,
 )

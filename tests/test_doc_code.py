@@ -28,7 +28,7 @@ from tests.test_docs import REPOSITORY, documents, refuse
 
 PAGES = [path for path in documents() if list(blocks(path))]
 LANGUAGES = ("bash", "python", "yaml", "csv", "text", "mermaid")
-NOT_OURS = ("torchrun", "srun", "trtexec", "git", "cd")
+NOT_OURS = ("torchrun", "srun", "trtexec", "git", "cd", "twine")
 """Programs of others: only in blocks that do not run."""
 QUICK = ("docs/tutorial.md",)
 """Pages that run in every test run."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from crosspol.model import CrossPol, preset
+from tests.test_architecture import FLOORS
 
 REPOSITORY = Path(__file__).parents[1]
 SOURCE = REPOSITORY / "src" / "crosspol"
@@ -194,6 +195,13 @@ def test_every_room_is_on_the_page_of_the_architecture() -> None:
     text = (REPOSITORY / "docs" / "architecture.md").read_text()
     rooms = {path.name for path in SOURCE.iterdir() if (path / "__init__.py").exists()}
     assert sorted(room for room in rooms if f"{room}/" not in text) == []
+
+
+def test_the_drawing_of_the_architecture_has_every_room_on_its_floor() -> None:
+    drawn = (REPOSITORY / "docs" / "images" / "architecture.svg").read_text()
+    placed = [(float(y), room) for y, room in re.findall(r'<text x="\S+" y="(\S+)"[^>]*>(\w+)</text>', drawn)]
+    floors = [{room for height, room in placed if height == y} for y in sorted({y for y, _ in placed})]
+    assert floors == [set(floor) for floor in FLOORS], "python -m scripts.architecture_drawing draws it anew"
 
 
 def test_every_pitfall_names_the_test_that_holds_it() -> None:

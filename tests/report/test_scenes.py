@@ -14,7 +14,7 @@ from crosspol.evaluation.measures import MEASURES, REGIONS, key
 from crosspol.evaluation.rows import Row
 from crosspol.report.album import Card, Tile
 from crosspol.report.scene_table import MOST_SCENES
-from crosspol.report.scenes import scenes_page
+from crosspol.report.scenes import scenes_page, write_scenes_page
 from tests.report.evaluations import NET, Page, evaluation, row
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&"
@@ -226,3 +226,11 @@ def test_what_is_shown_is_a_function_of_the_results(tmp_path: Path) -> None:
     results = evaluation()
     again = read_results(write_results(results, tmp_path / "results.json"))
     assert scenes_page(again) == scenes_page(results)
+
+
+def test_names_that_no_encoding_has_are_written(tmp_path: Path) -> None:
+    """A file name that is not UTF-8 comes as half of a surrogate pair."""
+    results = evaluation(3)
+    scenes = [{**scene, "id": "room-\udc80"} for scene in results.data["scenes"]]
+    path = write_scenes_page(tmp_path / "a.html", replace(results, data={**results.data, "scenes": scenes}))
+    assert "room-?" in path.read_text(encoding="utf-8")

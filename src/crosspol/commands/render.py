@@ -18,6 +18,7 @@ from tyro.conf import arg
 from crosspol.commands.flags import SIZE, write_size
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.errors import UsageError
+from crosspol.io.atomic import alone
 
 if TYPE_CHECKING:
     from crosspol.datasets.scene_format import SceneRecord
@@ -132,9 +133,8 @@ def _as_flags() -> Iterator[None]:
 def _fill(job: RenderJob, variant: Variant) -> None:
     """Render what is missing, then write what describes the set."""
     from crosspol.datasets.scene_format import write_index
-    from crosspol.render.card import CARD, write_card
+    from crosspol.render.card import CARD
     from crosspol.render.farm import render_all
-    from crosspol.visualization.contact_sheet import write_contact_sheet
 
     begin, rendered, total = time.monotonic(), 0, len(job.tasks)
     try:
@@ -144,20 +144,32 @@ def _fill(job: RenderJob, variant: Variant) -> None:
                 passed = time.monotonic() - begin
                 left = passed / max(rendered, 1) * (total - done)
                 _report(done, total, rendered, passed, left if rendered else 0.0)
-    finally:
+    except BaseException:
         # An interrupted run still writes an index of the finished scenes.
+        write_index(job.folder)
+        raise
+    # Of several runs that end together one at a time: the last one describes what all have made.
+    with alone(job.folder / CARD):
         records = write_index(job.folder)
-    print(f"rendered {rendered}, found {total - rendered} there already or in other hands; {len(records)} in all")
-    if records:
-        try:
-            card = write_card(job.folder, records, command_of(job, records))
-        except UsageError as error:
-            raise _repairable(job.folder, records, error) from error
-        for rig, measured in card["rigs"].items():
-            print(_describe(rig, measured))
-        if len(card["settings"]) > 1 or len(card["made_with"]) > 1:
-            print(f"note: these scenes were not all made alike, {job.folder / CARD} tells how")
-        print(f"wrote {write_contact_sheet(job.folder, records, job.folder / 'contact_sheet.png')}")
+        print(f"rendered {rendered}, found {total - rendered} there already or in other hands; {len(records)} in all")
+        if records:
+            _write_description(job, records)
+
+
+def _write_description(job: RenderJob, records: Sequence[SceneRecord]) -> None:
+    """Write the data card and the contact sheet, and print what they say."""
+    from crosspol.render.card import CARD, write_card
+    from crosspol.visualization.contact_sheet import write_contact_sheet
+
+    try:
+        card = write_card(job.folder, records, command_of(job, records))
+    except UsageError as error:
+        raise _repairable(job.folder, records, error) from error
+    for rig, measured in card["rigs"].items():
+        print(_describe(rig, measured))
+    if len(card["settings"]) > 1 or len(card["made_with"]) > 1:
+        print(f"note: these scenes were not all made alike, {job.folder / CARD} tells how")
+    print(f"wrote {write_contact_sheet(job.folder, records, job.folder / 'contact_sheet.png')}")
 
 
 def _repairable(root: Path, records: Sequence[SceneRecord], error: UsageError) -> UsageError:

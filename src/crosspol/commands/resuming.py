@@ -20,6 +20,7 @@ import torch
 
 from crosspol.errors import UsageError
 from crosspol.inference.backends import Backend
+from crosspol.io.inside import inside
 
 __all__ = ["RECORD", "Record", "file_hash", "weights_hash"]
 
@@ -94,7 +95,8 @@ class Record:
             return False
         try:
             return bool(line["outputs"]) and all(
-                _output(self.path.parent / name) == [name, size, crc] for name, size, crc in line["outputs"]
+                _output(inside(self.path.parent, name, self.path)) == [name, size, crc]
+                for name, size, crc in line["outputs"]
             )
         except (OSError, KeyError, TypeError, ValueError):
             return False
@@ -130,8 +132,8 @@ class Record:
         # In one call and at the end of the file, so that runs beside each other do not cut each other's lines. The line
         # break in front ends a line that was cut off.
         text = "".join(f"\n{json.dumps(line)}" for line in lines)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{text}\n")
+        with self.path.open("ab", buffering=0) as file:
+            file.write(f"{text}\n".encode())
 
 
 class _Scales(dict[str, float]):

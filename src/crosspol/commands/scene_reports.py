@@ -61,7 +61,7 @@ def _write_scenes(wish: Wish) -> Path:
         output=wish.page.parent,
         weights=() if wish.weights is None else (wish.weights,),
         data=str(wish.given),
-        rig=_rig(wish.given),
+        rig=rig_of_most(wish.given),
         iters=wish.iters,
         counterfactuals=("all",),
         device=wish.device,
@@ -88,7 +88,7 @@ SCENES_KINDS: tuple[ScenesKind, ...] = (
 """The first that recognizes what was given writes the page."""
 
 
-def _rig(data: Path) -> RigKind | None:
+def rig_of_most(data: Path) -> RigKind | None:
     """Return the rig of most scenes of a folder, and say so where there are others; None: as the data have it."""
     if not (data / INDEX).is_file():
         return None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from crosspol.errors import MissingFileError, UsageError
-from crosspol.io.atomic import write_bytes
+from crosspol.io.atomic import alone, write_bytes
 from crosspol.io.inside import check_relative
 from crosspol.io.reading import read_bytes
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
@@ -54,9 +54,11 @@ def write_index(root: str | os.PathLike[str]) -> list[SceneRecord]:
         OSError: the folder cannot be written.
     """
     root = Path(root)
-    found = sorted(root.glob(f"*/{RECORD}"))
-    records = [_parse_record(read_bytes(path).decode("utf-8", errors="replace"), str(path)) for path in found]
-    write_bytes(root / INDEX, "".join(record_line(record) + "\n" for record in records).encode())
+    # Of several that finish at once, the last one to look is the last one to write.
+    with alone(root / INDEX):
+        found = sorted(root.glob(f"*/{RECORD}"))
+        records = [_parse_record(read_bytes(path).decode("utf-8", errors="replace"), str(path)) for path in found]
+        write_bytes(root / INDEX, "".join(record_line(record) + "\n" for record in records).encode())
     return records
 
 

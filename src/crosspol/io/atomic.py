@@ -9,6 +9,8 @@ import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from filelock import FileLock
+
 if os.name == "posix":
     import fcntl
 
@@ -86,6 +88,7 @@ def write_together(contents: Sequence[tuple[Path, bytes]]) -> None:
         for (part, _), (_, content) in zip(parts, contents, strict=True):
             part.write_bytes(content)
             _flush(part)
+        stack.enter_context(alone(contents[0][0]))
         try:
             for _, path in parts:
                 if path.exists():
@@ -106,12 +109,26 @@ def write_together(contents: Sequence[tuple[Path, bytes]]) -> None:
                 kept.unlink()
 
 
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Let one process, or thread, at a time change what lies at a path, among those that ask; the others wait.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    held = path.with_name(f".{_cut(path.name)}.lock")
+    with FileLock(held):
+        try:
+            yield
+        finally:
+            # While it is held: whoever waits finds that it is gone, and makes another. Windows removes no open file.
+            with contextlib.suppress(OSError):
+                held.unlink()
+
+
 def neighbor(path: Path) -> Path:
     """Return a name beside a path for what is not whole yet, which no other process, thread or machine thinks of."""
-    name = path.name
-    while len(os.fsencode(name)) > _LONGEST:
-        name = name[:-1]
-    return path.with_name(f".{name}.{secrets.token_hex(8)}.part")
+    return path.with_name(f".{_cut(path.name)}.{secrets.token_hex(8)}.part")
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -120,6 +137,12 @@ def remove_leftovers(folder: Path) -> None:
         if _PART.fullmatch(part.name) and part.is_file() and not part.is_symlink() and not _is_held(part):
             with contextlib.suppress(OSError):
                 part.unlink()
+
+
+def _cut(name: str) -> str:
+    while len(os.fsencode(name)) > _LONGEST:
+        name = name[:-1]
+    return name
 
 
 def _flush(part: Path) -> None:
