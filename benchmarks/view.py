@@ -43,7 +43,7 @@ from crosspol.viewer.live import LiveView, Pace
 from crosspol.viewer.screen import Controls, Screen, State
 
 RESULTS = Path(__file__).parent / "results" / "view.json"
-_KEPT = 4
+_KEPT = 200
 """Pairs that lie in the folder at once."""
 
 
