@@ -19,18 +19,13 @@ demo: setup  ## Polarized stereo in, disparity and images out, with the weights 
 	$(BIN)/crosspol demo --output demo-output
 
 # One thread a worker: two workers with two threads each would only get in each other's way.
-# One room after another, each in processes of its own: in one process with the tests of many rooms, a worker ended
-# without a word after minutes (seen four times; which library does it is not known yet).
-ROOMS = $(sort $(dir $(wildcard tests/*/test_*.py)))
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 test: setup  ## The test suite, under 8 minutes on two cores
-	@set -e; for room in $(ROOMS); do echo $$room; $(PYTEST) -m "not extended" $$room; done
-	$(PYTEST) -m "not extended" $(wildcard tests/test_*.py)
+	$(PYTEST) -m "not extended"
 
 test-extended: setup  ## The long checks as well
-	@set -e; for room in $(ROOMS); do echo $$room; $(PYTEST) $$room; done
-	$(PYTEST) $(wildcard tests/test_*.py)
+	$(PYTEST)
 
 lint: setup  ## ruff: style and format
 	$(BIN)/ruff check .

@@ -31,7 +31,7 @@ from crosspol.metrics import epe
 from crosspol.model import CrossPol
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 from crosspol.training.provenance import weights_hash
-from crosspol.weights import load_network, packaged_weights
+from crosspol.weights import load_network, weights_folder
 
 VALIDATION_SEED = 1_700_003
 """Data seed of scenes that no run trains on or is tested on."""
@@ -128,7 +128,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     net = load_network(arguments.weights).eval()
-    folder = Path(arguments.weights) if Path(arguments.weights).is_dir() else packaged_weights(arguments.weights)
+    folder = weights_folder(arguments.weights)
     chosen_on = course(net, VALIDATION_SEED, arguments.scenes)
     tolerance = choose(chosen_on)
     if tolerance is None:

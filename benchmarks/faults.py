@@ -21,7 +21,7 @@ from tests.faults.inject import KINDS, compiled, inject
 
 from benchmarks.measuring import machine
 
-SCENARIOS = ("export", "export-openvino", "predict", "predict-new", "render", "train")
+SCENARIOS = ("export", "export-openvino", "predict", "predict-new", "render", "report", "train")
 
 
 def main() -> int:

@@ -47,6 +47,7 @@ MISSING = {
     "train": ("train", "--output", "run", "--preset", "cpu-tiny"),
     "render": ("render", "--scenes", "1", "--output", "rooms"),
     "export": ("export", "--weights", "crosspol", "--rig", "none", "--size", "64x48", "--output", "a.onnx"),
+    "view": ("view", "left.png", "right.png"),
     "openvino": ("predict", "left.png", "right.png", "--backend", "openvino", "--output", "out"),
     "onnxruntime": ("predict", "left.png", "right.png", "--backend", "onnxruntime", "--output", "out"),
 }

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import torch
 from hypothesis import settings
@@ -11,6 +12,8 @@ from tests.open_network import open_network
 
 # One thread a process: sums come out the same every time, and parallel test processes do not fight for cores.
 torch.set_num_threads(1)
+# OpenCV's threads do not come along into children of this process, which would wait for them.
+cv2.setNumThreads(0)
 # The same examples on every machine: a failure in CI can be repeated at home.
 settings.register_profile("crosspol", deadline=None, max_examples=25, derandomize=True, database=None)
 settings.load_profile("crosspol")

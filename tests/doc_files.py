@@ -72,6 +72,8 @@ def sample_files(folder: Path) -> None:
         write_disparity(folder / f"d{number}.pfm", scene.disparity.astype(np.float32))
         for side in ("l", "r"):
             shutil.copy(folder / f"dolp_{side}.png", folder / f"dolp_{side}{number}.png")
+    shutil.copy(folder / "d1.pfm", folder / "disparity.pfm")
+    shutil.copy(folder / "g1.png", folder / "glass.png")
     shutil.copytree(sample_rooms(), folder / "glass-rooms")
     (folder / "mixture.yaml").write_text("data: {size: [64, 96]}\n")
     (folder / "runs" / "first").mkdir(parents=True)

@@ -65,7 +65,7 @@ def test_the_oldest_versions_are_the_lower_bounds() -> None:
 
 def test_every_extra_that_a_command_misses_is_asked_for() -> None:
     assert set(MISSING) <= extras()
-    assert set(EXTRAS.values()) <= set(MISSING) | {"view"}
+    assert set(EXTRAS.values()) <= set(MISSING)
     for command in MISSING.values():
         assert command[0] in COMMANDS
 

@@ -109,6 +109,8 @@ def _crosspol_fault(given: list[str]) -> str | None:
 def _python_fault(given: list[str]) -> str | None:
     """A module of benchmarks/ or a script that exists, with flags that its source names."""
     name = f"{given[1].replace('.', '/')}.py" if given[0] == "-m" else given[0]
+    if given[0] == "-m" and (REPOSITORY / given[1]).is_dir():
+        name = f"{given[1]}/__main__.py"
     places = (REPOSITORY, REPOSITORY / "examples")
     file = next((place / name for place in places if (place / name).exists()), REPOSITORY / name)
     if not file.is_file():

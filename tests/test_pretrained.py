@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from crosspol.data.sample import stack
 from crosspol.inference.confidence import Confidence
+from crosspol.inference.predictor import StereoPredictor
 from crosspol.model.config import PRESETS
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
-from crosspol.weights import load_network, packaged_weights
+from crosspol.weights import load_network, packaged_weights, weights_folder
 
 SHIPPED = [name for name in PRESETS if packaged_weights(name).is_dir()]
 SCENES = 16
@@ -18,6 +21,17 @@ SCENES = 16
 
 def test_these_ship() -> None:
     assert SHIPPED == ["blueprint", "crosspol"]
+
+
+def test_where_none_are_asked_for_it_is_the_compact_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert weights_folder() == packaged_weights("crosspol")
+    assert StereoPredictor.from_pretrained().network.config == PRESETS["crosspol"]
+    assert weights_folder("owner/blueprint") == Path("owner/blueprint")
+    # A folder of the reader's own comes before a preset of the same name.
+    monkeypatch.chdir(tmp_path)
+    assert weights_folder("blueprint") == packaged_weights("blueprint")
+    (tmp_path / "blueprint").mkdir()
+    assert weights_folder("blueprint") == Path("blueprint")
 
 
 @pytest.mark.parametrize("name", SHIPPED)

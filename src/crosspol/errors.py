@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LONGEST = 4000
+"""Characters of a message; beyond, its middle is left out."""
+
 
 class UsageError(ValueError):
     """A file, an argument or a value that cannot be used.
@@ -12,6 +15,13 @@ class UsageError(ValueError):
     The message is one line that names what was wrong, says what was found and what was wanted. The command line prints
     it and exits with status 2.
     """
+
+    def __init__(self, message: object = "") -> None:
+        # What files hold may stand in it: line ends of all kinds, and as much as there is room for in a file.
+        text = " ".join(str(message).splitlines())
+        if len(text) > _LONGEST:
+            text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+        super().__init__(text)
 
 
 class MissingFileError(UsageError, FileNotFoundError):

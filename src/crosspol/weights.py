@@ -5,7 +5,7 @@ The network's own weights travel by `CrossPol.save_pretrained` and `load_network
 
 from __future__ import annotations
 
-import json
+import os
 import re
 import zipfile
 from collections.abc import Mapping
@@ -20,9 +20,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from crosspol.errors import MissingFileError, UsageError, did_you_mean
+from crosspol.io.reading import check_decoded
+from crosspol.io.structured import read_json
 from crosspol.model import CrossPol, CrossPolConfig
 from crosspol.model.config import PRESETS
 from crosspol.model.official import OfficialNames, Role
+
+DEFAULT_WEIGHTS = "crosspol"
+"""Of those that ship, the ones that are taken where none are asked for."""
 
 # Under which names training code keeps a state dict among other things, and what wrappers put in front of its names.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "network")
@@ -229,10 +234,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         raise MissingFileError(
             f"{path}: no such file, wanted a RAFT-Stereo checkpoint; the authors publish them at {RAFT_STEREO_ORIGIN}"
         )
+    if not path.stat().st_size:
+        raise WeightsError(f"{path}: the file is empty, wanted a checkpoint")
     with path.open("rb") as file:
         head = file.read(512)
-    if not head:
-        raise WeightsError(f"{path}: the file is empty, wanted a checkpoint")
     # A letter must follow: the length that a safetensors file begins with can look like " <".
     if re.match(rb"\s*<[!?A-Za-z]", head):
         raise WeightsError(f"{path}: an HTML page (a failed download?), wanted a checkpoint from {RAFT_STEREO_ORIGIN}")
@@ -247,7 +252,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
 
 def _load(path: Path) -> Any:
     try:
-        return load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                check_decoded(path, path.stat().st_size, sum(entry.file_size for entry in archive.infolist()))
+        return torch.load(path, "cpu", weights_only=True)
     except SafetensorError as error:
         raise WeightsError(f"{path}: truncated or not a safetensors file ({_one_line(error)})") from error
     except Exception as error:  # a damaged pickle raises whatever its bytes lead to, IndexError and struct.error too
@@ -277,17 +287,19 @@ def _is_state_dict(content: object) -> TypeGuard[Mapping[str, Tensor]]:
     )
 
 
-def packaged_weights(name: str = "blueprint") -> Path:
+def packaged_weights(name: str = DEFAULT_WEIGHTS) -> Path:
     """Return the folder where the weights of a preset are, if they ship with the package."""
     return Path(str(files("crosspol"))) / "pretrained" / name
 
 
-def weights_folder(path_or_id: str | Path) -> Path:
-    """Return the folder that weights lie in: that of a preset by its name, where no folder is called so."""
-    folder = Path(path_or_id)
-    if not folder.is_dir() and path_or_id in PRESETS and packaged_weights(str(path_or_id)).is_dir():
-        return packaged_weights(str(path_or_id))
-    return folder
+def weights_folder(weights: str | os.PathLike[str] | None = None) -> Path:
+    """Return the folder of weights: one that is given, that of a preset whose weights ship, or the default's for None.
+
+    What is neither, such as an id of the Hugging Face hub, comes back as it is, and is no folder.
+    """
+    name = DEFAULT_WEIGHTS if weights is None else os.fspath(weights)
+    ships = name in PRESETS and packaged_weights(name).is_dir()
+    return packaged_weights(name) if ships and not Path(name).is_dir() else Path(name)
 
 
 def load_network(path_or_id: str | Path) -> CrossPol:
@@ -316,16 +328,30 @@ def load_network(path_or_id: str | Path) -> CrossPol:
             raise MissingFileError(f"{file}: no such file, wanted a folder written by save_pretrained")
     # The same as `CrossPol.from_pretrained`, but that one prints, and its errors do not say which file is to blame.
     try:
-        net = CrossPol(CrossPolConfig(**json.loads(config_file.read_text(encoding="utf-8"))))
-    except (ValueError, TypeError) as error:
+        net = _of_a_size(CrossPolConfig(**read_json(config_file)), weights_file.stat().st_size)
+    except Exception as error:  # whatever a network of such settings leads to
         raise WeightsError(f"{config_file}: not a CrossPol configuration ({_one_line(error)})") from error
     try:
-        net.load_state_dict(load_file(weights_file))
-    except SafetensorError as error:
+        tensors = load_file(weights_file)
+    except Exception as error:  # of a damaged header: SafetensorError, and others that its bytes lead to
         raise WeightsError(f"{weights_file}: truncated or corrupt ({_one_line(error)})") from error
+    try:
+        net.load_state_dict(tensors)
     except RuntimeError as error:
         raise WeightsError(f"{folder}: config.json and model.safetensors do not fit ({_one_line(error)})") from error
     return net.eval()
+
+
+def _of_a_size(config: CrossPolConfig, stored: int) -> CrossPol:
+    """Return the network, where a file of `stored` bytes can hold its weights.
+
+    Raises:
+        UsageError: it cannot; nothing was allocated.
+    """
+    with torch.device("meta"):
+        wanted = sum(tensor.nbytes for tensor in CrossPol(config).state_dict().values())
+    check_decoded("the network", stored, wanted)
+    return CrossPol(config)
 
 
 def load_matching(net: CrossPol, path_or_id: str | Path) -> LoadReport:

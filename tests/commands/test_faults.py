@@ -31,6 +31,6 @@ def test_some_faults(tmp_path: Path) -> None:
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("name", ["export", "export-openvino", "predict", "predict-new", "train", "render"])
+@pytest.mark.parametrize("name", ["export", "export-openvino", "predict", "predict-new", "train", "render", "report"])
 def test_every_fault(tmp_path: Path, name: str) -> None:
     check(tmp_path, {name: dict.fromkeys(KINDS, 1)})

@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 
 from crosspol.cli import main
-from crosspol.datasets.scene_format import write_index, write_scene
+from crosspol.commands.report import SENSOR
+from crosspol.datasets.scene_format import scene_frames, write_index, write_scene
 from crosspol.io.disparity import write_disparity
 from crosspol.io.images import write_image
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.calibration_files import write_calibration
+from crosspol.rigs.raw_files import write_raw_pair
+from crosspol.rigs.sensor import record
 from tests.datasets.stored_scenes import stored_scene
+from tests.open_network import open_network
 from tests.report.pairs import embedded
 
 HEIGHT, WIDTH = 40, 52
@@ -80,6 +84,26 @@ def test_a_scene(tmp_path, weights, capsys, monkeypatch) -> None:
     capsys.readouterr()
     assert run(weights, "--data", "rooms", "--scene", "x") == 2
     assert "--scene: got x, wanted one of crossed-1, quad-1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rig", ["quad", "crossed"])
+def test_what_the_cameras_of_a_rig_wrote(tmp_path, capsys, monkeypatch, rig) -> None:
+    open_network(refresh_after=(1,)).save_pretrained(tmp_path / "weights")
+    scene = stored_scene(rig, (48, 64))
+    recorded = record(*scene_frames(scene), np.random.default_rng(0), SENSOR)
+    (tmp_path / "raw").mkdir()
+    write_raw_pair(tmp_path / "raw", scene.rig, *recorded, scene.calibration)
+    monkeypatch.chdir(tmp_path / "raw")
+    left, right = (str(next(Path().glob(f"{side}*"))) for side in ("left", "right"))
+    arguments = [left, right, "--rig", "rig.yaml", "--weights", "../weights", "--iters", "2", "--device", "cpu"]
+    assert main(["report", *arguments]) == 0
+    page = Path("report.html").read_text()
+    panels = {panel["id"] for panel in embedded(page)["panels"]}
+    assert {"left", "right", "without", "with", "difference", "use"} <= panels
+    assert ({"s0", "dolp", "aolp"} <= panels) == (rig == "quad")
+    assert f"rig.yaml ({rig})" in page
+    assert len(embedded(page)["attention"]) == 1
+    assert embedded(page)["cloud"]["metric"]
 
 
 @pytest.mark.parametrize(

@@ -236,3 +236,36 @@ def test_the_network_sees_what_it_saw(kind: str, rig: RigKind) -> None:
     sample = views_of(kind, rig)
     assert images_hash(sample) == wanted_hash
     np.testing.assert_allclose(sums(sample), wanted, atol=1e-6)
+
+
+# scale
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    factor=st.floats(0.02, 1.0),
+    channels=st.sampled_from([1, 3]),
+    colors=st.sampled_from([1, 3]),
+    seed=st.integers(0, 99),
+)
+def test_one_factor_on_all_light_changes_no_polarization(factor: float, channels: int, colors: int, seed: int) -> None:
+    """Exposure, gain and the unit of intensities are one factor for both cameras of a linear rig."""
+    rng = np.random.default_rng(seed)
+    pair, scaled = [], []
+    for _ in range(2):
+        s0, degree, angle = (
+            rng.uniform(0.1, 0.5, (colors, H, W)),
+            rng.random((colors, H, W)),
+            rng.random((colors, H, W)),
+        )
+        light = np.stack([s0, s0 * degree * np.cos(6 * angle), s0 * degree * np.sin(6 * angle)], axis=1)
+        stokes = torch.from_numpy(light.astype(np.float32))
+        valid = torch.ones(1, H, W)
+        pair.append(Frame(stokes, None, valid))
+        scaled.append(Frame(factor * stokes, None, valid))
+    wanted = StereoInputs.from_frames(*pair, "quad", channels)
+    found = StereoInputs.from_frames(*scaled, "quad", channels)
+    for name in ("pol_left", "pol_right", "valid_left", "valid_right"):
+        torch.testing.assert_close(getattr(found, name), getattr(wanted, name), atol=1e-5, rtol=0)
+    # Images are exposed for what there is.
+    torch.testing.assert_close(found.left, wanted.left, atol=1.01 / 255, rtol=0)

@@ -144,7 +144,7 @@ def test_rows_on_other_scenes_are_refused(tmp_path, change, complaint):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("{", "cannot be read"),
+        ("{", "not a complete JSON"),
         ("[]", "got format 'list', wanted 1"),
         ('{"format": 2}', "got format 2, wanted 1"),
         ('{"format": 1}', "damaged"),

@@ -100,7 +100,9 @@ def test_a_seed_makes_the_same_intervals_and_another_one_others():
     assert Bootstrap(seed=4).summary(NORMAL)["mean"].low != Bootstrap(seed=5).summary(NORMAL)["mean"].low
 
 
-@pytest.mark.parametrize("settings", [{"resamples": 10}, {"level": 1.0}, {"level": 0.0}])
+@pytest.mark.parametrize(
+    "settings", [{"resamples": 10}, {"resamples": 10**6}, {"level": 1.0}, {"level": 0.0}, {"seed": -1}]
+)
 def test_settings_that_make_no_interval_are_refused(settings):
-    with pytest.raises(ValueError, match="wanted at least 100 and a level"):
+    with pytest.raises(ValueError, match="wanted 100 to 100000, a level between 0 and 1, and a seed"):
         Bootstrap(**settings)

@@ -1,4 +1,7 @@
-"""Commands that faults are injected into, on the smallest work that writes every kind of file."""
+"""Commands that faults are injected into, on the smallest work that writes every kind of file.
+
+What they import is imported here, once, before the forks.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
+import matplotlib.backends.backend_agg
+import matplotlib.figure  # noqa: F401
 import numpy as np
 import torch
+import tyro  # noqa: F401
 
 from crosspol.cli import main
-from crosspol.commands import export, predict, render, train  # noqa: F401  # before the forks
+from crosspol.commands import export, predict, render, report, train  # noqa: F401
 from crosspol.commands.resuming import _lines as recorded_lines
 from crosspol.inference import export as exporting
 from crosspol.io.images import write_image
@@ -23,6 +30,7 @@ from crosspol.render.truth import GroundTruth
 from crosspol.render.views import RenderedPair
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.calibration_files import write_calibration
+from crosspol.training import loop  # noqa: F401
 from crosspol.training.checkpoints import read_checkpoint_file
 from crosspol.training.config_file import write_config
 from tests.datasets.stored_scenes import light
@@ -30,6 +38,7 @@ from tests.faults.inject import Scenario
 from tests.training.tiny_runs import tiny_config, tiny_network
 
 torch.set_num_threads(1)
+cv2.setNumThreads(0)
 HEIGHT, WIDTH = 32, 40
 
 
@@ -78,7 +87,7 @@ def _complete_pairs(path: Path) -> list[Any]:
 def _config(live: Path, **changes: Any) -> None:
     live.mkdir(parents=True, exist_ok=True)
     config = tiny_config(
-        num_steps=2, checkpoint_every=1, validate_every=1, keep_checkpoints=1, network=tiny_network(), **changes
+        num_steps=2, checkpoint_every=1, validate_every=2, keep_checkpoints=1, network=tiny_network(), **changes
     )
     (live / "config.json").write_bytes(write_config(config))
 
@@ -158,11 +167,44 @@ def _two_files(model: bytes, about: dict[str, str], path: Path) -> None:
         path.with_suffix(suffix).write_bytes(model + suffix.encode())
 
 
+_OLD_PAGE = b"<html>the one before</html>"
+
+
+def _report_of_before(live: Path) -> None:
+    _pairs(live)
+    (live / "out").mkdir()
+    (live / "out" / "report.html").write_bytes(_OLD_PAGE)
+
+
+def _report(live: Path) -> int:
+    pair = [str(live / side / "0.png") for side in ("l", "r")]
+    asked = ["--weights", str(live / "weights"), "--iters", "1", "--device", "cpu"]
+    return main(["report", *pair, *asked, "--output", str(live / "out" / "report.html")])
+
+
+def _page(path: Path) -> str:
+    """A page says when it was made."""
+    data = path.read_bytes()
+    if data == _OLD_PAGE:
+        return "the one before"
+    assert data.rstrip().endswith(b"</html>")
+    return "a whole one"
+
+
 SCENARIOS = {
     "predict": Scenario(_results_of_before, _predict, _predict, {"predict.jsonl": _complete_pairs}),
-    "predict-new": Scenario(_pairs, _predict, partial(_predict, "--skip-existing"), {"predict.jsonl": _complete_pairs}),
-    "train": Scenario(_config, _train, _train, {"log.jsonl": _steps, "run.json": _sessions}),
+    "predict-new": Scenario(
+        _pairs, _predict, lambda live: _predict(live, "--skip-existing"), {"predict.jsonl": _complete_pairs}
+    ),
+    "train": Scenario(
+        _config,
+        _train,
+        _train,
+        {"log.jsonl": _steps, "run.json": _sessions, "step-00000001.pt": _checkpoint, "step-00000002.pt": _checkpoint},
+        passing=("checkpoints/step-00000001.pt",),
+    ),
     "render": Scenario(_render_one, _render, _render, {"scenes.jsonl": _lines}),
+    "report": Scenario(_report_of_before, _report, _report, {"report.html": _page}),
     "export": Scenario(_weights, _export, _export),
     # Of two files none is whole without the other: where the process is killed between their renames, the first may be
     # missing.

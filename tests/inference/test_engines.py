@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -211,6 +212,36 @@ def test_rounding_is_asked_for_by_name_alone(network: CrossPol) -> None:
         backend.run(inputs, Refinement(1)).disparity for backend in (OpenVinoBackend(network, threads=1), engine)
     )
     assert 1e-4 < (exact - rounded).abs().max() < 0.5
+
+
+# signals
+
+
+def test_after_engines_are_gone_a_signal_is_survived(tmp_path: Path) -> None:
+    """Each of OpenVINO's cores brings a stack for signal handlers, and takes it away when it goes."""
+    script = """
+import gc, io, os, signal
+import numpy as np
+import openvino
+from openvino import opset13 as ops
+from crosspol.inference.openvino_backend import load_openvino, runner
+
+def engine():
+    given = ops.parameter([2], np.float32, name="x")
+    return runner(load_openvino(openvino.Model([ops.relu(given)], [given], "tiny"), 1))
+
+seen = []
+signal.signal(signal.SIGUSR1, lambda *_: seen.append(1))
+first, second = engine(), engine()
+del first
+gc.collect()
+del second
+gc.collect()
+os.kill(os.getpid(), signal.SIGUSR1)
+assert seen
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 # by name

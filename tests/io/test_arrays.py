@@ -43,6 +43,11 @@ def test_numbers_come_back_whatever_their_order(
     assert arrays["two"] == "word"
 
 
+def test_a_truth_value_for_a_number_of_rows(tmp_path: Path) -> None:
+    (tmp_path / "a.npy").write_bytes(npy("{'descr': '<f8', 'fortran_order': False, 'shape': (True,), }\n", bytes(8)))
+    assert read_array(tmp_path / "a.npy").tolist() == [0]
+
+
 BROKEN = {
     "more rows than bytes": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }\n", b"12345678"),
     "negative": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (-1,), }\n", b"12345678"),

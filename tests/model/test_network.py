@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from crosspol.model import CrossPol, CrossPolConfig, FusionConfig, PolarizationConfig, PooledCrossAttention, preset
 from crosspol.model.boundary import NetworkInputs
+from crosspol.model.config import PRESETS
 from crosspol.model.correlation import CorrelationPyramid
 from crosspol.model.crossed import crossed_contrast
 from crosspol.model.fusion import FUSIONS, SafeCrossAttentionFusion
@@ -677,3 +678,11 @@ def test_a_crossed_pair_with_a_start_has_its_contrast_at_once(trained: CrossPol)
 def test_refuses_a_start_that_does_not_fit(trained: CrossPol, start: Tensor) -> None:
     with pytest.raises(ValueError, match="initial_disparity: got"):
         trained(*pair(), iters=1, initial_disparity=start)
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_a_network_can_be_made_without_memory(name: str) -> None:
+    """On the meta device: its size is asked for before its weights are read."""
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in CrossPol.from_preset(name).state_dict().items()}
+    assert shapes == {key: value.shape for key, value in CrossPol.from_preset(name).state_dict().items()}

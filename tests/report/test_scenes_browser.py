@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,34 +12,18 @@ import pytest
 from crosspol.report.album import Card, Tile
 from crosspol.report.page import picture
 from crosspol.report.scenes import write_scenes_page
+from tests.report.browser import complaints, open_browser, requests
 from tests.report.evaluations import evaluation
 
 pytestmark = pytest.mark.extended
 
-CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--no-first-run",
-)  # fmt: skip
 SCENES = 12
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
-    if not (CHROMIUM.exists() and DRIVER.exists()):
-        pytest.skip(f"needs {CHROMIUM} and {DRIVER}")
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-    driver.set_window_size(1300, 900)
-    yield driver
-    driver.quit()
+    with open_browser() as found:
+        yield found
 
 
 @pytest.fixture
@@ -49,7 +32,7 @@ def opened(browser: Any, tmp_path: Path) -> Any:
 
     cards = [Card(index, f"room-{index}", "", (Tile(picture(np.full((9, 9), 0.5)), "left view"),)) for index in (3, 4)]
     path = write_scenes_page(tmp_path / "report.html", evaluation(SCENES), cards)
-    browser.get_log("performance")
+    requests(browser)
     browser.get(path.as_uri())
     return browser
 
@@ -67,13 +50,10 @@ def title(driver: Any, number: int) -> Any:
     return driver.find_element("css selector", f"#scene-table thead th:nth-child({number + 1}) button")
 
 
-def asked_for(driver: Any) -> list[str]:
-    """Every address that the page asked for, but for its own file and for data within it."""
-    messages = (json.loads(entry["message"])["message"] for entry in driver.get_log("performance"))
-    urls = [
-        message["params"]["request"]["url"] for message in messages if message["method"] == "Network.requestWillBeSent"
-    ]
-    return [url for url in urls if not url.startswith(("file:", "data:"))]
+def click(driver: Any, element: Any) -> None:
+    """Click where it can be seen: not under the bar at the top, and not while the page still moves."""
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
+    element.click()
 
 
 def test_titles_sort_both_ways_and_what_has_no_number_stays_last(opened: Any) -> None:
@@ -81,15 +61,15 @@ def test_titles_sort_both_ways_and_what_has_no_number_stays_last(opened: Any) ->
     known = [value for value in glass if not math.isnan(value)]
     assert known == sorted(known, reverse=True)
     everywhere = numbers(column(opened, 2))
-    title(opened, 2).click()
+    click(opened, title(opened, 2))
     assert numbers(column(opened, 2)) == sorted(everywhere, reverse=True)
-    title(opened, 2).click()
+    click(opened, title(opened, 2))
     assert numbers(column(opened, 2)) == sorted(everywhere)
-    title(opened, 3).click()
-    title(opened, 3).click()
+    click(opened, title(opened, 3))
+    click(opened, title(opened, 3))
     assert numbers(column(opened, 3))[: len(known)] == sorted(known)
     assert column(opened, 3)[len(known) :] == ["no glass"] * (SCENES - len(known))
-    title(opened, 0).click()
+    click(opened, title(opened, 0))
     assert column(opened, 0) == [f"room-{index}" for index in range(SCENES)]  # 10 after 9
     head = opened.find_element("css selector", "#scene-table thead th")
     assert head.get_attribute("aria-sort") == "ascending"
@@ -123,7 +103,7 @@ def test_every_row_shows_its_difference_to_the_one_it_is_compared_with(opened: A
     results = evaluation(SCENES)
     choice = opened.find_element("id", "row")
     for name, other in (("sgbm", "twin"), ("net: injected path removed", "net"), ("twin", None)):
-        choice.find_element("xpath", f"./option[text()='{name}']").click()
+        click(opened, choice.find_element("xpath", f"./option[text()='{name}']"))
         head = opened.find_element("id", "other").text
         assert head == ("nothing to compare with" if other is None else f"glass, {other}")
         for scene, apart in zip(column(opened, 0), column(opened, 9), strict=True):
@@ -142,7 +122,7 @@ def test_a_dot_leads_to_its_line_and_a_line_to_its_picture(opened: Any) -> None:
     opened.execute_script("arguments[0].dispatchEvent(new MouseEvent('click'))", dot)
     (found,) = opened.find_elements("css selector", "tr.found th")
     assert found.text == "room-4"
-    found.find_element("css selector", "a").click()
+    click(opened, found.find_element("css selector", "a"))
     assert opened.execute_script("return document.querySelector(':target').id") == "scene-4"
 
 
@@ -154,5 +134,5 @@ def test_nothing_is_asked_for_and_nothing_is_wrong_in_either_theme(opened: Any) 
         body.send_keys("t")
     assert len(colors) == 2
     assert opened.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
-    assert asked_for(opened) == []
-    assert opened.get_log("browser") == []
+    assert [url for url in requests(opened) if not url.startswith("file:")] == []
+    assert complaints(opened) == []

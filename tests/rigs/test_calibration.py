@@ -361,7 +361,7 @@ def test_a_matrix_with_a_false_header_takes_no_memory_for_it(tmp_path: Path) -> 
         ("calib.txt", KITTI.replace("7.215377e+02", "0", 99), "P2: got a focal length of 0 px"),
         ("calibration.json", json.dumps(NATIVE | {"fx": "wide"}), "fx: got .*wide"),
         ("calibration.json", json.dumps({"fx": 1}), "got no fy"),
-        ("calibration.json", json.dumps(NATIVE | {"baseline_m": float("inf")}), "baseline_m: .*finite"),
+        ("calibration.json", json.dumps(NATIVE | {"baseline_m": float("inf")}), "got Infinity, wanted a finite"),
         ("calibration.json", json.dumps(NATIVE)[:-5], "not a complete JSON"),
         ("notes.txt", "focal length: long", "no calibration of a known format, wanted OpenCV"),
         ("empty.yml", "", "empty"),
@@ -563,7 +563,7 @@ def test_small_files_that_would_take_the_machine_are_refused_at_once(tmp_path: P
 def test_an_npz_whose_header_claims_what_it_does_not_hold(tmp_path: Path) -> None:
     path = tmp_path / "stereo.npz"
     np.savez_compressed(path, K1=np.zeros(10**6))
-    with pytest.raises(UsageError, match="8000128 bytes of arrays, wanted a calibration's"):
+    with pytest.raises(UsageError, match="8000128 bytes of arrays, wanted at most 1000000"):
         read_calibration(path)
     for content in (b"PK\x03\x04", b"no archive"):
         path.write_bytes(content)

@@ -4,6 +4,7 @@ import errno
 import os
 import random
 import stat
+import zipfile
 
 import numpy as np
 import pytest
@@ -149,3 +150,32 @@ def test_weights_have_the_mode_of_any_new_file(tmp_path, umask, mode):
         ]  # fmt: skip
         for path in (tmp_path / folder).iterdir():
             assert path.stat().st_mode & 0o777 == mode, path
+
+
+@pytest.mark.parametrize(
+    "change", [b"", b"K", b"\x80\x02.", b"(((((", b"cos\nsystem\n(S'ls'\ntR.", b"\x80\x02}q\x00(X"]
+)
+def test_damage_behind_a_right_checksum_is_noticed(tmp_path, change):
+    """Whatever a pickle's bytes lead to, the checkpoint before is taken."""
+    write_checkpoint(tmp_path, 1, STATE, keep=3)
+    path = write_checkpoint(tmp_path, 2, STATE, keep=3)
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in entries.items():
+            archive.writestr(name, change + data[len(change) + 5 :] if name.endswith("data.pkl") else data)
+    state, damaged = read_latest(tmp_path)
+    assert state is not None
+    assert state["step"] == STATE["step"]
+    assert len(damaged) == 1
+    assert damaged[0].startswith(f"{path}: damaged (")
+
+
+def test_an_archive_that_unpacks_to_much_is_not_unpacked(tmp_path):
+    write_checkpoint(tmp_path, 1, STATE, keep=3)
+    path = write_checkpoint(tmp_path, 2, STATE, keep=3)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", bytes(100 << 20))
+    state, (damaged,) = read_latest(tmp_path)
+    assert state is not None
+    assert "claim to unpack to" in damaged

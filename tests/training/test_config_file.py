@@ -149,7 +149,7 @@ def test_what_a_run_recorded_before_settings_moved_is_read_as_it_was_meant(tmp_p
     assert read_recorded(path) == config
     for text, complaint in (
         ("[1]", "got no settings"),
-        ("{", "not JSON"),
+        ("{", "not a complete JSON"),
         ('{"data": {"foo": 1}}', "data.foo: no such"),
     ):
         path.write_text(text)

@@ -23,7 +23,7 @@ from crosspol.inference.confidence import CUES, FILE, TOLERANCE, WEIGHTS, Confid
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.rigs.kinds import RIG_KINDS
 from crosspol.synthesis.procedural import VALIDATION_SEED_OFFSET
-from crosspol.weights import packaged_weights
+from crosspol.weights import weights_folder
 
 _PROCEDURAL = "procedural"
 _SIZES = ((160, 224), (256, 320))
@@ -74,7 +74,7 @@ def confidence(options: ConfidenceOptions) -> None:
     net = StereoPredictor.from_pretrained(
         options.weights, device=options.device, iters=options.iters, confidence="none"
     ).network
-    folder = Path(options.weights) if Path(options.weights).is_dir() else packaged_weights(options.weights)
+    folder = weights_folder(options.weights)
     path = folder / FILE if options.output is None else options.output
     if not path.parent.is_dir():
         raise UsageError(f"{path.parent}: no such folder, wanted one to write {path.name} into (--output FILE)")

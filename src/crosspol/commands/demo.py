@@ -63,7 +63,7 @@ class DemoOptions:
     """Which of them; of a rig whose left camera measures Stokes parameters."""
     raw: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(optional)")] = None
     """Write the room's raw frames into this folder, made if needed, instead of predicting it."""
-    weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: those that ship)")] = None
+    weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: crosspol)")] = None
     """Folder with config.json and model.safetensors, a preset whose weights ship, or a model id on the hub."""
     iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the network's)")] = None
     """Iterations of the disparity."""

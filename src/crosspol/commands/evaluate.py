@@ -30,7 +30,7 @@ from crosspol.io.images import write_image
 from crosspol.report.album import Album, album_cards
 from crosspol.report.scenes import write_scenes_page
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
-from crosspol.weights import packaged_weights
+from crosspol.weights import DEFAULT_WEIGHTS, weights_folder
 
 # The names of `SUBSTITUTIONS` and `BASELINES`: help lists them.
 CounterfactualName = Literal[
@@ -69,7 +69,7 @@ class EvaluateOptions:
 
     output: Annotated[Path, arg(metavar="DIR")]
     """Folder for the results; made if needed."""
-    weights: Annotated[tuple[str, ...], arg(metavar="[NAME=]DIR", help_behavior_hint="(default: those that ship)")] = ()
+    weights: Annotated[tuple[str, ...], arg(metavar="[NAME=]DIR", help_behavior_hint="(default: crosspol)")] = ()
     """Networks: folders with config.json and model.safetensors, or ids of the Hugging Face hub; NAME names the row."""
     data: Annotated[str, arg(metavar="procedural|DIR|FILE")] = "procedural"
     """Scenes: procedural, a folder of scenes or of pairs, or a manifest (.csv, .jsonl)."""
@@ -229,7 +229,7 @@ def _remove_images(output: Path) -> None:
 
 def _networks(options: EvaluateOptions) -> tuple[list[NetworkMethod], str | None, str | None]:
     """Return the main rows, and which of them are twin and oracle."""
-    given = list(options.weights) or [f"shipped={packaged_weights()}"]
+    given = list(options.weights) or [DEFAULT_WEIGHTS]
     special = {"--twin": options.twin, "--oracle": options.oracle}
     entries = given + [entry for entry in special.values() if entry is not None and entry not in given]
     if options.oracle is not None and options.oracle in (*given, options.twin):
@@ -247,7 +247,7 @@ def _networks(options: EvaluateOptions) -> tuple[list[NetworkMethod], str | None
         iters = options.iters or net.config.iters
         if predictor.confidence is not None and (note := predictor.confidence.note(iters)) is not None:
             print(f"crosspol evaluate: warning: {name}: {note}", file=sys.stderr)
-        about = describe_network(net, Path(path), iters)
+        about = describe_network(net, weights_folder(path), iters)
         if predictor.confidence is not None:
             about["confidence"] = options.confidence
         substitution = ORACLE if entry == options.oracle else None

@@ -15,7 +15,7 @@ from crosspol.inference.export import TOLERANCE_PX, Exported, export_network
 from crosspol.inference.graph import Graph, smallest
 from crosspol.model import CrossPolConfig
 from crosspol.rigs.kinds import RigKind
-from crosspol.weights import load_network, packaged_weights
+from crosspol.weights import DEFAULT_WEIGHTS, load_network
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ExportOptions:
 
     output: Annotated[Path, arg(metavar="FILE")]
     """File to write: .onnx, or .xml with the weights beside it in .bin."""
-    weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: blueprint's that ship)")] = None
+    weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: crosspol)")] = None
     """Folder with config.json and model.safetensors, a preset whose weights ship, or a model id on the hub."""
     rig: RigKind = "none"
     """What the cameras measure: it decides which inputs there are."""
@@ -59,7 +59,7 @@ def export(options: ExportOptions) -> None:
         FloatingPointError: the file computes something else; none is left behind.
     """
     _check_output(options.output)
-    network = load_network(os.fspath(packaged_weights() if options.weights is None else options.weights))
+    network = load_network(DEFAULT_WEIGHTS if options.weights is None else options.weights)
     iters = network.config.iters if options.iters is None else options.iters
     graph = Graph(options.rig, options.size, iters, options.dynamic, options.initial_disparity)
     graph.check(network.config)

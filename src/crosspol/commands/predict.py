@@ -36,6 +36,7 @@ from crosspol.inference.predictor import StereoPredictor
 from crosspol.inference.result import StereoResult
 from crosspol.inference.stream import Outcome, stream
 from crosspol.inference.warm_start import Step, WarmStart
+from crosspol.io.atomic import alone
 from crosspol.io.images import write_image
 from crosspol.model.precision import computes
 
@@ -119,8 +120,8 @@ class PredictOptions:
     ] = None
     """How sure each pixel is, as <name>_confidence.png (255 = certain), and <name>_occluded.png: none; fast, for a
     tenth of the time; full, which asks the right view too, for twice the time."""
-    weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: blueprint)")] = None
-    """Folder with config.json and model.safetensors, a preset whose weights ship (blueprint, crosspol), or a model id
+    weights: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: crosspol)")] = None
+    """Folder with config.json and model.safetensors, a preset whose weights ship (crosspol, blueprint), or a model id
     on the hub."""
     iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the network's)")] = None
     """Iterations of the disparity: fewer are faster, more are finer."""
@@ -319,6 +320,11 @@ def _outcomes(job: Job, progress: Progress) -> Iterator[Outcome[Item, Written]]:
     """Predict every pair of a job: the next ones are read, and those before are written, while the network runs."""
     before: Step | None = None
     made = looked = False
+    # What lies beside the input may be anybody's, by whatever name: ground truth, say.
+    inputs = job.source.files()
+    shared = job.output.resolve() in {
+        folder for path in inputs for folder in (path.resolve().parent, path.parent.resolve())
+    }
 
     def wanted(stem: str, files: tuple[Path, ...]) -> bool:
         if job.record is None or not job.skip_existing or not job.record.holds(stem, files):
@@ -362,37 +368,36 @@ def _outcomes(job: Job, progress: Progress) -> Iterator[Outcome[Item, Written]]:
 
     def write(estimated: Estimated) -> Written:
         item, result = estimated.item, estimated.result
-        stale = _stale(job, item, result)
-        paths = result.save(job.output, _stem(item.stem), job.kinds)
-        if isinstance(job.source, RigPairs):
-            paths.append(write_image(job.output / _rectified_name(item.stem), left_image(result)))
-        for path in stale:
-            path.unlink(missing_ok=True)
-        if job.record is not None:
-            job.record.add(item.stem, item.files, paths)
+        # Another run may write the same pair: its files, and what is noted of them, are of one of the two.
+        with alone(job.output / _stem(item.stem)):
+            earlier = _earlier(job.output, item.stem)
+            paths = result.save(job.output, _stem(item.stem), job.kinds)
+            if isinstance(job.source, RigPairs):
+                paths.append(write_image(job.output / _rectified_name(item.stem), left_image(result)))
+            stale = [path for path in earlier if path not in paths]
+            if not shared:
+                for path in stale:
+                    path.unlink(missing_ok=True)
+            if job.record is not None:
+                job.record.add(item.stem, item.files, paths)
+        if shared and stale:
+            left = f"{', '.join(map(str, stale))}: not of this run, and left, as input is in the folder too"
+            return Written(_report(estimated, paths), (*estimated.warnings, left))
         return Written(_report(estimated, paths), estimated.warnings)
 
     return stream(job.source.items(job.predictor, wanted), read, work, write)
 
 
-def _stale(job: Job, item: Item, result: StereoResult) -> list[Path]:
-    """Return results of an earlier run that this one replaces by nothing, such as a depth without its calibration.
+def _earlier(folder: Path, stem: str) -> list[Path]:
+    """Return the files that an earlier run left for a pair; none without those that every run writes.
 
-    Raises:
-        UsageError: a file of such a name that no record has: it may be anybody's, and is not removed.
+    Links are somebody's own: a run writes files.
     """
-    base = job.output / _stem(item.stem)
-    written = {kind.path(base) for kind in job.kinds if kind.applies(result)}
-    if isinstance(job.source, RigPairs):
-        written.add(job.output / _rectified_name(item.stem))
-    every = [*(kind.path(base) for kind in OUTPUTS), job.output / _rectified_name(item.stem)]
-    left = [path for path in every if path not in written and path.exists()]
-    for path in left:
-        if job.record is None or not job.record.wrote(item.stem, path):
-            raise refuse(
-                path, "a file that this run would not write, of an earlier one", "it removed, or another --output"
-            )
-    return left
+    base = folder / _stem(stem)
+    if not all(kind.path(base).is_file() for kind in OUTPUTS if kind.always):
+        return []
+    names = dict.fromkeys([*(kind.path(base) for kind in OUTPUTS), folder / _rectified_name(stem)])
+    return [path for path in names if path.is_file() and not path.is_symlink()]
 
 
 def _gray(view: Tensor) -> NDArray[np.uint8]:

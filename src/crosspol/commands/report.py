@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.progress import Progress
-from crosspol.commands.scene_reports import ScenesKind, Wish, kind_of
+from crosspol.commands.scene_reports import SCENES_KINDS, ScenesKind, Wish, kind_of
 from crosspol.commands.sources import Arguments, find_source
 from crosspol.data.arguments import as_mask
 from crosspol.data.truth import GroundTruth
@@ -151,6 +151,9 @@ def _write_scene(options: ReportOptions) -> Path:
 def _write_pair(options: ReportOptions) -> Path:
     if options.left is None:
         raise UsageError("missing LEFT and RIGHT, the views of a pair (or --data DIR, a folder of scenes)")
+    if options.right is None:
+        others = ", or ".join(kind.wanted for kind in SCENES_KINDS)
+        raise UsageError(f"missing RIGHT, the right view; alone {options.left} would have to be {others}")
     if options.scene is not None:
         raise refuse("--scene", f"{options.scene} without --data", "both")
     if options.glass is not None and options.ground_truth is None:

@@ -21,6 +21,7 @@ import torch
 from crosspol.errors import UsageError
 from crosspol.inference.backends import Backend
 from crosspol.io.inside import inside
+from crosspol.io.structured import parse_json
 
 __all__ = ["RECORD", "Record", "file_hash", "weights_hash"]
 
@@ -101,14 +102,6 @@ class Record:
         except (OSError, KeyError, TypeError, ValueError):
             return False
 
-    def wrote(self, stem: str, path: Path) -> bool:
-        """Whether a file is a pair's result as it was written, by whatever settings."""
-        outputs = self._pairs.get(stem, {}).get("outputs")
-        try:
-            return isinstance(outputs, list) and _output(path) in outputs
-        except OSError:
-            return False
-
     def add(self, stem: str, inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
         """Note that a pair is complete, after its files were written.
 
@@ -180,10 +173,10 @@ def file_hash(path: Path) -> str:
 def _lines(path: Path) -> list[dict[str, Any]]:
     found = []
     if path.is_file():
-        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
-                line = json.loads(text)
-            except ValueError:
+                line = parse_json(text, path)
+            except UsageError:
                 continue
             if isinstance(line, dict) and isinstance(line.get("run"), str):
                 found.append(line)

@@ -23,9 +23,7 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import logging
-import math
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -43,11 +41,13 @@ from crosspol.data.sample import StereoSample
 from crosspol.data.truth import GroundTruth, make_sample
 from crosspol.datasets.ranges import check_disparity
 from crosspol.datasets.reader import Reader, Request
-from crosspol.errors import MissingFileError, UsageError, did_you_mean
+from crosspol.errors import UsageError, did_you_mean
 from crosspol.io.disparity import read_disparity
 from crosspol.io.images import read_image
 from crosspol.io.inside import check_inside, check_relative
-from crosspol.io.reading import read_bytes
+from crosspol.io.reading import check_file, read_bytes
+from crosspol.io.structured import decode, read_json_lines
+from crosspol.limits import LONGEST_NUMBER, TABLE_BYTES
 from crosspol.rigs.kinds import RigKind
 from crosspol.rigs.reader import RigReader
 from crosspol.rigs.rig import Rig
@@ -120,13 +120,9 @@ def read_manifest(path: str | os.PathLike[str]) -> list[ManifestRow]:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise UsageError(f"{path}: got the suffix {path.suffix!r}, wanted {' or '.join(readers)}")
-    try:
-        text = read_bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: got bytes that are no UTF-8 (at {error.start}), wanted a text file") from error
     rows: list[ManifestRow] = []
     names: dict[str, int] = {}
-    for line, values in reader(path, text):
+    for line, values in reader(path):
         row = _row(path, line, values)
         if row.name in names:
             raise UsageError(f"{path}: line {line}: column id: got {row.name!r} again, it is in line {names[row.name]}")
@@ -230,11 +226,8 @@ class Manifest(Indexed):
         for column, cell in row.cells.items():
             if column in _TEXTS or (self.reader is not None and "{" in cell):
                 continue
-            file = self.path.parent / cell
-            if not file.is_file():
-                problem = f"{file}: got a folder, wanted a file" if file.exists() else f"{file}: no such file"
-                kind = UsageError if file.exists() else MissingFileError
-                raise kind(f"{self._place(row, column)}: {problem}")
+            with self._named(row, column):
+                check_file(self.path.parent / cell)
 
     def _maps(self, row: ManifestRow) -> StereoInputs:
         """Images and ready maps, as the network takes them."""
@@ -351,12 +344,13 @@ def _row(path: Path, line: int, values: Mapping[str, Any]) -> ManifestRow:
 
 def _is_positive(text: str) -> bool:
     try:
-        return 0 < float(text) < math.inf
+        return len(text) <= LONGEST_NUMBER and 1e-30 < float(text) < 1e30
     except ValueError:
         return False
 
 
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    text = decode(read_bytes(path, TABLE_BYTES, what="a table"), path)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
@@ -380,16 +374,10 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
         raise UsageError(f"{path}: line {reader.line_num}: not a row of a CSV file ({error})") from error
 
 
-def _jsonl_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for line, content in enumerate(text.splitlines(), 1):
-        if not content.strip():
-            continue
-        try:
-            values = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{path}: line {line}: not a complete JSON object ({error})") from error
+def _jsonl_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for line, place, values in read_json_lines(path):
         if not isinstance(values, dict):
-            raise UsageError(f"{path}: line {line}: got {type(values).__name__}, wanted a JSON object")
+            raise UsageError(f"{place}: got {type(values).__name__}, wanted a JSON object")
         yield line, values
 
 

@@ -17,7 +17,9 @@ from typing import Any
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.atomic import alone, write_bytes
 from crosspol.io.inside import check_relative
-from crosspol.io.reading import read_bytes
+from crosspol.io.reading import check_file
+from crosspol.io.structured import read_json, read_json_lines
+from crosspol.limits import TABLE_BYTES
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
 
 __all__ = ["INDEX", "RECORD", "SceneRecord", "is_scene_name", "read_index", "record_line", "write_index"]
@@ -57,7 +59,7 @@ def write_index(root: str | os.PathLike[str]) -> list[SceneRecord]:
     # Of several that finish at once, the last one to look is the last one to write.
     with alone(root / INDEX):
         found = sorted(root.glob(f"*/{RECORD}"))
-        records = [_parse_record(read_bytes(path).decode("utf-8", errors="replace"), str(path)) for path in found]
+        records = [_record_of(read_json(path), str(path)) for path in found]
         write_bytes(root / INDEX, "".join(record_line(record) + "\n" for record in records).encode())
     return records
 
@@ -70,20 +72,18 @@ def read_index(root: str | os.PathLike[str]) -> list[SceneRecord]:
         UsageError: a line is no scene; the message names the line and the key.
     """
     path = Path(root) / INDEX
-    if not path.exists():
-        raise MissingFileError(f"{path}: no such file, wanted a data set (a folder with {INDEX})")
+    try:
+        check_file(path, TABLE_BYTES)
+    except MissingFileError as error:
+        raise MissingFileError(f"{error}, wanted a data set (a folder with {INDEX})") from error
     records: list[SceneRecord] = []
-    lines = read_bytes(path).decode("utf-8", errors="replace").splitlines()
     names: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            record = _parse_record(line, f"{path}: line {number}")
-            if record.name in names:
-                raise UsageError(
-                    f"{path}: line {number}: id: got {record.name!r} again, it is in line {names[record.name]} already"
-                )
-            names[record.name] = number
-            records.append(record)
+    for number, place, values in read_json_lines(path):
+        record = _record_of(values, place)
+        if record.name in names:
+            raise UsageError(f"{place}: id: got {record.name!r} again, it is in line {names[record.name]} already")
+        names[record.name] = number
+        records.append(record)
     if not records:
         raise UsageError(f"{path}: got no scene in it")
     return records
@@ -107,11 +107,7 @@ def record_line(record: SceneRecord) -> str:
     return json.dumps(values, allow_nan=False)
 
 
-def _parse_record(line: str, where: str) -> SceneRecord:
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where}: not a complete JSON object ({error})") from error
+def _record_of(values: Any, where: str) -> SceneRecord:
     if not isinstance(values, dict):
         raise UsageError(f"{where}: got {type(values).__name__}, wanted a JSON object with id, rig and files")
     kinds: dict[str, tuple[type, ...]] = {
@@ -132,7 +128,7 @@ def _parse_record(line: str, where: str) -> SceneRecord:
             wanted = " or ".join(_JSON_NAMES[kind] for kind in types)
             raise UsageError(f"{where}: {key}: got {values[key]!r:.80}, wanted {wanted}")
     if values["rig"] not in RIG_KINDS:
-        raise UsageError(f"{where}: rig: got {values['rig']!r}, wanted one of {', '.join(RIG_KINDS)}")
+        raise UsageError(f"{where}: rig: got {values['rig']!r:.80}, wanted one of {', '.join(RIG_KINDS)}")
     if not is_scene_name(values["id"]):
         raise UsageError(f"{where}: id: got {values['id']!r:.80}, wanted letters, digits, '.', '_' and '-'")
     files = values["files"]

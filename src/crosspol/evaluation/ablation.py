@@ -32,6 +32,7 @@ from crosspol.evaluation.rows import Row, averaged, counterfactuals, measure_row
 from crosspol.evaluation.scenes import SceneSet, Survey, survey
 from crosspol.evaluation.tables import interval, markdown, signed, table
 from crosspol.io.atomic import write_bytes
+from crosspol.io.structured import read_json
 from crosspol.model import CrossPol
 from crosspol.training.config import TrainConfig
 from crosspol.training.config_file import differences, read_recorded
@@ -230,7 +231,7 @@ def _scenes(plan: Plan, output: Path) -> tuple[SceneSet, Survey]:
         if not path.exists():
             record = describe_data(description, surveyed)
             write_bytes(path, (json.dumps(record, indent=1) + "\n").encode())
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = read_json(path)
     if before["sha256"] != surveyed.sha256:
         raise UsageError(
             f"{path}: got scenes {before['sha256'][:12]}, the plan's are {surveyed.sha256[:12]} now; wanted the same "

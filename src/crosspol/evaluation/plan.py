@@ -24,10 +24,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from crosspol.data.substitution import SUBSTITUTIONS
 from crosspol.errors import MissingFileError, UsageError, words_of
+from crosspol.io.structured import read_yaml
 from crosspol.training.config import TrainConfig
 from crosspol.training.config_file import configure, flat, merge
 
@@ -95,11 +94,9 @@ def read_plan(path: Path) -> Plan:
         UsageError: it is no plan, a setting is wrong, or its variants cannot be compared; the line names the place.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise MissingFileError(f"{path}: no such file, wanted a plan (.yaml)") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: not YAML ({words_of(error)})") from error
+        content = read_yaml(path)
+    except MissingFileError as error:
+        raise MissingFileError(f"{error}, wanted a plan (.yaml)") from error
     try:
         return _plan(path.stem, content)
     except ValueError as error:

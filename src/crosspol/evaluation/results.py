@@ -10,13 +10,14 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from crosspol.errors import MissingFileError, UsageError, one_line, words_of
+from crosspol.errors import MissingFileError, UsageError, one_line
 from crosspol.evaluation.measures import MEASURES, REGIONS, key
 from crosspol.evaluation.results_check import check_content
 from crosspol.evaluation.rows import Row
 from crosspol.evaluation.scenes import Survey
 from crosspol.evaluation.statistics import Bootstrap, Estimate
 from crosspol.io.atomic import write_bytes
+from crosspol.io.structured import read_json
 
 FORMAT = 1
 """Of the file; another number is another format."""
@@ -105,11 +106,9 @@ def read_results(path: Path) -> Results:
         UsageError: it is no such file, or of another format.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise MissingFileError(f"{path}: no such file, wanted the results.json of an evaluation") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: cannot be read ({words_of(error)}), wanted results.json") from error
+        content = read_json(path)
+    except MissingFileError as error:
+        raise MissingFileError(f"{error}, wanted the results.json of an evaluation") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise UsageError(f"{path}: got format {found!r}, wanted {FORMAT}: the results.json of an evaluation")

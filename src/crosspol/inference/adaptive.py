@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
-from pathlib import Path
 
 from torch import Tensor
 
 from crosspol.errors import UsageError
 from crosspol.io.reading import read_bytes
-from crosspol.model.config import PRESETS
+from crosspol.io.structured import read_json
 from crosspol.model.network import Watch
-from crosspol.weights import packaged_weights
+from crosspol.weights import weights_folder
 
 __all__ = ["RECORD", "Convergence", "check_tolerance", "stored_tolerance"]
 
@@ -63,15 +61,13 @@ def stored_tolerance(weights: str | os.PathLike[str] | None) -> float:
     """Return the tolerance that was found for weights on held-out scenes: it changes their EPE by at most 0.01 px.
 
     Args:
-        weights: a folder, the name of a preset whose weights ship, or None for `blueprint`'s.
+        weights: a folder, the name of a preset whose weights ship, or None for the default, `crosspol`'s.
 
     Raises:
         MissingFileError: the folder holds no weights.
         UsageError: none was found for them, or the file that holds it is damaged or of other weights.
     """
-    folder = packaged_weights() if weights is None else Path(weights)
-    if not folder.is_dir() and os.fspath(folder) in PRESETS:
-        folder = packaged_weights(os.fspath(folder))
+    folder = weights_folder(weights)
     path = folder / RECORD
     if not path.exists():
         raise UsageError(
@@ -79,7 +75,7 @@ def stored_tolerance(weights: str | os.PathLike[str] | None) -> float:
             "(python -m benchmarks.adaptive), or one in px"
         )
     try:
-        record = json.loads(read_bytes(path))
+        record = read_json(path)
         tolerance, of = check_tolerance(record["tolerance_px"]), str(record["weights_sha256"])
     except (ValueError, KeyError, TypeError, UsageError) as error:
         raise UsageError(f"{path}: got no tolerance_px above 0, wanted what benchmarks.adaptive writes") from error

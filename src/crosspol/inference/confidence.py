@@ -24,8 +24,9 @@ from crosspol.data.inputs import StereoInputs
 from crosspol.data.transforms import exchange_views
 from crosspol.errors import UsageError, words_of
 from crosspol.io.atomic import write_bytes
+from crosspol.io.structured import read_json
 from crosspol.model import StereoOutput
-from crosspol.weights import packaged_weights
+from crosspol.weights import packaged_weights, weights_folder
 
 __all__ = [
     "CUES",
@@ -294,9 +295,7 @@ class ConfidenceModel:
         Raises:
             UsageError: the file there is none.
         """
-        folder = Path(weights)
-        if not folder.is_dir():
-            folder = packaged_weights(os.fspath(weights)) if _is_name(weights) else folder
+        folder = weights_folder(weights)
         if not (folder / FILE).is_file():
             generic = cls.read(packaged_weights(GENERIC) / FILE)
             return replace(generic, foreign=f"these weights have no {FILE}, and the coefficients of {GENERIC} serve")
@@ -314,7 +313,7 @@ class ConfidenceModel:
             UsageError: it is no such file.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             if content["format"] != FORMAT:
                 raise ValueError(f"format {content['format']!r}, wanted {FORMAT}")
             regressions = tuple(Regression.of(entry) for entry in content["regressions"])
@@ -444,10 +443,6 @@ def cue_values(evidence: Evidence) -> dict[str, Array]:
 def sha256(path: Path) -> str | None:
     """Return the hash of a file; None where there is none."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-
-
-def _is_name(weights: str | os.PathLike[str]) -> bool:
-    return isinstance(weights, str) and Path(weights).name == weights
 
 
 def _luma(image: torch.Tensor) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from functools import cache as kept
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 def load_openvino(model: Any, threads: int, precision: str = "float32") -> Any:
     """Compile an `openvino.Model`, or what its reader takes (a path, or bytes of an ONNX file), for the CPU."""
-    core = _openvino().Core()
+    core = _core()
     read = core.read_model(io.BytesIO(model)) if isinstance(model, bytes) else model
     return core.compile_model(read, "CPU", _settings(threads, precision))
 
@@ -86,15 +87,26 @@ class OpenVinoBackend(GraphBackend):
     def load(self, made: bytes) -> Run:
         """Make what was compiled ready."""
         settings = _settings(self.threads, self.precision)
-        return runner(_openvino().Core().import_model(io.BytesIO(made), "CPU", settings))
+        return runner(_core().import_model(io.BytesIO(made), "CPU", settings))
 
 
 def _has_bfloat16() -> bool:
-    return "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def _openvino() -> Any:
-    return require("openvino", "openvino", "backend: got openvino")
+def _core() -> Any:
+    return _only_core(require("openvino", "openvino", "backend: got openvino"))
+
+
+@kept
+def _only_core(openvino: Any) -> Any:
+    """Return the process's one `openvino.Core`, which stays.
+
+    A core gives the thread a stack for signal handlers, and unmaps it when it goes. Of two that go in the order in
+    which they came, the second puts the first one's back: the next signal with a handler (Ctrl-C, a child's end) then
+    ends the process. Seen with OpenVINO 2026.4.
+    """
+    return openvino.Core()
 
 
 def _settings(threads: int, precision: str) -> dict[str, Any]:

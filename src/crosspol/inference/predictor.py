@@ -27,7 +27,7 @@ from crosspol.model.network import State, Watch
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.frames import Frame
 from crosspol.rigs.kinds import RigKind
-from crosspol.weights import load_network, packaged_weights
+from crosspol.weights import DEFAULT_WEIGHTS, load_network
 
 Image: TypeAlias = "NDArray[Any] | Tensor | str | os.PathLike[str]"
 Images: TypeAlias = "Image | Sequence[Image]"
@@ -112,7 +112,7 @@ class StereoPredictor:
 
         Args:
             weights: a folder with ``config.json`` and ``model.safetensors``, the name of a preset whose weights ship
-                with the package, an id ``owner/name`` on the Hugging Face hub, or None for `blueprint`'s that ship.
+                with the package, an id ``owner/name`` on the Hugging Face hub, or None for `crosspol`'s that ship.
             device: see the class.
             precision: see the class.
             iters: see the class.
@@ -130,7 +130,7 @@ class StereoPredictor:
             UsageError: the folder holds no weights of this network, the backend is not installed, or another argument
                 is wrong.
         """
-        weights = os.fspath(packaged_weights() if weights is None else weights)
+        weights = DEFAULT_WEIGHTS if weights is None else os.fspath(weights)
         judge = Confidence.of(confidence, weights)
         # Of the engines PyTorch alone can stop.
         chosen = "torch" if backend == "auto" and tolerance is not None else backend

@@ -100,6 +100,8 @@ def _layout(
             # Python's parser comments on what is odd in a header, such as an escape that is none.
             warnings.simplefilter("ignore")
             shape, fortran, kind = read_header(stream, max_header_size=_LONGEST_HEADER)
+        # True counts as a whole number where NumPy looks at it.
+        shape = tuple(map(int, shape))
     except Exception as error:
         # NumPy parses the header as Python: what a damaged one raises depends on where it is damaged.
         reason = (str(error).splitlines() or [type(error).__name__])[0]

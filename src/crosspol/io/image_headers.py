@@ -133,7 +133,8 @@ def _page(data: bytes, path: Path) -> list[_Page]:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # What Pillow finds odd in a file that it takes all the same.
+            warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 width, height = image.size
                 if image.format == "PNG":

@@ -139,7 +139,7 @@ def read_image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     check_file(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")
             with Image.open(path, formats=("PNG", "JPEG", "BMP", "PPM")) as image:
                 return image.height, image.width
     except Exception:

@@ -24,13 +24,16 @@ _KINDS = {
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
-def check_file(path: str | os.PathLike[str], limit: int = MAXIMUM_FILE_BYTES, *, what: str = "a file") -> int:
-    """Look at a file without opening it, and return its size, bytes, above 0.
+def check_file(
+    path: str | os.PathLike[str], limit: int = MAXIMUM_FILE_BYTES, *, what: str = "a file", empty: bool = False
+) -> int:
+    """Look at a file without opening it, and return its size, bytes.
 
     Args:
         path: links are followed.
         limit: the largest size that is taken, bytes.
         what: what was wanted, for the errors.
+        empty: whether it may be.
 
     Raises:
         MissingFileError: there is no such file.
@@ -45,21 +48,23 @@ def check_file(path: str | os.PathLike[str], limit: int = MAXIMUM_FILE_BYTES, *,
     except ValueError as error:
         # A zero in the name, or letters that the system's encoding does not have.
         raise UsageError(f"{os.fspath(path)!r}: cannot be the name of a file, wanted {what}") from error
-    return _check_status(path, status, limit, what)
+    return _check_status(path, status, limit, what, empty)
 
 
-def read_bytes(path: str | os.PathLike[str], limit: int = MAXIMUM_FILE_BYTES, *, what: str = "a file") -> bytes:
+def read_bytes(
+    path: str | os.PathLike[str], limit: int = MAXIMUM_FILE_BYTES, *, what: str = "a file", empty: bool = False
+) -> bytes:
     """Return the contents of a file; arguments and errors as `check_file`.
 
     Raises:
         MissingFileError: there is no such file.
         UsageError: as `check_file`, or it may not be read.
     """
-    check_file(path, limit, what=what)
+    check_file(path, limit, what=what, empty=empty)
     try:
         with open(os.open(path, _FLAGS), "rb") as file:
             # No more than was there: what is being written meanwhile is not read without end.
-            return file.read(_check_status(path, os.fstat(file.fileno()), limit, what))
+            return file.read(_check_status(path, os.fstat(file.fileno()), limit, what, empty))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -83,11 +88,11 @@ def check_decoded(path: str | os.PathLike[str], stored: int, decoded: int) -> No
         )
 
 
-def _check_status(path: str | os.PathLike[str], status: os.stat_result, limit: int, what: str) -> int:
+def _check_status(path: str | os.PathLike[str], status: os.stat_result, limit: int, what: str, empty: bool) -> int:
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no regular file")
         raise UsageError(f"{path}: got {kind}, wanted {what}")
-    if not status.st_size:
+    if not status.st_size and not empty:
         raise UsageError(f"{path}: got an empty file (0 bytes)")
     if status.st_size > limit:
         raise UsageError(f"{path}: got {status.st_size} bytes, wanted {what} of at most {limit}")

@@ -152,7 +152,7 @@ class PooledCrossAttention(nn.Module):
         self.to_query = nn.Linear(dim, dim)
         self.to_key_value = nn.Linear(dim if kv_dim is None else kv_dim, 2 * dim)
         self.to_out = nn.Linear(dim, dim)
-        if locality:
+        if locality and not self.to_query.weight.is_meta:  # there it has no values to set
             self._prefer_near_cells(locality)
 
     def forward(self, query: Tensor, key_value: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -19,6 +19,7 @@ from crosspol.datasets.scene_format import SceneRecord, StoredScene, read_scene,
 from crosspol.errors import UsageError
 from crosspol.io.atomic import write_bytes
 from crosspol.io.images import write_image
+from crosspol.io.structured import read_json
 from crosspol.render.scene import RoomScene, describe
 from crosspol.render.truth import calibration_of
 from crosspol.render.views import RenderedPair
@@ -89,7 +90,7 @@ def stored_parameters(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """
     for path in sorted(root.glob(f"*/{_RECORD}")):
         try:
-            yield path.parent.name, dict(json.loads(path.read_text(encoding="utf-8"))["parameters"])
+            yield path.parent.name, dict(read_json(path)["parameters"])
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(
                 f"{path}: got a damaged record ({error}), wanted that of a scene; "

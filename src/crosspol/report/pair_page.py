@@ -123,7 +123,7 @@ def pair_values(findings: PairFindings, provenance: Mapping[str, str]) -> dict[s
         "panels": panels,
         "table": _table(findings),
         "measures": [kind.title for kind in MEASURES if kind.name in _MEASURES],
-        "sites": [(site.site, _SITE_TITLES[site.site]) for site in findings.attention],
+        "sites": [(site.site, _SITE_TITLES[site.site], _sees(site)) for site in findings.attention],
         "provenance": {
             **provenance,
             "size": f"{width}x{height} px",
@@ -328,12 +328,12 @@ def _solid(disparity: Array, known: StereoCalibration) -> NDArray[np.bool_]:
 
 
 def _start(findings: PairFindings, step: int) -> list[int]:
-    """Return row and column of the pixel that the page points at first: where polarization was used most."""
-    use = findings.best_informed.polarization_use
-    height, width = findings.without.disparity[::step, ::step].shape
-    if use is None or not use.any():
-        return [height // 2, width // 2]
-    row, column = np.unravel_index(int(use[::step, ::step].argmax()), (height, width))
+    """Return row and column of the pixel that the page points at first: where polarization changed most."""
+    disparity = findings.without.disparity[::step, ::step]
+    if findings.polarized is None:
+        return [disparity.shape[0] // 2, disparity.shape[1] // 2]
+    change = np.abs(findings.polarized.disparity[::step, ::step] - disparity)
+    row, column = np.unravel_index(int(change.argmax()), change.shape)
     return [int(row), int(column)]
 
 
@@ -343,7 +343,7 @@ def _summary(findings: PairFindings) -> list[str]:
     if findings.polarized is not None:
         change = np.abs(findings.polarized.disparity - findings.without.disparity)
         lines.append(
-            f"Polarization changed the disparity by more than 1 px at {(change > 1).mean():.1%} of the pixels."
+            f"Polarization changed the disparity by more than 1 px at {100 * (change > 1).mean():.1f} % of the pixels."
         )
     elif findings.why_not:
         lines.append(findings.why_not)
@@ -376,6 +376,12 @@ def _table(findings: PairFindings) -> list[dict[str, Any]]:
             cells.append({"unit": kind.unit, "words": words, "verdict": better})
         rows.append({"title": region.title, "rule": region.rule, "cells": cells})
     return rows
+
+
+def _sees(site: SiteAttention) -> str:
+    if site.window is None:
+        return "It can see every cell."
+    return f"Frame: the cells that it can see, {site.window} in each direction from its own."
 
 
 def _why_no_attention(findings: PairFindings) -> str:

@@ -18,6 +18,8 @@ Array: TypeAlias = NDArray[np.float64]
 
 DISTORTION_COUNTS = (0, 4, 5, 8, 12, 14)
 LONGEST_BASELINE_M = 5.0
+_FARTHEST_M = 1e6
+"""No cameras are so far apart; and sums of squares stay finite."""
 _EXACT = 1e-9
 """How far a rectified pair's rotation and distortion may be from none."""
 
@@ -97,8 +99,9 @@ class StereoCalibration:
             or np.linalg.det(rotation) < 0
         ):
             raise ValueError(f"got a rotation {brief(rotation)}, wanted a 3x3 rotation matrix")
-        if self.translation_m.shape != (3,) or not np.isfinite(self.translation_m).all():
-            raise ValueError(f"got a translation {brief(self.translation_m)}, wanted 3 finite numbers")
+        if self.translation_m.shape != (3,) or not (np.abs(self.translation_m) < _FARTHEST_M).all():
+            wanted = f"3 numbers below {_FARTHEST_M:g} m"
+            raise ValueError(f"got a translation {brief(self.translation_m)}, wanted {wanted}")
         x, y, z = -rotation.T @ self.translation_m
         if not x > max(abs(y), abs(z)):
             raise ValueError(

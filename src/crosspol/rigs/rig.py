@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from crosspol.errors import UsageError, did_you_mean
 from crosspol.io.atomic import write_bytes
 from crosspol.io.inside import inside
-from crosspol.io.reading import read_bytes
+from crosspol.io.structured import read_yaml
 from crosspol.light import DARK, SATURATED
 from crosspol.rigs.contents import CONTENTS, Content
 from crosspol.rigs.contents.content import MosaicReading
@@ -27,7 +27,6 @@ ContentName = str
 Side = Literal["left", "right"]
 
 _BAYER = ("RGGB", "BGGR", "GRBG", "GBRG")
-_MAXIMUM_BYTES = 1 << 20
 _KEY = re.compile(r"( *)([a-z_]+): .*")
 _IMAGES_ONLY = ("crossed", "none")
 
@@ -209,21 +208,8 @@ def read_rig(path: str | os.PathLike[str]) -> Rig:
         UsageError: it is no YAML, has a key that does not exist, or a value that is not understood; the message names
             file and key, what was found and what was wanted.
     """
-    import yaml
-
     path = Path(path)
-    data = read_bytes(path)
-    if len(data) > _MAXIMUM_BYTES:
-        raise UsageError(f"{path}: got {len(data)} bytes, wanted the YAML file of a rig (crosspol rig init)")
-    try:
-        content = yaml.safe_load(data.decode())
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: got bytes that are no text, wanted the YAML file of a rig") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = "" if mark is None else f"line {mark.line + 1}: "
-        problem = getattr(error, "problem", None) or type(error).__name__
-        raise UsageError(f"{path}: {line}not YAML ({problem})") from error
+    content = read_yaml(path, finite=False)
     try:
         rig = _rig_from(content, path.parent)
         if rig.calibration is not None:

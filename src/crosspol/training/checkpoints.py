@@ -5,19 +5,21 @@ from __future__ import annotations
 import errno
 import io
 import os
-import pickle
 import random
 import re
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
-from crosspol.errors import words_of
+from crosspol.errors import UsageError, words_of
 from crosspol.io.atomic import write_bytes
+from crosspol.io.reading import check_decoded, check_file
 from crosspol.model import CrossPol
 
 _NAME = re.compile(r"step-(\d{8})\.pt")
@@ -74,12 +76,17 @@ def read_checkpoint_file(path: Path) -> dict[str, Any]:
     """
     try:
         # torch.load does not look at the checksums that torch.save wrote.
+        stored = check_file(path, sys.maxsize)
         with zipfile.ZipFile(path) as archive:
+            check_decoded(path, stored, sum(entry.file_size for entry in archive.infolist()))
             broken = archive.testzip()
         if broken is not None:
             raise ValueError(f"{broken} does not match its checksum")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, KeyError, NotImplementedError) as error:
+    except (OSError, UsageError):
+        raise
+    except Exception as error:
+        # A damaged pickle whose checksum is right raises whatever its bytes lead to.
         raise ValueError(words_of(error)[:200] or type(error).__name__) from error
     if not isinstance(state, dict):
         raise ValueError(f"got {type(state).__name__}, wanted a dictionary")
@@ -102,11 +109,10 @@ def write_weights(net: CrossPol, folder: Path) -> None:
         for path in sorted(part.iterdir(), key=lambda path: path.suffix == ".safetensors"):
             _flush(path)
             os.replace(path, folder / path.name)
-    except Exception as error:
-        if isinstance(error, OSError) or "No space left" not in str(error):
-            raise
-        # safetensors reports a full disk as an error of its own.
-        raise OSError(errno.ENOSPC, "No space left on device", str(folder)) from error
+    except SafetensorError as error:
+        # It has an error of its own for what the system says.
+        number = errno.ENOSPC if "No space left" in str(error) else errno.EIO
+        raise OSError(number, os.strerror(number), str(folder)) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

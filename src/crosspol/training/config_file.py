@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from crosspol.errors import MissingFileError, UsageError, did_you_mean, words_of
+from crosspol.io.structured import read_json, read_yaml
 from crosspol.model.config import PRESETS
 from crosspol.synthesis.procedural import SceneConfig
 from crosspol.training.config import TrainConfig, train_preset
@@ -48,20 +49,15 @@ def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
 
 
 def _content(path: Path) -> Any:
+    if path.suffix not in (".json", ".yaml", ".yml"):
+        raise UsageError(f"{path}: got the ending {path.suffix!r}, wanted .json, .yaml or .yml")
     try:
-        text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise MissingFileError(f"{path}: no such file, wanted a configuration (.json or .yaml)") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({words_of(error)}), wanted a configuration") from error
-    if path.suffix == ".json":
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UsageError(f"{path}: not JSON ({words_of(error)})") from error
-    if path.suffix in (".yaml", ".yml"):
-        return _parse_yaml(text, path)
-    raise UsageError(f"{path}: got the ending {path.suffix!r}, wanted .json, .yaml or .yml")
+        if path.suffix == ".json":
+            return read_json(path)
+        content = read_yaml(path)
+    except MissingFileError as error:
+        raise MissingFileError(f"{error}, wanted a configuration (.json or .yaml)") from error
+    return {} if content is None else content
 
 
 def configure(base: TrainConfig, content: Any, name: str = "the file") -> TrainConfig:
@@ -190,16 +186,6 @@ def _hint(setting: str, name: str, names: Iterable[str], prefix: str) -> str:
     if setting in _MOVED:
         return f"; did you mean {_MOVED[setting]}?"
     return f": {_GONE[setting]}" if setting in _GONE else did_you_mean(name, names, prefix)
-
-
-def _parse_yaml(text: str, path: Path) -> Any:
-    import yaml
-
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not YAML ({words_of(error)})") from error
-    return {} if content is None else content
 
 
 def _under(prefix: str, message: str, names: Iterable[str]) -> str:

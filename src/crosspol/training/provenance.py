@@ -18,6 +18,7 @@ import torch
 
 import crosspol
 from crosspol.io.atomic import write_bytes
+from crosspol.io.structured import read_json
 from crosspol.training.config import TrainConfig
 from crosspol.training.config_file import flat
 from crosspol.training.pretrained import weights_path
@@ -79,7 +80,7 @@ def write_provenance(folder: RunFolder, session: Mapping[str, Any]) -> None:
 def read_provenance(folder: RunFolder) -> list[dict[str, Any]]:
     """Return the sessions of a run, the first one first; none where the file is missing or damaged."""
     try:
-        sessions = json.loads(folder.provenance.read_text(encoding="utf-8"))["sessions"]
+        sessions = read_json(folder.provenance)["sessions"]
         return [dict(entry) for entry in sessions if isinstance(entry["from_step"], int)]
     except (OSError, ValueError, KeyError, TypeError):
         return []

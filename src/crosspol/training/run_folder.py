@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from crosspol.errors import UsageError
 from crosspol.io.atomic import remove_leftovers, write_bytes
+from crosspol.io.structured import read_json
 
 LOG = "log.jsonl"
 FINAL = "weights"
@@ -77,6 +78,7 @@ class RunFolder:
         """
         for folder in (self.path, self.checkpoints, self.panels):
             folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.path, self.checkpoints, self.panels, self.best, self.weights):
             remove_leftovers(folder)
 
     @contextmanager
@@ -119,7 +121,7 @@ class RunFolder:
 
 def _read_holder(path: Path) -> str:
     try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
+        holder = read_json(path)
         return f"process {holder['process']} on {holder['host']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

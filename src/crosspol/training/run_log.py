@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.atomic import write_bytes
+from crosspol.io.structured import parse_json
 from crosspol.training.run_folder import RunFolder
 
 
@@ -80,11 +81,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         UsageError: it is no log of a run.
     """
     records = []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
     for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
+            record = parse_json(line, path)
+        except UsageError:
             record = None
         if not isinstance(record, dict) or not isinstance(record.get("step"), int):
             if number == len(lines):

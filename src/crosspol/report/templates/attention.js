@@ -56,7 +56,7 @@
   }
 
   function drawHeat(canvas, cells, weightOf, most) {
-    const pen = canvas.getContext("2d");
+    const pen = page.pen(canvas);
     pen.clearRect(0, 0, width, height);
     for (const [row, column, i] of cells) {
       const share = most > 0 ? weightOf(i) / most : 0;
@@ -70,7 +70,7 @@
   }
 
   function drawMarks(canvas, cells) {
-    const pen = canvas.getContext("2d");
+    const pen = page.pen(canvas);
     pen.clearRect(0, 0, width, height);
     const corners = cells.map(([row, column]) => box(row, column));
     const frame = [0, 1].map((i) => Math.min(...corners.map((each) => each[i])));
@@ -128,7 +128,7 @@
 
   // What lies under the weights: the polarization, or the left view.
   function drawBase(canvas, overLeft) {
-    const pen = canvas.getContext("2d");
+    const pen = page.pen(canvas);
     const source = document.querySelector(overLeft ? "#panel-left img" : "#panel-dolp canvas.map") || document.querySelector("#panel-left img");
     pen.globalAlpha = 1;
     pen.fillStyle = "#000";

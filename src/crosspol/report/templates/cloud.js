@@ -6,7 +6,7 @@
   const camera = data.cloud;
   const [down, right] = camera.every;
   const [wide, high] = [stage.width, stage.height];
-  const pen = stage.getContext("2d");
+  const pen = page.pen(stage);
   const image = new ImageData(wide, high);
   const pixels = new Uint32Array(image.data.buffer);
   const depths = new Float32Array(wide * high);
@@ -43,16 +43,16 @@
   }
 
   // Depth that a share of the points stays below.
-  function depthAt(share) {
-    const { depths: sorted } = pointsOf(source);
+  function depthAt(share, name = source) {
+    const { depths: sorted } = pointsOf(name);
     return sorted.length ? sorted[Math.min(Math.floor(share * sorted.length), sorted.length - 1)] : 1;
   }
 
-  // The first view is the camera's own, from a little aside.
+  // The first view is the camera's own, from a little aside; the same for all points, so that they can be compared.
   function reset() {
-    const z = depthAt(0.5);
+    const z = depthAt(0.3, "truth" in camera.keep ? "truth" : Object.keys(camera.keep)[0]);
     const focal = (wide * camera.fx) / (width * data.step);
-    view = { yaw: 0.22, pitch: 0.12, target: [0, 0, z], distance: z * 1.05, focal: Math.min(focal, (high * camera.fy) / (height * data.step)) };
+    view = { yaw: 0.15, pitch: 0.08, target: [0, 0, z], distance: z * 1.1, focal: Math.min(focal, (high * camera.fy) / (height * data.step)) };
   }
 
   const packColor = (r, g, b) => (255 << 24) | (b << 16) | (g << 8) | r;
@@ -60,7 +60,7 @@
     if (coloring === "image") {
       if (!leftColors) {
         const canvas = new OffscreenCanvas(width, height);
-        const other = canvas.getContext("2d");
+        const other = page.pen(canvas);
         other.drawImage(document.querySelector("#panel-left img"), 0, 0, width, height);
         leftColors = new Uint32Array(other.getImageData(0, 0, width, height).data.buffer);
       }

@@ -35,7 +35,7 @@ const pair = (() => {
       for (let c = 0; c < 3; c++) image.data[4 * i + c] = index < 0 ? data.unknown : table[3 * index + c];
       image.data[4 * i + 3] = 255;
     }
-    canvas.getContext("2d").putImageData(image, 0, 0);
+    page.pen(canvas).putImageData(image, 0, 0);
   }
 
   for (const canvas of document.querySelectorAll("canvas[data-map]")) paint(canvas, canvas.dataset.map);
@@ -45,32 +45,37 @@ const pair = (() => {
       for (let c = 0; c < 3; c++) image.data[4 * i + c] = table[3 * i + c];
       image.data[4 * i + 3] = 255;
     }
-    ramp.getContext("2d").putImageData(image, 0, 0);
+    page.pen(ramp).putImageData(image, 0, 0);
   }
 
   // The true glass, outlined in black and white, to be seen on any color.
   const glass = data.glass && page.decode(data.glass).at;
   const button = document.getElementById("toggle-glass");
-  function outline(canvas) {
+  function outline() {
     const image = new ImageData(width, height);
+    const thick = Math.max(1, Math.round(width / 320));
     const is = (x, y) => x >= 0 && y >= 0 && x < width && y < height && glass(y * width + x) > 0.5;
     for (let y = 0; y < height; y++) {
       for (let x = 0; x < width; x++) {
         const own = is(x, y);
-        const edge = [[1, 0], [-1, 0], [0, 1], [0, -1]].some(([dx, dy]) => is(x + dx, y + dy) !== own);
+        const edge = is(x + thick, y) !== own || is(x - thick, y) !== own || is(x, y + thick) !== own || is(x, y - thick) !== own;
         if (edge) image.data.set(own ? [255, 255, 255, 255] : [0, 0, 0, 255], 4 * (y * width + x));
       }
     }
-    canvas.getContext("2d").putImageData(image, 0, 0);
+    return image;
   }
+  let drawn = null;
   const outlines = [...document.querySelectorAll("canvas.outline")];
   function toggleGlass() {
     if (!glass) return;
     const on = button.getAttribute("aria-pressed") !== "true";
     button.setAttribute("aria-pressed", on);
-    for (const canvas of outlines) canvas.hidden = !on;
+    drawn = drawn || outline();
+    for (const canvas of outlines) {
+      page.pen(canvas).putImageData(drawn, 0, 0);
+      canvas.hidden = !on;
+    }
   }
-  if (glass) for (const canvas of outlines) outline(canvas);
   if (button) {
     button.hidden = !glass;
     button.addEventListener("click", toggleGlass);

@@ -110,7 +110,7 @@ def _find_reader(path: Path, text: str) -> Reader:
         raise _unknown(path)
     # YAML may have P1 as well, but not with its numbers in a row.
     for sign, reader in (
-        (r"(?m)^\s*cam0\s*=", benchmarks.read_middlebury),
+        (r"(?m)^[ \t]*cam0[ \t]*=", benchmarks.read_middlebury),
         (r"(?m)^P(_rect_0)?[0-3][ \t]*:[ \t]*[-+.\d]", benchmarks.read_kitti),
     ):
         if re.search(sign, text):

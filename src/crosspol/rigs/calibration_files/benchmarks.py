@@ -15,7 +15,7 @@ def read_middlebury(path: Path, text: str) -> StereoCalibration:
     Raises:
         UsageError: a value is missing or cannot be.
     """
-    entries: dict[str, str] = dict(re.findall(r"(?m)^\s*(\w+)\s*=\s*(.*?)\s*$", text))
+    entries: dict[str, str] = _entries(text, "=")
     left, right = (
         checked(path, key, numbers(path, key, re.split(r"[\[\];,\s]+", entries.get(key, "").strip("[]; "))), 9)
         for key in ("cam0", "cam1")
@@ -41,7 +41,7 @@ def read_kitti(path: Path, text: str) -> StereoCalibration:
     Raises:
         UsageError: a value is missing or cannot be.
     """
-    entries = {key: value.split() for key, value in re.findall(r"(?m)^\s*(\w+)\s*:\s*(.*?)\s*$", text)}
+    entries = {key: value.split() for key, value in _entries(text, ":").items()}
     prefix = "P_rect_0" if any(key.startswith("P_rect_0") for key in entries) else "P"
     first = 2 if f"{prefix}2" in entries or f"{prefix}3" in entries else 0
     keys = (f"{prefix}{first}", f"{prefix}{first + 1}")
@@ -62,3 +62,9 @@ def read_kitti(path: Path, text: str) -> StereoCalibration:
         baseline_m=starts[0] - starts[1],
         size=size,
     )
+
+
+def _entries(text: str, sign: str) -> dict[str, str]:
+    """Return what stands behind the sign in each line, by the word before it."""
+    lines = (line.partition(sign) for line in text.split("\n") if sign in line)
+    return {key.strip(): value.strip() for key, _, value in lines if re.fullmatch(r"\w+", key.strip())}

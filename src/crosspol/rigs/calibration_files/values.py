@@ -15,6 +15,9 @@ from crosspol.rigs.calibration import Array, CameraCalibration, StereoCalibratio
 _PINHOLE = ("", "pinhole", "perspective", "plumbbob", "rationalpolynomial", "radtan", "radialtangential", "none")
 """What files call OpenCV's lens model, or no distortion at all; in lower case, letters only."""
 
+_LARGEST = 1e12
+"""Of a calibration's numbers, in px, m or mm: far from where products of a few of them overflow."""
+
 
 def number(path: Path, values: Mapping[str, object], key: str) -> float:
     """Return the number under a key.
@@ -63,13 +66,15 @@ def numbers(path: Path, key: str, value: object) -> Array:
         found = np.array(list(_flat(value)), np.float64)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UsageError(f"{path}: {key}: got {brief(value)}, wanted numbers") from error
-    if not np.isfinite(found).all():
-        raise UsageError(f"{path}: {key}: got {brief(found)}, wanted finite numbers")
+    if not (np.abs(found) < _LARGEST).all():
+        raise UsageError(f"{path}: {key}: got {brief(found)}, wanted finite numbers below {_LARGEST:g}")
     return found
 
 
 def _flat(values: Iterable[object]) -> Iterable[float]:
     for value in values:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError(f"got {value}, wanted a number")
         if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim):
             yield from _flat(value)
         elif isinstance(value, str | SupportsFloat) and value != "":

@@ -1,0 +1,1 @@
+"""Fuzzing of every reader of CrossPol: `python -m fuzz --help`."""
