@@ -424,3 +424,88 @@ def test_views_that_are_swapped_or_one_are_warned_about_once(
         if warnings:
             assert warnings[0].startswith(f"crosspol predict: warning: {folders[0]}/0.png with ")
             assert expected[folder] in warnings[0]
+
+
+EVERY = {"disparity.pfm", "disparity.npy", "disparity.png", "disparity_color.png"}
+"""What every pair gets."""
+
+
+def test_results_of_an_earlier_run_are_never_mixed_with_new_ones(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Depth of a run with a calibration stayed beside the disparity of one without."""
+    monkeypatch.chdir(tmp_path)
+    for side in ("left", "right"):
+        Path(side).mkdir()
+        for index in range(2):
+            write_image(Path(side) / f"{index}.png", picture(index))
+    _write_calibration()
+    options = ["--output", "out", "--weights", str(weights), "--iters", "1", "--device", "cpu"]
+    metric = ["--calibration", "calib.json"]
+
+    def left() -> set[str]:
+        return {path.name.partition("_")[2] for path in Path("out").glob("*_*")}
+
+    def run(*arguments: str) -> int:
+        status = main(["predict", *arguments, *options])
+        capsys.readouterr() if status == 0 else None
+        return status
+
+    assert run("left", "right", *metric) == 0
+    assert {"depth.npy", "cloud.ply", "calibration.json"} <= left()
+    assert run("left", "right", *metric, "--no-cloud") == 0
+    assert "cloud.ply" not in left()
+    assert run("left", "right") == 0
+    assert left() == EVERY
+
+
+def test_a_single_pair_predicted_again_leaves_nothing_of_the_run_before(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only results of its own name, in a folder of results: what may be somebody's own stays."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("in", "out"):
+        Path(folder).mkdir()
+    for index, side in enumerate(("left", "right")):
+        write_image(Path("in") / f"{side}.png", picture(index))
+    _write_calibration()
+    files = ["in/left.png", "in/right.png", "--weights", str(weights), "--iters", "1", "--device", "cpu"]
+    metric = ["--calibration", "calib.json"]
+
+    def run(folder: str, *arguments: str) -> str:
+        assert main(["predict", *files, "--output", folder, *arguments]) == 0
+        return capsys.readouterr().err
+
+    def names(folder: str) -> set[str]:
+        return {path.name for path in Path(folder).iterdir()}
+
+    every = {f"left_{name}" for name in EVERY}
+    # Beside no earlier result nothing is one.
+    Path("out/left_occluded.png").write_bytes(b"mine")
+    run("out")
+    assert names("out") == every | {"left_occluded.png"}
+    Path("out/left_occluded.png").unlink()
+    # Of another name, of another kind, or a link.
+    others = {"leftmost_depth.npy", "left_depth.txt", "left2_depth.png", "left.png"}
+    for name in others:
+        (Path("out") / name).write_bytes(b"mine")
+    Path("out/left_confidence.png").symlink_to(Path("../calib.json"))
+    others |= {"left_confidence.png"}
+    run("out", *metric)
+    assert {"left_depth.npy", "left_depth.png", "left_cloud.ply", "left_calibration.json"} <= names("out")
+    assert "not of this run" not in run("out")
+    assert names("out") == every | others
+    assert Path("calib.json").is_file()
+    # The folder of the input.
+    run("in", *metric)
+    before = names("in")
+    warning = run("in")
+    assert "in/left_depth.npy, " in warning
+    assert "not of this run, and left, as input is in the folder too" in warning
+    assert names("in") == before
+
+
+def _write_calibration() -> None:
+    height, width = picture(0).shape[:2]
+    values = {"fx": 60, "fy": 60, "cx_left": 26, "cx_right": 26, "cy": 20, "baseline_m": 0.1}
+    Path("calib.json").write_text(json.dumps(values | {"width": width, "height": height}))

@@ -321,6 +321,11 @@ def _outcomes(job: Job, progress: Progress) -> Iterator[Outcome[Item, Written]]:
     """Predict every pair of a job: the next ones are read, and those before are written, while the network runs."""
     before: Step | None = None
     made = looked = False
+    # What lies beside the input may be anybody's, by whatever name: ground truth, say.
+    inputs = job.source.files()
+    shared = job.output.resolve() in {
+        folder for path in inputs for folder in (path.resolve().parent, path.parent.resolve())
+    }
 
     def wanted(stem: str, files: tuple[Path, ...]) -> bool:
         if job.record is None or not job.skip_existing or not job.record.holds(stem, files):
@@ -366,14 +371,34 @@ def _outcomes(job: Job, progress: Progress) -> Iterator[Outcome[Item, Written]]:
         item, result = estimated.item, estimated.result
         # Another run may write the same pair: its files, and what is noted of them, are of one of the two.
         with alone(job.output / _stem(item.stem)):
+            earlier = _earlier(job.output, item.stem)
             paths = result.save(job.output, _stem(item.stem), job.kinds)
             if isinstance(job.source, RigPairs):
                 paths.append(write_image(job.output / _rectified_name(item.stem), left_image(result)))
+            stale = [path for path in earlier if path not in paths]
+            if not shared:
+                for path in stale:
+                    path.unlink(missing_ok=True)
             if job.record is not None:
                 job.record.add(item.stem, item.files, paths)
+        if shared and stale:
+            left = f"{', '.join(map(str, stale))}: not of this run, and left, as input is in the folder too"
+            return Written(_report(estimated, paths), (*estimated.warnings, left))
         return Written(_report(estimated, paths), estimated.warnings)
 
     return stream(job.source.items(job.predictor, wanted), read, work, write)
+
+
+def _earlier(folder: Path, stem: str) -> list[Path]:
+    """Return the files that an earlier run left for a pair; none without those that every run writes.
+
+    Links are somebody's own: a run writes files.
+    """
+    base = folder / _stem(stem)
+    if not all(kind.path(base).is_file() for kind in OUTPUTS if kind.always):
+        return []
+    names = dict.fromkeys([*(kind.path(base) for kind in OUTPUTS), folder / _rectified_name(stem)])
+    return [path for path in names if path.is_file() and not path.is_symlink()]
 
 
 def _gray(view: Tensor) -> NDArray[np.uint8]:

@@ -43,6 +43,11 @@ class Output:
     writer: Callable[[StereoResult, Path], object]
     subject: str = "disparity"
 
+    @property
+    def always(self) -> bool:
+        """Whether every result has it."""
+        return self.applies is _always
+
     def path(self, base: Path) -> Path:
         """Return the file's path.
 
