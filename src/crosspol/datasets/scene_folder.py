@@ -67,9 +67,7 @@ class SceneFolder(Indexed):
             raise UsageError(f"{self.root / INDEX}: got no scene of split {split!r}, wanted one of {splits}")
         rigs = sorted({record.rig for record in records})
         if rig is None and len(rigs) > 1:
-            raise UsageError(
-                f"{self.root / INDEX}: got scenes of {', '.join(rigs)}, wanted one of them to be asked for (rig)"
-            )
+            raise UsageError(f"{self.root / INDEX}: got scenes of {', '.join(rigs)}, wanted one rig to be asked for")
         self.rig: RigKind = rig or records[0].rig
         self.records = [record for record in records if self.rig in CONTAINS[record.rig]]
         if not self.records:
