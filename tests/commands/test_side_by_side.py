@@ -18,7 +18,8 @@ from crosspol.datasets.scene_format import read_index
 from crosspol.io.atomic import alone, write_together
 from tests.faults import scenarios
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks")
+# Long runs only: a fork of a worker that has had threads may inherit a mutex of OpenCV that nobody will open.
+pytestmark = [pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks"), pytest.mark.extended]
 FORK = multiprocessing.get_context("fork")
 
 

@@ -119,5 +119,5 @@ def test_what_is_wrong_is_named(
 def test_depth_without_end_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_text("[" * 100_000)
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="nested deeper than 32 levels"):
         read_results(path)

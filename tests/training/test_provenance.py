@@ -40,8 +40,8 @@ def test_a_session_says_with_what_a_run_is_computed():
 def test_weights_are_named_by_their_hash(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"weights" * 1000)
     expected = hashlib.sha256(b"weights" * 1000).hexdigest()
-    assert weights_hash(str(tmp_path)) == weights_hash(str(tmp_path / "model.safetensors")) == expected
-    assert weights_hash(str(tmp_path / "absent")) is None
+    assert weights_hash(tmp_path) == weights_hash(tmp_path / "model.safetensors") == expected
+    assert weights_hash(tmp_path / "absent") is None
     assert session(pretrained=str(tmp_path))["pretrained"] == {"path": str(tmp_path), "sha256": expected}
     # A run that goes on reads its checkpoint, not the weights that it began with.
     assert session(step=3, pretrained=str(tmp_path))["pretrained"] is None
