@@ -81,8 +81,12 @@ def test_the_command_takes_results_and_refuses_what_only_a_pair_has(
     for flag in ("--ground-truth", "--polarization-left", "--scene"):
         assert main(["report", str(file), "--output", str(page), flag, "x"]) == 2
         assert f"{flag}: got x beside {file}, wanted none with the results.json" in capsys.readouterr().err
-    assert main(["report", "left.png", "--output", str(page)]) == 2
-    assert "missing RIGHT, the right view; alone left.png would have to be the results.json" in capsys.readouterr().err
+    left = tmp_path / "left.png"
+    assert main(["report", str(left), "--output", str(page)]) == 2
+    assert f"{left}: no such file or folder" in capsys.readouterr().err
+    left.touch()
+    assert main(["report", str(left), "--output", str(page)]) == 2
+    assert f"missing RIGHT, the right view; alone {left} would have to be the results.json" in capsys.readouterr().err
     assert not page.exists()
     assert main(["report", str(file), "--output", str(page)]) == 0
     assert capsys.readouterr().out == f"wrote {page}\n"

@@ -102,7 +102,8 @@ def test_three_polarization_channels(views):
     assert result.polarization_use.max() > 0
     for alone in (map_[..., 0], map_[..., :1], np.zeros((HEIGHT, WIDTH), np.uint8)):
         with pytest.raises(
-            UsageError, match=r"polarization_left: .*wanted \(H, W, 3\): .*S1/S0, S2/S0, DoLP$"
+            UsageError,
+            match=r"polarization_left: .*wanted \(H, W, 3\): .*S1/S0, S2/S0, DoLP \(of the weights that ship",
         ) as error:
             predictor.predict(*views, polarization_left=alone)
         assert "got one channel" in str(error.value)
