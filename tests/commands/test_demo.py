@@ -131,7 +131,8 @@ def test_the_shipped_weights_and_scene_go_together(tmp_path, capsys):
     assert (tmp_path / "out" / "story.png").exists()
 
 
-def test_the_raw_frames_of_the_shipped_room_go_the_whole_way(tmp_path, weights, capsys):
+def test_the_raw_frames_of_the_shipped_room_go_the_whole_way(tmp_path, weights, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     raw = tmp_path / "raw"
     assert main(["demo", "--raw", str(raw)]) == 0
     names = ["left_raw.png", "right_raw.png", "calibration.json", "rig.yaml"]
