@@ -11,11 +11,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from fuzz.readers import READERS, Reader
-from fuzz.run import LONGEST_S, MEMORY_BYTES, Tally, alone, limit_memory, say, try_out
+from fuzz.run import LONGEST_S, MEMORY_BYTES, Tally, alone, count, limit_memory, say, try_out
 
 _MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
@@ -78,18 +77,7 @@ def _guide(name: str, counts: Path, arguments: list[str]) -> None:
 
     def one(data: bytes) -> None:
         path.write_bytes(data)
-        signal.setitimer(signal.ITIMER_PROF, LONGEST_S)
-        begin = time.process_time()
-        kind = try_out(reader, path)
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        taken = time.process_time() - begin
-        tally.inputs += 1
-        tally.cpu_s += taken
-        tally.slowest_s = max(tally.slowest_s, taken)
-        if kind in ("read", "refused"):
-            setattr(tally, kind, getattr(tally, kind) + 1)
-        else:
-            tally.note(kind, tally.inputs)
+        count(tally, reader, path, tally.inputs + 1)
         # libFuzzer leaves past Python: what is not written by now is lost.
         _put(counts, tally)
 

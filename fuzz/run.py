@@ -162,21 +162,27 @@ def _be_child(
         place[:] = struct.pack("q", number)
         data = make_input(reader, seeds, seed, number)
         path.write_bytes(data)
-        # The default action of the signal ends the process, wherever it is.
-        signal.setitimer(signal.ITIMER_PROF, LONGEST_S)
-        begin = time.process_time()
-        kind = try_out(reader, path)
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        taken = time.process_time() - begin
-        tally.inputs += 1
-        tally.cpu_s += taken
-        tally.slowest_s = max(tally.slowest_s, taken)
-        if kind in ("read", "refused"):
-            setattr(tally, kind, getattr(tally, kind) + 1)
-        else:
-            tally.note(kind, number)
+        kind = count(tally, reader, path, number)
         report() if number % 50 == 0 or kind not in ("read", "refused") else None
     report()
+
+
+def count(tally: Tally, reader: Reader, path: Path, number: int) -> str:
+    """Try an input out within its time, add to the tally what came of it, and return that."""
+    # The default action of the signal ends the process, wherever it is.
+    signal.setitimer(signal.ITIMER_PROF, LONGEST_S)
+    begin = time.process_time()
+    kind = try_out(reader, path)
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    taken = time.process_time() - begin
+    tally.inputs += 1
+    tally.cpu_s += taken
+    tally.slowest_s = max(tally.slowest_s, taken)
+    if kind in ("read", "refused"):
+        setattr(tally, kind, getattr(tally, kind) + 1)
+    else:
+        tally.note(kind, number)
+    return kind
 
 
 def alone() -> None:

@@ -231,7 +231,7 @@ def write_page_of(path: Path, predictor: StereoPredictor, subject: PairSubject, 
 
 def describe(predictor: StereoPredictor, weights: str | None) -> dict[str, str]:
     """Say how a page was made: network, weights, command, versions, machine."""
-    found = packaged_weights() if weights is None else weights_folder(weights)
+    found = weights_folder(weights)
     network = describe_network(predictor.network, found, predictor.iters)
     fusion = predictor.config.fusion
     where = f", {fusion.kind} at {' and '.join(fusion.sites)}" if fusion.sites else ", without polarization"
