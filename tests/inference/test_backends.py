@@ -17,6 +17,7 @@ from crosspol.inference.predictor import StereoPredictor
 from crosspol.model import CrossPol, CrossPolConfig, FusionConfig, StereoOutput
 from crosspol.rigs.calibration import CameraCalibration, StereoCalibration
 from crosspol.rigs.frames import Frame
+from tests.gpu import needs_gpu
 from tests.open_network import open_network
 
 HEIGHT, WIDTH = 40, 52
@@ -136,3 +137,29 @@ def test_auto_is_cuda_then_mps_then_the_cpu(
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(UsageError, match=r"^device: got 'gpu', wanted one of auto, cpu"):
         TorchBackend(CrossPol.from_preset("blueprint"), device="gpu")
+
+
+@needs_gpu
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("name", ["blueprint", "crosspol", "raft-stereo"])
+def test_a_gpu_gives_what_the_cpu_gives(name: str, channels_last: bool) -> None:
+    network = CrossPol.from_preset(name)
+    channels = network.config.polarization.channels
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 1, 3, 64, 96, generator=generator)
+    pol = 0.3 * torch.rand(2, 1, channels, 64, 96, generator=generator)
+    known = (torch.rand(2, 1, 1, 64, 96, generator=generator) > 0.2).float()
+    inputs = StereoInputs(
+        left=images[0], right=images[1], pol_left=pol[0], pol_right=pol[1],
+        valid_left=known[0], valid_right=known[1],
+    )  # fmt: skip
+    refinement = Refinement(iters=4)
+    copy = CrossPol(network.config)
+    copy.load_state_dict(network.state_dict())
+    on_cpu = TorchBackend(network, "cpu").run(inputs, refinement).disparity
+    on_gpu = TorchBackend(copy, "cuda", channels_last=channels_last).run(inputs, refinement).disparity.cpu()
+    assert torch.isfinite(on_gpu).all()
+    assert (on_gpu - on_cpu).abs().max() < 1e-2
+    for precision in ("bfloat16", "float16"):
+        rounded = TorchBackend(copy, "cuda", precision, channels_last).run(inputs, refinement).disparity.cpu()
+        assert (rounded - on_cpu).abs().median() < 0.1

@@ -12,12 +12,14 @@ import torch
 from crosspol.errors import UsageError
 from crosspol.model import CrossPol
 from crosspol.training import feeding, loop, precision, state
+from crosspol.training.config import MachineConfig
 from crosspol.training.config_file import read_config
 from crosspol.training.failures import Interrupted, TrainingError
 from crosspol.training.loop import train
 from crosspol.training.provenance import read_provenance
 from crosspol.training.run_folder import RunFolder
 from crosspol.weights import load_network
+from tests.gpu import needs_gpu
 from tests.training.tiny_runs import (
     Broken,
     assert_same_weights,
@@ -394,3 +396,17 @@ def test_checkpoints_keep_the_names_that_older_runs_have(tmp_path):
     assert set(kept["average"]) == set(kept["network"])
     assert set(kept["optimizer"]) == {"state", "param_groups"}
     assert len(kept["random"]) == 1
+
+
+@needs_gpu
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_gpu_learns_what_the_cpu_learns_and_resumes(tmp_path, channels_last):
+    machine = MachineConfig(accelerator="cuda", workers=2, channels_last=channels_last)
+    config = replace(CONFIG, network=tiny_network(), machine=machine)
+    train(replace(config, machine=CONFIG.machine), tmp_path / "cpu", progress=False)
+    train(config, tmp_path / "gpu", progress=False)
+    for one, other in zip(records(tmp_path / "cpu"), records(tmp_path / "gpu"), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-2)
+    (tmp_path / "gpu" / "checkpoints" / "step-00000004.pt").unlink()
+    train(config, tmp_path / "gpu", progress=False)
+    assert records(tmp_path / "gpu")[-1]["step"] == 4

@@ -14,6 +14,7 @@ from crosspol.data.order import endless, shuffled
 from crosspol.errors import UsageError
 from crosspol.training.failures import TrainingError
 from crosspol.training.stream import RankShare, _next, batches, default_workers, in_order
+from tests.gpu import needs_gpu
 from tests.training.tiny_runs import Broken, tiny_samples
 
 
@@ -49,6 +50,16 @@ def test_pixels_do_not_depend_on_the_number_of_workers():
     helped = next(batches(tiny_samples(), in_order(endless, 2), range(1), workers=2))
     assert torch.equal(alone[0].left, helped[0].left)
     assert torch.equal(alone[0].pol_right, helped[0].pol_right)
+
+
+@needs_gpu
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_for_a_gpu_are_pinned_and_the_same(workers):
+    plain = next(batches(tiny_samples(), in_order(endless, 2), range(1)))[0]
+    pinned = next(batches(tiny_samples(), in_order(endless, 2), range(1), workers=workers, pin=True))[0]
+    assert all(tensor.is_pinned() for tensor in pinned.tensors().values())
+    assert torch.equal(pinned.left, plain.left)
+    assert torch.equal(pinned.disparity, plain.disparity)
 
 
 def test_workers_start_although_opencv_has_threads_of_its_own():

@@ -84,6 +84,13 @@ class PairTensors:
             self, **{name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self.tensors().items()}
         )
 
+    def pin_memory(self: _Pair) -> _Pair:
+        """The same data in memory that a GPU copies from by itself, while others compute.
+
+        A `DataLoader` that pins memory asks for this by name, and leaves what has no such method as it is.
+        """
+        return trusting_replace(self, **{name: tensor.pin_memory() for name, tensor in self.tensors().items()})
+
     def check_shapes(self, dims: int) -> None:
         """Check that every tensor has `dims` axes before the channels, the right channels, and the size of `left`.
 

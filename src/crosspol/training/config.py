@@ -31,6 +31,8 @@ class MachineConfig:
     """Processes that make samples, for each device; 0: none; None: one a free core, at most 8."""
     prefetch: int = 4
     """Batches that each of them keeps ready."""
+    channels_last: bool = False
+    """Keep a pixel's channels beside one another in memory."""
     timeout: int = 600
     """Seconds to wait for another process of the run before giving up."""
 

@@ -118,6 +118,7 @@ def feed(run: Run, training: RunSamples | OwnSamples) -> Generator[list[StereoBa
             workers,
             config.machine.prefetch,
             partial(prepare_polarization, data=config.data),
+            pin=fabric.device.type == "cuda",
         )
 
 

@@ -69,6 +69,9 @@ def launch(machine: MachineConfig, precision: Precision = "float32", find_unused
         plugins=[_precision_plugin(choose_precision(precision, accelerator).precision, accelerator)],
     )
     fabric.launch()
+    if accelerator == "cuda":
+        # All batches of a stage have one size: worth finding out once which convolution is fastest.
+        torch.backends.cudnn.benchmark = True
     return fabric
 
 

@@ -57,6 +57,8 @@ def build_run(
     if state is not None:
         load_network_state(net, state["network"])
     net = net.to(fabric.device)
+    if config.machine.channels_last:
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's own types
     average = moving_average(net, config.ema_decay) if config.ema_decay else None
     if average is not None and state is not None and state["average"] is not None:
         load_network_state(average.module, state["average"])

@@ -57,6 +57,7 @@ def batches(
     workers: int = 0,
     prefetch: int = 4,
     finish: Finish | None = None,
+    pin: bool = False,
 ) -> Generator[list[StereoBatch], None, None]:
     """Yield this process's parts of one batch after the other.
 
@@ -70,6 +71,7 @@ def batches(
         workers: processes that make samples; 0 makes them in this one.
         prefetch: batches that each worker keeps ready.
         finish: what is done to each part last, given its keys; None: nothing.
+        pin: hand parts over in memory that a GPU copies from while others compute.
 
     Raises:
         TrainingError: a sample cannot be made, or a worker died.
@@ -84,6 +86,7 @@ def batches(
         num_workers=workers,
         prefetch_factor=prefetch if workers else None,
         worker_init_fn=_quiet_worker,
+        pin_memory=pin,
         # Its own: the default takes a number from the global one, and a resumed run would go on from another state.
         generator=torch.Generator(),
     )
