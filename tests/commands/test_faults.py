@@ -26,7 +26,6 @@ def check(tmp_path: Path, plan: dict[str, dict[str, int]]) -> None:
         )
 
 
-@pytest.mark.extended
 def test_some_faults(tmp_path: Path) -> None:
     check(tmp_path, {"export-openvino": {"EIO": 7, "SIGKILL": 11}, "predict": {"ENOSPC": 97, "SIGKILL": 83}})
 

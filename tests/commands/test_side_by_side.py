@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
 import time
@@ -11,26 +10,17 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import pytest
-
 from crosspol.commands.resuming import _lines
 from crosspol.datasets.scene_format import read_index
 from crosspol.io.atomic import alone, write_together
 from tests.faults import scenarios
-
-# Long runs only: a fork of a worker that has had threads may inherit a mutex of OpenCV that nobody will open.
-pytestmark = [pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks"), pytest.mark.extended]
-FORK = multiprocessing.get_context("fork")
+from tests.training.tiny_runs import finish, start
 
 
 def together(*runs: Callable[[], int]) -> None:
-    """Run all at once, each in a child; every one has to succeed."""
-    processes = [FORK.Process(target=_exit, args=(run,)) for run in runs]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0] * len(processes)
+    """Run all at once, each in a process of its own; every one has to succeed."""
+    processes = [start(_exit, run) for run in runs]
+    assert finish(processes) == [0] * len(processes)
 
 
 def _exit(run: Callable[[], int]) -> None:

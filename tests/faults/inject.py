@@ -50,7 +50,7 @@ class Scenario:
     volatile: of a file that differs from run to run: its content without what differs; an error where it is damaged.
     may_vanish: files that may be gone where the process was killed.
     passing: files that come and go within a run; they have to be whole.
-    together: files that are all of before or all of afterwards, where all are there.
+    together: files that are all of before or all of afterwards, where the first of them is there.
     """
 
     prepare: Callable[[Path], None]
@@ -225,9 +225,11 @@ class Injector:
                 continue
             if not any(name in state and _fits(content, state[name]) for state in allowed):
                 yield f"{name} is neither what was there nor what was to come"
-        pair = [name for name in self.scenario.together if name in found]
-        if pair == list(self.scenario.together) and not any(
-            all(found[name] == state.get(name) for name in pair) for state in allowed
+        pair = self.scenario.together
+        if (
+            pair
+            and pair[0] in found
+            and not any(all(found.get(name) == state.get(name) for name in pair) for state in allowed)
         ):
             yield f"{', '.join(pair)} are of two runs"
         for name in set.intersection(*map(set, allowed)) - set(found):

@@ -58,8 +58,8 @@ def reference_raft_stereo(state: State, left: Tensor, right: Tensor, iters: int,
         context.append(_conv(state, f"context_zqr_convs.{level}", torch.relu(heads[1])).chunk(3, dim=1))
 
     batch, _, height, width = hidden[0].shape
-    home = torch.arange(width, dtype=torch.float32).expand(batch, 1, height, width)
-    flow = torch.zeros(batch, 2, height, width)
+    home = torch.arange(width, dtype=torch.float32, device=left.device).expand(batch, 1, height, width)
+    flow = torch.zeros(batch, 2, height, width, device=left.device)
     mask = flow
     for _ in range(iters):
         sampled = _lookup(pyramid, home + flow[:, :1])
@@ -79,7 +79,7 @@ def reference_raft_stereo(state: State, left: Tensor, right: Tensor, iters: int,
         delta = _conv(state, "update_block.flow_head.conv2", delta)
         mask = torch.relu_(_conv(state, "update_block.mask.0", hidden[0]))
         mask = 0.25 * _conv(state, "update_block.mask.2", mask)
-        flow = flow + delta * torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
+        flow = flow + delta * flow.new_tensor([1.0, 0.0]).view(1, 2, 1, 1)
     return -_upsampled(flow[:, :1], mask, factor)
 
 
@@ -128,7 +128,7 @@ def _lookup(pyramid: list[Tensor], x: Tensor) -> Tensor:
     batch, _, height, width = x.shape
     sampled = []
     for level, volume in enumerate(pyramid):
-        at = x.reshape(-1, 1, 1) / 2**level + torch.arange(-4.0, 5.0).view(1, 1, 9)
+        at = x.reshape(-1, 1, 1) / 2**level + torch.arange(-4.0, 5.0, device=x.device).view(1, 1, 9)
         at = 2 * at / (volume.shape[-1] - 1) - 1
         grid = torch.stack([at, torch.zeros_like(at)], dim=-1)
         values = F.grid_sample(volume, grid, align_corners=True)

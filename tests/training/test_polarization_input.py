@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from crosspol.data.sample import StereoBatch, stack
 from crosspol.data.warping import warp_to_left
@@ -96,3 +97,12 @@ def test_the_oracle_has_no_map_of_a_crossed_pair():
         replace(tiny_config().data, rigs=("quad", "crossed"), polarization="oracle")
     before = batch(rig="none")
     assert substitute_polarization(before, "oracle") is before
+
+
+def test_polarization_is_dropped_where_the_batch_lies():
+    whole = batch(2)
+    # Another device that is everywhere: shapes, no values; a tensor of the CPU beside them is an error.
+    with FakeTensorMode():
+        made = {name: torch.empty(tensor.shape, device="meta") for name, tensor in whole.tensors().items()}
+        shown = drop_polarization(replace(whole, **made), [True, False])
+    assert shown.valid_left.device.type == shown.valid_right.device.type == "meta"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from filelock import FileLock
@@ -77,36 +78,73 @@ def write_together(contents: Sequence[tuple[Path, bytes]]) -> None:
 
     Raises:
         OSError: one cannot be written; the old ones are still there. A process that is killed during the few renames at
-            the end may leave the first one missing, so that nobody takes the others for whole.
+            the end, or that cannot rename them back, leaves the first one missing, so that nobody takes the others for
+            whole; of these some may be missing too.
     """
     if len(contents) == 1:
         write_bytes(*contents[0])
         return
-    aside: list[tuple[Path, Path]] = []
     with contextlib.ExitStack() as stack:
         parts = [(stack.enter_context(_part(path)), path) for path, _ in contents]
         for (part, _), (_, content) in zip(parts, contents, strict=True):
             part.write_bytes(content)
             _flush(part)
         stack.enter_context(alone(contents[0][0]))
+        # Known before anything moves: putting back must not take what has not been moved yet for what is new.
+        aside = {path: neighbor(path) for _, path in parts if os.path.lexists(path)}
+        for path in aside:
+            stack.enter_context(_kept(path))
         try:
-            for _, path in parts:
-                if path.exists():
-                    aside.append((neighbor(path), path))
-                    os.rename(path, aside[-1][0])
+            for path, old in aside.items():
+                os.rename(path, old)
             for part, path in reversed(parts):
                 os.replace(part, path)
         except BaseException:
-            for kept, path in reversed(aside):
-                with contextlib.suppress(FileNotFoundError):
-                    os.replace(kept, path)
-            for _, path in parts:
-                if path not in (before for _, before in aside):
-                    path.unlink(missing_ok=True)
+            if os.path.lexists(parts[0][0]):
+                _put_back([path for _, path in reversed(parts)], aside)
+            else:
+                # Interrupted after the last rename: all are new.
+                _remove(aside.values())
             raise
-        for kept, _ in aside:
-            with contextlib.suppress(OSError):
-                kept.unlink()
+        _remove(aside.values())
+
+
+def _put_back(paths: Iterable[Path], aside: Mapping[Path, Path]) -> None:
+    """Bring back what was at some paths; where one cannot be, those that follow stay away."""
+    for path in paths:
+        old = aside.get(path)
+        if old is None:
+            path.unlink(missing_ok=True)
+        elif os.path.lexists(old):
+            os.replace(old, path)
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+@contextlib.contextmanager
+def _kept(path: Path) -> Iterator[None]:
+    """Hold a file that is there, so that another run does not remove it as a leftover while it is set aside.
+
+    Raises:
+        IsADirectoryError: it is a folder.
+    """
+    if path.is_dir() and not path.is_symlink():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    descriptor = None
+    if os.name == "posix":
+        # Who may not read it may replace it all the same.
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ def drop_polarization(batch: StereoBatch, dropped: Sequence[bool]) -> StereoBatc
     """Return the batch with polarization, or a crossed pair's intensities, not valid in the samples that are named."""
     if batch.rig == "none" or not any(dropped):
         return batch
-    kept = batch.left.new_tensor([0.0 if drop else 1.0 for drop in dropped])[:, None, None, None]
+    kept = torch.tensor([0.0 if drop else 1.0 for drop in dropped]).to(batch.left.device)[:, None, None, None]
     changes: dict[str, Tensor] = {}
     for side in _SIDES:
         valid = getattr(batch, f"valid_{side}")

@@ -101,11 +101,13 @@ def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -
     set_rates(run.optimizer, run.step, config.num_steps, config.lr_warmup)
     _train_mode(net, config)
     buffers = [buffer.clone() for buffer in net.buffers()]
+    # Counted where they are computed: of large batches a single core would take as long as a GPU does for the step.
+    parts = [part.to(fabric.device, non_blocking=True) for part in parts]
     # The loss is a mean over the samples that have ground truth. Processes and parts may have different numbers of
     # them, so each weighs by its own; DDP then divides by the number of processes.
-    counted = [_counted(part) for part in parts]
     # Of the glass head those whose glass is known, as well.
-    masked = [_counted(part, part.glass.isfinite()) for part in parts]
+    counts = [torch.stack([_counted(part), _counted(part, part.glass.isfinite())]) for part in parts]
+    counted, masked = zip(*torch.stack(counts).tolist(), strict=True)
     whole = _reduce(fabric, {"counted": float(sum(counted)), "masked": float(sum(masked))})
     everywhere = whole["counted"]
     shares = [
@@ -157,7 +159,7 @@ def _gradients(
 
     Args:
         run: whose network.
-        parts: this process's.
+        parts: this process's, where the network is.
         shares: of each part in the loss of the batch, and in that of its glass, in [0, 1].
 
     Returns:
@@ -168,8 +170,7 @@ def _gradients(
     run.optimizer.zero_grad(set_to_none=True)
     rows: list[Tensor] = []
     heads = 0
-    for index, (part, (share, share_of_glass)) in enumerate(zip(parts, shares, strict=True)):
-        batch = part.to(fabric.device, non_blocking=True)
+    for index, (batch, (share, share_of_glass)) in enumerate(zip(parts, shares, strict=True)):
         with fabric.no_backward_sync(run.model, enabled=index < len(parts) - 1):
             try:
                 predictions, use, logits = run.model(batch.inputs.kwargs(), config.iters)
@@ -269,12 +270,12 @@ def _alpha(net: CrossPol) -> float:
     return max(net.gates().values(), default=0.0)
 
 
-def _counted(batch: StereoBatch, where: Tensor | None = None) -> int:
-    """How many samples have any ground truth (there)."""
+def _counted(batch: StereoBatch, where: Tensor | None = None) -> Tensor:
+    """How many samples have any ground truth (there): a number, where the batch lies."""
     known = (batch.valid >= 0.5) & batch.disparity.isfinite()
     if where is not None:
         known = known & where
-    return int(known.flatten(1).any(dim=1).sum())
+    return known.flatten(1).any(dim=1).sum()
 
 
 def _polarization(batch: StereoBatch) -> Tensor | None:
