@@ -90,7 +90,11 @@ def _read(path: Path | None, seed: int) -> dict[str, Any]:
         "seed": seed,
         "limits": {"cpu_s": LONGEST_S, "memory_bytes": MEMORY_BYTES},
         "commits": list(dict.fromkeys(commits)),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        # What an earlier part of the run had and this one has not stays named.
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(name) or results.get("versions", {}).get(name) for name in _PACKAGES},
+        },
         "inputs": 0,
         "inputs_by_engine": {},
         "readers": results["readers"],

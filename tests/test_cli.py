@@ -307,7 +307,7 @@ REFUSED = {
     "iters negative": (missing, (*PREDICT, "--iters", "-2"), "iters: got -2"),
     "iters no number": (missing, (*PREDICT, "--iters", "many"), "--iters: got 'many', wanted INT"),
     "iters without value": (missing, (*PREDICT, "--iters"), "--iters: got no value, wanted one"),
-    "unknown flag": (missing, (*PREDICT, "--itters", "3"), "--itters, 3 Perhaps you meant: --iters"),
+    "unknown flag": (missing, (*PREDICT, "--itters", "3"), r"--itters, 3 \(did you mean --iters"),
     "too many arguments": (missing, ("predict", "a", "b", "c", "--output", "out"), "Unrecognized options: c"),
     "missing argument": (missing, ("predict", "left.png", "--output", "out"), "missing RIGHT"),
     "missing output": (missing, ("predict", "left.png", "right.png"), "missing --output DIR"),
@@ -539,11 +539,30 @@ sys.exit(main(["info"]))
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
 
 
+@pytest.mark.parametrize(
+    ("command", "wanted"),
+    [("report", "LEFT|DIR|FILE [RIGHT]"), ("view", "LEFT|DIR [RIGHT]"), ("predict", "LEFT [RIGHT]")],
+)
+def test_usage_says_what_can_be_given(capsys, command, wanted):
+    assert main([command, "--help"]) == 0
+    assert capsys.readouterr().out.split("\n")[0] == f"usage: crosspol {command} [-h] [OPTIONS] {wanted}"
+
+
 # What becomes of the boxes that tyro draws: exactly this, for the major version that is pinned.
 BOXES = {
     ("evaluate",): "missing --output DIR",
-    ("evaluate", "--output", "x", "y"): "Unrecognized options: y",
-    ("evaluate", "--output", "x", "--itters", "3"): "Unrecognized options: --itters, 3 Perhaps you meant: --iters N",
+    ("evaluate", "--output", "x", "y"): "Unrecognized options: y; see `crosspol evaluate --help`",
+    ("evaluate", "--output", "x", "--itters", "3"): (
+        "Unrecognized options: --itters, 3 (did you mean --iters N?); see `crosspol evaluate --help`"
+    ),
+    ("evaluate", "--iterss", "3"): (
+        "missing --output DIR. Unrecognized options: --iterss 3; see `crosspol evaluate --help`"
+    ),
+    ("predict", "a", "b", "--output", "x", "--pol", "c"): (
+        "Unrecognized options: --pol, c (did you mean --polarization-left PATH or --polarization-right PATH or "
+        "--save-polarization, --no-save-polarization?); see `crosspol predict --help`"
+    ),
+    ("rig", "inti"): "Unrecognized options: inti (wanted one of init, check); see `crosspol rig --help`",
     ("evaluate", "--output", "x", "--iters"): "--iters: got no value, wanted one",
     ("evaluate", "--output", "x", "--iters", "many"): "--iters: got 'many', wanted INT",
     ("evaluate", "--output", "x", "--size", "64"): "--size: got '64', wanted WIDTHxHEIGHT, such as 640x480",

@@ -236,7 +236,22 @@ def _parse(options_type: type[Any], program: str, given: list[str]) -> Any | Non
     message = re.sub(rf"Missing from {program}( \w+)?:", "missing", _unbox(box.getvalue()))
     for pattern, line in _GRAMMAR:
         message = re.sub(f"^{pattern}$", line, message).strip()
-    raise UsageError(textwrap.shorten(message, 400, placeholder=" ..."))
+    raise UsageError(_with_help(textwrap.shorten(message, 400, placeholder=" ..."), program))
+
+
+def _with_help(message: str, program: str) -> str:
+    """Say where the options are, and which ones are near, if the message is of options that a command does not have."""
+    missing, unknown, rest = message.partition("Unrecognized options: ")
+    if not unknown:
+        return message
+    given, _, near = rest.partition(" Perhaps you meant: ")
+    given, _, commands = given.partition(" Available subcommands: ")
+    if near:
+        given += f" (did you mean {re.sub('(?<!,) (?=--)', ' or ', near)}?)"
+    elif commands:
+        given += f" (wanted one of {commands})"
+    before = f"{missing.strip()}. " if missing else ""
+    return f"{before}{unknown}{given}; see `{program} --help`"
 
 
 @contextlib.contextmanager

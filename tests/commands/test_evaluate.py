@@ -10,11 +10,13 @@ import torch
 from crosspol.cli import main
 from crosspol.commands.evaluate import BaselineName, CounterfactualName
 from crosspol.data.substitution import SUBSTITUTIONS
+from crosspol.datasets.scene_format import write_index, write_scene
 from crosspol.evaluation.methods import BASELINES
 from crosspol.evaluation.results import read_results
 from crosspol.io.disparity import write_disparity
 from crosspol.io.images import read_image, write_image
 from crosspol.model import CrossPol, FusionConfig
+from tests.datasets.stored_scenes import stored_scene
 from tests.open_network import open_network
 from tests.report.evaluations import Page
 
@@ -40,6 +42,23 @@ def networks(tmp_path_factory):
 def test_the_names_that_help_lists_are_all_there_are():
     assert set(get_args(CounterfactualName)) == {"none", "all", *SUBSTITUTIONS}
     assert set(get_args(BaselineName)) == set(BASELINES)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "report"])
+def test_of_several_rigs_the_one_of_most_scenes_is_taken_and_both_commands_say_so(tmp_path, networks, capsys, command):
+    for number, rig in enumerate(("crossed", "none", "none")):
+        write_scene(tmp_path / "rooms", stored_scene(rig, name=f"s{number}"))
+    write_index(tmp_path / "rooms")
+    rooms, page = str(tmp_path / "rooms"), tmp_path / "page.html"
+    given = [rooms] if command == "report" else ["--data", rooms, "--output", str(tmp_path / "out"), "--report"]
+    asked = ["--output", str(page)] if command == "report" else [str(page)]
+    assert main([command, *given, *asked, "--weights", networks["twin"], "--iters", "1", "--device", "cpu"]) == 0
+    said = (
+        f"crosspol {command}: {rooms}: 2 scenes are taken, as rig none has most; left out: 1 of rig crossed "
+        "(crosspol evaluate --rig KIND takes others)"
+    )
+    assert capsys.readouterr().err.count(said) == 1
+    assert "rig none, seed 2000003; left out: 1 of rig crossed. Errors" in page.read_text()
 
 
 def test_three_scenes_from_end_to_end_and_again_from_the_file(tmp_path, networks, capsys):

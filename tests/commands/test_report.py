@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from crosspol.cli import main
-from crosspol.commands.report import SENSOR
 from crosspol.datasets.scene_format import scene_frames, write_index, write_scene
+from crosspol.evaluation.scenes import SENSOR
 from crosspol.io.disparity import write_disparity
 from crosspol.io.images import write_image
 from crosspol.rigs.calibration import StereoCalibration
@@ -109,7 +109,7 @@ def test_what_the_cameras_of_a_rig_wrote(tmp_path, capsys, monkeypatch, rig) -> 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "missing LEFT and RIGHT, the views of a pair (or --data DIR"),
+        ([], "missing LEFT and RIGHT, the views of a pair (or DIR or FILE, many scenes, or --data DIR"),
         (["left.png"], "missing RIGHT"),
         (["left.png", "right.png", "--output", "page.pdf"], "--output: got page.pdf, wanted a .html file"),
         (["left.png", "right.png", "--glass", "glass.png"], "--glass: got glass.png without --ground-truth, "),

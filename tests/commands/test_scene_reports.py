@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 
 from crosspol.cli import main
-from crosspol.commands.scene_reports import SCENES_KINDS, Wish, kind_of, rig_of_most
-from crosspol.datasets.scene_index import INDEX, SceneRecord, record_line
+from crosspol.commands.scene_reports import SCENES_KINDS, Wish, kind_of
 from crosspol.errors import UsageError
 from crosspol.evaluation.figures import image_name
 from crosspol.evaluation.results import write_results
 from crosspol.io.disparity import write_disparity
 from crosspol.io.images import write_image
-from crosspol.rigs.kinds import RigKind
 from tests.report.evaluations import Page, evaluation
 
 OF_RESULTS, OF_SCENES = SCENES_KINDS
@@ -91,22 +89,3 @@ def test_the_command_takes_results_and_refuses_what_only_a_pair_has(
     assert main(["report", str(file), "--output", str(page)]) == 0
     assert capsys.readouterr().out == f"wrote {page}\n"
     assert len(Page(page.read_text()).tables["scenes"]) == 13
-
-
-def test_of_several_rigs_the_one_of_most_scenes_is_shown_and_the_others_are_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    names = {"left": "l.exr", "right": "r.exr", "disparity": "d.png", "glass": "g.png", "occluded": "o.png"}
-    rigs: list[RigKind] = ["crossed", "quad", "quad"]
-    records = [
-        SceneRecord(f"a{number}", rig, {kind: f"a{number}/{name}" for kind, name in names.items()})
-        for number, rig in enumerate(rigs)
-    ]
-    assert rig_of_most(tmp_path) is None
-    (tmp_path / INDEX).write_text("".join(record_line(record) + "\n" for record in records[1:]))
-    assert rig_of_most(tmp_path) == "quad"
-    assert capsys.readouterr().err == ""
-    (tmp_path / INDEX).write_text("".join(record_line(record) + "\n" for record in records))
-    assert rig_of_most(tmp_path) == "quad"
-    said = "crosspol report: 2 of 3 scenes, those of rig quad; crosspol evaluate --rig takes crossed\n"
-    assert capsys.readouterr().err == said

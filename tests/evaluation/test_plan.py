@@ -87,6 +87,15 @@ def test_what_cannot_be_compared_or_understood_is_refused_in_one_line(tmp_path, 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", [True, 7, -0.5, "no such name", ["twin"], [["own"]], {"own": {}}], ids=repr)
+@pytest.mark.parametrize("entry", ["base", "variants", "seeds", "twin", "oracle", "evaluation"])
+def test_an_entry_of_another_kind_is_refused_by_its_name(tmp_path, entry, value):
+    if (entry, value) == ("variants", {"own": {}}):
+        pytest.skip("these are variants")
+    with pytest.raises(UsageError, match=entry):
+        read_plan(write_plan(tmp_path, **{entry: value}))
+
+
 def test_a_file_that_is_no_plan_is_refused(tmp_path):
     with pytest.raises(MissingFileError, match=r"absent.yaml: no such file"):
         read_plan(tmp_path / "absent.yaml")

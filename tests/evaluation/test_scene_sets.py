@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from crosspol.data.inputs import StereoInputs
 from crosspol.datasets.sample_rooms import sample_rooms
+from crosspol.datasets.scene_format import read_index, read_scene, write_index, write_scene
 from crosspol.errors import MissingFileError, UsageError
-from crosspol.evaluation.scenes import TEST_SEED, open_scenes, survey
+from crosspol.evaluation.scenes import TEST_SEED, as_recorded, open_scenes, survey
 from crosspol.io.disparity import write_disparity
 from crosspol.io.images import write_image
 from crosspol.synthesis.procedural import VALIDATION_SEED_OFFSET
+from tests.datasets.stored_scenes import stored_scene
 
 SMALL = {"count": 3, "size": (32, 48)}
 
@@ -52,6 +55,40 @@ def test_stored_scenes_pass_a_sensor_with_the_same_noise_every_time():
     assert torch.equal(seen[0].pol_left, seen[1].pol_left)
     assert not torch.equal(seen[0].pol_left, seen[2].pol_left)
     assert open_scenes(str(sample_rooms()), rig="crossed").description["rig"] == "crossed"
+
+
+def test_of_several_rigs_that_of_most_scenes_is_taken_and_the_record_says_what_is_left_out():
+    scenes = open_scenes(str(sample_rooms()))
+    assert (scenes.description["rig"], scenes.description["omitted"]) == ("quad", "2 of rig crossed")
+    assert len(scenes.open(1)) == 3
+    asked = open_scenes(str(sample_rooms()), rig="crossed", count=1, split="test")
+    assert asked.description["omitted"] == "3 of rig quad, 1 after the first 1"
+    with pytest.raises(UsageError, match="got no scene of split 'validation', wanted one of test"):
+        open_scenes(str(sample_rooms()), split="validation")
+
+
+def test_a_folder_of_one_rig_is_left_whole(tmp_path):
+    for rig, split in (("quad-left", "test"), ("quad-left", "test"), ("quad", "test"), ("crossed", "train")):
+        number = len(list(tmp_path.iterdir()))
+        write_scene(tmp_path, stored_scene(rig, name=f"s{number}", split=split))
+    write_index(tmp_path)
+    # A quad scene has what a quad-left rig records too.
+    whole = open_scenes(str(tmp_path), split="test")
+    assert (whole.description["rig"], len(whole.open(1))) == ("quad-left", 3)
+    assert whole.description["omitted"] == "1 of other splits"
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_whoever_shows_one_scene_shows_what_is_measured(place):
+    """Demo and report of a scene, and an evaluation of its folder: the same images, noise included."""
+    records = read_index(sample_rooms())
+    record = [record for record in records if record.rig == "quad"][place]
+    frames = as_recorded(read_scene(sample_rooms(), record), records)
+    shown = StereoInputs.from_frames(*frames, "quad", 1)
+    measured = open_scenes(str(sample_rooms())).open(1)[place]
+    assert measured.name == record.name
+    assert torch.equal(shown.left, measured.left)
+    assert torch.equal(shown.right, measured.right)
 
 
 @pytest.fixture

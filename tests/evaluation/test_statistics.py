@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from crosspol.evaluation.statistics import FEWEST_SCENES, NOTHING, Bootstrap, Estimate, over_scenes
 
@@ -24,6 +26,19 @@ def test_median_and_p90_are_numpys_and_lie_in_their_intervals():
     assert found["median"].value == np.median(NORMAL)
     assert found["p90"].value == np.percentile(NORMAL, 90)
     assert all(estimate.low < estimate.value < estimate.high for estimate in found.values())
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40), st.floats(0.001, 0.999))
+def test_intervals_and_percentiles_are_numpys_to_the_bit(values, level):
+    bootstrap = Bootstrap(resamples=100, level=level)
+    drawn = np.asarray(values)[np.random.default_rng([0, len(values)]).integers(0, len(values), (100, len(values)))]
+    tail = 50 * (1 - level)
+    found = bootstrap.summary(values)
+    for name, percent in {"median": 50, "p90": 90}.items():
+        each = np.percentile(drawn, percent, axis=-1)
+        wanted = (np.percentile(values, percent), *np.percentile(each, [tail, 100 - tail]))
+        assert found[name][:3] == wanted
+    assert found["mean"][1:3] == tuple(np.percentile(drawn.mean(axis=-1), [tail, 100 - tail]))
 
 
 def test_one_statistic_alone_is_the_one_of_the_summary():

@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 from tyro.conf import Positional, arg
 
+from crosspol.commands.evaluate import say_omitted
 from crosspol.commands.flags import SIZE
 from crosspol.errors import UsageError
 from crosspol.evaluation.confidence import Examples, fit_model, gather_examples
@@ -93,7 +94,9 @@ def _scenes(options: ConfidenceOptions, polarized: bool) -> list[SceneSet]:
     if options.data != _PROCEDURAL:
         if options.size is not None:
             raise UsageError("--size: got a size beside scenes in files, which have theirs")
-        return [open_scenes(options.data, count=options.scenes, split=options.split)]
+        scenes = open_scenes(options.data, count=options.scenes, split=options.split)
+        say_omitted(scenes, "crosspol confidence")
+        return [scenes]
     sizes = _SIZES if options.size is None else (options.size,)
     kinds = [(rig, size) for size in sizes for rig in (RIG_KINDS if polarized else ("none",))]
     count = 128 if options.scenes is None else options.scenes

@@ -13,12 +13,13 @@ from tyro.conf import arg
 
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.progress import Progress
-from crosspol.commands.report import SENSOR, describe
+from crosspol.commands.report import describe
 from crosspol.data.inputs import StereoInputs
 from crosspol.datasets.sample_rooms import sample_rooms
 from crosspol.datasets.scene_format import INDEX, SceneRecord, read_index, read_scene, scene_frames
 from crosspol.errors import UsageError
 from crosspol.evaluation.measures import MEASURES, REGIONS, key
+from crosspol.evaluation.scenes import SENSOR, as_recorded, sensor_noise
 from crosspol.inference.backends import Precision
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.io.images import write_image
@@ -27,7 +28,7 @@ from crosspol.report.pair_page import write_pair_page
 from crosspol.rigs.frames import Frame
 from crosspol.rigs.kinds import RigKind
 from crosspol.rigs.raw_files import write_raw_pair
-from crosspol.rigs.sensor import record, sense
+from crosspol.rigs.sensor import record
 from crosspol.visualization.maps import error_image, story
 
 Scores = Mapping[str, float]
@@ -83,8 +84,9 @@ def demo(options: DemoOptions) -> None:
         return _write_raw(options, options.raw)
     check_output_folder(options.output)
     folder = sample_rooms() if options.data is None else options.data
-    scene = read_scene(folder, choose(read_index(folder), options.scene, folder))
-    frames = sense(*scene_frames(scene), np.random.default_rng(0), SENSOR)
+    records = read_index(folder)
+    scene = read_scene(folder, choose(records, options.scene, folder))
+    frames = as_recorded(scene, records)
     predictor = StereoPredictor.from_pretrained(
         options.weights, device=options.device, precision=options.precision, iters=options.iters
     )
@@ -117,8 +119,9 @@ def demo(options: DemoOptions) -> None:
 def _write_raw(options: DemoOptions, folder: Path) -> None:
     check_output_folder(folder)
     scenes = sample_rooms() if options.data is None else options.data
-    scene = read_scene(scenes, choose(read_index(scenes), options.scene, scenes))
-    recorded = record(*scene_frames(scene), np.random.default_rng(0), SENSOR)
+    records = read_index(scenes)
+    scene = read_scene(scenes, choose(records, options.scene, scenes))
+    recorded = record(*scene_frames(scene), sensor_noise(records, scene.name), SENSOR)
     make_output_folder(folder)
     written = write_raw_pair(folder, scene.rig, *recorded, scene.calibration)
     print(f"{scene.name}, {scene.disparity.shape[1]}x{scene.disparity.shape[0]} px, as a {scene.rig} rig records it")

@@ -74,7 +74,7 @@ class EvaluateOptions:
     data: Annotated[str, arg(metavar="procedural|DIR|FILE")] = "procedural"
     """Scenes: procedural, a folder of scenes or of pairs, or a manifest (.csv, .jsonl)."""
     rig: Annotated[
-        RigKind | None, one_of(RIG_KINDS, "KIND"), arg(help_behavior_hint="(default: quad, or what the data have)")
+        RigKind | None, one_of(RIG_KINDS, "KIND"), arg(help_behavior_hint="(default: quad, or that of most scenes)")
     ] = None
     """What is recorded of the scenes: quad, quad-left, crossed or none."""
     scenes: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 64 procedural, else all)")] = None
@@ -181,8 +181,12 @@ class Prepared:
         return Results(data, (*rows, *self.earlier), self.twin, self.oracle, provenance(self.device))
 
 
-def prepare(options: EvaluateOptions) -> Prepared:
+def prepare(options: EvaluateOptions, program: str = "crosspol evaluate") -> Prepared:
     """Read and check all that was asked for, but for where it is written.
+
+    Args:
+        options: what was asked for.
+        program: who says on stderr what is left out.
 
     Raises:
         UsageError: something that was asked for cannot be done.
@@ -206,6 +210,8 @@ def prepare(options: EvaluateOptions) -> Prepared:
         rig_file=options.rig_file,
         sensor=options.sensor,
     )
+    if options.rig is None:
+        say_omitted(scenes, program)
     device = next(networks[0].net.parameters()).device
     surveyed = survey(scenes.open(networks[0].pol_channels), _watch("reading"))
     data = describe_data(scenes.description, surveyed)
@@ -213,6 +219,18 @@ def prepare(options: EvaluateOptions) -> Prepared:
     earlier = earlier_rows(options.rows, data, [*(row.name for row in methods), *(row.name for row in baselines)])
     try_out(methods, scenes, device)
     return Prepared(networks, [*methods, *baselines], scenes, surveyed, earlier, twin, oracle)
+
+
+def say_omitted(scenes: SceneSet, program: str) -> None:
+    """Say on stderr which scenes of the data are left out, where a rig was chosen among several."""
+    omitted = scenes.description.get("omitted", "")
+    if "of rig" in omitted:
+        rig, count = scenes.description["rig"], len(scenes.open(1))  # type: ignore[arg-type]
+        print(
+            f"{program}: {scenes.description['data']}: {count} scenes are taken, as rig {rig} has most; left out: "
+            f"{omitted} (crosspol evaluate --rig KIND takes others)",
+            file=sys.stderr,
+        )
 
 
 def _remove_images(output: Path) -> None:

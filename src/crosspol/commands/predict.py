@@ -97,8 +97,8 @@ class PredictOptions:
     """Left view: an image, a video, a folder, or a quoted pattern."""
     output: Annotated[Path, arg(metavar="DIR")] = dataclasses.field(kw_only=True)
     """Folder for the results; made if needed."""
-    right: Annotated[Positional[str | None], arg(metavar="RIGHT", help_behavior_hint="")] = None
-    """Right view, likewise; as many."""
+    right: Annotated[Positional[str | None], arg(metavar="[RIGHT]", help_behavior_hint="")] = None
+    """Right view, likewise; as many. Not with --side-by-side."""
     polarization_left: Annotated[str | None, arg(metavar="PATH", help_behavior_hint="(optional)")] = None
     """Polarization map of the left view, float .npy (NaN = invalid): (H, W, 3) of S1/S0, S2/S0, DoLP for crosspol; for
     blueprint DoLP or contrast, DoLP as 8- or 16-bit image as well."""

@@ -18,23 +18,20 @@ from crosspol.commands.scene_reports import SCENES_KINDS, ScenesKind, Wish, kind
 from crosspol.commands.sources import Arguments, find_source
 from crosspol.data.arguments import as_mask
 from crosspol.data.truth import GroundTruth
-from crosspol.datasets.scene_format import INDEX, read_index, read_scene, scene_frames
+from crosspol.datasets.scene_format import INDEX, read_index, read_scene
 from crosspol.errors import MissingFileError, UsageError, refuse
 from crosspol.evaluation.methods import describe_network
 from crosspol.evaluation.provenance import provenance
+from crosspol.evaluation.scenes import as_recorded
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.io.disparity import read_disparity
 from crosspol.io.images import read_image
 from crosspol.report.pair import PairSubject, examine
 from crosspol.report.pair_page import write_pair_page
 from crosspol.rigs.rig import read_rig
-from crosspol.rigs.sensor import SensorConfig, sense
 from crosspol.weights import packaged_weights, weights_folder
 
 SUFFIXES = (".html", ".htm")
-
-# Stored light has no noise; a camera that is exposed for the scene adds it, the same every time.
-SENSOR = SensorConfig(exposure=(1.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -62,10 +59,12 @@ class ReportOptions:
     predict.
     """
 
-    left: Annotated[Positional[str | None], arg(metavar="LEFT", help_behavior_hint="")] = None
-    """Left view: an image; with --rig what the camera wrote. Alone: many scenes, or the results of an evaluation."""
-    right: Annotated[Positional[str | None], arg(metavar="RIGHT", help_behavior_hint="")] = None
-    """Right view, likewise."""
+    left: Annotated[Positional[str | None], arg(metavar="LEFT|DIR|FILE", help_behavior_hint="")] = None
+    """LEFT: the left view, an image; with --rig what the camera wrote. Without RIGHT: DIR, a folder of scenes or of
+    pairs with ground truth, or FILE, a manifest (.csv, .jsonl) or the results.json of an evaluation. With --data
+    neither."""
+    right: Annotated[Positional[str | None], arg(metavar="[RIGHT]", help_behavior_hint="")] = None
+    """The right view, as LEFT."""
     output: Annotated[Path, arg(metavar="FILE")] = Path("report.html")
     """The page, a .html file; its folder is made if needed."""
     polarization_left: Annotated[str | None, arg(metavar="PATH", help_behavior_hint="(optional)")] = None
@@ -142,7 +141,7 @@ def _write_scene(options: ReportOptions) -> Path:
         raise UsageError(f"--scene: got {name}, wanted one of {some} (in {options.data / INDEX})")
     scene = read_scene(options.data, records[name])
     predictor = _predictor(options)
-    frames = sense(*scene_frames(scene), np.random.default_rng(0), SENSOR)
+    frames = as_recorded(scene, list(records.values()))
     subject = PairSubject.of_scene(scene, frames, scene.rig, predictor.config.polarization.channels)
     return write_page_of(
         options.output, predictor, replace(subject, files={"data": str(options.data)}), options.weights
@@ -151,7 +150,8 @@ def _write_scene(options: ReportOptions) -> Path:
 
 def _write_pair(options: ReportOptions) -> Path:
     if options.left is None:
-        raise UsageError("missing LEFT and RIGHT, the views of a pair (or --data DIR, a folder of scenes)")
+        others = "DIR or FILE, many scenes, or --data DIR, one of them"
+        raise UsageError(f"missing LEFT and RIGHT, the views of a pair (or {others})")
     if options.right is None:
         if not Path(options.left).exists():
             raise MissingFileError(f"{options.left}: no such file or folder")

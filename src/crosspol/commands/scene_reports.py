@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from crosspol.commands.evaluate import EvaluateOptions, prepare
 from crosspol.commands.folders import make_output_folder
-from crosspol.datasets.scene_index import INDEX, read_index
 from crosspol.evaluation.results import read_results
 from crosspol.report.album import Album, album_cards, figure_cards
 from crosspol.report.scenes import write_scenes_page
-from crosspol.rigs.kinds import RigKind
 
 RESULTS = "results.json"
 _TABLES = (".csv", ".jsonl")
@@ -61,12 +57,11 @@ def _write_scenes(wish: Wish) -> Path:
         output=wish.page.parent,
         weights=() if wish.weights is None else (wish.weights,),
         data=str(wish.given),
-        rig=rig_of_most(wish.given),
         iters=wish.iters,
         counterfactuals=("all",),
         device=wish.device,
     )
-    prepared = prepare(options)
+    prepared = prepare(options, "crosspol report")
     make_output_folder(wish.page.parent)
     album = Album(prepared.pictured)
     results = prepared.measure(album)
@@ -86,22 +81,6 @@ SCENES_KINDS: tuple[ScenesKind, ...] = (
     ),
 )
 """The first that recognizes what was given writes the page."""
-
-
-def rig_of_most(data: Path) -> RigKind | None:
-    """Return the rig of most scenes of a folder, and say so where there are others; None: as the data have it."""
-    if not (data / INDEX).is_file():
-        return None
-    rigs = Counter(record.rig for record in read_index(data))
-    rig, count = rigs.most_common(1)[0]
-    if len(rigs) > 1:
-        others = ", ".join(kind for kind in rigs if kind != rig)
-        total = rigs.total()
-        print(
-            f"crosspol report: {count} of {total} scenes, those of rig {rig}; crosspol evaluate --rig takes {others}",
-            file=sys.stderr,
-        )
-    return rig
 
 
 def _title(path: Path) -> str:

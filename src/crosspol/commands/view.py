@@ -48,10 +48,11 @@ class ViewOptions:
     page stays when the source ends; Ctrl-C ends it. Layer, refinements, scale and backend are chosen in the browser.
     """
 
-    left: Annotated[Positional[str], arg(metavar="LEFT", help_behavior_hint="")]
-    """A folder that both views are written into; or the left view: a folder, a quoted pattern, a video, an image."""
-    right: Annotated[Positional[str | None], arg(metavar="RIGHT", help_behavior_hint="")] = None
-    """Right view, likewise."""
+    left: Annotated[Positional[str], arg(metavar="LEFT|DIR", help_behavior_hint="")]
+    """DIR: a folder that both views are written into. LEFT: the left view, a folder, a quoted pattern, a video or an
+    image."""
+    right: Annotated[Positional[str | None], arg(metavar="[RIGHT]", help_behavior_hint="")] = None
+    """The right view, as LEFT; not with DIR or --side-by-side."""
     rig: Annotated[Path | None, arg(metavar="RIG", help_behavior_hint="(optional)")] = None
     """Description of the rig, whose cameras wrote LEFT and RIGHT."""
     calibration: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None

@@ -19,7 +19,7 @@ from crosspol.datasets.scene_index import INDEX, read_index
 from crosspol.errors import UsageError
 from crosspol.rigs.kinds import RigKind
 
-__all__ = ["READER", "SceneFolder"]
+__all__ = ["READER", "SceneFolder", "noise_of"]
 
 
 class SceneFolder(Indexed):
@@ -67,7 +67,7 @@ class SceneFolder(Indexed):
             raise UsageError(f"{self.root / INDEX}: got no scene of split {split!r}, wanted one of {splits}")
         rigs = sorted({record.rig for record in records})
         if rig is None and len(rigs) > 1:
-            raise UsageError(f"{self.root / INDEX}: got scenes of {', '.join(rigs)}, wanted one rig to be asked for")
+            raise UsageError(f"{self.root / INDEX}: got scenes of {', '.join(rigs)}, wanted one rig (--rig)")
         self.rig: RigKind = rig or records[0].rig
         self.records = [record for record in records if self.rig in CONTAINS[record.rig]]
         if not self.records:
@@ -95,10 +95,15 @@ class SceneFolder(Indexed):
                 check_disparity(plane, self.root / record.files[name], some=name == "disparity")
         frames = scene_frames(scene, self.rig)
         if self.camera is not None:
-            frames = self.camera(*frames, np.random.default_rng([self.seed, index]))
+            frames = self.camera(*frames, noise_of(self.seed, index))
         truth = GroundTruth(scene.disparity, scene.glass, scene.occluded, scene.disparity_background)
         inputs = StereoInputs.from_frames(*frames, self.rig, self.pol_channels)
         return make_sample(inputs, self.rig, truth, scene.name)
+
+
+def noise_of(seed: int, index: int) -> np.random.Generator:
+    """Return what the cameras' noise of sample `index` is drawn from."""
+    return np.random.default_rng([seed, index])
 
 
 def _opened(request: Request) -> SceneFolder:

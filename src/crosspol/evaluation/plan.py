@@ -123,8 +123,9 @@ def _plan(name: str, content: Any) -> Plan:
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds: got {seeds}, wanted each once")
     for role in ("twin", "oracle"):
-        if content.get(role) is not None and content[role] not in variants:
-            raise ValueError(f"{role}: got {content[role]!r}, wanted one of {', '.join(variants)}")
+        named = content.get(role)
+        if named is not None and not (isinstance(named, str) and named in variants):
+            raise ValueError(f"{role}: got {named!r}, wanted one of {', '.join(variants)}")
     evaluation = merge(EvaluationPlan(), content.get("evaluation") or {}, "evaluation.")
     about = " ".join(str(content.get("about", "")).split())
     return Plan(name, variants, tuple(seeds), content.get("twin"), content.get("oracle"), about, evaluation)

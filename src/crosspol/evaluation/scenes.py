@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,9 +19,11 @@ from crosspol.data.sample import StereoSample
 from crosspol.datasets.manifest import Manifest
 from crosspol.datasets.reader import Request
 from crosspol.datasets.registry import PROCEDURAL, SOURCES
-from crosspol.datasets.scene_folder import SceneFolder
-from crosspol.datasets.scene_index import INDEX
+from crosspol.datasets.scene_folder import SceneFolder, noise_of
+from crosspol.datasets.scene_format import CONTAINS, StoredScene, scene_frames
+from crosspol.datasets.scene_index import INDEX, SceneRecord, read_index
 from crosspol.errors import MissingFileError, UsageError
+from crosspol.rigs.frames import Frame
 from crosspol.rigs.kinds import RigKind
 from crosspol.rigs.sensor import SensorConfig, sense
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
@@ -28,12 +31,13 @@ from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 TEST_SEED = 2_000_003
 """Data seed of procedural scenes for testing: neither trained on nor validated on by runs with a seed below."""
 
+SENSOR = SensorConfig(exposure=(1.0, 1.0))
+"""Stored light has no noise; a camera that is exposed for the scene adds it, the same every time."""
+
 _PROCEDURAL_COUNT = 64
 _PROCEDURAL_SIZE = (256, 320)
 # The truth's median and largest value are found in steps of this, px.
 _STEP = 1 / 16
-# A camera that is exposed for the scene.
-_SENSOR = SensorConfig(exposure=(1.0, 1.0))
 # What the scenes' hash is over: what every row shares, whichever polarization it takes.
 _HASHED = ("left", "right", "disparity", "valid", "glass", "occluded")
 
@@ -44,8 +48,8 @@ Open = Callable[[int], Dataset[StereoSample]]
 class SceneSet:
     """Scenes to evaluate on.
 
-    description: what they are, for the record. open: the scenes with maps of so many polarization channels; images
-    and truth do not depend on it.
+    description: what they are, for the record; `omitted` says in words which scenes of the data are left out. open: the
+    scenes with maps of so many polarization channels; images and truth do not depend on it.
     """
 
     description: dict[str, Any]
@@ -130,7 +134,7 @@ def open_scenes(
     Args:
         data: "procedural", a folder in the scene format, a manifest, or a folder of pairs in one of the layouts of
             `crosspol.datasets.registry.SOURCES`.
-        rig: what was recorded; None: quad for procedural scenes, else what the data have.
+        rig: what was recorded; None: quad for procedural scenes, else what the data have, or most of their scenes.
         count: at most so many, the first ones; None: 64 procedural ones, else all.
         seed: of procedural scenes and of the sensor's noise; None: that of the test scenes.
         size: height and width of procedural scenes, px; None: 256x320.
@@ -171,15 +175,62 @@ def _procedural(rig: RigKind, count: int, seed: int, size: tuple[int, int] | Non
 def _scene_folder(
     path: Path, rig: RigKind | None, count: int | None, split: str | None, seed: int, sensor: bool
 ) -> SceneSet:
-    camera = partial(sense, config=_SENSOR) if sensor else None
+    camera = partial(sense, config=SENSOR) if sensor else None
+    records = read_index(path)
+    if rig is None:
+        rig = _rig_of_most([record for record in records if split in (None, record.split)])
     first = SceneFolder(path, split=split, rig=rig)
     description = {"data": str(path), "rig": first.rig, "split": split, "sensor": sensor, "seed": seed}
+    omitted = _omitted(records, first, split, count)
+    if omitted:
+        description["omitted"] = omitted
 
     def opened(channels: int) -> Indexed:
         folder = SceneFolder(path, split=split, rig=rig, pol_channels=channels, camera=camera, seed=seed)
         return _first(folder, count)
 
     return SceneSet(description, opened)
+
+
+def _rig_of_most(records: Sequence[SceneRecord]) -> RigKind | None:
+    """Return the rig of most scenes; None: there are no scenes, which `SceneFolder` refuses."""
+    return Counter(record.rig for record in records).most_common(1)[0][0] if records else None
+
+
+def _omitted(records: Sequence[SceneRecord], taken: SceneFolder, split: str | None, count: int | None) -> str:
+    """Say in words which scenes of a folder are left out and why; "" where none is."""
+    of_split = [record for record in records if split in (None, record.split)]
+    rigs = Counter(record.rig for record in of_split if taken.rig not in CONTAINS[record.rig])
+    parts = [f"{number} of rig {kind}" for kind, number in rigs.items()]
+    if len(of_split) < len(records):
+        parts.append(f"{len(records) - len(of_split)} of other splits")
+    if count is not None and count < len(taken):
+        parts.append(f"{len(taken) - count} after the first {count}")
+    return ", ".join(parts)
+
+
+def sensor_noise(records: Sequence[SceneRecord], name: str) -> np.random.Generator:
+    """Return what a stored scene's sensor noise is drawn from where the scenes of its rig are evaluated.
+
+    Whoever shows one scene shows the images that `open_scenes` measures, and gets the same errors.
+
+    Args:
+        records: of all scenes of the folder.
+        name: the scene's.
+    """
+    rig = next(record.rig for record in records if record.name == name)
+    same = [record.name for record in records if rig in CONTAINS[record.rig]]
+    return noise_of(TEST_SEED, same.index(name))
+
+
+def as_recorded(scene: StoredScene, records: Sequence[SceneRecord]) -> tuple[Frame, Frame]:
+    """Return what both cameras make of a stored scene, as an evaluation of the scenes of its rig sees it.
+
+    Args:
+        scene: of the folder.
+        records: of all scenes of the folder.
+    """
+    return sense(*scene_frames(scene), sensor_noise(records, scene.name), SENSOR)
 
 
 def _manifest(path: Path, rig: RigKind | None, count: int | None, split: str | None, rig_file: Path | None) -> SceneSet:

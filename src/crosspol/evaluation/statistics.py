@@ -7,10 +7,11 @@ how much a figure depends on which scenes were taken, and nothing about other se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,8 @@ FEWEST_SCENES = 10
 
 _MOST_RESAMPLES = 100_000
 
-STATISTICS: Mapping[str, Callable[[Values], Values]] = {
-    "mean": lambda values: values.mean(axis=-1),
-    "median": lambda values: _percentile(values, 50),
-    "p90": lambda values: _percentile(values, 90),
-}
-"""Of (..., scenes) over the scenes."""
+_PERCENTILES: Mapping[str, float] = {"median": 50, "p90": 90}
+_STATISTICS = ("mean", *_PERCENTILES)
 
 
 class Estimate(NamedTuple):
@@ -83,9 +80,16 @@ class Bootstrap:
         """
         known = _known(values)[0]
         if not known.size:
-            return dict.fromkeys(STATISTICS, NOTHING)
+            return dict.fromkeys(_STATISTICS, NOTHING)
         drawn = known[self._draws(known.size)]
-        return {name: self._estimate(of(known), of(drawn), known.size) for name, of in STATISTICS.items()}
+        found = {"mean": self._estimate(known.mean(), drawn.mean(axis=-1), known.size)}
+        # Ordered once for all percentiles: NumPy's own selection takes ten times as long on rows as short as these.
+        known.sort()
+        drawn.sort(axis=-1)
+        for name, percent in _PERCENTILES.items():
+            value, of_drawn = _percentile(known, percent), _percentile(drawn, percent)
+            found[name] = self._estimate(value, of_drawn, known.size)
+        return found
 
     def difference(self, first: Series, second: Series) -> Estimate:
         """Return the mean over scenes of `first` - `second`, scene by scene.
@@ -126,7 +130,8 @@ class Bootstrap:
 
     def _estimate(self, value: float | Values, drawn: Values, scenes: int) -> Estimate:
         tail = 50 * (1 - self.level)
-        low, high = _percentile(drawn, tail), _percentile(drawn, 100 - tail)
+        ordered = np.sort(drawn)
+        low, high = _percentile(ordered, tail), _percentile(ordered, 100 - tail)
         return Estimate(float(value), float(low), float(high), scenes)
 
 
@@ -135,9 +140,11 @@ NOTHING = Estimate(float("nan"), float("nan"), float("nan"), 0)
 
 
 def over_scenes(values: Series, statistic: str) -> float:
-    """Return a statistic of `STATISTICS` over the scenes that have a value, without its interval; NaN: none has."""
+    """Return mean, median or p90 over the scenes that have a value, without its interval; NaN: none has."""
     known = _known(values)[0]
-    return float(STATISTICS[statistic](known)) if known.size else float("nan")
+    if not known.size:
+        return float("nan")
+    return float(known.mean() if statistic == "mean" else _percentile(np.sort(known), _PERCENTILES[statistic]))
 
 
 def _known(*rows: Series) -> list[Values]:
@@ -153,14 +160,18 @@ def _known(*rows: Series) -> list[Values]:
     return list(table[:, ~np.isnan(table).any(axis=0)])
 
 
-def _percentile(values: Values, percent: float) -> Values:
-    """Return a percentile over the last axis; next to an infinite value, that one and not the NaN between the two."""
+def _percentile(ordered: Values, percent: float) -> Values:
+    """Return a percentile over the last axis, in ascending order, to the bit as `np.percentile` does.
+
+    Next to an infinite value it is that one, and not the NaN between the two.
+    """
+    place = percent / 100 * (ordered.shape[-1] - 1)
+    below, above = ordered[..., math.floor(place)], ordered[..., math.ceil(place)]
+    part = place % 1
     with np.errstate(invalid="ignore"):
-        found = np.percentile(values, percent, axis=-1)
-    if np.isnan(found).any():
-        outer: Literal["higher", "lower"] = "higher" if percent >= 50 else "lower"
-        found = np.where(np.isnan(found), np.percentile(values, percent, axis=-1, method=outer), found)
-    return found
+        step = above - below
+        found = below + step * part if part < 0.5 else above - step * (1 - part)
+    return np.where(np.isnan(found), above if percent >= 50 else below, found)
 
 
 @lru_cache(maxsize=8)

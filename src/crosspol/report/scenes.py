@@ -224,7 +224,8 @@ def _scatters(results: Results, focus: Focus, named_scenes: set[int]) -> list[tu
 
 def _in_words(data: Mapping[str, Any]) -> str:
     named = (f"{name} {data[name]}" for name in ("rig", "split", "seed") if data.get(name))
-    return ", ".join([str(data.get("data", "")), *named])
+    omitted = f"; left out: {data['omitted']}" if data.get("omitted") else ""
+    return ", ".join([str(data.get("data", "")), *named]) + omitted
 
 
 def _about_intervals(results: Results) -> list[tuple[str, str]]:
