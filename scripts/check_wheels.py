@@ -2,7 +2,7 @@
 
     python -m scripts.check_wheels                                   # this interpreter, pinned versions
     python -m scripts.check_wheels --python 3.11 --versions pinned oldest --output wheels.json
-    python -m scripts.check_wheels --python 3.10 3.12 3.13 --versions newest --without-torch 3.10 3.12 3.13
+    python -m scripts.check_wheels --python 3.12 3.13 --versions newest --without-torch 3.12 3.13
 
 Both builds have to give the same bytes. In each environment, which has none of the extras, `crosspol` has to say its
 version and its help, predict a pair of 64x48 px, and say of each extra what to install. Where no torch can be had for
@@ -194,7 +194,7 @@ def _pair(folder: Path, programs: Path) -> None:
 
 
 def interpreter(wanted: str) -> str | None:
-    """Return an interpreter of a version such as 3.10: on the path, or one of pyenv's."""
+    """Return an interpreter of a version such as 3.12: on the path, or one of pyenv's."""
     if wanted == ".".join(map(str, sys.version_info[:2])):
         return sys.executable
     places = sorted((Path.home() / ".pyenv" / "versions").glob(f"{wanted}.*/bin/python"))

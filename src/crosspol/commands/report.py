@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -247,7 +247,7 @@ def describe(predictor: StereoPredictor, weights: str | None) -> dict[str, str]:
         "commit": made["commit"],
         "versions": ", ".join(f"{name} {version}" for name, version in made["versions"].items()),
         "machine": f"{made['hardware']['device']}, {made['hardware']['threads']} threads",
-        "made": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
     return {name: str(value) for name, value in rows.items() if value}
 

@@ -185,7 +185,7 @@ def _far(matching: _Matching) -> Iterator[tuple[float, str]]:
         yield matching.other(disparity / np.float32(scale)), f"disparity / {scale} (are the values px * {scale}?)"
         yield matching.other(disparity * np.float32(scale)), f"disparity * {scale} (are the values px / {scale}?)"
     yield matching.other(disparity * np.float32(width)), "disparity * the width (are the values shares of it?)"
-    positive = np.where(disparity > 0, disparity, np.float32(np.nan))
+    positive: Array = np.where(disparity > 0, disparity, np.float32(np.nan))
     if np.isfinite(positive).any():
         middle = float(np.nanmedian(positive))
         for constant in middle * np.geomspace(1, width / 2, _DEPTHS):

@@ -258,10 +258,12 @@ class Regression:
 
     def __call__(self, values: Mapping[str, Array]) -> Array:
         """Return the chance, in [0, 1]; 0 where a cue is not finite: what cannot be judged is not sure."""
-        logit = np.float32(self.bias)
+        logit: Array = np.array(self.bias, np.float32)
         for name, mean, scale, weight in zip(self.cues, self.mean, self.scale, self.weights, strict=True):
-            logit = logit + np.float32(weight / scale) * (values[name] - np.float32(mean))
-        chance: Array = 1 / (1 + np.exp(-np.clip(logit, -60, 60), dtype=np.float32))
+            term: Array = np.float32(weight / scale) * (values[name] - np.float32(mean))
+            logit = logit + term
+        falling: Array = np.exp(-np.clip(logit, -60, 60), dtype=np.float32)
+        chance: Array = np.reciprocal(1 + falling)
         return np.where(np.isfinite(chance), chance, np.float32(0)).astype(np.float32)
 
 

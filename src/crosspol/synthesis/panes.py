@@ -56,7 +56,8 @@ def pane_optics(normal: tuple[float, float, float], x: Array, y: Array, focal: f
         focal: focal length, px.
         eta: refractive index of the pane.
     """
-    ray_x, ray_y = x / np.float32(focal), y / np.float32(focal)
+    ray_x: Array = x / np.float32(focal)
+    ray_y: Array = y / np.float32(focal)
     n_x, n_y, n_z = (np.float32(part) for part in normal)
     length = np.sqrt(ray_x * ray_x + ray_y * ray_y + 1)
     cosine = np.abs(ray_x * n_x + ray_y * n_y + n_z) / length
@@ -64,9 +65,11 @@ def pane_optics(normal: tuple[float, float, float], x: Array, y: Array, focal: f
         share.numpy() for share in fresnel_pane(torch.from_numpy(np.ascontiguousarray(cosine)).clamp(0, 1), eta)
     )
     # s = n x ray; the image's y points up in angles, the camera's down.
-    s_right, s_up = n_y - n_z * ray_y, -(n_z * ray_x - n_x)
-    power = s_right * s_right + s_up * s_up + np.float32(1e-12)
-    return PaneOptics(r_s, r_p, t_s, t_p, (s_right * s_right - s_up * s_up) / power, 2 * s_right * s_up / power)
+    s_right: Array = n_y - n_z * ray_y
+    s_up: Array = -(n_z * ray_x - n_x)
+    power: Array = s_right * s_right + s_up * s_up + np.float32(1e-12)
+    difference: Array = s_right * s_right - s_up * s_up
+    return PaneOptics(r_s, r_p, t_s, t_p, difference / power, 2 * s_right * s_up / power)
 
 
 def transmitted(optics: PaneOptics, light: Stokes) -> Stokes:

@@ -79,8 +79,8 @@ class Surface:
     def left_x(self, x_right: Array, y: Array) -> Array:
         """Left column, px, of what the right view sees at (x_right, y): the root of x - d(x, y) = x_right."""
         y = y - np.float32(self.y0)
-        down = y * (np.float32(self.slope_y) + np.float32(self.bend_y) * y)
-        shift = x_right + (down + np.float32(self.offset - self.x0))
+        down: Array = y * (np.float32(self.slope_y) + np.float32(self.bend_y) * y)
+        shift: Array = x_right + (down + np.float32(self.offset - self.x0))
         linear = 1 - self.slope_x
         left: Array
         if self.bend_x == 0:

@@ -118,7 +118,9 @@ def insert_pane(
     at_zero = np.float32(pane.disparity - pane.slope_x * center[0] - pane.slope_y * center[1])
     here = at_zero + np.float32(pane.slope_x) * x + np.float32(pane.slope_y) * y
     # The point of the pane that the right view sees in a column, as a column of the left view.
-    left_x = (x + at_zero + np.float32(pane.slope_y) * y) / np.float32(1 - pane.slope_x)
+    level: Array = x + at_zero
+    tilt: Array = np.float32(pane.slope_y) * y
+    left_x: Array = (level + tilt) / np.float32(1 - pane.slope_x)
     shares = [_share(pane, column, y) for column in (np.broadcast_to(x, here.shape), left_x)]
     covered = shares[0] >= 0.5
     before = np.where(sample.valid[0].numpy() > 0, sample.disparity[0].numpy(), np.float32(np.nan))
