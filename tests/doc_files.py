@@ -14,16 +14,15 @@ from numpy.typing import NDArray
 from crosspol.data.inputs import StereoInputs
 from crosspol.datasets.sample_rooms import sample_rooms
 from crosspol.datasets.scene_format import read_index, read_scene, scene_frames
+from crosspol.evaluation.scenes import SENSOR
 from crosspol.io.disparity import write_disparity
 from crosspol.io.images import write_image
 from crosspol.rigs.rig import Rig
-from crosspol.rigs.sensor import SensorConfig, record, sense
+from crosspol.rigs.sensor import record, sense
 
 HEIGHT, WIDTH = 72, 96
 TOP, LEFT = 120, 40
 """A piece of the first room that ships, with edges at several distances."""
-
-SENSOR = SensorConfig(exposure=(1.0, 1.0))
 
 CALIBRATION = f"""cam0=[362.5 0 47.5; 0 362.5 35.5; 0 0 1]
 cam1=[362.5 0 47.5; 0 362.5 35.5; 0 0 1]
@@ -78,6 +77,9 @@ def sample_files(folder: Path) -> None:
     shutil.copy(folder / "g1.png", folder / "glass.png")
     shutil.copytree(sample_rooms(), folder / "glass-rooms")
     (folder / "mixture.yaml").write_text("data: {size: [64, 96]}\n")
+    (folder / "plans" / "training").mkdir(parents=True)
+    for plan in (Path(__file__).parents[1] / "plans" / "training").glob("*.yaml"):
+        shutil.copy(plan, folder / "plans" / "training")
     (folder / "runs" / "first").mkdir(parents=True)
     (folder / "training.json").write_text('{"num_steps": 2}\n')
     (folder / "runs" / "first" / "config.json").write_text('{"num_steps": 2}\n')
