@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 import crosspol
 from crosspol import geometry
 from crosspol.errors import UsageError
+from crosspol.io.growing import WholeFiles
 from crosspol.rigs.reader import RigReader
 
 
@@ -69,8 +71,8 @@ def watch_folder(
 ) -> Iterator[Pair]:
     """Yield pairs as they appear, until `stop` is set.
 
-    A file counts as written when its size and time have not changed from one look to the next. Where the cameras'
-    software writes under another name and renames, nothing is ever half there.
+    When a file counts as written, `crosspol.io.growing` says. Where the cameras' software writes under another name and
+    renames, nothing is ever half there.
 
     Args:
         folder: that files appear in; it may appear later itself.
@@ -80,41 +82,26 @@ def watch_folder(
         patience: s after which a file without a partner is given up, and named on stderr.
         newest_only: of several pairs that are ready, take the last: for a robot that is slower than its cameras.
     """
-    seen: dict[Path, tuple[int, int]] = {}
-    done: set[str] = set()
-    alone: dict[str, float] = {}
+    watches = [(pattern.partition("*"), WholeFiles(partial(folder.glob, pattern))) for pattern in (left, right)]
+    waiting: dict[str, dict[int, Path]] = {}
+    since: dict[str, float] = {}
     while not stop.is_set():
-        written: list[dict[str, Path]] = []
-        for pattern in (left, right):
-            before, _, after = pattern.partition("*")
-            found = {}
-            for path in folder.glob(pattern):
-                key = path.name[len(before) : len(path.name) - len(after)]
-                if key in done:
-                    continue
-                try:
-                    state = (path.stat().st_size, path.stat().st_mtime_ns)
-                except FileNotFoundError:  # renamed or removed between two looks
-                    continue
-                if state[0] and seen.get(path) == state:
-                    found[key] = path
-                seen[path] = state
-            written.append(found)
-        ready = sorted(written[0].keys() & written[1].keys())
+        for view, ((before, _, after), watch) in enumerate(watches):
+            for path in watch.look():
+                waiting.setdefault(path.name[len(before) : len(path.name) - len(after)], {})[view] = path
+        ready = sorted(key for key, views in waiting.items() if len(views) == 2)
+        pairs = [Pair(key, *(waiting[key][view] for view in range(2))) for key in ready]
         for key in ready:
-            done.add(key)
-            seen.pop(written[0][key], None)
-            seen.pop(written[1][key], None)
-            if newest_only and key != ready[-1]:
-                continue
-            yield Pair(key, written[0][key], written[1][key])
+            del waiting[key]
+        for pair in pairs[-1:] if newest_only else pairs:
+            yield pair
             if stop.is_set():
                 return
-        for key in written[0].keys() ^ written[1].keys():
-            if time.monotonic() - alone.setdefault(key, time.monotonic()) > patience:
-                done.add(key)
-                path = (written[0] | written[1])[key]
-                print(f"{path}: no partner came within {patience:g} s", file=sys.stderr)
+        now = time.monotonic()
+        since = {key: since.get(key, now) for key in waiting}
+        for key in [key for key, begin in since.items() if now - begin > patience]:
+            path = next(iter(waiting.pop(key).values()))
+            print(f"{path}: no partner came within {patience:g} s", file=sys.stderr)
         stop.wait(every)
 
 

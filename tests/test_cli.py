@@ -63,7 +63,7 @@ def test_predict_writes_every_format_and_says_so(pair, weights, capsys, monkeypa
     said = capsys.readouterr()
     names = ["pfm", "png", "npy"]
     written = [f"out/left_disparity.{name}" for name in names]
-    written += ["out/left_disparity_color.png", "out/left_disparity_polarization_use.png"]
+    written += ["out/left_disparity_color.png", "out/left_polarization_use.png"]
     assert [line.strip() for line in lines(said.out)[1:]] == written
     assert sorted(str(path) for path in Path("out").iterdir()) == sorted(written)
     assert said.err == ""

@@ -202,6 +202,18 @@ def test_a_page_runs(path: Path, files: Path, tmp_path: Path, monkeypatch: pytes
         if block.language == "csv":
             Path("pairs.csv").write_text(block.text)
             run_command(["crosspol", "data", "check", "pairs.csv"], block)
+    if name_of(path) == "docs/tutorial.md":
+        assert files_in_table(path, "left_raw_disparity.pfm") == {file.name for file in Path("out").iterdir()}
+
+
+def files_in_table(path: Path, first: str) -> set[str]:
+    """Names in the first column of the table that begins with a name; `.png` is the one before with another suffix."""
+    text = path.read_text(encoding="utf-8")
+    rows = text[text.index(f"| `{first}`") :].partition("\n\n")[0].splitlines()
+    found: list[str] = []
+    for name in (name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])):
+        found.append(Path(found[-1]).with_suffix(name).name if name.startswith(".") else name)
+    return set(found)
 
 
 def run_command(words: list[str], block: Block) -> None:

@@ -31,7 +31,11 @@ def test_one_view_twice_is_named() -> None:
     left, _ = grays()
     said = order_in_doubt(left, left.copy())
     assert said is not None
-    assert said.startswith("both views are the same image")
+    assert said.startswith("both views are the same image: ")
+    stored = cv2.imdecode(cv2.imencode(".jpg", left)[1], cv2.IMREAD_GRAYSCALE)
+    said = order_in_doubt(left, np.asarray(stored, np.uint8))
+    assert said is not None
+    assert said.startswith("both views are the same image, stored twice: ")
 
 
 def test_what_tells_nothing_is_left_alone() -> None:

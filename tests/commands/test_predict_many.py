@@ -328,9 +328,9 @@ def test_images_of_polarization_with_a_rig(folder: Path, run) -> None:
     assert run("left.png", "right.png", "--rig", "rig.yaml", "--save-polarization")[0] == 0
     height, width = read_image("left.png").shape[:2]
     for kind in ("dolp", "aolp"):
-        assert read_image(f"out/left_disparity_{kind}.png").shape[0] == height
-        assert read_image(f"out/left_disparity_{kind}.png").shape[1] > width
-    assert read_image("out/left_disparity_s0.png").shape == (height, width, 3)
+        assert read_image(f"out/left_{kind}.png").shape[0] == height
+        assert read_image(f"out/left_{kind}.png").shape[1] > width
+    assert read_image("out/left_s0.png").shape == (height, width, 3)
 
 
 def test_folders_of_raw_frames(folder: Path, run) -> None:
@@ -364,10 +364,10 @@ def test_images_of_polarization_with_given_maps(folder: Path, run) -> None:
     dolp[:10] = np.nan
     np.save("dolp.npy", dolp)
     assert run("l/0.png", "r/0.png", "--polarization-left", "dolp.npy", "--save-polarization")[0] == 0
-    image = read_image("out/0_disparity_dolp.png")[:, :WIDTH]
+    image = read_image("out/0_dolp.png")[:, :WIDTH]
     assert len(np.unique(image.reshape(-1, 3), axis=0)) == 3
     assert (image[:10] == 128).all()
-    assert not Path("out/0_disparity_aolp.png").exists()
+    assert not Path("out/0_aolp.png").exists()
 
 
 @pytest.mark.parametrize("computed", [True, False])

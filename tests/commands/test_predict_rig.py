@@ -88,7 +88,7 @@ def test_raw_mosaics_to_disparity_files(
     said = capsys.readouterr()
     assert said.err == ""
     stems = ("disparity.pfm", "disparity.png", "disparity.npy", "disparity_color.png")
-    names = {f"left_{stem}" for stem in (*stems, "disparity_polarization_use.png", "rectified.png")}
+    names = {f"left_{stem}" for stem in (*stems, "polarization_use.png", "rectified.png")}
     assert {path.name for path in Path("out").iterdir()} == names
     assert {line.strip() for line in said.out.splitlines()[1:]} == {f"out/{name}" for name in names}
 
@@ -153,7 +153,7 @@ def test_the_other_kinds_of_rig(
     said = capsys.readouterr().err
     assert unused in said if kind == "crossed" else said == ""
     assert np.isfinite(read_disparity("out/left_disparity.npy")).all()
-    assert Path("out/left_disparity_polarization_use.png").exists() == (kind == "quad-left")
+    assert Path("out/left_polarization_use.png").exists() == (kind == "quad-left")
 
 
 def test_a_rolled_rig_is_rectified_with_its_polarization(

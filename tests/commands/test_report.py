@@ -70,6 +70,16 @@ def test_a_pair_with_all_that_belongs_to_it(folder, weights, capsys) -> None:
     assert "<td>-</td>" not in page
 
 
+def test_one_view_twice_is_warned_about_in_one_line(folder, weights, capsys) -> None:
+    assert run(weights, "left.png", "left.png") == 0
+    said = capsys.readouterr().err
+    assert said.startswith("crosspol report: warning: left.png: both views are the same image: one view has no depth")
+    assert said.count("\n") == 1
+    assert "both views are the same image" in Path("report.html").read_text()
+    assert run(weights, "left.png", "right.png") == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_scene(tmp_path, weights, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     for rig in ("crossed", "quad"):

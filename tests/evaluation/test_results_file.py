@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.evaluation import figures
@@ -157,6 +160,17 @@ def test_what_are_no_results_is_refused(tmp_path, text, complaint):
         read_results(path)
     with pytest.raises(MissingFileError, match="no such file"):
         read_results(tmp_path / "absent.json")
+
+
+NAMES = st.text("ab/_ ~.é\ud800", max_size=6)
+
+
+@given(NAMES, NAMES)
+def test_rows_have_images_of_their_own_and_simple_names_stay(one, other):
+    first, second = (figures.image_name(name, "worst") for name in (one, other))
+    assert (first == second) == (one == other)
+    assert re.fullmatch(r"[A-Za-z0-9._~-]+", first)
+    assert figures.image_name("run-2.a_b", "best") == "run-2.a_b_best.png"
 
 
 def test_differences_are_drawn_over_all_pixels_where_glass_is_not_known(monkeypatch):

@@ -86,5 +86,5 @@ def test_a_result_saves_what_it_has(tmp_path: Path) -> None:
     assert not [path for path in result.save(tmp_path / "a") if "olp" in path.name]
     written = replace(result, polarization=PolarizationMaps.of_frame(made)).save(tmp_path / "b")
     names = {path.name for path in written}
-    assert {"disparity_dolp.png", "disparity_aolp.png", "disparity_s0.png"} <= names
-    assert read_image(tmp_path / "b" / "disparity_s0.png").shape == (*SIZE, 3)
+    assert {"dolp.png", "aolp.png", "s0.png"} <= names
+    assert read_image(tmp_path / "b" / "s0.png").shape == (*SIZE, 3)

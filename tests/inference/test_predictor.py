@@ -123,8 +123,8 @@ def test_glass_probability(views, tmp_path):
         expected = net.eval()(*tensors).glass
     np.testing.assert_allclose(result.glass, expected[0, 0], atol=1e-6)
     written = {path.name for path in result.save(tmp_path)}
-    assert "disparity_glass.png" in written
-    saved = read_image(tmp_path / "disparity_glass.png")
+    assert "glass.png" in written
+    saved = read_image(tmp_path / "glass.png")
     np.testing.assert_array_equal(saved.squeeze(), np.rint(255 * result.glass))
     assert StereoPredictor(open_network(), device="cpu", iters=1).predict(*views).glass is None
 

@@ -41,7 +41,7 @@ def test_batches_are_numbered_and_unused_polarization_has_no_image(tmp_path):
     names = {path.name for path in result.save(tmp_path)}
     kinds = (".pfm", ".png", ".npy", "_color.png")
     numbered = {f"disparity_{index:03d}{kind}" for index in range(2) for kind in kinds}
-    assert names == numbered | {"disparity_001_polarization_use.png"}
+    assert names == numbered | {"polarization_use_001.png"}
     assert (read_disparity(tmp_path / "disparity_001.pfm") == 2).all()
 
 
@@ -80,6 +80,35 @@ def test_a_pair_of_a_batch_is_without_the_batch_axis():
 def test_every_kind_of_file_has_a_name_of_its_own():
     names = [output.path(Path("left_disparity")) for output in OUTPUTS]
     assert len(set(names)) == len(names)
+
+
+def test_the_disparity_has_the_stem_and_everything_else_its_own_word():
+    named = {output.path(Path("left_disparity")).stem.removesuffix("_color") for output in OUTPUTS}
+    assert named == {f"left_{output.subject}" for output in OUTPUTS}
+    assert Output(".png", bool, print, "glass").path(Path("a")) == Path("a_glass.png")
+
+
+def test_a_result_replaces_an_earlier_one_of_its_name_whole(tmp_path):
+    plain = StereoResult(np.zeros((40, 50), np.float32))
+    full = replace(plain, glass=plain.disparity, calibration=CALIBRATION)
+    (tmp_path / "a_depth.png").write_bytes(b"mine: there is no earlier result")
+    plain.save(tmp_path, "a")
+    assert (tmp_path / "a_depth.png").read_bytes().startswith(b"mine")
+    full.save(tmp_path, "b")
+    full.save(tmp_path, "c")
+    (tmp_path / "b_notes.txt").write_text("mine")
+    cloud = full.save(tmp_path, "b", [output for output in OUTPUTS if output.subject == "cloud"])
+    assert cloud == [tmp_path / "b_cloud.ply"]
+    assert (tmp_path / "b_glass.png").exists()
+    for stem, keep_others in (("b", False), ("c", True)):
+        written = plain.save(tmp_path, stem, keep_others=keep_others)
+        left = {path.name for path in tmp_path.glob(f"{stem}[._]*")} - {path.name for path in written}
+        mine = {"b_notes.txt"} if stem == "b" else {path.name for path in full.save(tmp_path / "d", "c")}
+        assert left == mine - {path.name for path in written}
+    batch = StereoResult(np.zeros((2, 40, 50), np.float32), np.ones((2, 40, 50), np.float32))
+    batch.save(tmp_path / "e")
+    replace(batch, polarization_use=None).save(tmp_path / "e")
+    assert not list((tmp_path / "e").glob("polarization_use*"))
 
 
 def test_a_kind_of_file_that_does_not_apply_is_not_written(tmp_path):

@@ -76,11 +76,8 @@ def check_pair(
     if abs(matches.turn_deg) > _TURNED_DEG:
         text = f"the right view is turned clockwise by {matches.turn_deg % 360:.0f} degrees against the left one"
         return [Finding("flip", "wrong", text, "turn it back; in the camera's settings, look for rotate or reverse")]
-    still = np.abs(matches.disparity[agrees]) < _NO_PARALLAX_PX * matches.scale
-    if still.mean() > _NEGATIVE_SHARE and np.abs(matches.plane[0]) < _NO_PARALLAX_PX:
-        difference = float(np.abs(images[0].astype(float) - images[1]).mean())
-        if difference < _SAME:
-            return [Finding("order", "wrong", "both views are the same image, stored twice", exchange, _NOTHING_TO_SEE)]
+    if _is_stored_twice(*images, matches):
+        return [Finding("order", "wrong", "both views are the same image, stored twice", exchange, _NOTHING_TO_SEE)]
     moved = _moved(matches, agrees)
     rows = _rows(matches, agrees, rectified_by)
     if rows.verdict == "right" and moved is not None and _is_static(matches, agrees, moved):
@@ -120,6 +117,8 @@ def order_in_doubt(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> str | N
     matches = match(small[0], small[1])
     if not matches.related or matches.agrees.mean() < _AGREEING_SHARE:
         return None
+    if _is_stored_twice(small[0], small[1], matches):
+        return f"both views are the same image, stored twice: {_NOTHING_TO_SEE}"
     negative = matches.disparity[matches.agrees] < -_NO_PARALLAX_PX
     if negative.mean() <= _NEGATIVE_SHARE:
         return None
@@ -127,6 +126,14 @@ def order_in_doubt(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> str | N
 
 
 _NOTHING_TO_SEE = "one view has no depth: disparity is 0, or made up"
+
+
+def _is_stored_twice(left: NDArray[np.uint8], right: NDArray[np.uint8], matches: Matches) -> bool:
+    """Whether the views are one image but for what a lossy format changes."""
+    still = np.abs(matches.disparity[matches.agrees]) < _NO_PARALLAX_PX * matches.scale
+    if still.mean() <= _NEGATIVE_SHARE or np.abs(matches.plane[0]) >= _NO_PARALLAX_PX:
+        return False
+    return bool(np.abs(left.astype(float) - right).mean() < _SAME)
 
 
 def off_their_rows(matches: Matches) -> tuple[float, float]:

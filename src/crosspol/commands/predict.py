@@ -13,31 +13,27 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from crosspol.checks.pair import order_in_doubt
 from crosspol.commands.fitting import FitOptions
 from crosspol.commands.flags import one_of
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.progress import Progress, duration
 from crosspol.commands.resuming import Record, file_hash, weights_hash
-from crosspol.commands.sources import Arguments, RigPairs, Source, find_source
+from crosspol.commands.sources import Arguments, RigPairs, Source, find_source, with_doubt
 from crosspol.errors import UsageError, refuse, words_of
 from crosspol.inference.adaptive import stored_tolerance
 from crosspol.inference.backends import Precision, find_device
 from crosspol.inference.confidence import ConfidenceKind
 from crosspol.inference.engines import BackendName, say_exports
 from crosspol.inference.items import Item, Ready
-from crosspol.inference.outputs import OUTPUTS, Output, left_image, outputs_with
+from crosspol.inference.outputs import OUTPUTS, RECTIFIED, Output, outputs_with, saved_before
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.inference.result import StereoResult
 from crosspol.inference.stream import Outcome, stream
 from crosspol.inference.warm_start import Step, WarmStart
 from crosspol.io.atomic import alone
-from crosspol.io.images import write_image
 from crosspol.model.precision import computes
 
 _AUTO: tuple[Precision, ...] = ("bfloat16", "float32")
@@ -84,8 +80,9 @@ class PredictOptions:
 
     Views are rectified and of one size, from 32x32 px; those of a rig are rectified by its calibration. Every pair gets
     <name>_disparity.pfm and .npy (exact, in px), .png (16 bit, px * 256, 0 = unknown) and _color.png (to look at);
-    with --rig also <name>_rectified.png, the left view as the network saw it. Frames of a video are <name>_000001 and
-    so on.
+    <name>_glass.png, where the network finds glass (255 = certain); with polarization <name>_polarization_use.png,
+    what it changed; with --rig also <name>_rectified.png, the left view as the network saw it. Frames of a video are
+    <name>_000001 and so on.
 
     Where the cameras are known, by --rig or, for rectified images, by --calibration, there are also <name>_depth.npy
     (m, NaN = unknown), _depth.png (16 bit, mm, 0 = unknown), _depth_color.png, <name>_cloud.ply, and
@@ -105,7 +102,7 @@ class PredictOptions:
     polarization_right: Annotated[str | None, arg(metavar="PATH", help_behavior_hint="(optional)")] = None
     """The same of the right view, as the right camera saw it."""
     save_polarization: bool = False
-    """Also write images of the left view's polarization: <name>_disparity_dolp.png, _aolp.png and _s0.png."""
+    """Also write images of the left view's polarization: <name>_dolp.png, <name>_aolp.png and <name>_s0.png."""
     rig: Annotated[Path | None, arg(metavar="RIG", help_behavior_hint="(optional)")] = None
     """Description of the rig; LEFT and RIGHT are then what its cameras wrote, or paths with {angle} or {map} in."""
     calibration: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None
@@ -249,6 +246,8 @@ def predict(options: PredictOptions) -> None:
     warm = WarmStart(predictor, many.warm_iters) if many.warm_start else None
     plain = warm is None and options.fitting.scale == 1 and not options.fitting.coarse_to_fine
     kinds = outputs_with(max_depth_m=options.max_depth, cloud=options.cloud)
+    if isinstance(source, RigPairs):
+        kinds += (RECTIFIED,)
     try:
         _run(Job(source, predictor, options.output, kinds, warm, record, many.skip_existing, plain), many.on_bad)
     except KeyboardInterrupt as error:
@@ -339,10 +338,7 @@ def _outcomes(job: Job, progress: Progress) -> Iterator[Outcome[Item, Written]]:
         if not looked:
             # Of the first pair: what is wrong with the order is wrong with all.
             looked = True
-            doubt = order_in_doubt(*(_gray(view[0]) for view in (ready.inputs.left, ready.inputs.right)))
-            if doubt is not None:
-                hint = f"{item.name}: {doubt} (crosspol doctor tells more)"
-                ready = replace(ready, warnings=(*ready.warnings, hint))
+            ready = with_doubt(item.name, ready)
         return item, ready
 
     def work(loaded: tuple[Item, Ready]) -> Estimated:
@@ -371,39 +367,17 @@ def _outcomes(job: Job, progress: Progress) -> Iterator[Outcome[Item, Written]]:
         item, result = estimated.item, estimated.result
         # Another run may write the same pair: its files, and what is noted of them, are of one of the two.
         with alone(job.output / _stem(item.stem)):
-            earlier = _earlier(job.output, item.stem)
-            paths = result.save(job.output, _stem(item.stem), job.kinds)
-            if isinstance(job.source, RigPairs):
-                paths.append(write_image(job.output / _rectified_name(item.stem), left_image(result)))
+            earlier = saved_before(job.output / _stem(item.stem)) if shared else []
+            paths = result.save(job.output, _stem(item.stem), job.kinds, keep_others=shared)
             stale = [path for path in earlier if path not in paths]
-            if not shared:
-                for path in stale:
-                    path.unlink(missing_ok=True)
             if job.record is not None:
                 job.record.add(item.stem, item.files, paths)
-        if shared and stale:
+        if stale:
             left = f"{', '.join(map(str, stale))}: not of this run, and left, as input is in the folder too"
             return Written(_report(estimated, paths), (*estimated.warnings, left))
         return Written(_report(estimated, paths), estimated.warnings)
 
     return stream(job.source.items(job.predictor, wanted), read, work, write)
-
-
-def _earlier(folder: Path, stem: str) -> list[Path]:
-    """Return the files that an earlier run left for a pair; none without those that every run writes.
-
-    Links are somebody's own: a run writes files.
-    """
-    base = folder / _stem(stem)
-    if not all(kind.path(base).is_file() for kind in OUTPUTS if kind.always):
-        return []
-    names = dict.fromkeys([*(kind.path(base) for kind in OUTPUTS), folder / _rectified_name(stem)])
-    return [path for path in names if path.is_file() and not path.is_symlink()]
-
-
-def _gray(view: Tensor) -> NDArray[np.uint8]:
-    """(H, W) of (3, H, W) in [0, 1]."""
-    return np.asarray(np.rint(255 * view.mean(0).numpy()), np.uint8)
 
 
 def _precision(options: PredictOptions) -> Precision:
@@ -446,10 +420,6 @@ def _stem(stem: str) -> str:
     return f"{stem}_disparity"
 
 
-def _rectified_name(stem: str) -> str:
-    return f"{stem}_rectified.png"
-
-
 def _check_depth(options: PredictOptions) -> None:
     if options.max_depth is not None and not options.max_depth > 0:
         raise UsageError(f"--max-depth: got {options.max_depth:g}, wanted meters, more than 0")
@@ -460,8 +430,7 @@ def _check_depth(options: PredictOptions) -> None:
 def _check_outputs(source: Source, output: Path) -> None:
     """Refuse output that would replace input, of whichever pair: `<stem>_disparity...`, `<stem>_cloud.ply`, ..."""
     stems = {_stem(stem) for stem in source.stems}
-    names = {kind.path(Path(stem)).name for stem in stems for kind in OUTPUTS}
-    names |= {_rectified_name(stem) for stem in source.stems}
+    names = {kind.path(Path(stem)).name for stem in stems for kind in (*OUTPUTS, RECTIFIED)}
     folder = output.resolve()
     for path in source.files():
         resolved = path.resolve()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from tyro.conf import Positional, arg
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.progress import Progress
 from crosspol.commands.scene_reports import SCENES_KINDS, ScenesKind, Wish, kind_of
-from crosspol.commands.sources import Arguments, find_source
+from crosspol.commands.sources import Arguments, find_source, with_doubt
 from crosspol.data.arguments import as_mask
 from crosspol.data.truth import GroundTruth
 from crosspol.datasets.scene_format import INDEX, read_index, read_scene
@@ -176,7 +177,9 @@ def _write_pair(options: ReportOptions) -> Path:
     predictor = _predictor(options)
     source.check(predictor)
     item = next(source.items(predictor, lambda *_: True))
-    ready = item.load()
+    ready = with_doubt(item.name, item.load())
+    for line in ready.warnings:
+        print(f"crosspol report: warning: {line}", file=sys.stderr)
     kind = "none" if options.rig is None else read_rig(options.rig).kind
     subject = PairSubject(
         item.stem,

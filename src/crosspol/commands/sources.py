@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crosspol.checks.pair import order_in_doubt
 from crosspol.commands.pairs import RAW_SUFFIXES, Pair, find_pairs, list_images
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError, refuse
@@ -26,7 +27,7 @@ from crosspol.rigs.calibration_files import read_calibration
 from crosspol.rigs.raw_structure import looks_like_mosaic
 from crosspol.rigs.reader import RigReader
 
-__all__ = ["Arguments", "FilePairs", "Known", "RigPairs", "Source", "VideoPairs", "find_source"]
+__all__ = ["Arguments", "FilePairs", "Known", "RigPairs", "Source", "VideoPairs", "find_source", "with_doubt"]
 
 # {angle} and {map} in a path, with what separates them from the rest of the name.
 _SEVERAL_FILES = re.compile(r"[\W_]*\{(angle|map)[^}]*\}[\W_]*")
@@ -125,6 +126,20 @@ class Source(Protocol):
 
     def items(self, predictor: StereoPredictor, wanted: Wanted) -> Iterator[Item]:
         """Yield the pairs that are wanted."""
+
+
+def with_doubt(name: str, ready: Ready) -> Ready:
+    """Return a pair with a warning more where its views are one image, or swapped.
+
+    Args:
+        name: what to call the pair.
+        ready: with a batch axis of 1.
+    """
+    views = (view[0].mean(0).numpy() for view in (ready.inputs.left, ready.inputs.right))
+    doubt = order_in_doubt(*(np.asarray(np.rint(255 * view), np.uint8) for view in views))
+    if doubt is None:
+        return ready
+    return replace(ready, warnings=(*ready.warnings, f"{name}: {doubt} (crosspol doctor tells more)"))
 
 
 def find_source(arguments: Arguments) -> Source:

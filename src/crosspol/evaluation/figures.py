@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import fields
 from typing import Any
@@ -48,8 +49,14 @@ def chosen_scenes(row: Row) -> dict[str, int]:
 
 
 def image_name(row: str, scene: str) -> str:
-    """Return the file name of a row's image of its best, median or worst scene."""
-    return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', row)}_{scene}.png"
+    """Return the file name of a row's image of its best, median or worst scene: no two rows have the same.
+
+    Of a row whose name has letters that a file's had better not have, some of its hash tells it from others.
+    """
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", row)
+    if plain != row:
+        plain += f"~{hashlib.sha256(row.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    return f"{plain}_{scene}.png"
 
 
 def scene_images(method: NetworkMethod, row: Row, scenes: SceneSet) -> dict[str, NDArray[np.uint8]]:

@@ -24,7 +24,7 @@ from crosspol.visualization.polarization import aolp_image
 if TYPE_CHECKING:
     from crosspol.inference.result import StereoResult
 
-__all__ = ["OUTPUTS", "Output", "left_image", "of_cloud", "outputs_with"]
+__all__ = ["OUTPUTS", "RECTIFIED", "Output", "left_image", "of_cloud", "outputs_with", "saved_before"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Output:
     applies: whether a result of one pair has what goes into the file.
     writer: writes that file of a result of one pair; it appears complete or not at all.
     subject: what is in the file. Stems end in ``disparity``; where a file holds something else, its own word takes that
-        one's place: ``left_disparity.pfm``, ``left_depth.png``.
+        one's place: ``left_disparity.pfm``, ``left_depth.png``, ``left_glass.png``. What follows it, as in
+        ``left_disparity_color.png``, is another picture of the same.
     """
 
     suffix: str
@@ -190,20 +191,27 @@ def left_image(result: StereoResult) -> NDArray[np.uint8]:
     return np.asarray(np.rint(255 * result.inputs.left.permute(1, 2, 0).numpy()), np.uint8)
 
 
+def _left_view(result: StereoResult, path: Path) -> None:
+    write_image(path, left_image(result))
+
+
 OUTPUTS: tuple[Output, ...] = (
     Output(".pfm", _always, _disparity),
     Output(".png", _always, _disparity),
     Output(".npy", _always, _disparity),
     Output("_color.png", _always, _color),
-    Output("_glass.png", lambda result: result.glass is not None, _glass),
+    Output(".png", lambda result: result.glass is not None, _glass, "glass"),
     Output(
-        "_polarization_use.png",
+        ".png",
         lambda result: result.polarization_use is not None and bool(result.polarization_use.any()),
         _polarization_use,
+        "polarization_use",
     ),
-    Output("_dolp.png", lambda result: result.polarization is not None, _dolp),
-    Output("_aolp.png", lambda result: result.polarization is not None and result.polarization.aolp is not None, _aolp),
-    Output("_s0.png", lambda result: result.polarization is not None and result.polarization.s0 is not None, _s0),
+    Output(".png", lambda result: result.polarization is not None, _dolp, "dolp"),
+    Output(
+        ".png", lambda result: result.polarization is not None and result.polarization.aolp is not None, _aolp, "aolp"
+    ),
+    Output(".png", lambda result: result.polarization is not None and result.polarization.s0 is not None, _s0, "s0"),
     Output(".png", lambda result: result.confidence is not None, _confidence, "confidence"),
     Output(".png", lambda result: result.occluded is not None, _occluded, "occluded"),
     Output(".npy", _metric, _depth, "depth"),
@@ -212,6 +220,23 @@ OUTPUTS: tuple[Output, ...] = (
     Output(".ply", _metric, _cloud, "cloud"),
     Output(".json", _metric, _calibration, "calibration"),
 )
+
+RECTIFIED = Output(".png", lambda result: result.inputs is not None, _left_view, "rectified")
+"""The left view that everything belongs to, pixel by pixel: for those who have only the raw frames."""
+
+
+def saved_before(base: Path) -> list[Path]:
+    """Return the files that an earlier result left under a name; none unless all are there that every result has.
+
+    Links are somebody's own: results are files.
+
+    Args:
+        base: folder and stem.
+    """
+    if not all(kind.path(base).is_file() for kind in OUTPUTS if kind.always):
+        return []
+    paths = [kind.path(base) for kind in (*OUTPUTS, RECTIFIED)]
+    return [path for path in paths if path.is_file() and not path.is_symlink()]
 
 
 def outputs_with(*, max_depth_m: float | None = None, cloud: bool = True) -> tuple[Output, ...]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from crosspol import geometry
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import refuse
-from crosspol.inference.outputs import OUTPUTS, Output
+from crosspol.inference.outputs import OUTPUTS, Output, saved_before
 from crosspol.inference.polarization import PolarizationMaps
 from crosspol.model.network import State
 from crosspol.rigs.calibration import StereoCalibration
@@ -95,27 +95,35 @@ class StereoResult:
         return replace(self, **maps, state=None, inputs=None if self.inputs is None else self.inputs.pair(index))
 
     def save(
-        self, folder: str | os.PathLike[str], stem: str = "disparity", outputs: Sequence[Output] = OUTPUTS
+        self,
+        folder: str | os.PathLike[str],
+        stem: str = "disparity",
+        outputs: Sequence[Output] = OUTPUTS,
+        keep_others: bool = False,
     ) -> list[Path]:
         """Write the result as files; each appears complete or not at all.
 
         Writes ``<stem>.pfm`` and ``<stem>.npy`` (exact), ``<stem>.png`` (16-bit, px * 256, as in KITTI; 0 to 255.99 px,
-        the rest unknown), ``<stem>_color.png`` (to look at, with a scale in px), ``<stem>_glass.png`` (8-bit, 255 =
-        certain) where the network estimates glass, if polarization changed anything ``<stem>_polarization_use.png``,
-        and of `polarization`, where it is there, ``<stem>_dolp.png``, ``<stem>_aolp.png`` and ``<stem>_s0.png``. The
-        pairs of a batch are numbered: ``<stem>_000.pfm`` and so on.
+        the rest unknown) and ``<stem>_color.png`` (to look at, with a scale in px). The pairs of a batch are numbered:
+        ``<stem>_000.pfm`` and so on.
 
-        With confidence also ``confidence.png`` (8-bit, 255 = certain) and ``occluded.png`` (8-bit, 255 = occluded).
+        What else the result has goes into files whose word takes the place of ``disparity`` at the end of the stem;
+        after another stem it follows: ``<stem>_depth.npy``. These are ``glass.png`` (8-bit, 255 = certain) where the
+        network estimates glass; ``polarization_use.png`` if polarization changed anything; ``dolp.png``, ``aolp.png``
+        and ``s0.png`` of `polarization`; ``confidence.png`` (8-bit, 255 = certain) and ``occluded.png`` (8-bit, 255 =
+        occluded). With a calibration also ``depth.npy`` (m, NaN = unknown), ``depth.png`` (16-bit, mm, 0 = unknown, up
+        to 65.535 m), ``depth_color.png``, ``cloud.ply`` (without far and flying points) and ``calibration.json``, from
+        which all of it can be computed again.
 
-        With a calibration also ``depth.npy`` (m, NaN = unknown), ``depth.png`` (16-bit, mm, 0 = unknown, up to 65.535
-        m), ``depth_color.png``, ``cloud.ply`` (without far and flying points) and ``calibration.json``, from which all
-        of it can be computed again. Those words take the place of ``disparity`` at the end of the stem; after another
-        stem they follow it: ``<stem>_depth.npy``.
+        It replaces an earlier result of the same name: files of that one which this one does not have, such as the
+        depth where there is no calibration now, are removed, so that all files of a name are of one result.
 
         Args:
             folder: made if it does not exist.
             stem: beginning of the file names.
             outputs: kinds of file, those that apply are written; `crosspol.inference.outputs.outputs_with` has options.
+                Without the disparity nothing is replaced, and nothing removed.
+            keep_others: remove nothing: for a folder in which files of such names may be somebody's own.
 
         Returns:
             The written paths.
@@ -125,10 +133,19 @@ class StereoResult:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        if not self.batched:
-            return [Path(path) for output in outputs for path in output.write(self, folder / stem)]
-        pairs = [self.pair(index) for index in range(len(self.disparity))]
-        return [path for index, pair in enumerate(pairs) for path in pair.save(folder, f"{stem}_{index:03d}", outputs)]
+        if self.batched:
+            pairs = [self.pair(index) for index in range(len(self.disparity))]
+            names = [f"{stem}_{index:03d}" for index in range(len(pairs))]
+            every = [pair.save(folder, name, outputs, keep_others) for pair, name in zip(pairs, names, strict=True)]
+            return [path for paths in every for path in paths]
+        base = folder / stem
+        earlier = [] if keep_others else saved_before(base)
+        written = [Path(path) for output in outputs for path in output.write(self, base)]
+        if all(output.path(base) in written for output in OUTPUTS if output.always):
+            for path in earlier:
+                if path not in written:
+                    path.unlink(missing_ok=True)
+        return written
 
 
 def check_calibration(calibration: StereoCalibration, size: tuple[int, ...], name: object = "calibration") -> None:
