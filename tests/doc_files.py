@@ -20,6 +20,7 @@ from crosspol.io.images import write_image
 from crosspol.rigs.rig import Rig
 from crosspol.rigs.sensor import record, sense
 
+PLANS = Path(__file__).resolve().parents[1] / "plans"
 HEIGHT, WIDTH = 72, 96
 TOP, LEFT = 120, 40
 """A piece of the first room that ships, with edges at several distances."""
@@ -76,6 +77,8 @@ def sample_files(folder: Path) -> None:
     shutil.copy(folder / "d1.pfm", folder / "disparity.pfm")
     shutil.copy(folder / "g1.png", folder / "glass.png")
     shutil.copytree(sample_rooms(), folder / "glass-rooms")
+    # What the checkout has, for commands that are given there.
+    shutil.copytree(PLANS, folder / "plans", ignore=shutil.ignore_patterns("*.safetensors", "*.jsonl"))
     (folder / "mixture.yaml").write_text("data: {size: [64, 96]}\n")
     (folder / "plans" / "training").mkdir(parents=True)
     for plan in (Path(__file__).parents[1] / "plans" / "training").glob("*.yaml"):

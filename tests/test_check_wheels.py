@@ -7,8 +7,10 @@ import io
 import re
 import tarfile
 import zipfile
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
+from packaging.specifiers import SpecifierSet
 from scripts.check_wheels import MISSING, SHIPPED, interpreter, lacking, minimum_versions, normalize
 
 from crosspol.cli import COMMANDS, EXTRAS
@@ -61,6 +63,26 @@ def test_the_oldest_versions_are_the_lower_bounds() -> None:
     assert set(pinned) == set(bounds)
     for name, version in bounds.items():
         assert f"{pinned[name]}.".startswith(f"{version}."), name
+
+
+def test_pages_types_and_pinned_versions_take_the_oldest_python() -> None:
+    (oldest,) = re.findall(r'^requires-python = ">=(3\.\d+)"$', PYPROJECT, re.MULTILINE)
+    assert re.findall(r'^python_version = "(.*)"$', PYPROJECT, re.MULTILINE) == [oldest]
+    assert re.findall(r"Python :: (3\.\d+)", PYPROJECT)[0] == oldest
+    for page in ("README.md", "docs/tutorial.md"):
+        text = (REPOSITORY / page).read_text(encoding="utf-8")
+        assert re.findall(r"[Pp]ython (3\.\d+)(?:\+| or later)", text) == [oldest], page
+    pinned = re.findall(r"^([\w.-]+)==", (REPOSITORY / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    wanted = {name: wants for name in pinned for wants in requires_python(name)}
+    assert [name for name, wants in wanted.items() if not SpecifierSet(wants).contains(f"{oldest}.99")] == []
+
+
+def requires_python(name: str) -> list[str]:
+    """What an installed distribution says of Python; [] where it says nothing, or is not installed."""
+    try:
+        return metadata(name).get_all("Requires-Python") or []
+    except PackageNotFoundError:
+        return []
 
 
 def test_every_extra_that_a_command_misses_is_asked_for() -> None:
