@@ -14,17 +14,16 @@ from numpy.typing import NDArray
 from crosspol.data.inputs import StereoInputs
 from crosspol.datasets.sample_rooms import sample_rooms
 from crosspol.datasets.scene_format import read_index, read_scene, scene_frames
+from crosspol.evaluation.scenes import SENSOR
 from crosspol.io.disparity import write_disparity
 from crosspol.io.images import write_image
 from crosspol.rigs.rig import Rig
-from crosspol.rigs.sensor import SensorConfig, record, sense
+from crosspol.rigs.sensor import record, sense
 
 PLANS = Path(__file__).resolve().parents[1] / "plans"
 HEIGHT, WIDTH = 72, 96
 TOP, LEFT = 120, 40
 """A piece of the first room that ships, with edges at several distances."""
-
-SENSOR = SensorConfig(exposure=(1.0, 1.0))
 
 CALIBRATION = f"""cam0=[362.5 0 47.5; 0 362.5 35.5; 0 0 1]
 cam1=[362.5 0 47.5; 0 362.5 35.5; 0 0 1]
