@@ -80,9 +80,6 @@ def sample_files(folder: Path) -> None:
     # What the checkout has, for commands that are given there.
     shutil.copytree(PLANS, folder / "plans", ignore=shutil.ignore_patterns("*.safetensors", "*.jsonl"))
     (folder / "mixture.yaml").write_text("data: {size: [64, 96]}\n")
-    (folder / "plans" / "training").mkdir(parents=True)
-    for plan in (Path(__file__).parents[1] / "plans" / "training").glob("*.yaml"):
-        shutil.copy(plan, folder / "plans" / "training")
     (folder / "runs" / "first").mkdir(parents=True)
     (folder / "training.json").write_text('{"num_steps": 2}\n')
     (folder / "runs" / "first" / "config.json").write_text('{"num_steps": 2}\n')

@@ -10,11 +10,16 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from crosspol.commands.resuming import _lines
 from crosspol.datasets.scene_format import read_index
 from crosspol.io.atomic import alone, write_together
 from tests.faults import scenarios
 from tests.training.tiny_runs import finish, start
+
+# Eleven processes: some ten seconds of a core.
+pytestmark = pytest.mark.extended
 
 
 def together(*runs: Callable[[], int]) -> None:
