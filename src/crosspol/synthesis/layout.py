@@ -13,6 +13,7 @@ from crosspol.synthesis.shapes import Outline, Surface
 from crosspol.synthesis.stage import (
     NEAREST_TO_INFINITY,
     Box,
+    Depths,
     Generator,
     Layer,
     LayeredScene,
@@ -26,7 +27,6 @@ from crosspol.synthesis.textures import Texture, sheet
 __all__ = ["Layer", "LayeredScene", "Pane", "Texture", "draw_layered_scene"]
 
 Array = NDArray[np.float32]
-Range = tuple[float, float]
 
 _SMALLEST_SHEET, _LARGEST_SHEET = 64, 512
 _SHEETS = 3
@@ -41,8 +41,7 @@ def draw_layered_scene(
     glass_probability: float = 0.4,
     lamp: bool = False,
     opening_probability: float = 0.85,
-    nearest: Range = (0.1, 1.0),
-    focal: Range = (0.5, 2.0),
+    depths: Depths | None = None,
 ) -> LayeredScene:
     """A backdrop, objects in front of it and, among them, openings with or without glass.
 
@@ -54,24 +53,28 @@ def draw_layered_scene(
         glass_probability: share of scenes with glass.
         lamp: a horizontally polarized lamp shines (crossed rigs).
         opening_probability: share of the scenes without glass in which there are openings all the same.
-        nearest: of the nearest object, as shares of max_disparity: which baselines there are.
-        focal: focal lengths, in widths.
+        depths: where things stand; None: `Depths()`.
     """
     height, width = size
+    depths = depths or Depths()
     # Log-uniform, so that far scenes and short baselines are as well covered as near ones and long ones.
-    near = max(float(np.exp(rng.uniform(*np.log(nearest)))) * max_disparity, 4 * NEAREST_TO_INFINITY)
-    far = NEAREST_TO_INFINITY + (0.5 * near - NEAREST_TO_INFINITY) * float(rng.beta(1.0, 5.0))
+    near = max(float(np.exp(rng.uniform(*np.log(depths.nearest)))) * max_disparity, 4 * NEAREST_TO_INFINITY)
+    if depths.farthest is None:
+        far = NEAREST_TO_INFINITY + (0.5 * near - NEAREST_TO_INFINITY) * float(rng.beta(1.0, 5.0))
+    else:
+        far = max(NEAREST_TO_INFINITY, near * float(rng.uniform(*depths.farthest)))
     rows, columns = (int(np.clip(side, _SMALLEST_SHEET, _LARGEST_SHEET)) for side in (height, 0.75 * width))
     stage = Stage(
         height,
         width,
-        float(np.exp(rng.uniform(*np.log(focal)))) * width,
+        float(np.exp(rng.uniform(*np.log(depths.focal)))) * width,
         near,
         far,
         max_disparity,
         float(rng.uniform(0.2, 0.9)),
         lamp,
         tuple(sheet(rng, (rows, columns)) for _ in range(_SHEETS)),
+        depths.openings,
     )
     backdrop = _draw_backdrop(rng, stage)
     count = int(rng.integers(layers[0], layers[1] + 1))

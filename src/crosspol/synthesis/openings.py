@@ -200,7 +200,7 @@ def _facing(rng: Generator, stage: Stage, x: float, y: float, box: Box) -> Surfa
     kind = rng.random()
     upright = 0.0 if rng.random() < 0.5 else np.pi
     azimuth = upright + rng.normal(0, 0.1) if kind < 0.7 else rng.uniform(0, 2 * np.pi)
-    surface = tilted(stage, x, y, stage.depth(rng.uniform(0.65, 1.0)), tilt, azimuth)
+    surface = tilted(stage, x, y, stage.depth(rng.uniform(*stage.openings)), tilt, azimuth)
     return stage.within(surface, box, stage.depth(0.1))
 
 

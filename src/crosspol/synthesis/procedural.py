@@ -24,6 +24,7 @@ from crosspol.polarimetry import validity
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
 from crosspol.synthesis.compositing import RenderedView, occlusion, render_view
 from crosspol.synthesis.layout import LayeredScene, draw_layered_scene
+from crosspol.synthesis.stage import Depths
 
 __all__ = ["ProceduralConfig", "ProceduralStereo", "SceneConfig"]
 
@@ -36,7 +37,7 @@ _STRONGEST = 10.0
 # of `light.DARK` in these units on: of the sensor's own white the mean of the angles is then above 0.0083.
 _BRIGHTEST_ANGLE = 0.6
 # Of what is drawn from a range: how small and how large it may be.
-_RANGES = {"nearest": (0.01, 1.0), "focal": (0.2, 10.0)}
+_RANGES = {"nearest": (0.01, 1.0), "farthest": (0.0, 0.9), "openings": (0.0, 1.0), "focal": (0.2, 10.0)}
 _ROOTS = np.linspace(0, 1, 4096, dtype=np.float32)
 # Blur of a smaller standard deviation (px) than this does not show.
 _SHARP = 0.2
@@ -60,6 +61,11 @@ class SceneConfig:
     """Share of the scenes without glass that have windows, frames and the like all the same, open ones, in [0, 1]."""
     nearest: tuple[float, float] = (0.1, 1.0)
     """Range of the nearest object's disparity, as shares of max_disparity: from short baselines to long ones."""
+    farthest: tuple[float, float] | None = None
+    """Range of the farthest surface's disparity, as shares of the nearest object's, as within a room; None: mostly near
+    infinity, half at most."""
+    openings: tuple[float, float] = (0.65, 1.0)
+    """Where windows, frames and the like stand, with and without panes, from the farthest (0) to the nearest (1)."""
     focal: tuple[float, float] = (0.5, 2.0)
     """Range of focal lengths, in widths."""
     camera_difference: float = 1.0
@@ -76,6 +82,8 @@ class SceneConfig:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         for name, (least, most) in _RANGES.items():
+            if getattr(self, name) is None:
+                continue
             low, high = getattr(self, name)
             if not least <= low <= high <= most:
                 raise ValueError(f"{name} must be (smallest, largest) in [{least:g}, {most:g}], got {(low, high)}")
@@ -199,8 +207,7 @@ class ProceduralStereo(Indexed):
             config.glass_probability,
             config.rig == "crossed",
             config.opening_probability,
-            config.nearest,
-            config.focal,
+            Depths(config.nearest, config.farthest, config.openings, config.focal),
         )
 
 

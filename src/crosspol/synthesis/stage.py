@@ -90,12 +90,29 @@ class LayeredScene:
 
 
 @dataclass(frozen=True)
+class Depths:
+    """Ranges that the distances of a scene are drawn from.
+
+    nearest: disparity of the nearest object, as shares of the largest: from short baselines to long ones.
+    farthest: disparity of what is farthest, as shares of the nearest's; None: mostly near infinity, half at most.
+    openings: where panes stand, from the farthest (0) to the nearest (1).
+    focal: focal lengths, in widths.
+    """
+
+    nearest: tuple[float, float] = (0.1, 1.0)
+    farthest: tuple[float, float] | None = None
+    openings: tuple[float, float] = (0.65, 1.0)
+    focal: tuple[float, float] = (0.5, 2.0)
+
+
+@dataclass(frozen=True)
 class Stage:
     """What all draws of one scene share.
 
     height, width: px. focal: px. farthest, nearest: disparities, px, between which most of the scene is.
     largest: disparity, px, that nothing exceeds. unevenness: of the light, standard deviation of its logarithm.
     lamp: a horizontally polarized lamp shines. sheets: what surfaces are covered with.
+    openings: where panes stand, from the farthest (0) to the nearest (1).
     """
 
     height: int
@@ -107,6 +124,7 @@ class Stage:
     unevenness: float
     lamp: bool
     sheets: tuple[Sheet, ...]
+    openings: tuple[float, float] = Depths.openings
 
     @property
     def center(self) -> tuple[float, float]:
