@@ -336,6 +336,8 @@ def test_rows_of_the_right_image_are_off_by_no_more_than_the_misalignment(clean:
         ({"misalignment": -1.0}, "misalignment must be in [0, 10], got -1.0"),
         ({"opening_probability": -0.5}, "opening_probability must be in [0, 1], got -0.5"),
         ({"nearest": (0.5, 0.2)}, "nearest must be (smallest, largest) in [0.01, 1], got (0.5, 0.2)"),
+        ({"farthest": (0.5, 1.0)}, "farthest must be (smallest, largest) in [0, 0.9], got (0.5, 1.0)"),
+        ({"openings": (-0.1, 1.0)}, "openings must be (smallest, largest) in [0, 1], got (-0.1, 1.0)"),
         ({"focal": (float("nan"), 1.0)}, "focal must be (smallest, largest) in [0.2, 10], got (nan, 1.0)"),
         ({"pol_channels": 2}, "pol_channels must be 1 or 3, got 2"),
         ({"noise": -0.1}, "camera_difference and noise must be in [0, 10], got 1.0 and -0.1"),
@@ -352,3 +354,21 @@ def test_wrong_configurations_are_refused(change: dict[str, Any], message: str) 
 def test_indices_outside_the_set_are_refused(index: int) -> None:
     with pytest.raises(IndexError, match=re.escape(f"index must be in [0, 6), got {index}")):
         ProceduralStereo(SMALL)[index]
+
+
+def test_rooms_are_less_deep_and_panes_stand_anywhere() -> None:
+    def behind(**changes: object) -> float:
+        """How much less disparity than a pane that has which stands behind it, as a share: median over scenes."""
+        shares = []
+        scenes = ProceduralStereo(
+            ProceduralConfig(size=(48, 64), length=40, seed=5, glass_probability=1.0, **changes)  # type: ignore[arg-type]
+        )
+        for index in range(len(scenes)):
+            sample = scenes[index]
+            glass = sample.glass > 0
+            if glass.any() and sample.disparity_background is not None:
+                share = 1 - sample.disparity_background[glass] / sample.disparity[glass]
+                shares.append(float(share.median()))
+        return float(np.median(shares))
+
+    assert behind(farthest=(0.05, 0.8), openings=(0.1, 1.0)) < behind() - 0.1
