@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from crosspol.data.inputs import StereoInputs
+from crosspol.errors import UsageError
 from crosspol.inference import graph_backend
 from crosspol.inference.backends import Refinement, TorchBackend
 from crosspol.inference.graph import OUTPUTS, Graph
@@ -218,3 +219,16 @@ def test_a_network_in_training_is_used_as_one_that_is_trained(engine: str) -> No
     assert all(torch.equal(before[name], buffer) for name, buffer in network.named_buffers())
     assert network.training
     assert not frozen.training
+
+
+def test_what_an_engine_cannot_compile_is_refused_in_a_line_that_names_it(exported: list[Graph]) -> None:
+    class Unable(Plain):
+        def make(self, model: bytes) -> bytes:
+            raise RuntimeError("Check 'supported'\nfailed at node.cpp:345: Pooling")
+
+    with pytest.raises(UsageError) as refused:
+        Unable(open_network()).run(pair(), Refinement(1))
+    assert str(refused.value) == (
+        "backend: got numpy, which cannot compile this network for 52x40 px in float32 (RuntimeError: Check "
+        "'supported' failed at node.cpp:345: Pooling); wanted torch, or another precision"
+    )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crosspol.data.inputs import StereoInputs
-from crosspol.errors import refuse
+from crosspol.errors import UsageError, one_line, refuse
 from crosspol.inference.backends import Refinement
 from crosspol.inference.extras import require, version_of
 from crosspol.inference.graph import INITIAL_DISPARITY, OUTPUTS, Graph, feed, rig_of
@@ -179,7 +179,15 @@ class GraphBackend(ABC):
     def _export(self, graph: Graph) -> Run:
         if self.on_export is not None:
             self.on_export(graph)
-        made = self.make(export_onnx(self.network, graph))
+        exported = export_onnx(self.network, graph)
+        try:
+            made = self.make(exported)
+        except RuntimeError as error:  # an engine's: an operation that it has not for these shapes or this arithmetic
+            height, width = graph.size
+            raise UsageError(
+                f"backend: got {self.name}, which cannot compile this network for {width}x{height} px in "
+                f"{self.arithmetic} ({one_line(error)[:300]}); wanted torch, or another precision"
+            ) from error
         if self._weights is not None:
             self.cache.store(self._key(graph), made)
         return self.load(made)
