@@ -78,8 +78,8 @@ def draw_layered_scene(
     )
     backdrop = _draw_backdrop(rng, stage)
     count = int(rng.integers(layers[0], layers[1] + 1))
-    depths = ((np.arange(count) + rng.random(count)) / count) ** 2
-    objects: list[Layer | Pane] = [_draw_object(rng, stage, float(depth)) for depth in depths]
+    shares = ((np.arange(count) + rng.random(count)) / count) ** 2
+    objects: list[Layer | Pane] = [_draw_object(rng, stage, float(share)) for share in shares]
     glass, open_ = rng.random() < glass_probability, rng.random() < opening_probability
     second = rng.random() < _SECOND_STRUCTURE
     if glass or open_:
