@@ -136,7 +136,7 @@ def main() -> None:
     tested_on = course(net, TEST_SEED, max(arguments.scenes // 2, 1))
     record = {
         "tolerance_px": tolerance,
-        "weights_sha256": weights_hash(str(folder)),
+        "weights_sha256": weights_hash(folder),
         "command": f"python -m benchmarks.adaptive {arguments.weights} --scenes {arguments.scenes}",
         "scenes": {"data": "procedural", "rig": "quad", "size": list(SIZE), "validation_seed": VALIDATION_SEED,
                    "validation": arguments.scenes, "test_seed": TEST_SEED, "test": len(tested_on.steps)},
