@@ -59,9 +59,9 @@ def main() -> None:
     print(f"{'set':<32} {'scenes':>6}  " + "  ".join(f"{q:>3} %" for q in QUANTILES))
     for name, (scenes, count) in sets.items():
         found = shares(scenes, count)
-        quantiles = [round(float(value), 3) for value in np.percentile(found, QUANTILES)]
-        rows.append({"set": name, "scenes_with_glass": len(found), "quantiles": dict(zip(QUANTILES, quantiles, strict=True))})
-        print(f"{name:<32} {len(found):>6}  " + "  ".join(f"{value:5.2f}" for value in quantiles))
+        quantiles = {q: round(float(np.percentile(found, q)), 3) for q in QUANTILES}
+        rows.append({"set": name, "scenes_with_glass": len(found), "quantiles": quantiles})
+        print(f"{name:<32} {len(found):>6}  " + "  ".join(f"{value:5.2f}" for value in quantiles.values()))
     if arguments.output is not None:
         arguments.output.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
 
