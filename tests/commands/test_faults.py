@@ -26,6 +26,7 @@ def check(tmp_path: Path, plan: dict[str, dict[str, int]]) -> None:
         )
 
 
+@pytest.mark.extended  # 12 s of a core; `tests/io/test_atomic.py` has every place of what they share
 def test_some_faults(tmp_path: Path) -> None:
     check(tmp_path, {"export-openvino": {"EIO": 7, "SIGKILL": 11}, "predict": {"ENOSPC": 97, "SIGKILL": 83}})
 

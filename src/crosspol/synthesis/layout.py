@@ -59,7 +59,7 @@ def draw_layered_scene(
     depths = depths or Depths()
     # Log-uniform, so that far scenes and short baselines are as well covered as near ones and long ones.
     near = max(float(np.exp(rng.uniform(*np.log(depths.nearest)))) * max_disparity, 4 * NEAREST_TO_INFINITY)
-    if depths.farthest is None:
+    if not any(depths.farthest):
         far = NEAREST_TO_INFINITY + (0.5 * near - NEAREST_TO_INFINITY) * float(rng.beta(1.0, 5.0))
     else:
         far = max(NEAREST_TO_INFINITY, near * float(rng.uniform(*depths.farthest)))

@@ -61,9 +61,9 @@ class SceneConfig:
     """Share of the scenes without glass that have windows, frames and the like all the same, open ones, in [0, 1]."""
     nearest: tuple[float, float] = (0.1, 1.0)
     """Range of the nearest object's disparity, as shares of max_disparity: from short baselines to long ones."""
-    farthest: tuple[float, float] | None = None
-    """Range of the farthest surface's disparity, as shares of the nearest object's, as within a room; None: mostly near
-    infinity, half at most."""
+    farthest: tuple[float, float] = (0.0, 0.0)
+    """Range of the farthest surface's disparity, as shares of the nearest object's, as within a room; 0 to 0: mostly
+    near infinity, half at most."""
     openings: tuple[float, float] = (0.65, 1.0)
     """Where windows, frames and the like stand, with and without panes, from the farthest (0) to the nearest (1)."""
     focal: tuple[float, float] = (0.5, 2.0)
@@ -82,8 +82,6 @@ class SceneConfig:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         for name, (least, most) in _RANGES.items():
-            if getattr(self, name) is None:
-                continue
             low, high = getattr(self, name)
             if not least <= low <= high <= most:
                 raise ValueError(f"{name} must be (smallest, largest) in [{least:g}, {most:g}], got {(low, high)}")

@@ -94,13 +94,13 @@ class Depths:
     """Ranges that the distances of a scene are drawn from.
 
     nearest: disparity of the nearest object, as shares of the largest: from short baselines to long ones.
-    farthest: disparity of what is farthest, as shares of the nearest's; None: mostly near infinity, half at most.
+    farthest: disparity of what is farthest, as shares of the nearest's; 0 to 0: mostly near infinity, half at most.
     openings: where panes stand, from the farthest (0) to the nearest (1).
     focal: focal lengths, in widths.
     """
 
     nearest: tuple[float, float] = (0.1, 1.0)
-    farthest: tuple[float, float] | None = None
+    farthest: tuple[float, float] = (0.0, 0.0)
     openings: tuple[float, float] = (0.65, 1.0)
     focal: tuple[float, float] = (0.5, 2.0)
 
