@@ -8,9 +8,9 @@ The plan is `plans/training/gpu.yaml`: its rigs, and for each of its sizes its b
 times, then the next block.
 
 The first table counts the scenes of a batch that nobody has drawn yet, over the batches that follow the start. "waits"
-is a model, not a measurement: the share of time that a GPU stands still whose step takes as long as the workers need for
-a batch in the mean. Workers make batches in turns, each `prefetch` ahead; a use of a scene costs 1, a new one `--draw`
-more.
+is a model, not a measurement: the share of time that a GPU stands still whose step takes as long as the workers need
+for a batch in the mean. Workers make batches in turns, each `prefetch` ahead; a use of a scene costs 1, a new one
+`--draw` more.
 
 The second is of real samples: bytes of a batch as the training sees it and as it is handed over, and seconds of one
 core: drawing a scene, using one, stacking and handing over (into memory that processes share), and copying, as pinning
