@@ -142,7 +142,6 @@ def test_an_exr_whose_last_bytes_could_not_be_written_is_an_os_error(
     assert (tmp_path / "a.exr").read_bytes() == before
 
 
-
 CALLS = ("open", "fsync", "rename", "replace", "unlink")
 """What of `os` changes files."""
 

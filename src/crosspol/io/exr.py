@@ -116,7 +116,7 @@ def _is_whole(data: bytes) -> bool:
     starts = np.frombuffer(data[table:first], "<i8").tolist()
     # A chunk: its first row, its size, its bytes.
     ends = [start + 8 + int.from_bytes(data[start + 4 : start + 8], "little") for start in starts]
-    return starts[1:] == ends[:-1] and ends[-1] == len(data)
+    return bool(starts[1:] == ends[:-1] and ends[-1] == len(data))
 
 
 def _end_of_header(data: bytes) -> int:

@@ -189,9 +189,9 @@ class Interruption:
 def ended_by_signals() -> Iterator[Interruption]:
     """Let SIGTERM unwind the work as Ctrl-C does, by `Terminated`; of each a second one acts as ever.
 
-    Where they come while Mitsuba is at work, Dr.Jit raises a RuntimeError instead; what the signal was is raised for it.
-    Signals that the process ignores stay ignored, such as Ctrl-C in a shell's background. Outside the main thread, where
-    Python has no signals, nothing changes.
+    Where they come while Mitsuba is at work, Dr.Jit raises a RuntimeError instead; what the signal was is raised for
+    it. Signals that the process ignores stay ignored, such as Ctrl-C in a shell's background. Outside the main thread,
+    where Python has no signals, nothing changes.
 
     Raises:
         Terminated: SIGTERM came.
