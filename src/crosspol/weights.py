@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, Literal, NamedTuple, TypeGuard
 
 import torch
 from safetensors import SafetensorError
@@ -28,6 +28,8 @@ from crosspol.model.official import OfficialNames, Role
 
 DEFAULT_WEIGHTS = "crosspol"
 """Of those that ship, the ones that are taken where none are asked for."""
+
+PretrainedParts = Literal["all", "trunk"]
 
 # Under which names training code keeps a state dict among other things, and what wrappers put in front of its names.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "network")
@@ -354,7 +356,7 @@ def _of_a_size(config: CrossPolConfig, stored: int) -> CrossPol:
     return CrossPol(config)
 
 
-def load_matching(net: CrossPol, path_or_id: str | Path) -> LoadReport:
+def load_matching(net: CrossPol, path_or_id: str | Path, parts: PretrainedParts = "all") -> LoadReport:
     """Take from a network saved by `CrossPol.save_pretrained` what fits by name and shape, such as its backbone.
 
     Variants of a fusion start from one trunk so.
@@ -362,6 +364,7 @@ def load_matching(net: CrossPol, path_or_id: str | Path) -> LoadReport:
     Args:
         net: what is not taken keeps its values.
         path_or_id: as `load_network`.
+        parts: ``all``, or ``trunk``: nothing of `CrossPol.POLARIZED`, even where it fits.
 
     Raises:
         WeightsError: as `load_network`, or the backbone is another one.
@@ -369,7 +372,8 @@ def load_matching(net: CrossPol, path_or_id: str | Path) -> LoadReport:
     """
     other = load_network(path_or_id)
     source, target = other.state_dict(), net.state_dict()
-    shared = [name for name in target if name in source]
+    left_out = CrossPol.POLARIZED if parts == "trunk" else ()
+    shared = [name for name in target if name in source and name.partition(".")[0] not in left_out]
     loaded = {name: source[name] for name in shared if source[name].shape == target[name].shape}
     if other.config.backbone != net.config.backbone:
         raise WeightsError(f"{path_or_id}: got backbone {other.config.backbone}, wanted {net.config.backbone}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -22,7 +21,7 @@ from crosspol.inference import tiling
 from crosspol.inference.backends import Backend, Refinement, TorchBackend
 from crosspol.inference.costs import Cost
 from crosspol.inference.scaling import coarse_start
-from crosspol.inference.tiling import OVERLAP, Tiled, _bands, enough_memory
+from crosspol.inference.tiling import OVERLAPS, Tiled, _bands, enough_memory
 from crosspol.model import CrossPol, CrossPolConfig, StereoOutput
 from crosspol.model.correlation import CorrelationByRows, correlate
 from crosspol.weights import load_network
@@ -65,15 +64,19 @@ def costs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiling, "_MAPS", 0)
 
 
-@given(rows=st.integers(1, 200).map(lambda n: 32 * n), height=st.integers(8, 100).map(lambda n: 32 * n))
-def test_bands_cover_all_rows_and_overlap(rows: int, height: int) -> None:
-    bands = _bands(rows, height, 32)
+@given(
+    rows=st.integers(1, 200).map(lambda n: 32 * n),
+    height=st.integers(16, 100).map(lambda n: 32 * n),
+    overlap=st.sampled_from(OVERLAPS),
+)
+def test_bands_cover_all_rows_and_overlap(rows: int, height: int, overlap: int) -> None:
+    bands = _bands(rows, height, 32, overlap)
     assert bands[0][0] == 0
     assert bands[-1][1] == rows
     assert all(end - first <= max(height, 0) or len(bands) == 1 for first, end in bands)
     assert all(first % 32 == 0 and (end - first) % 32 == 0 for first, end in bands)
     for (_, end), (first, _) in itertools.pairwise(bands):
-        assert end - first >= OVERLAP
+        assert end - first >= overlap
     assert len({end - first for first, end in bands}) == 1
 
 
@@ -133,7 +136,7 @@ def test_bands_begin_from_a_picture_of_the_whole(costs: None) -> None:
     Tiled(engine, 600_000).run(numbered(997, 800), Refinement(2, None, watch))
     (small, first), *bands = engine.given
     assert small.size == (498, 400)
-    assert len(bands) == 2
+    assert len(bands) == 3
     assert first.initial_disparity is None
     assert all(told.initial_disparity is not None for _, told in bands)
     assert len(steps) == len(engine.given)
@@ -189,23 +192,22 @@ def room(index: int) -> StereoInputs:
     )
 
 
-def test_seams_do_not_show() -> None:
-    """With the weights that ship, at 640x480: rows at the seam differ from the whole no more than rows elsewhere."""
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_seams_do_not_show(index: int) -> None:
+    """With the weights that ship, at 640x480: bands are the whole again, at the seam and elsewhere."""
     engine = TorchBackend(load_network("crosspol"), "cpu")
-    inputs = room(0)
+    inputs = room(index)
     refinement = Refinement(4, coarse_start(engine, inputs, Refinement(4)))
     whole = engine.run(inputs, refinement).disparity
-    bands = _bands(480, 352, 32)
-    assert bands == ((0, 320), (160, 480))
-    banded = Tiled(engine, 1 << 40)._banded(inputs, refinement, bands).disparity
+    bands = _bands(480, 384, 32, OVERLAPS[0])
+    assert bands == ((0, 384), (96, 480))
+    tiled = Tiled(engine, 1 << 40)
+    banded = tiled._banded(inputs, refinement, bands).disparity
     apart = (banded - whole).abs()[0, 0].mean(dim=1).numpy()
-    assert apart.mean() < 0.1
-    seam = apart[224:256]
-    elsewhere = np.concatenate([apart[:160], apart[320:]]).reshape(-1, 32).mean(axis=1)
-    assert seam.mean() < elsewhere.max()
-    # Nor is there a step: from row to row the banded map changes as the whole one does.
-    changes = [float(x[0, 0, 224:256].diff(dim=0).abs().mean()) for x in (banded, whole)]
-    assert changes[0] < 1.1 * changes[1]
+    assert apart.mean() < 0.03
+    assert apart.max() < 0.15
+    # What a band has of its own is left behind when the next image comes.
+    torch.testing.assert_close(engine.run(inputs, refinement).disparity, whole, atol=0, rtol=0)
 
 
 def test_a_real_network_stays_within_its_bands(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,18 @@ def test_weights_of_another_fusion_give_their_backbone(tmp_path, before, now):
     )
 
 
+@pytest.mark.parametrize("now", [{}, {"kind": "none"}, {"kind": "concat"}])
+def test_the_trunk_alone_leaves_polarization_as_it_is(tmp_path, now):
+    source, net = saved(tmp_path).state_dict(), fresh(**now)
+    random = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    report = load_matching(net, tmp_path, "trunk")
+    for name, tensor in net.state_dict().items():
+        polarized = name.partition(".")[0] in CrossPol.POLARIZED
+        assert torch.equal(tensor, random[name] if polarized else source[name]), name
+        assert (name in report.missing) == polarized
+    assert load_pretrained(fresh(**now), str(tmp_path), "trunk") == f"{tmp_path}: {report}"
+
+
 def test_a_polarization_encoder_of_other_channels_is_named(tmp_path):
     saved(tmp_path)
     config = tiny_network()

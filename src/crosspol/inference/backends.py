@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
@@ -15,9 +15,10 @@ from crosspol.errors import refuse
 from crosspol.model import CrossPol, CrossPolConfig, StereoOutput
 from crosspol.model.network import State, Watch
 from crosspol.model.precision import without_tf32
+from crosspol.model.whole import WholeStatistics
 from crosspol.polarimetry.exact import without_autocast
 
-__all__ = ["Backend", "Precision", "Refinement", "TorchBackend", "evaluating", "find_device"]
+__all__ = ["Backend", "BandedBackend", "Bands", "Precision", "Refinement", "TorchBackend", "evaluating", "find_device"]
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -63,6 +64,18 @@ class Backend(Protocol):
         """
 
 
+Bands = Iterable[tuple[StereoInputs, tuple[float, float]]]
+"""Of a whole image: the inputs of each band, and which of its rows count, as shares (first, end) of its height."""
+
+
+@runtime_checkable
+class BandedBackend(Backend, Protocol):
+    """A backend that can run bands of an image as parts of the whole; others take each for an image of its own."""
+
+    def of_one_image(self, bands: Bands) -> AbstractContextManager[None]:
+        """Look at all bands, and have the network normalize them as within the whole, as long as the context lasts."""
+
+
 class TorchBackend:
     """Runs a network with PyTorch, without gradients and without TF32.
 
@@ -92,6 +105,7 @@ class TorchBackend:
         self.channels_last = self.device.type == "cpu" if channels_last is None else channels_last
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         self.network: CrossPol = network.to(self.device).eval()
+        self._whole: WholeStatistics | None = None
         network.to(memory_format=layout)  # type: ignore[call-overload]  # missing in torch's own types
 
     @property
@@ -103,7 +117,8 @@ class TorchBackend:
         """Estimate the disparity of a batch; see `Backend.run`."""
         tensors = inputs.to(self.device).kwargs()
         start = refinement.initial_disparity
-        with torch.inference_mode(), evaluating(self.network), self._arithmetic(), without_tf32(self.device):
+        whole = nullcontext() if self._whole is None else self._whole.used()
+        with self._running(), whole:
             output: StereoOutput = self.network(
                 **tensors,
                 iters=refinement.iters,
@@ -112,6 +127,25 @@ class TorchBackend:
                 watch=refinement.watch,
             )
         return output
+
+    @contextmanager
+    def of_one_image(self, bands: Bands) -> Iterator[None]:
+        """Have bands normalized as within the whole image; see `BandedBackend`."""
+        whole = WholeStatistics(self.network.encoders)
+        with self._running():
+            for inputs, (first, end) in bands:
+                with whole.measuring(first, end):
+                    self.network.encode(inputs.left.to(self.device), inputs.right.to(self.device))
+        self._whole = whole
+        try:
+            yield
+        finally:
+            self._whole = None
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        with torch.inference_mode(), evaluating(self.network), self._arithmetic(), without_tf32(self.device):
+            yield
 
     def _arithmetic(self) -> AbstractContextManager[Any]:
         if self.precision == "float32":

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal, get_args
 
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import refuse
-from crosspol.inference.backends import Backend, Precision, Refinement, TorchBackend
+from crosspol.inference.backends import Backend, Bands, Precision, Refinement, TorchBackend
 from crosspol.inference.extras import require
 from crosspol.inference.graph import Graph
 from crosspol.inference.graph_backend import GraphBackend, graph_of
@@ -125,6 +126,10 @@ class AutoBackend:
     def run(self, inputs: StereoInputs, refinement: Refinement) -> StereoOutput:
         """Estimate the disparity of a batch; see `Backend.run`."""
         return self._choose(inputs, refinement).run(inputs, refinement)
+
+    def of_one_image(self, bands: Bands) -> AbstractContextManager[None]:
+        """Have bands normalized as within the whole image: what is kept within a memory stays with PyTorch."""
+        return self.plain.of_one_image(bands)
 
     def _choose(self, inputs: StereoInputs, refinement: Refinement) -> Backend:
         # What no graph can be made of, PyTorch refuses by name.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError
-from crosspol.inference.backends import Backend, Refinement
+from crosspol.inference.backends import Backend, BandedBackend, Refinement
 from crosspol.inference.costs import cost, device_of, held_bytes
 from crosspol.inference.scaling import coarse_start, output_maps
 from crosspol.model import CrossPolConfig, StereoOutput
@@ -20,8 +21,9 @@ from crosspol.model.correlation import volume_limit
 
 __all__ = ["Plan", "Tiled", "enough_memory", "memory_size"]
 
-OVERLAP = 128
-"""Rows that neighboring bands share; the outer quarters, where a band knows least of what is beyond, do not count."""
+OVERLAPS = (256, 128)
+"""Rows that neighboring bands share, the first that memory is enough for; the outer quarters, where a band knows least
+of what is beyond, do not count."""
 _SAME_SURFACE = 1.0
 """Px by which two bands may differ and still be averaged: a mean of two surfaces is a depth where nothing is."""
 _MAPS = 8
@@ -119,10 +121,12 @@ class Tiled:
         def needed_by(height: int) -> int:
             return held + cost(self.config, _rows(inputs, 0, height), iters, 0).bytes
 
-        least = 2 * OVERLAP
-        least = min(-(-least // multiple) * multiple, rows)
-        at_least = needed_by(least)
-        if at_least > self.memory:
+        for overlap in OVERLAPS:
+            least = min(-(-2 * overlap // multiple) * multiple, rows)
+            at_least = needed_by(least)
+            if at_least <= self.memory:
+                break
+        else:
             width, height = inputs.size[1], inputs.size[0]
             raise UsageError(
                 f"max-memory: got {memory_size(self.memory)} for {width}x{height} px, wanted at least "
@@ -131,7 +135,7 @@ class Tiled:
         # What a band takes grows in proportion to its rows.
         each = max((needed_by(2 * least) - at_least) / least, 1.0)
         fitting = least + int((self.memory - at_least) / each) // multiple * multiple
-        cut = _bands(rows, min(fitting, rows), multiple)
+        cut = _bands(rows, min(fitting, rows), multiple, overlap)
         return Plan(cut, False, at_least + int(each * (cut[0][1] - cut[0][0] - least)))
 
     def _banded(self, inputs: StereoInputs, refinement: Refinement, bands: tuple[tuple[int, int], ...]) -> StereoOutput:
@@ -141,14 +145,31 @@ class Tiled:
         # As the network itself pads, so that features lie where they would.
         above = (-height % multiple) // 2
         joined = _Joined(height)
-        for first, end in bands:
-            band = _rows(inputs, first - above, end - above)
-            start = refinement.initial_disparity
-            if start is not None:
-                start = _row_range(start, first - above, end - above)
-            output = self.backend.run(band, Refinement(refinement.iters, start, refinement.watch))
-            joined.add(output, first - above)
+        with self._of_one_image(inputs, bands, above):
+            for first, end in bands:
+                band = _rows(inputs, first - above, end - above)
+                start = refinement.initial_disparity
+                if start is not None:
+                    start = _row_range(start, first - above, end - above)
+                output = self.backend.run(band, Refinement(refinement.iters, start, refinement.watch))
+                joined.add(output, first - above)
         return joined.output()
+
+    def _of_one_image(
+        self, inputs: StereoInputs, bands: tuple[tuple[int, int], ...], above: int
+    ) -> AbstractContextManager[None]:
+        """Have the backend know of all bands, where it can; of rows that two share each counts a half."""
+        if not isinstance(self.backend, BandedBackend):
+            return nullcontext()
+        edges = [bands[0][0], *((end + first) / 2 for (_, end), (first, _) in pairwise(bands)), bands[-1][1]]
+        own = zip(bands, pairwise(edges), strict=True)
+        return self.backend.of_one_image(
+            (
+                _rows(inputs, first - above, end - above),
+                ((top - first) / (end - first), (bottom - first) / (end - first)),
+            )
+            for (first, end), (top, bottom) in own
+        )
 
 
 class _Joined:
@@ -189,11 +210,11 @@ class _Joined:
         return StereoOutput(predictions=(maps["disparity"],), **maps)
 
 
-def _bands(rows: int, height: int, multiple: int) -> tuple[tuple[int, int], ...]:
-    """Cover the rows with bands of one height, at most `height`, that overlap and begin at multiples."""
+def _bands(rows: int, height: int, multiple: int, overlap: int) -> tuple[tuple[int, int], ...]:
+    """Cover the rows with bands of one height, at most `height`, that share `overlap` rows or more, at multiples."""
     if height >= rows:
         return ((0, rows),)
-    overlap = -(-OVERLAP // multiple) * multiple
+    overlap = -(-overlap // multiple) * multiple
     count = -(-(rows - overlap) // (height - overlap))
     # The lowest bands that so many need: the last one then is not mostly overlap.
     height = -(-((rows - overlap) // multiple) // count) * multiple + overlap

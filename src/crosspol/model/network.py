@@ -276,6 +276,13 @@ class CrossPol(
         state = None if self.training else State(tuple(hidden), disparity)
         return StereoOutput(predictions[-1], tuple(predictions), use, moved, glass, state)
 
+    def encode(self, left: Tensor, right: Tensor) -> StereoFeatures:
+        """Map two views (B, 3, H, W) in [0, 1] to their features and the left one's context, before any fusion."""
+        nothing = (None, None)
+        inputs = NetworkInputs(self.config, left, right, nothing, nothing, nothing, 1)
+        features: StereoFeatures = self.encoders(2 * inputs.left - 1, 2 * inputs.right - 1)
+        return features
+
     def _condition(self, features: StereoFeatures, views: Views, cap: float | Tensor) -> Conditioned:
         """Fuse polarization into what the configuration says, each view's features with its own, by shared weights."""
         left, right, context, motion_term = features.left, features.right, features.context, None

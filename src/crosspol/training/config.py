@@ -11,6 +11,7 @@ from crosspol.datasets.config import DataConfig
 from crosspol.limits import MINIMUM_SIDE
 from crosspol.model import CrossPolConfig, preset
 from crosspol.synthesis.procedural import SceneConfig
+from crosspol.weights import PretrainedParts
 
 PRETRAINED = "raftstereo-sceneflow.pth"
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -77,6 +78,9 @@ class TrainConfig:
     pretrained: str = PRETRAINED
     """Weights to start from: a file of RAFT-Stereo's authors, a folder of CrossPol's own, or a preset whose weights
     ship (blueprint, crosspol); "none": random ones."""
+    pretrained_parts: PretrainedParts = "all"
+    """What is taken of CrossPol's own weights: all that fits, or the trunk alone; polarization encoder and fusion then
+    start anew, whether or not the weights had the same ones."""
     seed: int = 0
     """Of the network's random weights and dropout; `data.seed` draws the samples."""
     num_steps: int = 70_000
@@ -157,6 +161,9 @@ class TrainConfig:
         ends = [stage.until for stage in self.stages]
         if any(one >= other for one, other in pairwise(ends)):
             raise ValueError(f"stages: got ends {', '.join(map(str, ends))}, wanted each after the one before")
+        if self.pretrained_parts not in get_args(PretrainedParts):
+            wanted = ", ".join(get_args(PretrainedParts))
+            raise ValueError(f"pretrained_parts: got {self.pretrained_parts!r}, wanted one of {wanted}")
         if self.precision not in get_args(Precision):
             raise ValueError(f"precision: got {self.precision!r}, wanted one of {', '.join(get_args(Precision))}")
         if self.network.polarization.channels != self.data.pol_channels:

@@ -10,7 +10,7 @@ from torch import nn
 from crosspol.errors import MissingFileError, UsageError, words_of
 from crosspol.model import CrossPol
 from crosspol.model.config import PRESETS
-from crosspol.weights import RAFT_STEREO_ORIGIN, load_matching, load_raft_stereo, packaged_weights
+from crosspol.weights import RAFT_STEREO_ORIGIN, PretrainedParts, load_matching, load_raft_stereo, packaged_weights
 
 
 def weights_path(name: str) -> Path:
@@ -20,8 +20,13 @@ def weights_path(name: str) -> Path:
     return packaged_weights(name) if shipped else path
 
 
-def load_pretrained(net: CrossPol, name: str) -> str:
+def load_pretrained(net: CrossPol, name: str, parts: PretrainedParts = "all") -> str:
     """Load a file of RAFT-Stereo's authors, or what fits of CrossPol's own weights: a folder, or a preset's that ship.
+
+    Args:
+        net: what is not taken keeps its values.
+        name: of the file, folder or preset.
+        parts: of CrossPol's own weights, what is taken; a file of RAFT-Stereo's authors has a trunk alone.
 
     Returns:
         What to say about it.
@@ -31,7 +36,7 @@ def load_pretrained(net: CrossPol, name: str) -> str:
     """
     path = weights_path(name)
     if path.is_dir():
-        report = load_matching(net, path)
+        report = load_matching(net, path, parts)
         if report.missing or report.unexpected:
             return f"{path}: {report}"
         return f"{path}: all weights taken"

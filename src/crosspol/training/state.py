@@ -53,7 +53,7 @@ def build_run(
     torch.manual_seed(config.seed)
     net = CrossPol(config.network) if net is None else net
     if state is None and config.pretrained != "none":
-        say(load_pretrained(net, config.pretrained))
+        say(load_pretrained(net, config.pretrained, config.pretrained_parts))
     if state is not None:
         load_network_state(net, state["network"])
     net = net.to(fabric.device)
