@@ -467,6 +467,44 @@ def _results_seeds() -> list[bytes]:
     return [_written("results.json", lambda path: write_results(results, path))]
 
 
+def _log() -> list[bytes]:
+    records = [
+        {"step": step, "loss": 1.5, "lr": {"backbone": 1e-4, "polarization": 2e-4}, "valid": {"epe": 0.5}, "alpha": 0.1}
+        for step in (10, 20)
+    ]
+    return ["".join(json.dumps(record) + "\n" for record in records).encode()]
+
+
+def _curves(path: Path) -> object:
+    from crosspol.training.run_log import read_log
+    from crosspol.visualization.curves import CURVES, series
+
+    records = read_log(path)
+    return [series(records, curve) for curve in CURVES]
+
+
+def _record_lines() -> list[bytes]:
+    def write(path: Path) -> None:
+        (path.parent / "a.png").write_bytes(b"a")
+        record = _folder_record(path)
+        record.add("a", [path.parent / "a.png"], [path.parent / "a.png"])
+        record.scales(known=False)["48x32"] = 0.5
+
+    return [_written("predict.jsonl", write)]
+
+
+def _folder_record(path: Path) -> Any:
+    from crosspol.commands.resuming import Record
+
+    return Record(path.parent, {"iters": 4, "weights": "abc"})
+
+
+def _record(path: Path) -> object:
+    record = _folder_record(path)
+    record.check(["a"])
+    return record.holds("a", []), record.scales(known=True)
+
+
 def _tensors() -> dict[str, Any]:
     import torch
 
@@ -575,6 +613,8 @@ READERS: dict[str, Reader] = {
         Reader("configuration-json", "config.json", _recorded_seeds, _recorded, (*TEXT, *BINARY)),
         Reader("plan", "plan.yaml", _plan_seeds, _plan, (*TEXT, *BINARY)),
         Reader("results", "results.json", _results_seeds, _results, (*TEXT, *BINARY)),
+        Reader("log", "log.jsonl", _log, _curves, (*TEXT, *BINARY)),
+        Reader("record", "predict.jsonl", _record_lines, _record, (*TEXT, *BINARY)),
         Reader(
             "safetensors", "a.safetensors", _safetensors, _checkpoint,
             (*BINARY, behind_length(0, "<Q"), behind_length(0, "<Q")),

@@ -29,7 +29,10 @@ JSON_BYTES = 64 << 20
 """Largest JSON file: the results of a hundred thousand scenes."""
 
 TABLE_BYTES = 256 << 20
-"""Largest table (CSV, JSON lines): a million rows."""
+"""Largest table (CSV, JSON lines): a million rows. Largest log of a run: two hundred thousand records."""
+
+LINE_BYTES = 1 << 20
+"""Longest line of a log; a training's record has 1200 bytes."""
 
 DEEPEST = 32
 """Levels of brackets, tags or lists within each other in a text file; a calibration has five."""

@@ -430,51 +430,40 @@ EVERY = {"disparity.pfm", "disparity.npy", "disparity.png", "disparity_color.png
 """What every pair gets."""
 
 
-def test_results_of_an_earlier_run_are_never_mixed_with_new_ones(
-    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def metric(folder: Path) -> tuple[str, str]:
+    """Names a calibration of the folder's pairs."""
+    values = {"fx": 60, "fy": 60, "cx_left": 26, "cx_right": 26, "cy": 20, "baseline_m": 0.1}
+    (folder / "calib.json").write_text(json.dumps(values | {"width": WIDTH, "height": HEIGHT}))
+    return "--calibration", "calib.json"
+
+
+def test_results_of_an_earlier_run_are_never_mixed_with_new_ones(metric: tuple[str, str], run) -> None:
     """Depth of a run with a calibration stayed beside the disparity of one without."""
-    monkeypatch.chdir(tmp_path)
-    for side in ("left", "right"):
-        Path(side).mkdir()
-        for index in range(2):
-            write_image(Path(side) / f"{index}.png", picture(index))
-    _write_calibration()
-    options = ["--output", "out", "--weights", str(weights), "--iters", "1", "--device", "cpu"]
-    metric = ["--calibration", "calib.json"]
 
     def left() -> set[str]:
         return {path.name.partition("_")[2] for path in Path("out").glob("*_*")}
 
-    def run(*arguments: str) -> int:
-        status = main(["predict", *arguments, *options])
-        capsys.readouterr() if status == 0 else None
-        return status
-
-    assert run("left", "right", *metric) == 0
+    assert run("l", "r", *metric)[0] == 0
     assert {"depth.npy", "cloud.ply", "calibration.json"} <= left()
-    assert run("left", "right", *metric, "--no-cloud") == 0
+    assert run("l", "r", *metric, "--no-cloud")[0] == 0
     assert "cloud.ply" not in left()
-    assert run("left", "right") == 0
+    assert run("l", "r")[0] == 0
     assert left() == EVERY
 
 
 def test_a_single_pair_predicted_again_leaves_nothing_of_the_run_before(
-    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, metric: tuple[str, str], run
 ) -> None:
     """Only results of its own name, in a folder of results: what may be somebody's own stays."""
-    monkeypatch.chdir(tmp_path)
-    for folder in ("in", "out"):
-        Path(folder).mkdir()
-    for index, side in enumerate(("left", "right")):
-        write_image(Path("in") / f"{side}.png", picture(index))
-    _write_calibration()
-    files = ["in/left.png", "in/right.png", "--weights", str(weights), "--iters", "1", "--device", "cpu"]
-    metric = ["--calibration", "calib.json"]
+    for name in ("in", "out"):
+        Path(name).mkdir()
+    files = [str(Path(f"{side[0]}/0.png").rename(f"in/{side}.png")) for side in ("left", "right")]
 
-    def run(folder: str, *arguments: str) -> str:
-        assert main(["predict", *files, "--output", folder, *arguments]) == 0
-        return capsys.readouterr().err
+    def predicted(folder: str, *arguments: str) -> str:
+        status, _, err = run(*files, "--output", folder, *arguments)
+        assert status == 0
+        return err
 
     def names(folder: str) -> set[str]:
         return {path.name for path in Path(folder).iterdir()}
@@ -482,7 +471,7 @@ def test_a_single_pair_predicted_again_leaves_nothing_of_the_run_before(
     every = {f"left_{name}" for name in EVERY}
     # Beside no earlier result nothing is one.
     Path("out/left_occluded.png").write_bytes(b"mine")
-    run("out")
+    predicted("out")
     assert names("out") == every | {"left_occluded.png"}
     Path("out/left_occluded.png").unlink()
     # Of another name, of another kind, or a link.
@@ -491,21 +480,15 @@ def test_a_single_pair_predicted_again_leaves_nothing_of_the_run_before(
         (Path("out") / name).write_bytes(b"mine")
     Path("out/left_confidence.png").symlink_to(Path("../calib.json"))
     others |= {"left_confidence.png"}
-    run("out", *metric)
+    predicted("out", *metric)
     assert {"left_depth.npy", "left_depth.png", "left_cloud.ply", "left_calibration.json"} <= names("out")
-    assert "not of this run" not in run("out")
+    assert "not of this run" not in predicted("out")
     assert names("out") == every | others
     assert Path("calib.json").is_file()
     # The folder of the input.
-    run("in", *metric)
+    predicted("in", *metric)
     before = names("in")
-    warning = run("in")
+    warning = predicted("in")
     assert "in/left_depth.npy, " in warning
     assert "not of this run, and left, as input is in the folder too" in warning
     assert names("in") == before
-
-
-def _write_calibration() -> None:
-    height, width = picture(0).shape[:2]
-    values = {"fx": 60, "fy": 60, "cx_left": 26, "cx_right": 26, "cy": 20, "baseline_m": 0.1}
-    Path("calib.json").write_text(json.dumps(values | {"width": width, "height": height}))

@@ -57,9 +57,14 @@ def test_settings_that_differ_are_named(tmp_path: Path) -> None:
 
 
 def test_what_is_no_record_counts_for_nothing(tmp_path: Path) -> None:
-    (tmp_path / RECORD).write_bytes(b'\xff\xfe{"pair": 3}\n[1, 2]\n{"pair": "a", "run": "x"}\n{"run": {}}\n')
+    (tmp_path / RECORD).write_bytes(
+        b'\xff\xfe{"pair": 3}\n[1, 2]\n{"pair": "a", "run": "x"}\n{"run": {}}\n'
+        b'{"run": "x", "settings": 3}\n{"pair": ["a"], "run": "x"}\n'
+    )
     record = Record(tmp_path, SETTINGS)
     assert not record.holds("a", [])
+    with pytest.raises(UsageError, match="results of other settings"):
+        record.check(["a"])
     picture, output = write(tmp_path / "a.png", "a"), write(tmp_path / "a.npy", "b")
     record.add("a", [picture], [output])
     assert Record(tmp_path, SETTINGS).holds("a", [picture])

@@ -82,6 +82,10 @@ def test_a_folder_that_is_filled_is_shown_and_a_broken_file_is_named(
         "3 pairs shown, 0 dropped, 1 passed over",
     ]
     assert "crosspol view: passed over: " in said.err
+    # Of every pair so, and said of the first.
+    doubts = [line for line in said.err.splitlines() if "both views are the same image" in line]
+    assert len(doubts) == 1
+    assert doubts[0].startswith(f"crosspol view: {folder}/left_1.png with {folder}/right_1.png: ")
     assert "viser" not in said.out + said.err
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import OpenEXR
 import pytest
 
 from crosspol.io.atomic import neighbor, placing, remove_leftovers, write_bytes, write_together
@@ -106,6 +107,39 @@ def test_an_exr_appears_whole_and_a_folder_that_is_not_there_is_an_os_error(tmp_
     with pytest.raises(FileNotFoundError):
         write_exr_channels(tmp_path / "absent" / "a.exr", planes, {})
     assert os.listdir(tmp_path) == ["a.exr"]
+
+
+@pytest.mark.parametrize("left", ["no table", "half a table", "no last byte", "half a head", "nothing"])
+def test_an_exr_whose_last_bytes_could_not_be_written_is_an_os_error(
+    left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library closes a file in a destructor, which raises nothing when the disk fails."""
+    chunks = 3
+
+    class Failing(OpenEXR.File):  # type: ignore[misc]
+        def write(self, name: str) -> None:
+            super().write(name)
+            data = Path(name).read_bytes()
+            size = 8 * chunks
+            table = next(at for at in range(len(data)) if int.from_bytes(data[at : at + 8], "little") == at + size)
+            without = {
+                "no table": data[:table] + bytes(size) + data[table + size :],
+                "half a table": data[: table + 12] + bytes(size - 12) + data[table + size :],
+                "no last byte": data[:-1],
+                "half a head": data[: table // 2],
+                "nothing": b"",
+            }
+            Path(name).write_bytes(without[left])
+
+    planes = {"S0": np.arange(48 * 40, dtype=np.float32).reshape(48, 40)}
+    write_exr_channels(tmp_path / "a.exr", planes, {})
+    before = (tmp_path / "a.exr").read_bytes()
+    monkeypatch.setattr(OpenEXR, "File", Failing)
+    with pytest.raises(OSError, match=r"not all of it could be written.*/a\.exr'$") as raised:
+        write_exr_channels(tmp_path / "a.exr", planes, {})
+    assert raised.value.errno == errno.EIO
+    assert os.listdir(tmp_path) == ["a.exr"]
+    assert (tmp_path / "a.exr").read_bytes() == before
 
 
 CALLS = ("open", "fsync", "rename", "replace", "unlink")

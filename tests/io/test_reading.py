@@ -13,9 +13,9 @@ from crosspol.io.arrays import read_array, read_array_header, read_arrays
 from crosspol.io.disparity import read_disparity
 from crosspol.io.exr import read_exr_channels, read_exr_header
 from crosspol.io.images import read_image, read_image_header, read_image_size
-from crosspol.io.reading import check_decoded, check_file, read_bytes
+from crosspol.io.reading import check_decoded, check_file, read_bytes, read_lines
 from crosspol.io.videos import Video
-from crosspol.limits import DECODED_BYTES, DECODED_RATIO
+from crosspol.limits import DECODED_BYTES, DECODED_RATIO, LINE_BYTES
 
 DOORS: dict[str, Callable[[Path], object]] = {
     ".bin": read_bytes,
@@ -83,6 +83,37 @@ def test_a_size_above_the_limit(tmp_path: Path) -> None:
         file.truncate(3 << 30)
     with pytest.raises(UsageError, match=f"got {3 << 30} bytes"):
         read_bytes(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        (b"", []),
+        (b"one\ntwo\n", ["one", "two"]),
+        (b"one\n\ncut off", ["one", "", "cut off"]),
+        (b"a\xffb\xe2\x80\xa8c\n", ["a\N{REPLACEMENT CHARACTER}b\N{LINE SEPARATOR}c"]),
+        (b"x" * LINE_BYTES, ["x" * LINE_BYTES]),
+    ],
+    ids=["empty", "whole", "cut off", "no UTF-8", "longest"],
+)
+def test_lines_come_one_by_one(data: bytes, lines: list[str], tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(data)
+    assert list(read_lines(tmp_path / "a.jsonl")) == lines
+
+
+def test_a_line_without_end_is_refused_and_what_is_written_meanwhile_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"one\ntwo")
+    lines = read_lines(path)
+    assert next(lines) == "one"
+    with path.open("ab") as file:
+        file.write(b" and more\nthree\n")
+    assert list(lines) == ["two"]
+    path.write_bytes(b"one\n" + b"x" * (LINE_BYTES + 1))
+    lines = read_lines(path)
+    assert next(lines) == "one"
+    with pytest.raises(UsageError, match=rf"a\.jsonl: line 2: got a longer one, wanted at most {LINE_BYTES} bytes"):
+        next(lines)
 
 
 def test_what_unpacks_to_more_than_its_size_explains() -> None:

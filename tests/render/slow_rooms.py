@@ -1,6 +1,7 @@
 """`crosspol render` without Mitsuba, to be stopped: every room takes a minute.
 
-python -m tests.render.slow_rooms --output DIR ...; a process that is at work says so, with its id.
+python -m tests.render.slow_rooms foreground|background --output DIR ...; a process that is at work says so, with its
+id. One that a shell starts in the background ignores Ctrl-C.
 """
 
 from __future__ import annotations
@@ -17,14 +18,19 @@ from crosspol.render import farm, variants
 def slow_room(task: farm.Task) -> bool:
     # One write, so that two processes' lines stay apart.
     os.write(1, f"at work {os.getpid()}\n".encode())
-    time.sleep(60)
+    try:
+        time.sleep(60)
+    except BaseException as error:
+        # What Dr.Jit makes of whatever is raised while it is at work.
+        raise RuntimeError("error while performing a custom differentiable operation") from error
     return True
 
 
 if __name__ == "__main__":
-    # Tests that a shell runs in the background inherit from it that Ctrl-C is ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    place, *arguments = sys.argv[1:]
+    # Not as inherited: tests, too, may run in the background.
+    signal.signal(signal.SIGINT, signal.SIG_IGN if place == "background" else signal.default_int_handler)
     variants.choose_variant = lambda *_, **__: variants.Variant("none")  # type: ignore[assignment]
     farm.open_mitsuba = lambda variant: None
     farm.render_task = slow_room
-    sys.exit(main(["render", *sys.argv[1:]]))
+    sys.exit(main(["render", *arguments]))

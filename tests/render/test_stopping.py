@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from crosspol.datasets.scene_format import INDEX, read_index, write_scene
+from crosspol.render.farm import Terminated, ended_by_signals
 from tests.datasets.stored_scenes import stored_scene
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -22,11 +23,13 @@ ONE_WORKER = ("--scenes", "2", "--shard", "2/2", "--workers", "2")
 
 
 @contextmanager
-def rendering(folder: Path, arguments: Sequence[str], busy: int = 1) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def rendering(
+    folder: Path, arguments: Sequence[str], busy: int = 1, place: str = "foreground"
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A run into a folder with a finished scene, once so many processes are at work, and the id of one of these."""
     write_scene(folder, stored_scene(name="finished"))
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.render.slow_rooms", "--rig", "quad", "--output", str(folder), *arguments],
+        [sys.executable, "-m", "tests.render.slow_rooms", place, "--rig", "quad", "--output", str(folder), *arguments],
         cwd=ROOT,
         text=True,
         stdout=subprocess.PIPE,
@@ -75,11 +78,35 @@ def test_ctrl_c_ends_all_of_a_terminal_in_one_line(tmp_path: Path) -> None:
     assert finished(tmp_path) == ["finished"]
 
 
-def test_sigterm_ends_the_run_as_ctrl_c_does(tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_run_while_dr_jit_is_at_work(tmp_path: Path) -> None:
     with rendering(tmp_path, ["--scenes", "1"]) as (process, _):
+        process.send_signal(signal.SIGINT)
+        assert ending(process) == (130, "crosspol render: interrupted\n")
+    assert finished(tmp_path) == ["finished"]
+
+
+def test_sigterm_ends_a_run_that_ctrl_c_does_not(tmp_path: Path) -> None:
+    with rendering(tmp_path, ["--scenes", "1"], place="background") as (process, _):
+        process.send_signal(signal.SIGINT)
         process.terminate()
         assert ending(process) == (128 + signal.SIGTERM, "crosspol render: terminated\n")
     assert finished(tmp_path) == ["finished"]
+
+
+def test_an_interruption_that_somebody_swallowed_is_raised_at_the_next_scene() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with ended_by_signals() as interruption:
+        interruption.check()
+        with suppress(Terminated):
+            os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Terminated):
+            interruption.check()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_fault_without_a_signal_stays_what_it_is() -> None:
+    with pytest.raises(RuntimeError, match="of its own"), ended_by_signals():
+        raise RuntimeError("of its own")
 
 
 def test_workers_go_when_the_run_itself_is_killed(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from crosspol.errors import UsageError
+from crosspol.limits import TABLE_BYTES
 from crosspol.training.run_folder import RunFolder
 from crosspol.training.run_log import RunLog, read_log
 
@@ -30,6 +31,21 @@ def test_a_resumed_run_drops_what_it_makes_again_and_a_line_cut_off(tmp_path):
     again.write({"step": 4, "loss": 2.0})
     again.close()
     assert [(r["step"], r["loss"]) for r in read_log(again.path)] == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0)]
+
+
+@pytest.mark.parametrize("last", [b"\0" * 5000, b'{"step": 2}\xff\n', b"\n", b'{"loss": 1}', b"[" * 100_000])
+def test_a_last_line_may_be_damaged_in_any_way(last, tmp_path):
+    (tmp_path / "log.jsonl").write_bytes(b'{"step": 1}\n' + last)
+    assert read_log(tmp_path / "log.jsonl") == [{"step": 1}]
+
+
+def test_a_log_without_end_is_refused(tmp_path):
+    with (tmp_path / "log.jsonl").open("wb") as file:
+        file.truncate(TABLE_BYTES + 1)
+    with pytest.raises(
+        UsageError, match=rf"log\.jsonl: got {TABLE_BYTES + 1} bytes, wanted the log of a run of at most"
+    ):
+        read_log(tmp_path / "log.jsonl")
 
 
 def test_a_file_that_is_no_run_log_is_refused(tmp_path):

@@ -21,7 +21,7 @@ from crosspol.commands.flags import one_of
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.progress import Progress, duration
 from crosspol.commands.resuming import Record, file_hash, weights_hash
-from crosspol.commands.sources import Arguments, RigPairs, Source, find_source, with_doubt
+from crosspol.commands.sources import Arguments, RigPairs, Source, find_source, with_doubt_of_first
 from crosspol.errors import UsageError, refuse, words_of
 from crosspol.inference.adaptive import stored_tolerance
 from crosspol.inference.backends import Precision, find_device
@@ -319,7 +319,7 @@ def _run(job: Job, on_bad: Literal["refuse", "skip"]) -> None:
 def _outcomes(job: Job, progress: Progress) -> Iterator[Outcome[Item, Written]]:
     """Predict every pair of a job: the next ones are read, and those before are written, while the network runs."""
     before: Step | None = None
-    made = looked = False
+    made = False
     # What lies beside the input may be anybody's, by whatever name: ground truth, say.
     inputs = job.source.files()
     shared = job.output.resolve() in {
@@ -333,13 +333,7 @@ def _outcomes(job: Job, progress: Progress) -> Iterator[Outcome[Item, Written]]:
         return False
 
     def read(item: Item) -> tuple[Item, Ready]:
-        nonlocal looked
-        ready = item.load()
-        if not looked:
-            # Of the first pair: what is wrong with the order is wrong with all.
-            looked = True
-            ready = with_doubt(item.name, ready)
-        return item, ready
+        return item, item.load()
 
     def work(loaded: tuple[Item, Ready]) -> Estimated:
         nonlocal before, made
@@ -377,7 +371,7 @@ def _outcomes(job: Job, progress: Progress) -> Iterator[Outcome[Item, Written]]:
             return Written(_report(estimated, paths), (*estimated.warnings, left))
         return Written(_report(estimated, paths), estimated.warnings)
 
-    return stream(job.source.items(job.predictor, wanted), read, work, write)
+    return stream(with_doubt_of_first(job.source.items(job.predictor, wanted)), read, work, write)
 
 
 def _precision(options: PredictOptions) -> Precision:

@@ -22,7 +22,7 @@ from crosspol.io.atomic import alone
 
 if TYPE_CHECKING:
     from crosspol.datasets.scene_format import SceneRecord
-    from crosspol.render.farm import RenderJob
+    from crosspol.render.farm import Interruption, RenderJob
     from crosspol.render.variants import Variant
     from crosspol.render.views import RenderRig
 
@@ -70,7 +70,7 @@ def render(options: RenderOptions) -> None:
         SystemExit: SIGTERM ended the run (143); what is finished has its index.
     """
     # Help and wrong flags do not wait for these.
-    from crosspol.render.farm import Terminated, check_folder, ended_by_sigterm
+    from crosspol.render.farm import Terminated, check_folder, ended_by_signals
     from crosspol.render.variants import choose_variant
     from crosspol.render.views import can_denoise
 
@@ -86,8 +86,8 @@ def render(options: RenderOptions) -> None:
     if options.denoise and not can_denoise():
         print("note: Open Image Denoise is not installed, images stay noisy: pip install pyoidn cffi")
     try:
-        with ended_by_sigterm():
-            _fill(job, variant)
+        with ended_by_signals() as interruption:
+            _fill(job, variant, interruption)
     except Terminated:
         print("crosspol render: terminated", file=sys.stderr)
         raise SystemExit(128 + signal.SIGTERM) from None
@@ -130,7 +130,7 @@ def _as_flags() -> Iterator[None]:
         raise UsageError(f"--{error}") from error
 
 
-def _fill(job: RenderJob, variant: Variant) -> None:
+def _fill(job: RenderJob, variant: Variant, interruption: Interruption) -> None:
     """Render what is missing, then write what describes the set."""
     from crosspol.datasets.scene_format import write_index
     from crosspol.render.card import CARD
@@ -144,6 +144,7 @@ def _fill(job: RenderJob, variant: Variant) -> None:
                 passed = time.monotonic() - begin
                 left = passed / max(rendered, 1) * (total - done)
                 _report(done, total, rendered, passed, left if rendered else 0.0)
+                interruption.check()
     except BaseException:
         # An interrupted run still writes an index of the finished scenes.
         write_index(job.folder)

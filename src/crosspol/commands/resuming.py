@@ -21,6 +21,7 @@ import torch
 from crosspol.errors import UsageError
 from crosspol.inference.backends import Backend
 from crosspol.io.inside import inside
+from crosspol.io.reading import read_lines
 from crosspol.io.structured import parse_json
 
 __all__ = ["RECORD", "Record", "file_hash", "weights_hash"]
@@ -47,12 +48,12 @@ class Record:
         self._pairs: dict[str, dict[str, Any]] = {}
         self._scales: dict[str, float] = {}
         for line in _lines(self.path):
-            if "pair" in line:
+            if isinstance(line.get("pair"), str):
                 self._pairs[line["pair"]] = line
-            elif "settings" in line:
+            elif isinstance(line.get("settings"), dict):
                 self._runs[line["run"]] = line["settings"]
-            elif "scales" in line and line["run"] == self.run:
-                self._scales |= _known_scales(line["scales"])
+            elif line["run"] == self.run:
+                self._scales |= _known_scales(line.get("scales"))
 
     def check(self, stems: Iterable[str]) -> None:
         """Refuse to go on where a pair's results are of other settings.
@@ -172,14 +173,14 @@ def file_hash(path: Path) -> str:
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     found = []
-    if path.is_file():
-        for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-            try:
-                line = parse_json(text, path)
-            except UsageError:
-                continue
-            if isinstance(line, dict) and isinstance(line.get("run"), str):
-                found.append(line)
+    # Also a link that leads nowhere: what is noted makes the file.
+    for text in read_lines(path, what="the record of a folder") if path.exists() else ():
+        try:
+            line = parse_json(text, path)
+        except UsageError:
+            continue
+        if isinstance(line, dict) and isinstance(line.get("run"), str):
+            found.append(line)
     return found
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,7 +28,17 @@ from crosspol.rigs.calibration_files import read_calibration
 from crosspol.rigs.raw_structure import looks_like_mosaic
 from crosspol.rigs.reader import RigReader
 
-__all__ = ["Arguments", "FilePairs", "Known", "RigPairs", "Source", "VideoPairs", "find_source", "with_doubt"]
+__all__ = [
+    "Arguments",
+    "FilePairs",
+    "Known",
+    "RigPairs",
+    "Source",
+    "VideoPairs",
+    "find_source",
+    "with_doubt",
+    "with_doubt_of_first",
+]
 
 # {angle} and {map} in a path, with what separates them from the rest of the name.
 _SEVERAL_FILES = re.compile(r"[\W_]*\{(angle|map)[^}]*\}[\W_]*")
@@ -140,6 +151,22 @@ def with_doubt(name: str, ready: Ready) -> Ready:
     if doubt is None:
         return ready
     return replace(ready, warnings=(*ready.warnings, f"{name}: {doubt} (crosspol doctor tells more)"))
+
+
+def with_doubt_of_first(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield pairs as they are, but with `with_doubt` the first that can be read: of one order are all."""
+    looked = False
+
+    def load(item: Item) -> Ready:
+        nonlocal looked
+        ready = item.load()
+        if looked:
+            return ready
+        looked = True
+        return with_doubt(item.name, ready)
+
+    for item in items:
+        yield replace(item, load=partial(load, item))
 
 
 def find_source(arguments: Arguments) -> Source:

@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 
 from crosspol.commands.flags import one_of
 from crosspol.commands.live import find_live_source
-from crosspol.commands.sources import Arguments
+from crosspol.commands.sources import Arguments, with_doubt_of_first
 from crosspol.errors import refuse
 from crosspol.inference.confidence import ConfidenceKind
 from crosspol.inference.engines import BackendName
@@ -107,7 +107,7 @@ def view(options: ViewOptions) -> None:
         confidence=options.confidence,
     )
     source.check(predictor)
-    live, screen = _make(options, predictor, lambda *of_run: source.items(predictor, *of_run))
+    live, screen = _make(options, predictor, lambda *of_run: with_doubt_of_first(source.items(predictor, *of_run)))
     address = f"http://{HOST}:{screen.port}"
     print(source.announce(), flush=True)
     print(f"{address} (this machine only); Ctrl-C ends", flush=True)

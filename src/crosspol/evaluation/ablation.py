@@ -40,7 +40,7 @@ from crosspol.training.failures import TrainingError
 from crosspol.training.loop import train
 from crosspol.training.run_folder import FINAL, LOG
 from crosspol.training.run_log import read_log
-from crosspol.visualization.curves import Curve, curve_plot, series
+from crosspol.visualization.curves import Curve, at, curve_plot, series
 from crosspol.weights import load_network
 
 EVALUATION = "evaluation.json"
@@ -49,8 +49,8 @@ _LOCKS = ".locks"
 # What stands in polarization's place when a run is evaluated, by what it was trained on.
 _SHOWN = {"own": None, "foreign": "foreign", "oracle": ORACLE}
 _CURVES = (
-    ("glass_epe.png", Curve("held out: EPE on glass, px", lambda record: record.get("valid", {}).get("epe_glass"))),
-    ("epe.png", Curve("held out: EPE, px", lambda record: record.get("valid", {}).get("epe"))),
+    ("glass_epe.png", Curve("held out: EPE on glass, px", at("valid", "epe_glass"))),
+    ("epe.png", Curve("held out: EPE, px", at("valid", "epe"))),
 )
 
 Say = Callable[[str], None]

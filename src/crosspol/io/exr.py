@@ -17,6 +17,9 @@ from crosspol.io.atomic import placing
 from crosspol.io.reading import check_decoded, check_file
 from crosspol.limits import MAXIMUM_PIXELS
 
+_HEAD_BYTES = 8
+"""Of the magic number and the version."""
+
 
 def read_exr_header(path: Path) -> tuple[int, int, list[str]]:
     """Return width and height, px, and the names of the channels, without reading pixels.
@@ -95,7 +98,34 @@ def write_exr_channels(
             # The library has no type of its own for a disk that is full.
             reason = _reason(error).rpartition('". ')[2].rstrip(".")
             raise OSError(errno.EIO, reason, str(path)) from error
+        # What fails while the library closes a file it passes over.
+        if not _is_whole(part.read_bytes()):
+            raise OSError(errno.EIO, "not all of it could be written", str(path))
     return Path(path)
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether an EXR of scan lines has the table of its chunks, which is written last, and all chunks up to its end."""
+    try:
+        table = _end_of_header(data)
+    except ValueError:
+        return False
+    first = int.from_bytes(data[table : table + 8], "little")
+    if not table < first <= len(data) or (first - table) % 8:
+        return False
+    starts = np.frombuffer(data[table:first], "<i8").tolist()
+    # A chunk: its first row, its size, its bytes.
+    ends = [start + 8 + int.from_bytes(data[start + 4 : start + 8], "little") for start in starts]
+    return bool(starts[1:] == ends[:-1] and ends[-1] == len(data))
+
+
+def _end_of_header(data: bytes) -> int:
+    at = _HEAD_BYTES
+    while data[at : at + 1] != b"\0":
+        # An attribute: name, type, size, value.
+        after_type = data.index(b"\0", data.index(b"\0", at) + 1) + 1
+        at = after_type + 4 + int.from_bytes(data[after_type : after_type + 4], "little")
+    return at + 1
 
 
 @contextlib.contextmanager

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 
 from crosspol.errors import MissingFileError, UsageError
-from crosspol.limits import DECODED_BYTES, DECODED_RATIO, MAXIMUM_FILE_BYTES
+from crosspol.limits import DECODED_BYTES, DECODED_RATIO, LINE_BYTES, MAXIMUM_FILE_BYTES, TABLE_BYTES
 
-__all__ = ["check_decoded", "check_file", "read_bytes"]
+__all__ = ["check_decoded", "check_file", "read_bytes", "read_lines"]
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -65,6 +66,36 @@ def read_bytes(
         with open(os.open(path, _FLAGS), "rb") as file:
             # No more than was there: what is being written meanwhile is not read without end.
             return file.read(_check_status(path, os.fstat(file.fileno()), limit, what, empty))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_lines(path: str | os.PathLike[str], limit: int = TABLE_BYTES, *, what: str = "a log") -> Iterator[str]:
+    r"""Yield the lines of a log, one at a time, without their ``\n``; it may be empty, and may grow meanwhile.
+
+    Args:
+        path: links are followed.
+        limit: the largest size that is taken, bytes.
+        what: what was wanted, for the errors.
+
+    Yields:
+        Lines of at most `LINE_BYTES`; what is no UTF-8 as U+FFFD. The last one may be cut off: that of a file that is
+        being written, or whose writer was killed.
+
+    Raises:
+        MissingFileError: there is no such file.
+        UsageError: as `check_file`, a line is longer, or the file may not be read.
+    """
+    check_file(path, limit, what=what, empty=True)
+    try:
+        with open(os.open(path, _FLAGS), "rb") as file:
+            # What comes after it was opened is left to the next one who reads.
+            left, number = _check_status(path, os.fstat(file.fileno()), limit, what, True), 0
+            while line := file.readline(min(left, LINE_BYTES + 1)):
+                left, number = left - len(line), number + 1
+                if len(line) > LINE_BYTES:
+                    raise UsageError(f"{path}: line {number}: got a longer one, wanted at most {LINE_BYTES} bytes")
+                yield line.removesuffix(b"\n").decode(errors="replace")
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
 

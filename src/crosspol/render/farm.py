@@ -27,7 +27,7 @@ from crosspol.render.store import claim, scene_identity, store_pair, stored_para
 from crosspol.render.variants import Variant, activate
 from crosspol.render.views import RIGS, Quality, RenderRig, can_denoise, render_pair
 
-__all__ = ["RenderJob", "Task", "Terminated", "check_folder", "ended_by_sigterm", "render_all"]
+__all__ = ["Interruption", "RenderJob", "Task", "Terminated", "check_folder", "ended_by_signals", "render_all"]
 
 
 class Task(NamedTuple):
@@ -174,26 +174,52 @@ class Terminated(BaseException):
     """SIGTERM; like KeyboardInterrupt no Exception, which someone might catch."""
 
 
-@contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM unwind the work as Ctrl-C does, by `Terminated`; a second one acts as ever.
+class Interruption:
+    """What a signal raised; None while none came."""
 
-    Outside the main thread, where Python has no signals, nothing changes.
+    raised: BaseException | None = None
+
+    def check(self) -> None:
+        """Raise it again: whoever was interrupted may have swallowed it."""
+        if self.raised is not None:
+            raise self.raised
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[Interruption]:
+    """Let SIGTERM unwind the work as Ctrl-C does, by `Terminated`; of each a second one acts as ever.
+
+    Where they come while Mitsuba is at work, Dr.Jit raises a RuntimeError instead; what the signal was is raised for
+    it. Signals that the process ignores stay ignored, such as Ctrl-C in a shell's background. Outside the main thread,
+    where Python has no signals, nothing changes.
+
+    Raises:
+        Terminated: SIGTERM came.
+        KeyboardInterrupt: SIGINT came.
     """
+    interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield interruption
         return
-    before = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    # None: of another language, which cannot be put back.
+    before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
     def unwind(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, before)
-        raise Terminated
+        signal.signal(number, before[signal.Signals(number)])
+        interruption.raised = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+        raise interruption.raised
 
-    signal.signal(signal.SIGTERM, unwind)
+    for number in before:
+        signal.signal(number, unwind)
     try:
-        yield
+        yield interruption
+    except RuntimeError:
+        interruption.check()
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

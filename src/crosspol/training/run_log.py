@@ -13,8 +13,12 @@ from numpy.typing import NDArray
 
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.io.atomic import write_bytes
+from crosspol.io.reading import read_lines
 from crosspol.io.structured import parse_json
 from crosspol.training.run_folder import RunFolder
+
+_STEPS = 1 << 53
+"""Where steps end: a plot counts in doubles."""
 
 
 class RunLog:
@@ -74,25 +78,32 @@ class RunLog:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Read the records of a run; a last line that was cut off is left out.
+    """Read the records of a run; a last line that was cut off or damaged is left out.
 
     Raises:
-        OSError: the file cannot be read.
-        UsageError: it is no log of a run.
+        MissingFileError: there is no such file.
+        UsageError: it is no log of a run, or larger than is taken.
     """
     records = []
-    lines = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
-    for number, line in enumerate(lines, 1):
-        try:
-            record = parse_json(line, path)
-        except UsageError:
-            record = None
-        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
-            if number == len(lines):
-                break
-            raise UsageError(f"{path}: line {number} is no record, wanted a JSON object with a step")
-        records.append(record)
+    broken = 0
+    for number, line in enumerate(read_lines(path, what="the log of a run"), 1):
+        if broken:
+            raise UsageError(f"{path}: line {broken} is no record, wanted a JSON object with a step")
+        record = _record(line, path)
+        if record is None:
+            broken = number
+        else:
+            records.append(record)
     return records
+
+
+def _record(line: str, path: Path) -> dict[str, Any] | None:
+    try:
+        record = parse_json(line, path)
+    except UsageError:
+        return None
+    step = record.get("step") if isinstance(record, dict) else None
+    return record if isinstance(step, int) and 0 <= step < _STEPS else None
 
 
 def read_runs(folders: Sequence[Path]) -> dict[str, list[dict[str, Any]]]:

@@ -20,22 +20,33 @@ class Curve(NamedTuple):
     logarithmic: bool = False
 
 
+def at(*names: str) -> Callable[[dict[str, Any]], Any]:
+    """Make a reader of what lies under a name, within which under the next; of a record without it None."""
+
+    def read(record: Any) -> Any:
+        for name in names:
+            record = record.get(name) if isinstance(record, dict) else None
+        return record
+
+    return read
+
+
 CURVES = (
-    Curve("loss, px", lambda r: r.get("loss"), smooth=True, logarithmic=True),
-    Curve("EPE in training, px", lambda r: r.get("epe"), smooth=True, logarithmic=True),
-    Curve("held out: EPE, px", lambda r: r.get("valid", {}).get("epe")),
-    Curve("held out: EPE on glass, px", lambda r: r.get("valid", {}).get("epe_glass")),
-    Curve("held out: EPE on background, px", lambda r: r.get("valid", {}).get("epe_background")),
-    Curve("held out: IoU of glass", lambda r: r.get("valid", {}).get("glass_iou")),
-    Curve("real step size / rate, backbone", lambda r: r.get("step_size", {}).get("backbone"), smooth=True),
-    Curve("real step size / rate, polarization", lambda r: r.get("step_size", {}).get("polarization"), smooth=True),
-    Curve("learning rate of the backbone", lambda r: r.get("lr", {}).get("backbone")),
-    Curve("learning rate of polarization", lambda r: r.get("lr", {}).get("polarization")),
-    Curve("alpha", lambda r: r.get("alpha")),
-    Curve("cap on alpha", lambda r: r.get("alpha_cap")),
-    Curve("gradient norm", lambda r: r.get("gradient_norm", {}).get("all"), smooth=True, logarithmic=True),
-    Curve("injected share on glass", lambda r: r.get("injected_glass"), smooth=True),
-    Curve("injected share elsewhere", lambda r: r.get("injected_elsewhere"), smooth=True),
+    Curve("loss, px", at("loss"), smooth=True, logarithmic=True),
+    Curve("EPE in training, px", at("epe"), smooth=True, logarithmic=True),
+    Curve("held out: EPE, px", at("valid", "epe")),
+    Curve("held out: EPE on glass, px", at("valid", "epe_glass")),
+    Curve("held out: EPE on background, px", at("valid", "epe_background")),
+    Curve("held out: IoU of glass", at("valid", "glass_iou")),
+    Curve("real step size / rate, backbone", at("step_size", "backbone"), smooth=True),
+    Curve("real step size / rate, polarization", at("step_size", "polarization"), smooth=True),
+    Curve("learning rate of the backbone", at("lr", "backbone")),
+    Curve("learning rate of polarization", at("lr", "polarization")),
+    Curve("alpha", at("alpha")),
+    Curve("cap on alpha", at("alpha_cap")),
+    Curve("gradient norm", at("gradient_norm", "all"), smooth=True, logarithmic=True),
+    Curve("injected share on glass", at("injected_glass"), smooth=True),
+    Curve("injected share elsewhere", at("injected_elsewhere"), smooth=True),
 )
 
 
