@@ -257,11 +257,8 @@ def predict(options: PredictOptions) -> None:
 
 
 def _backend(options: PredictOptions) -> BackendName:
-    """Choose what runs the network: only PyTorch continues a refinement, and takes the memory that is forecast."""
-    if options.many.warm_start and options.backend not in ("auto", "torch"):
-        raise refuse("--warm-start", f"--backend {options.backend}", "torch: other engines run whole graphs")
-    plain = options.many.warm_start or options.fitting.max_memory is not None
-    return "torch" if plain and options.backend == "auto" else options.backend
+    """Choose what runs the network: the memory that is forecast is PyTorch's."""
+    return "torch" if options.fitting.max_memory is not None and options.backend == "auto" else options.backend
 
 
 def _other_ways(options: PredictOptions) -> tuple[str, ...]:
@@ -280,8 +277,6 @@ def _tolerance(options: PredictOptions) -> float | None:
         if options.tolerance is not None:
             raise UsageError(f"--tolerance: got {options.tolerance:g} without --adaptive, wanted both")
         return None
-    if options.backend not in ("auto", "torch"):
-        raise UsageError(f"--adaptive: got --backend {options.backend}, wanted torch: other engines run whole graphs")
     return stored_tolerance(options.weights) if options.tolerance is None else options.tolerance
 
 

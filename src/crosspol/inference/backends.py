@@ -32,8 +32,7 @@ class Refinement:
     initial_disparity: Tensor | None = None
     """(B, 1, H, W) float32, px, where refinement starts; None: at 0 everywhere."""
     watch: Watch | None = None
-    """Called after every iteration, or once after the last by engines that run whole graphs; True ends the refinement
-    there, where the engine can."""
+    """Called after every iteration; True ends the refinement there."""
     initial_state: State | None = None
     """Where an earlier refinement ended, to be continued in place of a start; see `CrossPol.forward`."""
 

@@ -14,6 +14,7 @@ from crosspol.errors import refuse
 from crosspol.inference.extras import require
 from crosspol.inference.graph_backend import GraphBackend, Run
 from crosspol.inference.graph_cache import GraphCache
+from crosspol.inference.pieces import Piece
 from crosspol.model import CrossPol
 
 __all__ = ["OpenVinoBackend", "load_openvino"]
@@ -78,16 +79,19 @@ class OpenVinoBackend(GraphBackend):
         """Type of the arithmetic."""
         return self.precision
 
-    def make(self, model: bytes) -> bytes:
+    def make(self, model: bytes, piece: Piece) -> bytes:
         """Compile an ONNX file and return OpenVINO's own form of the result."""
         stream = io.BytesIO()
-        load_openvino(model, self.threads, self.precision).export_model(stream)
+        load_openvino(model, self.threads, self._precision_of(piece)).export_model(stream)
         return stream.getvalue()
 
-    def load(self, made: bytes) -> Run:
+    def load(self, made: bytes, piece: Piece) -> Run:
         """Make what was compiled ready."""
-        settings = _settings(self.threads, self.precision)
+        settings = _settings(self.threads, self._precision_of(piece))
         return runner(_core().import_model(io.BytesIO(made), "CPU", settings))
+
+    def _precision_of(self, piece: Piece) -> str:
+        return self.precision if piece.rounded else "float32"
 
 
 def _has_bfloat16() -> bool:
