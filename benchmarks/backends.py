@@ -16,6 +16,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +39,8 @@ BACKENDS: dict[str, Callable[[CrossPol], Backend]] = {
     "torch": lambda network: TorchBackend(network, "cpu"),
     "openvino": OpenVinoBackend,
     "openvino bfloat16": lambda network: OpenVinoBackend(network, "bfloat16"),
+    "openvino int8": lambda network: OpenVinoBackend(network, "int8"),
+    "torch bfloat16": lambda network: TorchBackend(deepcopy(network), "cpu", "bfloat16"),
     "onnxruntime": OnnxRuntimeBackend,
 }
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
@@ -70,7 +73,7 @@ def rows(size: tuple[int, int], backends: list[str], only: list[str]) -> list[Ro
         inputs = StereoInputs(**example_tensors(Graph(rig, size, 1), network.config))
         for backend in backends:
             wanted = not only or f"{name}/{backend}" in only or (name, backend) == OFFICIAL
-            if wanted and (network.config.record.stride == 8 or backend in ("torch", "openvino")):
+            if wanted and (network.config.record.stride == 8 or not backend.startswith("onnx")):
                 row = Row(name, backend, BACKENDS[backend](network), inputs)
                 print(f"preparing {name} under {backend}", flush=True)
                 row()

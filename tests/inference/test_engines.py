@@ -17,7 +17,7 @@ from torch import Tensor
 
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError
-from crosspol.inference import engines, graph_backend
+from crosspol.inference import engines, graph_backend, openvino_backend
 from crosspol.inference.backends import Backend, Refinement, TorchBackend
 from crosspol.inference.engines import ENGINES, AutoBackend, make_backend
 from crosspol.inference.graph import Graph
@@ -30,6 +30,8 @@ from crosspol.inference.pieces import Need, Piece
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.model import CrossPol, FusionConfig
 from crosspol.model.correlation import volume_limit
+from crosspol.model.precision import processor_computes_int8
+from crosspol.model.quantized import Ranges, quantized
 from tests.inference.exported import opened, tensors
 from tests.inference.plain_engine import Plain, count_exports
 
@@ -192,7 +194,7 @@ def test_precisions_and_threads_that_are_not_there_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=r"^precision: got 'bfloat16', wanted float32: ONNX Runtime"):
         OnnxRuntimeBackend(network, "bfloat16")
-    with pytest.raises(UsageError, match=r"^precision: got 'float16', wanted one of float32, bfloat16 with OpenVINO"):
+    with pytest.raises(UsageError, match=r"^precision: got 'float16', wanted one of float32, bfloat16, int8 with"):
         OpenVinoBackend(network, "float16")
     with pytest.raises(UsageError, match=r"^threads: got 0, wanted a whole number from 1 up"):
         OpenVinoBackend(network, threads=0)
@@ -201,6 +203,11 @@ def test_precisions_and_threads_that_are_not_there_are_refused(
     monkeypatch.setattr(openvino.Core, "get_property", lambda *arguments: ["FP32"])
     with pytest.raises(UsageError, match=r"^precision: got bfloat16, wanted float32: this processor has no bfloat16"):
         OpenVinoBackend(network, "bfloat16")
+    monkeypatch.setattr(openvino_backend, "processor_computes_int8", lambda: False)
+    with pytest.raises(UsageError, match=r"^precision: got int8, wanted float32: this processor has no products of 8"):
+        OpenVinoBackend(network, "int8")
+    with pytest.raises(UsageError, match=r"^precision: got 'int8', wanted one of .* \(int8: backend openvino\)"):
+        TorchBackend(network, "cpu", "int8")
 
 
 def test_rounding_is_asked_for_by_name_alone(network: CrossPol) -> None:
@@ -216,6 +223,40 @@ def test_rounding_is_asked_for_by_name_alone(network: CrossPol) -> None:
         backend.run(inputs, Refinement(1)).disparity for backend in (OpenVinoBackend(network, threads=1), engine)
     )
     assert 1e-5 < (exact - rounded).abs().max() < 0.1
+
+
+def test_8_bits_are_as_near_as_pytorch_rounds(
+    network: CrossPol, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The engine multiplies integers where PyTorch multiplies the numbers that they stand for; each rounds at edges."""
+    if not processor_computes_int8():
+        pytest.skip("this processor has no products of 8 bits")
+    looked: list[int] = []
+
+    def ranges(network: CrossPol) -> dict[str, tuple[float, float]]:
+        looked.append(1)
+        found = Ranges()
+        with torch.inference_mode(), found.measuring(network):
+            network(**pair(network).kwargs(), iters=2)
+        return found.found
+
+    monkeypatch.setattr(openvino_backend, "find_ranges", ranges)
+    monkeypatch.setattr(openvino_backend, "_has_bfloat16", lambda: False)
+    inputs, refinement = pair(network), Refinement(2)
+    engine = OpenVinoBackend(network, "int8", threads=1, cache=GraphCache(tmp_path))
+    assert engine.label.endswith(" int8")
+    found = engine.run(inputs, refinement).disparity
+    eight = TorchBackend(quantized(network, ranges(network)), "cpu").run(inputs, refinement).disparity
+    exact = TorchBackend(network, "cpu").run(inputs, refinement).disparity
+    off = (eight - exact).abs().mean()
+    assert 1e-4 < off < 0.1
+    assert 0.2 * off < (found - exact).abs().mean() < 2 * off
+    assert (found - eight).abs().mean() < 2 * off
+    count = len(looked)
+    engine._ready.clear()
+    assert torch.equal(engine.run(inputs, refinement).disparity, found)
+    assert engine._ranges() == ranges(network)
+    assert len(looked) == count + 1  # the test's own: the engine's are kept on disk
 
 
 # signals

@@ -114,7 +114,7 @@ def test_sizes_are_those_of_padded_views() -> None:
     assert near == far
 
 
-def test_features_and_updates_alone_are_rounded() -> None:
-    """Coordinates are in none of them: rounding a disparity of 300 px to bfloat16 is wrong by up to 1 px."""
+def test_what_upsamples_the_disparity_is_not_rounded() -> None:
+    """Rounding a disparity of 300 px to bfloat16 is wrong by up to 1 px."""
     pieces = pieces_of(Need("crossed", SIZE), preset("crosspol"))
-    assert {piece.name for piece in pieces if piece.rounded} == {"encode", "refine"}
+    assert {piece.name for piece in pieces if not piece.rounded} == {"upsample", "finish"}

@@ -20,6 +20,9 @@ def test_what_a_device_computes(monkeypatch, half):
     assert computes("float16", "cuda")
     assert computes("float16", "mps")
     assert not computes("bfloat16", "mps")
+    monkeypatch.setattr(precision, "processor_computes_int8", lambda: half)
+    assert computes("int8", "cpu") == half
+    assert not computes("int8", "cuda")
 
 
 def missing():

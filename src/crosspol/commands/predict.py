@@ -123,9 +123,10 @@ class PredictOptions:
     on the hub."""
     iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the network's)")] = None
     """Iterations of the disparity: fewer are faster, more are finer."""
-    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16", "int8", "auto"] = "float32"
     """Type of the arithmetic where it may be rounded. auto: bfloat16 where the device computes it, faster and a little
-    different, else float32. What a device only emulates is many times slower than float32."""
+    different, else float32. What a device only emulates is many times slower than float32. int8, the fastest on a CPU
+    and the least exact, is --backend openvino's."""
     device: Annotated[str, arg(metavar="DEVICE")] = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, mps."""
     backend: BackendName = "auto"
@@ -374,7 +375,8 @@ def _precision(options: PredictOptions) -> Precision:
     device = find_device(options.device).type
     if options.precision == "auto":
         return next(precision for precision in _AUTO if computes(precision, device))
-    if not computes(options.precision, device):
+    # What is not emulated is refused by who cannot compute it.
+    if options.precision != "int8" and not computes(options.precision, device):
         print(
             f"crosspol predict: warning: --precision {options.precision}: this device ({device}) does not compute it "
             "but emulates it, which may take 30 to 90 times as long as float32; auto takes what it computes",

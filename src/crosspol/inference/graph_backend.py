@@ -92,6 +92,10 @@ class GraphBackend(ABC):
     def arithmetic(self) -> str:
         """Type of the arithmetic, as reports say it."""
 
+    def exported(self, piece: Piece) -> CrossPol:
+        """Return the network that a piece is exported of: an engine may round it first."""
+        return self.network
+
     @abstractmethod
     def make(self, model: bytes, piece: Piece) -> bytes:
         """Return what is kept on disk of an ONNX file."""
@@ -201,7 +205,7 @@ class GraphBackend(ABC):
             return None
 
     def _export(self, piece: Piece, examples: dict[str, Tensor], size: tuple[int, int]) -> Run:
-        exported = export_piece(self.network, piece, examples)
+        exported = export_piece(self.exported(piece), piece, examples)
         try:
             made = self.make(exported, piece)
         except RuntimeError as error:  # an engine's: an operation that it has not for these shapes or this arithmetic
@@ -215,10 +219,13 @@ class GraphBackend(ABC):
         return self.load(made, piece)
 
     def _key(self, piece: Piece) -> dict[str, object]:
-        """Return everything that what is kept on disk depends on."""
+        return self.key_of(repr(piece))
+
+    def key_of(self, what: str) -> dict[str, object]:
+        """Return everything that something kept on disk of this network and engine depends on."""
         packages = ("crosspol", "torch", "onnx", "onnxscript", self.name)
         return {
-            "weights": self._weights, "config": self.config.to_dict(), "source": source_hash(), "piece": repr(piece),
+            "weights": self._weights, "config": self.config.to_dict(), "source": source_hash(), "piece": what,
             "opset": OPSET, "engine": self.name, "arithmetic": self.arithmetic, "threads": self.threads,
             "versions": {package: version_of(package) for package in packages}, "processor": _processor(),
         }  # fmt: skip

@@ -144,7 +144,7 @@ def source_hash() -> str:
     root = Path(crosspol.__file__).parent
     digest = hashlib.sha256()
     files = [*sorted((root / "model").glob("*.py")), *sorted((root / "polarimetry").glob("*.py")), root / "light.py"]
-    files += [root / "inference" / name for name in ("graph.py", "onnx_graph.py", "pieces.py")]
+    files += [root / "inference" / name for name in ("calibration.py", "graph.py", "onnx_graph.py", "pieces.py")]
     for path in files:
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()

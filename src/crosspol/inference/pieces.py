@@ -49,7 +49,7 @@ class Piece:
     @property
     def rounded(self) -> bool:
         """Whether an engine may round its arithmetic: nearly all products are here, and no coordinates."""
-        return self.name in ("encode", "refine")
+        return self.name in ("encode", "condition", "refine")
 
 
 @dataclass(frozen=True)

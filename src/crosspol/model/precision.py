@@ -40,11 +40,13 @@ def computes(precision: str, device: str) -> bool:
     """Say whether a device has instructions of its own for a precision, and does not emulate it.
 
     Args:
-        precision: "float32", "bfloat16" or "float16".
+        precision: "float32", "bfloat16", "float16" or "int8".
         device: its type, as torch calls it: "cpu", "cuda", "mps" or another.
     """
     if precision == "float32":
         return True
+    if precision == "int8":
+        return device == "cpu" and processor_computes_int8()
     if device == "cpu":
         return processor_computes_bfloat16() if precision == "bfloat16" else processor_computes_float16()
     if device == "cuda":
@@ -72,6 +74,11 @@ def processor_computes_bfloat16() -> bool:
     # oneDNN also says yes to AVX-512 without BF16, where it emulates.
     instructions = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile")]
     return any(map(_says_yes, instructions)) or all(asked is None for asked in instructions)
+
+
+def processor_computes_int8() -> bool:
+    """Say whether products of 8 bits run on instructions of their own (VNNI), without which they also overflow."""
+    return _says_yes(getattr(torch.cpu, "_is_vnni_supported", None))
 
 
 def gpu_computes_bfloat16() -> bool:
