@@ -36,7 +36,7 @@ from crosspol.data.sample import StereoBatch
 from crosspol.inference.backends import Precision, Refinement, TorchBackend
 from crosspol.synthesis.procedural import ProceduralStereo
 from crosspol.training.config import TrainConfig, train_preset
-from crosspol.training.launch import launch
+from crosspol.training.launch import fastest_convolutions, launch
 from crosspol.training.state import build_run
 from crosspol.training.step import train_step
 from crosspol.training.stream import batches, in_order
@@ -120,7 +120,8 @@ def steps(config: TrainConfig, batch_sizes: list[int], rounds: int, device: str)
             changed = replace(config, batch_size=size, machine=replace(config.machine, channels_last=last))
             run = build_run(changed, launch(changed.machine, changed.precision))
             step = partial(train_step, run, [batch])
-            seconds = interleaved({"step": step}, rounds, device)["step"]
+            with fastest_convolutions(torch.device(device)):
+                seconds = interleaved({"step": step}, rounds, device)["step"]
             rows.append(
                 {
                     "batch_size": size,

@@ -5,7 +5,7 @@ import torch
 
 from crosspol.errors import UsageError
 from crosspol.training.config import MachineConfig
-from crosspol.training.launch import launch, layout
+from crosspol.training.launch import fastest_convolutions, launch, layout
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "3"}
 SLURM = {"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "train"}
@@ -36,6 +36,16 @@ def test_an_interactive_slurm_shell_starts_nothing(monkeypatch):
 def test_a_gpu_that_is_not_there_is_refused():
     with pytest.raises(UsageError, match="wanted at most 0 GPUs"):
         launch(MachineConfig(accelerator="cuda"))
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_the_choice_of_convolutions_is_a_run_s_not_the_process_s(monkeypatch, before):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", before)
+    with fastest_convolutions(torch.device("cpu")):
+        assert torch.backends.cudnn.benchmark == before
+    with fastest_convolutions(torch.device("cuda")):
+        assert torch.backends.cudnn.benchmark
+    assert torch.backends.cudnn.benchmark == before
 
 
 @pytest.mark.parametrize("changes", [{"devices": 0}, {"timeout": 0}, {"workers": -1}, {"prefetch": 0}])

@@ -408,7 +408,10 @@ def test_a_gpu_learns_what_the_cpu_learns_and_resumes(tmp_path, channels_last):
     machine = MachineConfig(accelerator="cuda", workers=2, channels_last=channels_last)
     config = replace(CONFIG, network=tiny_network(), machine=machine)
     train(replace(config, machine=CONFIG.machine), tmp_path / "cpu", progress=False)
-    train(config, tmp_path / "gpu", progress=False)
+    before, chosen = torch.backends.cudnn.benchmark, []
+    train(config, tmp_path / "gpu", progress=False, on_log=lambda _: chosen.append(torch.backends.cudnn.benchmark))
+    assert all(chosen)
+    assert torch.backends.cudnn.benchmark == before
     for one, other in zip(records(tmp_path / "cpu"), records(tmp_path / "gpu"), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-2)
     (tmp_path / "gpu" / "checkpoints" / "step-00000004.pt").unlink()

@@ -7,7 +7,9 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+from crosspol.data.packing import pack_batch
 from crosspol.data.sample import stack
 from crosspol.datasets.config import SourceConfig
 from crosspol.datasets.samples import held_out_samples, larger, training_samples
@@ -19,6 +21,7 @@ from crosspol.training.config import Stage
 from crosspol.training.loop import train
 from crosspol.training.run_samples import run_samples
 from crosspol.training.schedule import Place, Schedule
+from crosspol.training.state import changed_contents
 from tests.datasets.test_benchmarks import make_kitti
 from tests.datasets.test_samples import SMALL, mixed, same, scene_folder
 from tests.training.tiny_runs import assert_same_weights, records, tiny_config
@@ -68,12 +71,19 @@ def test_scenes_are_used_several_times_each_time_otherwise(tmp_path, kind):
     data = replace(SMALL if kind == "procedural" else mixed(tmp_path), replay=3, buffer=4)
     stream = run_samples(data, [data.size])
     taken = [stream[place(number)] for number in range(24)]
-    assert stack(taken).left.shape == (24, 3, 32, 48)
-    for block in (taken[:12], taken[12:]):
-        turns = [block[start : start + 4] for start in (0, 4, 8)]
-        names = [sorted(sample.name for sample in turn) for turn in turns]
-        assert names[0] == names[1] == names[2]
+    batch = stack(taken)
+    assert batch.left.shape == (24, 3, 32, 48)
+    turns = stream.streams["quad", data.size].samples.turns
+    names: dict[int, set[str]] = {}
+    for number, sample in enumerate(taken):
+        names.setdefault(turns[number].scene, set()).add(sample.name)
+    assert len(names) < 12
+    assert all(len(of_scene) == 1 for of_scene in names.values())
     assert not any(same(taken[0], other) for other in taken[1:])
+    # On the way to the training nothing is rounded, and nothing takes more than it must.
+    assert {tensor.dtype for name, tensor in pack_batch(batch).tensors.items() if name != "disparity"} == {
+        torch.uint8, torch.float16
+    }  # fmt: skip
     again = run_samples(data, [data.size])
     assert same(again[place(17)], taken[17])
     assert "each scene 3 times, 4 in turns" in stream.description
@@ -92,7 +102,7 @@ def test_scenes_of_several_uses_are_larger_by_the_margin_and_of_the_same_dispari
 def test_rigs_share_what_is_kept_by_their_turns():
     data = replace(SMALL, rigs=("quad", "quad", "quad", "none"), replay=2, buffer=40)
     stream = run_samples(data, [data.size])
-    assert {rig: stream.streams[rig, data.size].samples.block for rig in ("quad", "none")} == {"quad": 30, "none": 10}
+    assert {rig: stream.streams[rig, data.size].samples.buffer for rig in ("quad", "none")} == {"quad": 30, "none": 10}
 
 
 def test_what_was_kept_for_a_stage_goes_with_it():
@@ -144,6 +154,15 @@ def test_a_run_of_rigs_stages_and_replay_resumes_exactly_whatever_its_workers(tm
         train(replace(config, machine=replace(config.machine, workers=workers)), again, progress=False)
         assert_same_weights(tmp_path / "whole", again)
     assert not list((tmp_path / "shared").iterdir())
+
+
+def test_a_run_that_used_its_scenes_in_blocks_is_not_resumed_unasked():
+    now = run_samples(replace(SMALL, replay=2), [SMALL.size]).contents
+    line = "data.replay: uses in blocks of scenes before, uses spread over the stream now"
+    # Checkpoints did not name the order before there was another one.
+    assert changed_contents(now, {"contents": {}}) == changed_contents(now, {}) == [line]
+    assert changed_contents(now, {"contents": now}) == []
+    assert changed_contents(run_samples(SMALL, [SMALL.size]).contents, {"contents": {}}) == []
 
 
 def test_ones_own_samples_stay_as_they_are(tmp_path):

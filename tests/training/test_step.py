@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from dataclasses import replace
 
 import pytest
 import torch
 
 from crosspol.data.order import endless
+from crosspol.data.packing import PackedBatch, pack_batch
 from crosspol.model import CrossPol, alpha_cap
 from crosspol.training import state
 from crosspol.training.average import moving_average
@@ -130,6 +132,41 @@ def plain() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("accumulate", [2, 3])
 def test_accumulated_gradients_are_those_of_the_whole_batch(plain, accumulate):
     assert_close(plain, unclipped(batch_size=4, freeze_batch_norm=True, accumulate=accumulate))
+
+
+def test_packed_parts_give_the_same_gradients_to_the_bit(plain):
+    run = build(batch_size=4, freeze_batch_norm=True, gradient_clip=1e9)
+    train_step(run, [pack_batch(part) for part in next(parts(run))])
+    found = gradients(run)
+    assert [name for name in plain if not torch.equal(plain[name], found[name])] == []
+
+
+def test_parts_go_to_the_device_one_after_the_other(monkeypatch):
+    run = build(batch_size=3, accumulate=3)
+    alive = weakref.WeakSet()
+    most = []
+    to = PackedBatch.to
+
+    def watched(part, *args, **options):
+        batch = to(part, *args, **options)
+        alive.add(batch)
+        most.append(len(alive))
+        return batch
+
+    monkeypatch.setattr(PackedBatch, "to", watched)
+    train_step(run, [pack_batch(part) for part in next(parts(run))])
+    assert most == [1] * 3
+
+
+def test_the_layout_of_memory_changes_rounding_only(plain):
+    machine = replace(tiny_config().machine, channels_last=True)
+    run = build(batch_size=4, freeze_batch_norm=True, gradient_clip=1e9, machine=machine)
+    kernels = [p for p in run.net.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[-1] > 1]
+    assert kernels
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+    train_step(run, next(parts(run)))
+    # Other kernels, which add up in another order.
+    assert_close(plain, gradients(run), tolerance=5e-3)
 
 
 def test_a_sample_without_truth_does_not_count_in_its_part_either():

@@ -52,14 +52,23 @@ def test_pixels_do_not_depend_on_the_number_of_workers():
     assert torch.equal(alone[0].pol_right, helped[0].pol_right)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_packed_parts_are_the_plain_ones(workers):
+    plain = next(batches(tiny_samples(), in_order(endless, 2), range(1)))[0]
+    packed = next(batches(tiny_samples(), in_order(endless, 2), range(1), workers=workers, pack=True))[0]
+    assert packed.tensors["left"].dtype == torch.uint8
+    again = packed.to("cpu").tensors()
+    assert all(torch.equal(again[name], tensor) for name, tensor in plain.tensors().items())
+
+
 @needs_gpu
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_for_a_gpu_are_pinned_and_the_same(workers):
+def test_batches_for_a_gpu_are_pinned_and_the_same_to_the_bit(workers):
     plain = next(batches(tiny_samples(), in_order(endless, 2), range(1)))[0]
-    pinned = next(batches(tiny_samples(), in_order(endless, 2), range(1), workers=workers, pin=True))[0]
-    assert all(tensor.is_pinned() for tensor in pinned.tensors().values())
-    assert torch.equal(pinned.left, plain.left)
-    assert torch.equal(pinned.disparity, plain.disparity)
+    pinned = next(batches(tiny_samples(), in_order(endless, 2), range(1), workers=workers, pack=True, pin=True))[0]
+    assert all(tensor.is_pinned() for tensor in pinned.tensors.values())
+    there = pinned.to("cuda", non_blocking=True).tensors()
+    assert all(torch.equal(there[name].cpu(), tensor) for name, tensor in plain.tensors().items())
 
 
 def test_workers_start_although_opencv_has_threads_of_its_own():

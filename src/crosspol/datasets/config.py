@@ -77,7 +77,7 @@ class DataConfig:
     replay: int = 1
     """How often a drawn or read scene is used, cropped, flipped, lit and noisy otherwise each time."""
     buffer: int = 256
-    """Scenes, over all rigs, that are used in turns before others are drawn; kept in memory where replay is above 1."""
+    """Scenes, over all rigs, that are kept at most where replay is above 1: the more, the further apart their uses."""
     margin: float = 0.25
     """How much larger than the crop scenes are drawn that are used several times, as a share of each side."""
     polarization_dropout: float = 0.0

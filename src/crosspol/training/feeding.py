@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from crosspol.data.mixture import RoundRobin
 from crosspol.data.order import endless, shuffled
-from crosspol.data.sample import StereoBatch, StereoSample
+from crosspol.data.sample import StereoSample
 from crosspol.datasets.samples import Samples, held_out_samples
 from crosspol.errors import UsageError, refuse
 from crosspol.training.config import TrainConfig
@@ -23,7 +23,7 @@ from crosspol.training.polarization_input import prepare_polarization
 from crosspol.training.run_samples import OwnSamples, RunSamples, checked_sample, run_samples
 from crosspol.training.schedule import Schedule
 from crosspol.training.step import Run
-from crosspol.training.stream import RankShare, batches, default_workers
+from crosspol.training.stream import Part, RankShare, batches, default_workers
 
 
 def open_samples(
@@ -96,7 +96,7 @@ def check_batches(config: TrainConfig, world: int) -> None:
         )
 
 
-def feed(run: Run, training: RunSamples | OwnSamples) -> Generator[list[StereoBatch], None, None]:
+def feed(run: Run, training: RunSamples | OwnSamples) -> Generator[list[Part], None, None]:
     """Yield this process's parts of the batch of every step that is left.
 
     Raises:
@@ -106,6 +106,7 @@ def feed(run: Run, training: RunSamples | OwnSamples) -> Generator[list[StereoBa
     workers = config.machine.workers
     if workers is None:
         workers = default_workers(layout(config.machine)[0])
+    gpu = fabric.device.type == "cuda"
     shared = workers > 0 and config.data.replay > 1 and isinstance(training, RunSamples)
     with _folder(fabric) if shared else _nothing() as folder:
         if folder is not None and isinstance(training, RunSamples):
@@ -118,7 +119,9 @@ def feed(run: Run, training: RunSamples | OwnSamples) -> Generator[list[StereoBa
             workers,
             config.machine.prefetch,
             partial(prepare_polarization, data=config.data),
-            pin=fabric.device.type == "cuda",
+            # Within this process and its memory there is no way that is worth packing for.
+            pack=workers > 0 or gpu,
+            pin=gpu,
         )
 
 

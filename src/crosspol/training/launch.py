@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -69,10 +71,22 @@ def launch(machine: MachineConfig, precision: Precision = "float32", find_unused
         plugins=[_precision_plugin(choose_precision(precision, accelerator).precision, accelerator)],
     )
     fabric.launch()
-    if accelerator == "cuda":
-        # All batches of a stage have one size: worth finding out once which convolution is fastest.
-        torch.backends.cudnn.benchmark = True
     return fabric
+
+
+@contextmanager
+def fastest_convolutions(device: torch.device) -> Iterator[None]:
+    """On a GPU, find out for each size which convolution is fastest: all batches of a stage have one size.
+
+    The setting is of the whole process; what it was before comes back.
+    """
+    before = torch.backends.cudnn.benchmark
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def chosen_accelerator(machine: MachineConfig) -> Literal["cpu", "cuda"]:

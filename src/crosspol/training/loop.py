@@ -27,7 +27,7 @@ from crosspol.training.config_file import write_config
 from crosspol.training.failures import Interrupted, TrainingError, explain
 from crosspol.training.feeding import check_batches, feed, open_samples
 from crosspol.training.interruption import stop_requests
-from crosspol.training.launch import launch, layout
+from crosspol.training.launch import fastest_convolutions, launch, layout
 from crosspol.training.precision import choose_precision
 from crosspol.training.progress import Clock, RigMeans, UnreadableSamples, describe_step, say, stay_silent
 from crosspol.training.provenance import describe_session, settings_hash, write_provenance
@@ -97,7 +97,7 @@ def train(
         world = _count_processes(config)
         fabric = launch(config.machine, config.precision, find_unused=_leaves_parameters_out(config))
         check_batches(config, fabric.world_size)
-        with _locked(folder, fabric):
+        with _locked(folder, fabric), fastest_convolutions(fabric.device):
             return _train(config, folder, fabric, allow_changes, progress, (samples, validation_samples), net, on_log)
     except (OSError, MemoryError, RuntimeError) as error:
         cause = explain(error, config, folder, world)

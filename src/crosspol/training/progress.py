@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from crosspol.data.sample import StereoBatch
 from crosspol.training.step import Run, gather
+from crosspol.training.stream import Part
 
 
 class UnreadableSamples:
@@ -20,7 +20,7 @@ class UnreadableSamples:
         self._waiting: list[str] = []
         self._named: set[str] = set()
 
-    def add(self, parts: Sequence[StereoBatch]) -> None:
+    def add(self, parts: Sequence[Part]) -> None:
         """Note what this process's parts of a batch stand in for."""
         self._waiting += [line for part in parts for line in part.skipped]
 

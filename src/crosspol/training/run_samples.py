@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset
 
+from crosspol.data.inputs import trusting_replace
 from crosspol.data.order import endless
+from crosspol.data.packing import PACKED_BYTES, half_floats
 from crosspol.data.sample import StereoSample
 from crosspol.data.transforms import AugmentConfig, add_noise, augment
 from crosspol.datasets.config import DataConfig
@@ -18,7 +20,7 @@ from crosspol.datasets.samples import Samples, larger, scene_samples, training_s
 from crosspol.datasets.sources import REPLAYING, seed_for
 from crosspol.errors import refuse
 from crosspol.rigs.kinds import RigKind
-from crosspol.training.replay import PACKED_BYTES, FolderShelf, Replayed
+from crosspol.training.replay import ORDER, FolderShelf, Replayed
 from crosspol.training.schedule import Place
 
 
@@ -27,12 +29,15 @@ class RunSamples(Dataset[StereoSample]):
 
     Attributes:
         description: a line about what they are.
-        contents: what each finite data set holds, by the setting that names it; the same only if its samples are.
+        contents: what each finite data set holds, by the setting that names it, and the order of scenes that are used
+            several times; the same only if its samples are.
     """
 
     def __init__(self, streams: Mapping[tuple[RigKind, tuple[int, int]], Samples], description: str) -> None:
         self.streams, self.description = dict(streams), description
         self.contents: dict[str, str] = {}
+        if any(isinstance(stream.samples, Replayed) for stream in streams.values()):
+            self.contents["data.replay"] = ORDER
         several = len({rig for rig, _ in streams}) > 1
         for (rig, _), stream in streams.items():
             # Of a data set each rig may have other scenes.
@@ -54,7 +59,9 @@ class RunSamples(Dataset[StereoSample]):
         """Keep scenes that are used several times in a folder, for several processes."""
         for (rig, (height, width)), stream in self.streams.items():
             if isinstance(stream.samples, Replayed):
-                stream.samples.shelf = FolderShelf(folder, f"{rig}-{height}x{width}")
+                # Twice as many as are under way: one process may be ahead of another.
+                places = 2 * stream.samples.buffer
+                stream.samples.shelf = FolderShelf(folder, f"{rig}-{height}x{width}", places)
 
 
 class OwnSamples(Dataset[StereoSample]):
@@ -95,7 +102,7 @@ def run_samples(data: DataConfig, sizes: Sequence[tuple[int, int]]) -> RunSample
     rigs = list(dict.fromkeys(data.turns))
     streams = {}
     for number, rig in enumerate(rigs):
-        # Of a block's scenes each rig has as many as it has turns.
+        # Of the scenes that are kept each rig has as many as it has turns.
         share = max(1, round(data.buffer * data.turns.count(rig) / len(data.turns)))
         for size in sizes:
             of_one = replace(data, rig=rig, size=size, buffer=share)
@@ -119,7 +126,7 @@ def replayed(data: DataConfig, scenes: Samples, number: int = 0) -> Samples:
     """Return the stream in which each scene is used several times, as `data.replay` says.
 
     Each use takes a crop of its own, flips and light as `data.augment` says, and new noise as strong as
-    `data.procedural.noise`.
+    `data.procedural.noise`. Polarization is rounded to half floats, by at most 1/4096.
 
     Args:
         data: of one rig and size.
@@ -128,7 +135,7 @@ def replayed(data: DataConfig, scenes: Samples, number: int = 0) -> Samples:
     """
     use = partial(_used, config=replace(data.augment, scale=(1.0, 1.0)), size=data.size, noise=data.procedural.noise)
     draw = partial(_drawn, samples=scenes.samples, order=scenes.order)
-    uses = Replayed(draw, use, replay=data.replay, block=data.buffer, seed=seed_for(data, number, REPLAYING))
+    uses = Replayed(draw, use, replay=data.replay, buffer=data.buffer, seed=seed_for(data, number, REPLAYING))
     return Samples(uses, endless, scenes.about, scenes.contents)
 
 
@@ -143,5 +150,6 @@ def _drawn(scene: int, samples: Dataset[StereoSample], order: Callable[[int], in
 def _used(
     sample: StereoSample, rng: np.random.Generator, config: AugmentConfig, size: tuple[int, int], noise: float
 ) -> StereoSample:
-    """One use of a scene that was kept."""
-    return add_noise(augment(sample, config, rng, size), rng, noise)
+    """One use of a scene that was kept, in the precision of what is kept: the way to the training is short then."""
+    used = add_noise(augment(sample, config, rng, size), rng, noise)
+    return trusting_replace(used, **half_floats(used.tensors()))

@@ -27,6 +27,8 @@ Checkpoint = dict[str, Any]
 
 # What a checkpoint keeps of a run besides weights, optimizer and random states.
 COUNTERS = ("step", "skipped", "skipped_in_a_row", "best")
+# What checkpoints hold that do not say so: once, all scenes of a block were used before the next ones were drawn.
+_UNNAMED = {"data.replay": "uses in blocks of scenes"}
 _RATES = ("name", "max_lr", "weight_decay", "eps")
 
 
@@ -129,11 +131,11 @@ def changed_settings(config: TrainConfig, state: Mapping[str, Any]) -> list[str]
 
 
 def changed_contents(contents: Mapping[str, str], state: Mapping[str, Any]) -> list[str]:
-    """Name the data sets that no longer hold what a checkpoint was made with, one line each.
+    """Name the data sets that no longer hold what a checkpoint was made with, one line each, and a changed order.
 
     Those that it does not know are left out: older checkpoints name none.
     """
-    before = state.get("contents", {})
+    before = _UNNAMED | state.get("contents", {})
     return [
         f"{key}: {before[key]} before, {contents[key]} now"
         for key in contents

@@ -14,6 +14,7 @@ from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from crosspol.data.packing import PackedBatch
 from crosspol.data.sample import StereoBatch
 from crosspol.model import CrossPol, alpha_cap
 from crosspol.training.clipping import clip_by_part
@@ -21,6 +22,7 @@ from crosspol.training.config import TrainConfig
 from crosspol.training.failures import TrainingError
 from crosspol.training.loss import glass_loss, sequence_loss
 from crosspol.training.optimization import gradient_norms, set_rates, within
+from crosspol.training.stream import Part
 
 Skipped = Literal["loss", "gradient", "ground truth"]
 """Why a step was skipped: a loss or gradient that is not finite, or a batch without a valid pixel."""
@@ -80,7 +82,7 @@ class Run:
         return precision.scaler if isinstance(precision, MixedPrecision) else None
 
 
-def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -> tuple[dict[str, Any], int]:
+def train_step(run: Run, parts: Sequence[Part], signal_number: int = 0) -> tuple[dict[str, Any], int]:
     """Take one step on this process's parts of a batch.
 
     A loss or gradient that is not finite, and a batch without a single valid pixel, leave weights, optimizer and norm
@@ -88,7 +90,7 @@ def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -
 
     Args:
         run: changed in place.
-        parts: of the batch, not empty.
+        parts: of the batch, not empty, anywhere; they go to the device one after the other.
         signal_number: of the signal that asked this process to stop; 0: none did.
 
     Returns:
@@ -101,12 +103,10 @@ def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -
     set_rates(run.optimizer, run.step, config.num_steps, config.lr_warmup)
     _train_mode(net, config)
     buffers = [buffer.clone() for buffer in net.buffers()]
-    # Counted where they are computed: of large batches a single core would take as long as a GPU does for the step.
-    parts = [part.to(fabric.device, non_blocking=True) for part in parts]
     # The loss is a mean over the samples that have ground truth. Processes and parts may have different numbers of
     # them, so each weighs by its own; DDP then divides by the number of processes.
     # Of the glass head those whose glass is known, as well.
-    counts = [torch.stack([_counted(part), _counted(part, part.glass.isfinite())]) for part in parts]
+    counts = [_counts(part, fabric.device) for part in parts]
     counted, masked = zip(*torch.stack(counts).tolist(), strict=True)
     whole = _reduce(fabric, {"counted": float(sum(counted)), "masked": float(sum(masked))})
     everywhere = whole["counted"]
@@ -153,47 +153,54 @@ def train_step(run: Run, parts: Sequence[StereoBatch], signal_number: int = 0) -
 
 
 def _gradients(
-    run: Run, parts: Sequence[StereoBatch], shares: Sequence[tuple[float, float]]
+    run: Run, parts: Sequence[Part], shares: Sequence[tuple[float, float]]
 ) -> tuple[dict[str, float], list[str]]:
     """Add up the gradients of the parts.
 
     Args:
         run: whose network.
-        parts: this process's, where the network is.
+        parts: this process's.
         shares: of each part in the loss of the batch, and in that of its glass, in [0, 1].
 
     Returns:
         Sums over this process's parts (``loss`` is its share of the batch's), and the samples of parts whose loss is
         not finite.
     """
-    config, fabric = run.config, run.fabric
     run.optimizer.zero_grad(set_to_none=True)
     rows: list[Tensor] = []
-    heads = 0
-    for index, (batch, (share, share_of_glass)) in enumerate(zip(parts, shares, strict=True)):
-        with fabric.no_backward_sync(run.model, enabled=index < len(parts) - 1):
-            try:
-                predictions, use, logits = run.model(batch.inputs.kwargs(), config.iters)
-            except ValueError as error:
-                raise TrainingError(f"step {run.step}: cannot use {', '.join(batch.names)}: {error}") from error
-            loss = sequence_loss(
-                predictions, batch.disparity, batch.valid, batch.glass, _polarization(batch),
-                config.gamma, config.glass_weight, config.pol_weight,
-            )  # fmt: skip
-            whole, of_glass = loss, loss.new_zeros(())
-            if logits is not None:
-                of_glass = glass_loss(logits, batch.glass, batch.valid * batch.disparity.isfinite())
-                # In units of the part's share in the whole loss; 1 where the glass of all samples is known.
-                of_glass = of_glass * (share_of_glass / share if share else 0.0)
-                whole = loss + config.glass_head_weight * of_glass
-                heads += 1
-            fabric.backward(whole * (share * fabric.world_size), model=run.model)
-        rows.append(_figures(batch, predictions[-1], use, (loss.double() * share, of_glass.double() * share), whole))
+    headed = 0
+    for index, (part, of_batch) in enumerate(zip(parts, shares, strict=True)):
+        with run.fabric.no_backward_sync(run.model, enabled=index < len(parts) - 1):
+            row, head = _gradient(run, part.to(run.fabric.device, non_blocking=True), of_batch)
+        rows.append(row)
+        headed += head
     # One transfer: whoever asks a GPU for a number waits until it has computed everything before.
     table = torch.stack(rows).tolist()
     bad = [name for part, row in zip(parts, table, strict=True) if row[-1] for name in part.names]
     sums = dict(zip(_SUMS, map(sum, zip(*table, strict=True)), strict=True))
-    return sums | {"glass_heads": float(heads)}, bad
+    return sums | {"glass_heads": float(headed)}, bad
+
+
+def _gradient(run: Run, batch: StereoBatch, shares: tuple[float, float]) -> tuple[Tensor, bool]:
+    """Add the gradient of one part, which lies where the network is; return its `_SUMS`, and whether glass is found."""
+    config, fabric, (share, share_of_glass) = run.config, run.fabric, shares
+    try:
+        predictions, use, logits = run.model(batch.inputs.kwargs(), config.iters)
+    except ValueError as error:
+        raise TrainingError(f"step {run.step}: cannot use {', '.join(batch.names)}: {error}") from error
+    loss = sequence_loss(
+        predictions, batch.disparity, batch.valid, batch.glass, _polarization(batch),
+        config.gamma, config.glass_weight, config.pol_weight,
+    )  # fmt: skip
+    whole, of_glass = loss, loss.new_zeros(())
+    if logits is not None:
+        of_glass = glass_loss(logits, batch.glass, batch.valid * batch.disparity.isfinite())
+        # In units of the part's share in the whole loss; 1 where the glass of all samples is known.
+        of_glass = of_glass * (share_of_glass / share if share else 0.0)
+        whole = loss + config.glass_head_weight * of_glass
+    fabric.backward(whole * (share * fabric.world_size), model=run.model)
+    losses = (loss.double() * share, of_glass.double() * share)
+    return _figures(batch, predictions[-1], use, losses, whole), logits is not None
 
 
 @torch.no_grad()
@@ -270,12 +277,19 @@ def _alpha(net: CrossPol) -> float:
     return max(net.gates().values(), default=0.0)
 
 
-def _counted(batch: StereoBatch, where: Tensor | None = None) -> Tensor:
-    """How many samples have any ground truth (there): a number, where the batch lies."""
-    known = (batch.valid >= 0.5) & batch.disparity.isfinite()
-    if where is not None:
-        known = known & where
-    return known.flatten(1).any(dim=1).sum()
+def _counts(part: Part, device: torch.device) -> Tensor:
+    """How many samples have any ground truth, and how many any where glass is known: (2,), on the device.
+
+    Counted where the step is computed: of large batches a single core would take as long as a GPU does for the step.
+    """
+    valid, disparity, glass = (
+        part.tensor(name, device, non_blocking=True)
+        if isinstance(part, PackedBatch)
+        else getattr(part, name).to(device, non_blocking=True)
+        for name in ("valid", "disparity", "glass")
+    )
+    known = (valid >= 0.5) & disparity.isfinite()
+    return torch.stack([where.flatten(1).any(dim=1).sum() for where in (known, known & glass.isfinite())])
 
 
 def _polarization(batch: StereoBatch) -> Tensor | None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from crosspol.data.packing import PackedBatch, pack_batch
 from crosspol.data.sample import StereoBatch, StereoSample, stack
 from crosspol.errors import UsageError, one_line
 from crosspol.training.failures import TrainingError
@@ -37,6 +38,9 @@ class RankShare(NamedTuple):
 Finish = Callable[[StereoBatch, Sequence[Any]], StereoBatch]
 """What is done to a part of a batch last, given the keys of its samples."""
 
+Part = StereoBatch | PackedBatch
+"""A part of a batch as it is handed over."""
+
 
 class LoadError(NamedTuple):
     """Takes a sample's place when it could not be made: a worker's exception would arrive as a page of traceback."""
@@ -57,8 +61,9 @@ def batches(
     workers: int = 0,
     prefetch: int = 4,
     finish: Finish | None = None,
+    pack: bool = False,
     pin: bool = False,
-) -> Generator[list[StereoBatch], None, None]:
+) -> Generator[list[Part], None, None]:
     """Yield this process's parts of one batch after the other.
 
     Sample ``p`` of the batch of step ``s`` is ``samples[keys(s)[p]]``, whoever computes it.
@@ -71,6 +76,7 @@ def batches(
         workers: processes that make samples; 0 makes them in this one.
         prefetch: batches that each worker keeps ready.
         finish: what is done to each part last, given its keys; None: nothing.
+        pack: hand parts over in as few bytes as lose nothing (`PackedBatch`).
         pin: hand parts over in memory that a GPU copies from while others compute.
 
     Raises:
@@ -82,7 +88,7 @@ def batches(
     loader = DataLoader(
         _Guarded(samples),
         batch_sampler=_Keys(keys, steps, share),
-        collate_fn=partial(_collate, finish=finish),
+        collate_fn=partial(_collate, finish=finish, pack=pack),
         num_workers=workers,
         prefetch_factor=prefetch if workers else None,
         worker_init_fn=_quiet_worker,
@@ -134,7 +140,9 @@ class _Guarded(Dataset[tuple[Any, StereoSample | LoadError]]):
             return key, LoadError(f"sample {key}: {one_line(error)}")
 
 
-def _collate(made: Sequence[tuple[Any, StereoSample | LoadError]], finish: Finish | None) -> StereoBatch | LoadError:
+def _collate(
+    made: Sequence[tuple[Any, StereoSample | LoadError]], finish: Finish | None, pack: bool
+) -> Part | LoadError:
     samples: list[StereoSample] = []
     for _, sample in made:
         if isinstance(sample, LoadError):
@@ -142,7 +150,9 @@ def _collate(made: Sequence[tuple[Any, StereoSample | LoadError]], finish: Finis
         samples.append(sample)
     try:
         batch = stack(samples)
-        return batch if finish is None else finish(batch, [key for key, _ in made])
+        if finish is not None:
+            batch = finish(batch, [key for key, _ in made])
+        return pack_batch(batch) if pack else batch
     except ValueError as error:
         return LoadError(one_line(error))
 
@@ -185,7 +195,7 @@ def _check_temporary_folder() -> None:
         )
 
 
-def _next(loaded: Iterator[StereoBatch | LoadError]) -> StereoBatch:
+def _next(loaded: Iterator[Part | LoadError]) -> Part:
     try:
         batch = next(loaded)
     except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
