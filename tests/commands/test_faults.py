@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -35,3 +36,16 @@ def test_some_faults(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["export", "export-openvino", "predict", "predict-new", "train", "render", "report"])
 def test_every_fault(tmp_path: Path, name: str) -> None:
     check(tmp_path, {name: dict.fromkeys(KINDS, 1)})
+
+
+def test_the_document_says_what_the_run_found() -> None:
+    root = Path(__file__).parents[2]
+    found = json.loads((root / "benchmarks" / "results" / "faults.json").read_text())["scenarios"].values()
+    said = (root / "docs" / "robustness.md").read_text()
+    rows = [
+        f"| {one['calls']} | {'every one' if one['every'] == 1 else 'every {}th'.format(one['every'])} "
+        f"| {' / '.join(str(one['points'][kind]) for kind in KINDS)} | {len(one['wrong'])} |"
+        for one in found
+    ]
+    assert all(row in said for row in rows), rows
+    assert f"\n{sum(sum(one['points'].values()) for one in found):,} faults in all" in said

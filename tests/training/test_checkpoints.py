@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from crosspol.io.atomic import write_bytes
 from crosspol.model import CrossPol
 from crosspol.training.checkpoints import (
+    drop_checkpoints,
     list_checkpoints,
     random_states,
     read_checkpoint_file,
@@ -48,6 +49,16 @@ def test_the_last_ones_are_kept(tmp_path):
         write_checkpoint(tmp_path, step, STATE, keep=2)
     (tmp_path / "step-1.pt.part").touch()
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000100.pt", "step-00001000.pt"]
+
+
+def test_a_damaged_one_of_a_later_step_never_pushes_a_whole_one_out(tmp_path):
+    for step in (2, 4, 8):
+        write_checkpoint(tmp_path, step, STATE, keep=3)
+    (tmp_path / "step-00000008.pt").write_bytes(b"damaged")
+    drop_checkpoints(tmp_path, 4, keep=1)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000004.pt", "step-00000008.pt"]
+    write_checkpoint(tmp_path, 6, STATE, keep=1)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000006.pt", "step-00000008.pt"]
 
 
 @settings(deadline=None, max_examples=25)

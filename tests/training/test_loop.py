@@ -138,14 +138,18 @@ def test_a_network_of_ones_own_is_trained_in_place_and_resumes(tmp_path):
     torch.manual_seed(7)
     net = Brighter(wide)
     start = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    short = replace(CONFIG, ema_decay=0.0, num_steps=2, frozen=("encoders",))
+    short = replace(CONFIG, ema_decay=0.0, num_steps=2, checkpoint_every=1, frozen=("encoders",))
     assert train(short, tmp_path / "run", progress=False, net=net) is net
     assert read_config(tmp_path / "run" / "config.json").network == wide
     after = net.state_dict()
     assert all(torch.equal(after[name], start[name]) for name in start if name.startswith("encoders."))
     assert any(not torch.equal(after[name], start[name]) for name in start if name.startswith("update."))
+    # As after a kill between the last checkpoint and the removal of the one before.
+    short = replace(short, keep_checkpoints=1)
+    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 2
     again = train(short, tmp_path / "run", progress=False, net=Brighter(wide))
     assert all(torch.equal(after[name], tensor) for name, tensor in again.state_dict().items())
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000002.pt"]
     with pytest.raises(UsageError, match=r"frozen: \('encoders',\) before, \(\) now"):
         train(replace(short, frozen=()), tmp_path / "run", progress=False, net=Brighter(wide))
     with pytest.raises(UsageError, match=r"the optimizer's state is of other parameters .*--frozen"):

@@ -26,7 +26,7 @@ _NAME = re.compile(r"step-(\d{8})\.pt")
 
 
 def write_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
-    """Write ``step-00001000.pt`` and drop all but the last `keep`.
+    """Write ``step-00001000.pt``, then drop what is older than the last `keep`.
 
     Args:
         folder: exists.
@@ -42,9 +42,26 @@ def write_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) 
     buffer = io.BytesIO()
     torch.save(state, buffer)
     write_bytes(path, buffer.getbuffer())
-    for old in list_checkpoints(folder)[:-keep]:
-        old.unlink()
+    drop_checkpoints(folder, step, keep)
     return path
+
+
+def drop_checkpoints(folder: Path, step: int, keep: int) -> None:
+    """Drop checkpoints up to a step, all but the last `keep` of these: a run that was killed may leave one more.
+
+    What is of later steps stays, and counts for nothing: it is damaged, as the run stands at `step`.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
+    for old in [path for path in list_checkpoints(folder) if _step(path) <= step][:-keep]:
+        old.unlink()
+
+
+def _step(path: Path) -> int:
+    match = _NAME.fullmatch(path.name)
+    assert match is not None
+    return int(match[1])
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

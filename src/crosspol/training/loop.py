@@ -20,7 +20,7 @@ from crosspol.errors import UsageError
 from crosspol.io.atomic import write_bytes
 from crosspol.io.images import write_image
 from crosspol.model import CrossPol, alpha_cap
-from crosspol.training.checkpoints import write_weights
+from crosspol.training.checkpoints import drop_checkpoints, write_weights
 from crosspol.training.clipping import step_sizes
 from crosspol.training.config import TrainConfig
 from crosspol.training.config_file import write_config
@@ -150,6 +150,7 @@ def _train(
             contents={**({} if own_samples[0] is not None else settings_hash(config)), **training.contents},
         )
         write_provenance(folder, session)
+        drop_checkpoints(folder.checkpoints, run.step, config.keep_checkpoints)
         if changes or other_contents:
             log.write({"step": run.step, "allowed_changes": [*changes, *other_contents]})
     fabric.barrier()
