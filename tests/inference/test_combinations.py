@@ -19,8 +19,8 @@ from crosspol.inference.graph import Graph
 from crosspol.inference.graph_backend import GraphBackend, Run
 from crosspol.inference.graph_cache import GraphCache, default_folder
 from crosspol.inference.onnx_backend import load_onnx
-from crosspol.inference.onnx_graph import export_onnx, weights_hash
-from crosspol.inference.pieces import Need, Piece, pieces_of
+from crosspol.inference.onnx_graph import export_onnx, export_piece, weights_hash
+from crosspol.inference.pieces import Need, Piece, PieceModule, pieces_of
 from crosspol.model import CrossPol
 from crosspol.model.correlation import volume_limit
 from tests.inference.plain_engine import Plain, count_exports
@@ -172,6 +172,18 @@ def test_a_network_in_training_is_used_as_one_that_is_trained(engine: str) -> No
     assert all(torch.equal(before[name], buffer) for name, buffer in network.named_buffers())
     assert network.training
     assert not frozen.training
+
+
+def test_a_network_of_inference_mode_is_exported() -> None:
+    with torch.inference_mode():
+        network = open_network(glass_head=True)
+        given = {"hidden_0": torch.rand(1, 128, 8, 8), "disparity": torch.rand(1, 1, 8, 8)}
+        given |= {"context_0": torch.rand(1, 128, 8, 8), "left": torch.rand(1, 128, 8, 8)}
+        piece = Piece("finish", (32, 32))
+        found = load_onnx(export_piece(network, piece, given), 1)({name: x.numpy() for name, x in given.items()})
+        wanted = PieceModule(network, piece, tuple(given), lambda names: None)(*given.values())
+    assert set(found) == {"disparity.out", "glass.out"}
+    np.testing.assert_allclose(found["glass.out"], wanted[1].numpy(), atol=1e-4)
 
 
 def test_what_an_engine_cannot_compile_is_refused_in_a_line_that_names_it(exported: list[Piece]) -> None:

@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -42,7 +43,7 @@ def export_onnx(network: CrossPol, graph: Graph) -> bytes:
     """
     graph.check(network.config)
     examples = example_tensors(graph, network.config)
-    module = GraphModule(network, graph)
+    module = GraphModule(_traceable(network), graph)
     outputs = list(graph.outputs(network.config))
     program = _exported(module, examples, outputs, _dynamic_shapes(graph, network.config))
     model = program.model_proto
@@ -65,10 +66,18 @@ def export_piece(network: CrossPol, piece: Piece, examples: Mapping[str, Tensor]
         UsageError: the extra `export` is not installed.
     """
     told: list[tuple[str, ...]] = []
-    program = _exported(PieceModule(network, piece, tuple(examples), told.append), examples, None, None)
+    program = _exported(PieceModule(_traceable(network), piece, tuple(examples), told.append), examples, None, None)
     for value, name in zip(program.model.graph.outputs, told[-1], strict=True):
         value.name = name + OUT
     return bytes(program.model_proto.SerializeToString())
+
+
+def _traceable(network: CrossPol) -> CrossPol:
+    """Return the network; a copy, if it was made in inference mode, whose tensors nothing outside of it may touch."""
+    if not any(tensor.is_inference() for tensor in (*network.parameters(), *network.buffers())):
+        return network
+    with torch.inference_mode(False):
+        return deepcopy(network)
 
 
 def _exported(module: nn.Module, examples: Mapping[str, Tensor], outputs: list[str] | None, shapes: Any) -> Any:
