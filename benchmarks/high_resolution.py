@@ -117,7 +117,8 @@ def quality(width: int, height: int, scenes: int, max_disparity: float) -> list[
         "coarse to fine": Fit(coarse_to_fine=True),
     }
     channels = engine.config.polarization.channels
-    data = held_out(ProceduralConfig(size=(height, width), pol_channels=channels, max_disparity=max_disparity), scenes)
+    size = (height, width)
+    data = held_out(ProceduralConfig(size=size, length=scenes, pol_channels=channels, max_disparity=max_disparity))
     errors: dict[str, list[float]] = {name: [] for name in ways}
     for index in range(scenes):
         sample = data[index]
@@ -144,7 +145,7 @@ def enlarging(scenes: int) -> list[dict[str, Any]]:
     flying: of the pixels within 5 px of a jump of more than 8 px, those more than 2 px off both surfaces and the truth.
     """
     size = (480, 640)
-    data = held_out(ProceduralConfig(size=size), scenes)
+    data = held_out(ProceduralConfig(size=size, length=scenes))
     found: dict[tuple[float, str], list[tuple[float, float, float]]] = {}
     for index in range(scenes):
         sample = data[index]

@@ -118,6 +118,11 @@ class StereoBatch(_WithTruth):
         if len(self.names) != len(self.left):
             raise ValueError(f"names: got {len(self.names)}, wanted one a sample, {len(self.left)}")
 
+    def tensor(self, name: str, device: torch.device | str, non_blocking: bool = False) -> Tensor:
+        """One field (B, C, H, W), float32, on `device`."""
+        tensor: Tensor = getattr(self, name)
+        return tensor.to(device, non_blocking=non_blocking)
+
 
 def stack(samples: Sequence[StereoSample]) -> StereoBatch:
     """Stack samples along a new leading dimension: the `collate_fn` of a `DataLoader`.

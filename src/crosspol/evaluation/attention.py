@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -91,16 +91,11 @@ def attention_calls(net: nn.Module) -> Iterator[list[AttentionCall]]:
         assert isinstance(module, PooledCrossAttention)
         calls.append(AttentionCall(name, module, named["query"], named["key_value"], named.get("mask")))
 
-    hooks = [
-        module.register_forward_hook(partial(note, name), with_kwargs=True)
-        for name, module in net.named_modules()
-        if isinstance(module, PooledCrossAttention) and _OTHER_WAY not in name
-    ]
-    try:
+    with ExitStack() as hooks:
+        for name, module in net.named_modules():
+            if isinstance(module, PooledCrossAttention) and _OTHER_WAY not in name:
+                hooks.enter_context(module.register_forward_hook(partial(note, name), with_kwargs=True))
         yield calls
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _figures(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import torch
@@ -63,12 +63,10 @@ class WholeStatistics:
             calls[norm] += 1
             self._found[place] = self._found[place].plus(found) if place in self._found else found
 
-        handles = [norm.register_forward_pre_hook(measure) for norm in self._norms]
-        try:
+        with ExitStack() as hooks:
+            for norm in self._norms:
+                hooks.enter_context(norm.register_forward_pre_hook(measure))
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     @contextmanager
     def used(self) -> Iterator[None]:
@@ -79,15 +77,14 @@ class WholeStatistics:
             assert isinstance(norm, nn.InstanceNorm2d)
             _, mean, variance = self._found[norm, calls[norm]]
             calls[norm] += 1
-            scale, shift = (variance + norm.eps).rsqrt(), -mean * (variance + norm.eps).rsqrt()
+            scale = (variance + norm.eps).rsqrt()
+            shift = -mean * scale
             if norm.affine:
                 weight, bias = norm.weight[:, None, None], norm.bias[:, None, None]
                 scale, shift = scale * weight, shift * weight + bias
             return torch.addcmul(shift.to(own.dtype), arguments[0].to(own.dtype), scale.to(own.dtype))
 
-        handles = [norm.register_forward_hook(normalize) for norm in self._norms]
-        try:
+        with ExitStack() as hooks:
+            for norm in self._norms:
+                hooks.enter_context(norm.register_forward_hook(normalize))
             yield
-        finally:
-            for handle in handles:
-                handle.remove()

@@ -14,7 +14,6 @@ from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from crosspol.data.packing import PackedBatch
 from crosspol.data.sample import StereoBatch
 from crosspol.model import CrossPol, alpha_cap
 from crosspol.training.clipping import clip_by_part
@@ -282,12 +281,7 @@ def _counts(part: Part, device: torch.device) -> Tensor:
 
     Counted where the step is computed: of large batches a single core would take as long as a GPU does for the step.
     """
-    valid, disparity, glass = (
-        part.tensor(name, device, non_blocking=True)
-        if isinstance(part, PackedBatch)
-        else getattr(part, name).to(device, non_blocking=True)
-        for name in ("valid", "disparity", "glass")
-    )
+    valid, disparity, glass = (part.tensor(name, device, non_blocking=True) for name in ("valid", "disparity", "glass"))
     known = (valid >= 0.5) & disparity.isfinite()
     return torch.stack([where.flatten(1).any(dim=1).sum() for where in (known, known & glass.isfinite())])
 
