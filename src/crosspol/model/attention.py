@@ -33,7 +33,8 @@ def _cell_share(x: Tensor, size: int) -> Tensor:
     x = F.pad(x, (0, -width % size, 0, -height % size))
     if x.shape[1] == 1:
         # The same to the bit of a mask; OpenVINO in bfloat16 has no such pooling of a single channel.
-        return x.unflatten(-1, (-1, size)).unflatten(-3, (-1, size)).mean(dim=(-3, -1))
+        cells = x.reshape(x.shape[0], x.shape[-2] // size, size, x.shape[-1] // size, size)
+        return cells.mean(dim=(2, 4))[:, None]
     return F.avg_pool2d(x, size)
 
 

@@ -255,8 +255,7 @@ class CrossPol(
         """Map two views (B, 3, H, W) in [0, 1] to their features and the left one's context, before any fusion."""
         nothing = (None, None)
         inputs = NetworkInputs(self.config, left, right, nothing, nothing, nothing, 1)
-        features: StereoFeatures = self.encoders(2 * inputs.left - 1, 2 * inputs.right - 1)
-        return features
+        return _Plain(self, self.alpha_cap).encode(inputs.left, inputs.right)
 
     def condition(self, features: StereoFeatures, views: Views, cap: float | Tensor) -> Conditioned:
         """Fuse polarization into what the configuration says, each view's features with its own, by shared weights."""
@@ -302,7 +301,7 @@ class _Plain:
 
     network: CrossPol
     cap: float | Tensor
-    checkpointed: bool
+    checkpointed: bool = False
 
     def encode(self, left: Tensor, right: Tensor) -> StereoFeatures:
         features: StereoFeatures = self.network.encoders(2 * left - 1, 2 * right - 1)

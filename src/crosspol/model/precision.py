@@ -60,6 +60,8 @@ def processor_computes_float16() -> bool:
         return False
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return True
+    if _narrowed():
+        return False
     instructions = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_fp16", "amx_fp16")]
     known = [asked for asked in instructions if asked is not None]
     return any(map(_says_yes, known)) or not known
@@ -71,6 +73,8 @@ def processor_computes_bfloat16() -> bool:
         return False
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return True
+    if _narrowed():
+        return False
     # oneDNN also says yes to AVX-512 without BF16, where it emulates.
     instructions = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile")]
     return any(map(_says_yes, instructions)) or all(asked is None for asked in instructions)
@@ -78,7 +82,12 @@ def processor_computes_bfloat16() -> bool:
 
 def processor_computes_int8() -> bool:
     """Say whether products of 8 bits run on instructions of their own (VNNI), without which they also overflow."""
-    return _says_yes(getattr(torch.cpu, "_is_vnni_supported", None))
+    return not _narrowed() and _says_yes(getattr(torch.cpu, "_is_vnni_supported", None))
+
+
+def _narrowed() -> bool:
+    """Whether PyTorch keeps from what is wider than AVX2, as somebody asked it to (ATEN_CPU_CAPABILITY)."""
+    return torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "NO AVX", "AVX2")
 
 
 def gpu_computes_bfloat16() -> bool:
