@@ -360,6 +360,7 @@ def test_long_paths_are_not_broken(pair, weights, capfd, monkeypatch):
 # No word of bfloat16: where it is emulated, it takes tens of times longer.
 OUT_OF_MEMORY = r"failed: out of memory; try smaller images \(predict: --max-memory or --scale\)"
 
+
 @pytest.mark.parametrize(
     ("error", "status", "says"),
     [
