@@ -176,13 +176,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader closed the pipe (`crosspol info | head`).
         _give_up(sys.stdout)
         return 1
-    except (OSError, MemoryError, FloatingPointError) as error:
+    except (OSError, FloatingPointError) as error:
         return _complain(program, f"failed: {str(error) or type(error).__name__}", 1)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         # torch has no type of its own for a CPU without memory.
-        if not re.search("out of memory|allocate memory", str(error)):
+        if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
             raise
-        return _complain(program, "failed: out of memory; try smaller images or --precision bfloat16", 1)
+        return _complain(program, "failed: out of memory; try smaller images (predict: --max-memory or --scale)", 1)
     return 0
 
 

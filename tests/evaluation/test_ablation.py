@@ -166,9 +166,10 @@ def test_other_scenes_than_at_the_beginning_are_refused(done, tmp_path):
     record = json.loads((output / "scenes.json").read_text())
     elsewhere = tmp_path / "runs"
     elsewhere.mkdir()
-    (elsewhere / "scenes.json").write_text(json.dumps(record | {"sha256": "0" * 64}))
-    with pytest.raises(UsageError, match=r"scenes.json: got scenes 000000000000"):
-        carry_out(read_plan(path), elsewhere, say=quietly, progress=False)
+    for content, says in ((record | {"sha256": "0" * 64}, "000000000000"), ({}, "None"), ([1], "None")):
+        (elsewhere / "scenes.json").write_text(json.dumps(content))
+        with pytest.raises(UsageError, match=rf"scenes.json: got scenes {says}, the plan's are"):
+            carry_out(read_plan(path), elsewhere, say=quietly, progress=False)
 
 
 def test_seeds_are_averaged_where_every_variant_has_them(done, tmp_path):
