@@ -33,6 +33,12 @@ def carry_out_quietly(path: Path, output: Path) -> None:
         raise SystemExit(stop.status) from stop
 
 
+def carry_out_in_a_terminal(path: Path, output: Path) -> None:
+    # Not as inherited: tests, too, may run in the background, where Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    carry_out_quietly(path, output)
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """The plan, carried out without interruption."""
@@ -81,7 +87,7 @@ def test_what_is_done_is_not_done_again(done, monkeypatch):
 def test_a_plan_that_is_stopped_and_started_again_ends_with_the_same_table(done, tmp_path, number):
     path, uninterrupted = done
     output = tmp_path / "runs"
-    process = start(carry_out_quietly, path, output)
+    process = start(carry_out_in_a_terminal, path, output)
     run_log = output / "own" / "seed-0" / "log.jsonl"
     waited = time.monotonic()
     while not (run_log.exists() and run_log.read_text()) and time.monotonic() - waited < 60:
