@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -570,6 +571,35 @@ def _network_config(path: Path) -> object:
     return load_network(path.parent)
 
 
+def _coefficients() -> list[bytes]:
+    from crosspol.weights import packaged_weights
+
+    return [(packaged_weights(name) / "confidence.json").read_bytes() for name in ("blueprint", "crosspol")]
+
+
+def _confidence(path: Path) -> object:
+    from crosspol.inference.confidence import CUES, ConfidenceModel
+
+    # What a network without a glass head has at hand, in one pass.
+    at_hand = {cue.name: np.zeros((2, 3), np.float32) for cue in CUES if cue.name not in ("glass", "difference")}
+    model = ConfidenceModel.read(path)
+    chance = model.best(tuple(at_hand))(at_hand)
+    if not (chance.shape == (2, 3) and (chance >= 0).all() and (chance <= 1).all()):
+        raise AssertionError("a chance is none")
+    return hash(model.regressions)
+
+
+def _tolerance_seeds() -> list[bytes]:
+    digest = hashlib.sha256(b"weights").hexdigest()
+    return [json.dumps({"tolerance_px": 0.02, "weights_sha256": digest, "epe": [1.5, 1.6]}).encode()]
+
+
+def _tolerance(path: Path) -> object:
+    from crosspol.inference.adaptive import stored_tolerance
+
+    return stored_tolerance(path.parent)
+
+
 READERS: dict[str, Reader] = {
     reader.name: reader
     for reader in (
@@ -627,6 +657,11 @@ READERS: dict[str, Reader] = {
         Reader(
             "network-config", "config.json", lambda: [_network()["config.json"]], _network_config, TEXT,
             lambda: {"model.safetensors": _network()["model.safetensors"]},
+        ),
+        Reader("confidence", "confidence.json", _coefficients, _confidence, (*TEXT, *BINARY)),
+        Reader(
+            "tolerance", "convergence.json", _tolerance_seeds, _tolerance, (*TEXT, *BINARY),
+            lambda: {"config.json": b"{}", "model.safetensors": b"weights"},
         ),
     )
 }  # fmt: skip

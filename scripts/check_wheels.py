@@ -5,9 +5,9 @@
     python -m scripts.check_wheels --python 3.12 3.13 --versions newest --without-torch 3.12 3.13
 
 Both builds have to give the same bytes. In each environment, which has none of the extras, `crosspol` has to say its
-version and its help, predict a pair of 64x48 px, and say of each extra what to install. Where no torch can be had for
-an interpreter without gigabytes of CUDA (`--without-torch`), everything else is installed, every module is compiled,
-and what does without torch runs. Environments are made one at a time and removed.
+version and its help, predict a pair of 64x48 px and write its page, and say of each extra what to install. Where no
+torch can be had for an interpreter without gigabytes of CUDA (`--without-torch`), everything else is installed, every
+module is compiled, and what does without torch runs. Environments are made one at a time and removed.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ SHIPPED = (
     "crosspol/py.typed",
     "crosspol/pretrained/blueprint/model.safetensors",
     "crosspol/pretrained/crosspol/model.safetensors",
+    "crosspol/pretrained/crosspol/confidence.json",
+    "crosspol/report/templates/pair.html",
     "crosspol/sample_rooms/scenes.jsonl",
     "crosspol/rigs/rig_template.yaml",
 )
@@ -159,6 +161,9 @@ def try_wheel(wheel: Path, python: str, versions: str, with_torch: bool) -> Outc
             run(crosspol, "predict", "left.png", "right.png", "--weights", "crosspol", "--output", "out")
             assert (Path(work) / "out" / "left_disparity.pfm").is_file()
             passed.append("predict")
+            run(crosspol, "report", "left.png", "right.png", "--output", "page.html")
+            assert (Path(work) / "page.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
+            passed.append("report")
             for extra, command in MISSING.items():
                 said = run(crosspol, *command, status=2)
                 assert f"crosspol[{extra}" in said or f",{extra}]" in said, f"{extra}: got {said.strip()}"

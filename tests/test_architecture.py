@@ -37,7 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("rigs", "weights"),
     ("io", "model"),
     ("polarimetry", "metrics", "geometry"),
-    ("light", "limits"),
+    ("light", "limits", "signals"),
     ("errors",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -69,7 +69,6 @@ TESTED_IN: dict[str, str] = {
     "model/backbones.py": "model/test_network.py",
     "model/compact.py": "model/test_sites.py",
     "model/official.py": "test_weights.py",
-    "training/interruption.py": "training/test_kill.py",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 
 from crosspol.cli import main
+from crosspol.commands import predict
 from crosspol.commands.fitting import read_memory
 from crosspol.inference import fitting
 from crosspol.io.disparity import read_disparity
 from crosspol.io.images import write_image
 
 HEIGHT, WIDTH = 96, 120
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -108,6 +111,22 @@ def test_wide_images_are_told_what_finds_large_disparities(
     assert hint in capsys.readouterr().err
     assert run("--coarse-to-fine") == 0
     assert hint not in capsys.readouterr().err
+
+
+def test_the_width_from_which_a_hint_is_given_is_the_smallest_where_it_was_measured_to_help() -> None:
+    rows = json.loads((REPOSITORY / "benchmarks/results/high_resolution.json").read_text())["quality"]
+    errors: dict[int, dict[str, tuple[float, float]]] = {}
+    for row in rows:
+        width = int(row["size"].split("x")[0])
+        errors.setdefault(width, {})[row["way"]] = (row["epe_mean"], row["epe_median"])
+    helped = {
+        width: all(hinted < plain for hinted, plain in zip(ways["coarse to fine"], ways["plain"], strict=True))
+        for width, ways in errors.items()
+    }
+    assert {width: width >= predict._WIDE for width in helped} == helped
+    assert predict._WIDE in helped
+    page = (REPOSITORY / "docs/high_resolution.md").read_text()
+    assert f"`crosspol predict` warns from {predict._WIDE} px of width on" in page
 
 
 def test_a_run_that_is_taken_up_keeps_the_scale_that_was_chosen(

@@ -153,6 +153,11 @@ def test_a_model_survives_its_file(tmp_path):
         lambda content: content["regressions"][0].update(scale=[1.0, 0.0]),
         lambda content: content["regressions"][0].update(bias="much"),
         lambda content: content["regressions"][0].update(weights=[float("nan"), 0.0]),
+        lambda content: content["regressions"].clear(),
+        lambda content: content["regressions"][0].update(cues=[], mean=[], scale=[], weights=[]),
+        # Nothing would be left for a network without a glass head, or for a single pass.
+        lambda content: content["regressions"][0].update(cues=["step", "glass"]),
+        lambda content: content["regressions"][0].update(cues=["step", "difference"]),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, change):

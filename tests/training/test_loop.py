@@ -43,11 +43,11 @@ def whole(tmp_path_factory):
     return folder
 
 
-def interrupt_at(index):
-    """Samples of which one sends SIGTERM to this process, as a scheduler would."""
+def interrupt_at(index, number=signal.SIGTERM):
+    """Samples of which one sends SIGTERM to this process, as a scheduler would, or another signal."""
 
     def ask_to_stop(sample):
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         return sample
 
     return Broken(index, ask_to_stop)
@@ -90,6 +90,16 @@ def test_sigterm_writes_a_checkpoint_and_the_same_call_goes_on(whole, tmp_path, 
     kept = ("step", "loss", "epe", "alpha_cap", "lr", "gradient_norm", "valid")
     for one, other in zip(records(whole), records(tmp_path / "run"), strict=True):
         assert {name: one.get(name) for name in kept} == {name: other.get(name) for name in kept}
+
+
+def test_a_run_in_the_background_ignores_ctrl_c(whole, tmp_path, monkeypatch):
+    endless_order(monkeypatch)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        train(CONFIG, tmp_path / "run", progress=False, samples=interrupt_at(4, signal.SIGINT))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert_same_weights(whole, tmp_path / "run")
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(whole, tmp_path, capsys):

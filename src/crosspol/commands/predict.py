@@ -39,8 +39,9 @@ from crosspol.model.precision import computes
 _AUTO: tuple[Precision, ...] = ("bfloat16", "float32")
 """What `--precision auto` takes the first of that the device computes."""
 
-_WIDE = 640
-"""px; from there on coarse to fine had half the error or less (docs/high_resolution.md)."""
+_WIDE = 1280
+"""px; the smallest width that was measured at which coarse to fine is better than the plain way
+(benchmarks/results/high_resolution.json, docs/high_resolution.md)."""
 
 
 @dataclass(frozen=True)

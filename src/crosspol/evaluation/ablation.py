@@ -232,9 +232,10 @@ def _scenes(plan: Plan, output: Path) -> tuple[SceneSet, Survey]:
             record = describe_data(description, surveyed)
             write_bytes(path, (json.dumps(record, indent=1) + "\n").encode())
     before = read_json(path)
-    if before["sha256"] != surveyed.sha256:
+    known = before.get("sha256") if isinstance(before, dict) else None
+    if known != surveyed.sha256:
         raise UsageError(
-            f"{path}: got scenes {before['sha256'][:12]}, the plan's are {surveyed.sha256[:12]} now; wanted the same "
+            f"{path}: got scenes {str(known)[:12]}, the plan's are {surveyed.sha256[:12]} now; wanted the same "
             "for all runs: another --output starts anew"
         )
     return scenes, surveyed

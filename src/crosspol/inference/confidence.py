@@ -223,6 +223,9 @@ CUES: tuple[Cue, ...] = (
 )  # fmt: skip
 """All cues, in the order of files."""
 
+_NOT_ALWAYS = ("glass", "difference")
+"""Those of a glass head and of a second pass; all others are at hand of every prediction."""
+
 
 @dataclass(frozen=True)
 class Regression:
@@ -236,6 +239,8 @@ class Regression:
 
     def __post_init__(self) -> None:
         """Refuse what is no regression over cues that there are."""
+        if not self.cues:
+            raise ValueError("cues: got none, wanted one at least")
         known = {cue.name for cue in CUES}
         unknown = [name for name in self.cues if name not in known]
         if unknown:
@@ -319,7 +324,9 @@ class ConfidenceModel:
             if content["format"] != FORMAT:
                 raise ValueError(f"format {content['format']!r}, wanted {FORMAT}")
             regressions = tuple(Regression.of(entry) for entry in content["regressions"])
-            return cls(regressions, dict(content["about"]))
+            model = cls(regressions, dict(content["about"]))
+            model.best([cue.name for cue in CUES if cue.name not in _NOT_ALWAYS])
+            return model
         except (OSError, ValueError, KeyError, TypeError) as error:
             wanted = "what `crosspol confidence` writes"
             raise UsageError(f"{path}: got no usable file ({words_of(error)}), wanted {wanted}") from error

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal, NamedTuple
 
 from crosspol.errors import refuse
@@ -26,6 +25,7 @@ from crosspol.render.scene import GENERATOR, draw_room_scene
 from crosspol.render.store import claim, scene_identity, store_pair, stored_parameters
 from crosspol.render.variants import Variant, activate
 from crosspol.render.views import RIGS, Quality, RenderRig, can_denoise, render_pair
+from crosspol.signals import end_signals_to
 
 __all__ = ["Interruption", "RenderJob", "Task", "Terminated", "check_folder", "ended_by_signals", "render_all"]
 
@@ -187,39 +187,27 @@ class Interruption:
 
 @contextmanager
 def ended_by_signals() -> Iterator[Interruption]:
-    """Let SIGTERM unwind the work as Ctrl-C does, by `Terminated`; of each a second one acts as ever.
+    """Let SIGTERM unwind the work as Ctrl-C does, by `Terminated`; `crosspol.signals.end_signals_to` takes them over.
 
     Where they come while Mitsuba is at work, Dr.Jit raises a RuntimeError instead; what the signal was is raised for
-    it. Signals that the process ignores stay ignored, such as Ctrl-C in a shell's background. Outside the main thread,
-    where Python has no signals, nothing changes.
+    it.
 
     Raises:
         Terminated: SIGTERM came.
         KeyboardInterrupt: SIGINT came.
     """
     interruption = Interruption()
-    if threading.current_thread() is not threading.main_thread():
-        yield interruption
-        return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    # None: of another language, which cannot be put back.
-    before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
-    def unwind(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, before[signal.Signals(number)])
-        interruption.raised = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+    def unwind(came: signal.Signals) -> None:
+        interruption.raised = Terminated() if came == signal.SIGTERM else KeyboardInterrupt()
         raise interruption.raised
 
-    for number in before:
-        signal.signal(number, unwind)
-    try:
-        yield interruption
-    except RuntimeError:
-        interruption.check()
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with end_signals_to(unwind):
+        try:
+            yield interruption
+        except RuntimeError:
+            interruption.check()
+            raise
 
 
 @contextmanager

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+
+from crosspol.signals import end_signals_to
 
 
 class StopRequest:
@@ -17,24 +17,11 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Note SIGTERM and SIGINT instead of dying of them; a second one acts as ever.
-
-    Outside the main thread, where Python has no signals, nothing is ever noted.
-    """
+    """Note SIGTERM and SIGINT instead of dying of them, as `crosspol.signals.end_signals_to` takes them over."""
     request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
-    def note(number: int, frame: FrameType | None) -> None:
-        request.signal_number = number
-        signal.signal(number, before[signal.Signals(number)])
+    def note(came: signal.Signals) -> None:
+        request.signal_number = came
 
-    for number in before:
-        signal.signal(number, note)
-    try:
+    with end_signals_to(note):
         yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
