@@ -212,11 +212,11 @@ def test_a_rig_whose_calibration_is_of_another_size(
 def test_weights_predict_the_pair_as_well(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], pair: tuple[Path, Path]
 ) -> None:
-    status, out, err = run(capsys, "doctor", *pair, "--weights", "blueprint", "--output", tmp_path)
+    status, out, err = run(capsys, "doctor", *pair, "--weights", "crosspol", "--output", tmp_path)
     assert (status, err) == (0, "")
     said = " ".join(out.split())
     assert "ok prediction off by 0." in said
-    status, out, _ = run(capsys, "doctor", *reversed(pair), "--weights", "blueprint", "--output", tmp_path)
+    status, out, _ = run(capsys, "doctor", *reversed(pair), "--weights", "crosspol", "--output", tmp_path)
     assert status == 1
     assert "what this network finds shows once what is wrong above is right" in " ".join(out.split())
 

@@ -56,16 +56,16 @@ def test_an_exported_file_runs_with_numpy_and_onnxruntime_alone(
     )
     np.testing.assert_allclose(np.load(tmp_path / "disparity.npy"), wanted.disparity, atol=1e-3)
 
-
-def test_the_example_names_what_is_missing(weights: Path, tmp_path: Path) -> None:
-    target, pair = tmp_path / "net.onnx", tmp_path / "pair.npz"
-    asked = ["--weights", str(weights), "--size", "52x40", "--iters", "1", "--no-check", "--output", str(target)]
-    assert main(["export", *asked]) == 0
-    np.savez(pair, left=np.zeros((*SIZE, 3), np.uint8))
-    command = [sys.executable, EXAMPLE, target, pair, tmp_path / "disparity.npy"]
+    np.savez(tmp_path / "left.npz", left=left)
+    command = [sys.executable, EXAMPLE, target, tmp_path / "left.npz", tmp_path / "none.npy"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (1, f"{pair}: got left, wanted right as well\n")
-    done = subprocess.run(command[:2], capture_output=True, text=True, check=False)
+    missing = "right, pol_left, pol_right, valid_left, valid_right"
+    line = f"{tmp_path / 'left.npz'}: got left, wanted {missing} as well\n"
+    assert (done.returncode, done.stderr) == (1, line)
+
+
+def test_the_example_without_its_files_says_what_they_are() -> None:
+    done = subprocess.run([sys.executable, EXAMPLE, "net.onnx"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("Traceback")) == (1, 0)
     assert "network.onnx pair.npz disparity.npy" in done.stderr
 
