@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from pathlib import Path
 from threading import Event, Lock
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,53 +14,25 @@ import torch
 
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError
-from crosspol.inference import graph_backend
 from crosspol.inference.backends import Refinement, TorchBackend
-from crosspol.inference.graph import OUTPUTS, Graph
+from crosspol.inference.graph import Graph
 from crosspol.inference.graph_backend import GraphBackend, Run
 from crosspol.inference.graph_cache import GraphCache, default_folder
 from crosspol.inference.onnx_backend import load_onnx
-from crosspol.inference.onnx_graph import export_onnx, weights_hash
-from crosspol.inference.scaling import Scaled
-from crosspol.inference.tiling import Tiled
+from crosspol.inference.onnx_graph import export_onnx, export_piece, weights_hash
+from crosspol.inference.pieces import Need, Piece, PieceModule, pieces_of
 from crosspol.model import CrossPol
 from crosspol.model.correlation import volume_limit
+from tests.inference.plain_engine import Plain, count_exports
 from tests.open_network import open_network
 
 HEIGHT, WIDTH = 40, 52
 
 
-class Plain(GraphBackend):
-    """An engine whose graphs are a number: the sum of the weights that they were exported with."""
-
-    name = "numpy"
-    arithmetic = "float32"
-
-    def make(self, model: bytes) -> bytes:
-        return model
-
-    def load(self, made: bytes) -> Run:
-        def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-            plane = np.zeros_like(inputs["left"][:, :1])
-            # A probability of which float32 keeps nothing but 0 and 1.
-            columns = (np.arange(plane.shape[-1]) % 2).astype(np.float32)
-            return {"disparity": plane + float(made), "last_step": plane, "glass": plane + columns}
-
-        assert set(run({"left": np.zeros((1, 3, 1, 1), np.float32)})) <= set(OUTPUTS)
-        return run
-
-
 @pytest.fixture
-def exported(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
-    """Graphs that were exported, in order."""
-    made: list[Graph] = []
-
-    def export(network: CrossPol, graph: Graph) -> bytes:
-        made.append(graph)
-        return str(total(network)).encode()
-
-    monkeypatch.setattr(graph_backend, "export_onnx", export)
-    return made
+def exported(monkeypatch: pytest.MonkeyPatch) -> list[Piece]:
+    """Pieces that were exported, in order."""
+    return count_exports(monkeypatch)
 
 
 def pair() -> StereoInputs:
@@ -71,16 +42,19 @@ def pair() -> StereoInputs:
 
 
 def told(engine: GraphBackend) -> float:
-    return float(engine.run(pair(), Refinement(1)).disparity[0, 0, 0, 0])
+    return float(engine.run(pair(), Refinement(1)).disparity.mean())
 
 
-def total(network: CrossPol) -> float:
-    return sum(float(parameter.detach().sum()) for parameter in network.parameters())
+def wanted(network: CrossPol) -> float:
+    return float(TorchBackend(network, "cpu").run(pair(), Refinement(1)).disparity.mean())
+
+
+PIECES = len(pieces_of(Need("none", (HEIGHT, WIDTH)), open_network().config))
 
 
 @pytest.mark.parametrize("counted", [True, False])
 def test_a_network_that_changed_is_another_on_disk_and_in_memory(
-    counted: bool, exported: list[Graph], tmp_path: Path
+    counted: bool, exported: list[Piece], tmp_path: Path
 ) -> None:
     """Trained on after its engine was made: neither the old graph is used, nor the new one kept as that of the old."""
     network, same = open_network(), open_network()
@@ -95,48 +69,26 @@ def test_a_network_that_changed_is_another_on_disk_and_in_memory(
 
     change()
     assert weights_hash(network) != before
-    assert told(engine) == pytest.approx(total(network))
-    assert told(Plain(same, cache=GraphCache(tmp_path))) == pytest.approx(total(same))
-    assert len(exported) == 2
+    assert told(engine) == pytest.approx(wanted(network), abs=1e-5)
+    assert told(Plain(same, cache=GraphCache(tmp_path))) == pytest.approx(wanted(same), abs=1e-5)
+    assert len(exported) == 2 * PIECES
     if counted:
         change()
-        assert told(engine) == pytest.approx(total(network))
-        assert len(exported) == 3
+        assert told(engine) == pytest.approx(wanted(network), abs=1e-5)
+        assert len(exported) == 3 * PIECES
     # What did not change is not exported again.
     network.to("cpu").eval()
     told(engine)
-    assert len(exported) == (3 if counted else 2)
+    assert len(exported) == (3 if counted else 2) * PIECES
 
 
-def test_a_graph_made_within_a_memory_is_not_that_of_all_the_memory_there_is(
-    exported: list[Graph], tmp_path: Path
-) -> None:
-    network = open_network()
-    engine = Plain(network, cache=GraphCache(tmp_path))
-    for limit in (0, None, 0):
-        with volume_limit(limit):
-            told(engine)
-    assert [graph.volume for graph in exported] == [0, None]
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-@pytest.mark.parametrize("around", ["scaled", "tiled"])
-def test_a_probability_of_nothing_but_0_and_1_is_interpolated(
-    around: str, exported: list[Graph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine: Any = Plain(open_network(glass_head=True), cache=GraphCache(tmp_path))
-    if around == "scaled":
-        engine = Scaled(engine, 0.8)
-    else:
-        engine = Tiled(engine, 1 << 40)
-        plan = engine.plan(pair(), 1)
-        monkeypatch.setattr(engine, "plan", lambda *_, **__: plan.__class__(((0, 32), (8, 40)), False, 1))
-    glass = engine.run(pair(), Refinement(1)).glass
-    assert glass is not None
-    assert glass.shape == (1, 1, HEIGHT, WIDTH)
-    assert ((glass >= 0) & (glass <= 1)).all()
-    assert glass.min() < 1e-6
-    assert glass.max() > 1 - 1e-6
+def test_within_a_memory_the_same_graphs_serve(exported: list[Piece], tmp_path: Path) -> None:
+    """The correlation volume, which a limit is about, is in none of them."""
+    engine = Plain(open_network(), cache=GraphCache(tmp_path))
+    with volume_limit(0):
+        within = told(engine)
+    assert told(engine) == pytest.approx(within, abs=1e-5)
+    assert len(exported) == PIECES
 
 
 def test_the_callers_autocast_does_not_round_float32() -> None:
@@ -147,7 +99,7 @@ def test_the_callers_autocast_does_not_round_float32() -> None:
     assert torch.equal(found, wanted)
 
 
-def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch, exported: list[Graph]) -> None:
+def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch, exported: list[Piece]) -> None:
     for name in ("CROSSPOL_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
 
@@ -158,8 +110,8 @@ def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch, exp
     assert not default_folder().exists()
     network = open_network()
     for _ in range(2):
-        assert told(Plain(network)) == pytest.approx(total(network))
-    assert len(exported) == 2
+        assert told(Plain(network)) == pytest.approx(wanted(network), abs=1e-5)
+    assert len(exported) == 2 * PIECES
 
 
 def test_a_folder_that_may_not_be_looked_into_holds_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -172,14 +124,14 @@ def test_a_folder_that_may_not_be_looked_into_holds_nothing(monkeypatch: pytest.
 
 
 def test_threads_take_turns_and_copies_begin_anew(
-    exported: list[Graph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: list[Piece], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An engine's request is busy while it computes: a second thread must wait, and must not export again."""
     busy = Lock()
     load = Plain.load
 
-    def one_at_a_time(self: Plain, made: bytes) -> Run:
-        run = load(self, made)
+    def one_at_a_time(self: Plain, made: bytes, piece: Piece) -> Run:
+        run = load(self, made, piece)
 
         def alone(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             assert busy.acquire(blocking=False), "the request is busy"
@@ -196,9 +148,10 @@ def test_threads_take_turns_and_copies_begin_anew(
     engine = Plain(open_network(), cache=GraphCache(tmp_path))
     with ThreadPoolExecutor(4) as pool:
         told_all = list(pool.map(lambda _: told(engine), range(4)))
-    assert len(set(told_all)) == len(exported) == 1
+    assert len(set(told_all)) == 1
+    assert len(exported) == PIECES
     assert told(deepcopy(engine)) == told_all[0]
-    assert len(exported) == 1
+    assert len(exported) == PIECES
 
 
 @pytest.mark.parametrize("engine", ["torch", "graph"])
@@ -221,9 +174,21 @@ def test_a_network_in_training_is_used_as_one_that_is_trained(engine: str) -> No
     assert not frozen.training
 
 
-def test_what_an_engine_cannot_compile_is_refused_in_a_line_that_names_it(exported: list[Graph]) -> None:
+def test_a_network_of_inference_mode_is_exported() -> None:
+    with torch.inference_mode():
+        network = open_network(glass_head=True)
+        given = {"hidden_0": torch.rand(1, 128, 8, 8), "disparity": torch.rand(1, 1, 8, 8)}
+        given |= {"context_0": torch.rand(1, 128, 8, 8), "left": torch.rand(1, 128, 8, 8)}
+        piece = Piece("finish", (32, 32))
+        found = load_onnx(export_piece(network, piece, given), 1)({name: x.numpy() for name, x in given.items()})
+        wanted = PieceModule(network, piece, tuple(given), lambda names: None)(*given.values())
+    assert set(found) == {"disparity.out", "glass.out"}
+    np.testing.assert_allclose(found["glass.out"], wanted[1].numpy(), atol=1e-4)
+
+
+def test_what_an_engine_cannot_compile_is_refused_in_a_line_that_names_it(exported: list[Piece]) -> None:
     class Unable(Plain):
-        def make(self, model: bytes) -> bytes:
+        def make(self, model: bytes, piece: Piece) -> bytes:
             raise RuntimeError("Check 'supported'\nfailed at node.cpp:345: Pooling")
 
     with pytest.raises(UsageError) as refused:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,22 +13,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError
-from crosspol.inference import engines, graph_backend
+from crosspol.inference import engines, graph_backend, openvino_backend
 from crosspol.inference.backends import Backend, Refinement, TorchBackend
 from crosspol.inference.engines import ENGINES, AutoBackend, make_backend
 from crosspol.inference.graph import Graph
-from crosspol.inference.graph_backend import GraphBackend
+from crosspol.inference.graph_backend import GraphBackend, Run
 from crosspol.inference.graph_cache import GraphCache
 from crosspol.inference.onnx_backend import OnnxRuntimeBackend
-from crosspol.inference.onnx_graph import export_onnx, weights_hash
+from crosspol.inference.onnx_graph import export_piece, weights_hash
 from crosspol.inference.openvino_backend import OpenVinoBackend
+from crosspol.inference.pieces import Need, Piece
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.model import CrossPol, FusionConfig
 from crosspol.model.correlation import volume_limit
+from crosspol.model.precision import processor_computes_int8
+from crosspol.model.quantized import Ranges, quantized
 from tests.inference.exported import opened, tensors
+from tests.inference.plain_engine import Plain, count_exports
 
 SIZE = (40, 52)
 BACKENDS: tuple[type[GraphBackend], ...] = (OpenVinoBackend, OnnxRuntimeBackend)
@@ -48,16 +53,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True, scope="module")
 def _exported_once() -> Iterator[None]:
     """What engines share: exporting takes seconds."""
-    known: dict[tuple[str, Graph], bytes] = {}
+    known: dict[tuple[str, Piece], bytes] = {}
 
-    def export_once(network: CrossPol, graph: Graph) -> bytes:
-        key = weights_hash(network), graph
+    def export_once(network: CrossPol, piece: Piece, examples: Mapping[str, Tensor]) -> bytes:
+        key = weights_hash(network), piece
         if key not in known:
-            known[key] = export_onnx(network, graph)
+            known[key] = export_piece(network, piece, examples)
         return known[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graph_backend, "export_onnx", export_once)
+        patch.setattr(graph_backend, "export_piece", export_once)
         yield
 
 
@@ -67,15 +72,15 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
 
 @pytest.fixture
-def no_export(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
-    """Graphs that were asked to be exported; none is."""
-    asked: list[Graph] = []
+def no_export(monkeypatch: pytest.MonkeyPatch) -> list[Piece]:
+    """Pieces that were asked to be exported; none is."""
+    asked: list[Piece] = []
 
-    def refuse(network: CrossPol, graph: Graph) -> bytes:
-        asked.append(graph)
+    def refuse(network: CrossPol, piece: Piece, examples: Mapping[str, Tensor]) -> bytes:
+        asked.append(piece)
         raise RuntimeError("exported")
 
-    monkeypatch.setattr(graph_backend, "export_onnx", refuse)
+    monkeypatch.setattr(graph_backend, "export_piece", refuse)
     return asked
 
 
@@ -106,7 +111,7 @@ def test_an_engine_says_what_torch_says(kind: type[GraphBackend], network: Cross
 
 
 @pytest.mark.parametrize("kind", BACKENDS)
-def test_a_graph_is_made_once(kind: type[GraphBackend], network: CrossPol, no_export: list[Graph]) -> None:
+def test_a_graph_is_made_once(kind: type[GraphBackend], network: CrossPol, no_export: list[Piece]) -> None:
     """The test above has left one on disk; another size, or other weights, would be another graph."""
     inputs = pair(network)
     first = kind(network, threads=1).run(inputs, Refinement(1))
@@ -115,9 +120,12 @@ def test_a_graph_is_made_once(kind: type[GraphBackend], network: CrossPol, no_ex
     engine.cache = GraphCache(Path("/nowhere"))
     assert torch.equal(engine.run(inputs, Refinement(1)).disparity, first.disparity)  # from memory
     assert no_export == []
-    for refinement in (Refinement(2), Refinement(1, torch.ones(1, 1, *SIZE))):
-        with pytest.raises(RuntimeError, match="exported"):
-            kind(network, threads=1).run(inputs, refinement)
+    # The number of refinements, and where they start, change no graph.
+    start = torch.full((1, 1, *SIZE), 3.0)
+    found = kind(network, threads=1).run(inputs, Refinement(2, start)).disparity
+    assert (found - TorchBackend(network, "cpu").run(inputs, Refinement(2, start)).disparity).abs().max() < 1e-3
+    with pytest.raises(RuntimeError, match="exported"):
+        kind(network, threads=1).run(pair(network, "none"), Refinement(1))
     other = opened("blueprint", glass_head=True, fusion=FusionConfig(site="context"))
     with torch.no_grad():
         next(other.parameters()).add_(0.01)
@@ -127,51 +135,49 @@ def test_a_graph_is_made_once(kind: type[GraphBackend], network: CrossPol, no_ex
 
 @pytest.mark.parametrize("kind", BACKENDS)
 def test_a_broken_graph_on_disk_is_made_again(
-    kind: type[GraphBackend], network: CrossPol, tmp_path: Path, folder: Path, no_export: list[Graph]
+    kind: type[GraphBackend], network: CrossPol, tmp_path: Path, folder: Path, no_export: list[Piece]
 ) -> None:
     engine = kind(network, threads=1, cache=GraphCache(tmp_path))
-    engine.cache.store(engine._key(Graph("quad", SIZE, 1)), b"whole, and nothing that an engine could read")
+    engine.cache.store(engine._key(Piece("encode", SIZE)), b"whole, and nothing that an engine could read")
     with pytest.raises(RuntimeError, match="exported"):
         engine.run(pair(network), Refinement(1))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_memory_holds_the_last_graphs(network: CrossPol, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    engine = OnnxRuntimeBackend(network, cache=GraphCache(tmp_path))
-    made: list[bytes] = []
-    monkeypatch.setattr(graph_backend, "export_onnx", lambda network, graph: repr(graph).encode())
-    monkeypatch.setattr(engine, "load", lambda data: made.append(data) or len)
-    graphs = [Graph("none", (40, 52), iters) for iters in range(1, 6)]
-    for graph in (*graphs[:4], graphs[0], graphs[4], graphs[0]):
-        engine.prepare(graph)
-    assert len(made) == 5  # the first was used between, and stayed
-    engine.prepare(graphs[1])
-    assert len(made) == 6
-    assert engine.has(graphs[2])  # on disk
+    monkeypatch.setattr(graph_backend, "_IN_MEMORY", 7)
+    exported = count_exports(monkeypatch)
+    loaded: list[Piece] = []
+    load = Plain.load
+
+    def counted(self: Plain, made: bytes, piece: Piece) -> Run:
+        loaded.append(piece)
+        return load(self, made, piece)
+
+    monkeypatch.setattr(Plain, "load", counted)
+    engine = Plain(network, cache=GraphCache(tmp_path))
+    small, middle, large = (Need("none", (side, 52)) for side in (40, 44, 48))  # four pieces each
+    engine.prepare(small)
+    engine.prepare(middle)
+    assert len(loaded) == 8
+    engine.prepare(middle)
+    assert len(loaded) == 8  # all there
+    engine.prepare(large)
+    count = len(loaded)
+    engine.prepare(small)  # gone from memory, and still on disk
+    assert len(loaded) == count + 4
+    assert len(exported) == 12
+    assert engine.has(middle)
 
 
-def test_where_refinement_starts_is_an_input_of_a_graph_of_its_own(network: CrossPol) -> None:
-    start = torch.full((1, 1, *SIZE), 3.0)
-    inputs, refinement = pair(network), Refinement(1, start)
-    found = OpenVinoBackend(network, threads=1).run(inputs, refinement).disparity
-    wanted = TorchBackend(network, "cpu").run(inputs, refinement).disparity
-    assert (found - wanted).abs().max() < 1e-3
-    assert (wanted - TorchBackend(network, "cpu").run(inputs, Refinement(1)).disparity).abs().max() > 0.1
+def test_a_start_that_does_not_fit_is_refused(network: CrossPol, no_export: list[Piece]) -> None:
+    engine = OpenVinoBackend(network, threads=1)
     with pytest.raises(ValueError, match=r"^initial_disparity: got shape \(1, 1, 3, 3\), wanted \(1, 1, 40, 52\)"):
-        OpenVinoBackend(network, threads=1).run(inputs, Refinement(1, torch.ones(1, 1, 3, 3)))
+        engine.run(pair(network), Refinement(1, torch.ones(1, 1, 3, 3)))
+    assert no_export == []
 
 
-def test_who_watches_is_told_once(network: CrossPol) -> None:
-    seen: list[tuple[int, torch.Tensor]] = []
-    watched = Refinement(1, watch=lambda iteration, step: bool(seen.append((iteration, step))))
-    output = OpenVinoBackend(network, threads=1).run(pair(network), watched)
-    ((iteration, step),) = seen
-    assert iteration == 1
-    assert step.shape == (1, 1, 10, 13)
-    assert float(step.max()) == float(output.last_step.max())
-
-
-def test_what_torch_refuses_a_graph_refuses_too(network: CrossPol, no_export: list[Graph]) -> None:
+def test_what_torch_refuses_a_graph_refuses_too(network: CrossPol, no_export: list[Piece]) -> None:
     inputs = pair(network)
     broken = inputs.left.clone()
     broken[0, 0, 3, 4] = math.nan
@@ -188,7 +194,7 @@ def test_precisions_and_threads_that_are_not_there_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=r"^precision: got 'bfloat16', wanted float32: ONNX Runtime"):
         OnnxRuntimeBackend(network, "bfloat16")
-    with pytest.raises(UsageError, match=r"^precision: got 'float16', wanted one of float32, bfloat16 with OpenVINO"):
+    with pytest.raises(UsageError, match=r"^precision: got 'float16', wanted one of float32, bfloat16, int8 with"):
         OpenVinoBackend(network, "float16")
     with pytest.raises(UsageError, match=r"^threads: got 0, wanted a whole number from 1 up"):
         OpenVinoBackend(network, threads=0)
@@ -197,6 +203,11 @@ def test_precisions_and_threads_that_are_not_there_are_refused(
     monkeypatch.setattr(openvino.Core, "get_property", lambda *arguments: ["FP32"])
     with pytest.raises(UsageError, match=r"^precision: got bfloat16, wanted float32: this processor has no bfloat16"):
         OpenVinoBackend(network, "bfloat16")
+    monkeypatch.setattr(openvino_backend, "processor_computes_int8", lambda: False)
+    with pytest.raises(UsageError, match=r"^precision: got int8, wanted float32: this processor has no products of 8"):
+        OpenVinoBackend(network, "int8")
+    with pytest.raises(UsageError, match=r"^precision: got 'int8', wanted one of .* \(int8: backend openvino\)"):
+        TorchBackend(network, "cpu", "int8")
 
 
 def test_rounding_is_asked_for_by_name_alone(network: CrossPol) -> None:
@@ -211,7 +222,41 @@ def test_rounding_is_asked_for_by_name_alone(network: CrossPol) -> None:
     exact, rounded = (
         backend.run(inputs, Refinement(1)).disparity for backend in (OpenVinoBackend(network, threads=1), engine)
     )
-    assert 1e-4 < (exact - rounded).abs().max() < 0.5
+    assert 1e-5 < (exact - rounded).abs().max() < 0.1
+
+
+def test_8_bits_are_as_near_as_pytorch_rounds(
+    network: CrossPol, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The engine multiplies integers where PyTorch multiplies the numbers that they stand for; each rounds at edges."""
+    if not processor_computes_int8():
+        pytest.skip("this processor has no products of 8 bits")
+    looked: list[int] = []
+
+    def ranges(network: CrossPol) -> dict[str, tuple[float, float]]:
+        looked.append(1)
+        found = Ranges()
+        with torch.inference_mode(), found.measuring(network):
+            network(**pair(network).kwargs(), iters=2)
+        return found.found
+
+    monkeypatch.setattr(openvino_backend, "find_ranges", ranges)
+    monkeypatch.setattr(openvino_backend, "_has_bfloat16", lambda: False)
+    inputs, refinement = pair(network), Refinement(2)
+    engine = OpenVinoBackend(network, "int8", threads=1, cache=GraphCache(tmp_path))
+    assert engine.label.endswith(" int8")
+    found = engine.run(inputs, refinement).disparity
+    eight = TorchBackend(quantized(network, ranges(network)), "cpu").run(inputs, refinement).disparity
+    exact = TorchBackend(network, "cpu").run(inputs, refinement).disparity
+    off = (eight - exact).abs().mean()
+    assert 1e-4 < off < 0.1
+    assert 0.2 * off < (found - exact).abs().mean() < 2 * off
+    assert (found - eight).abs().mean() < 2 * off
+    count = len(looked)
+    engine._ready.clear()
+    assert torch.equal(engine.run(inputs, refinement).disparity, found)
+    assert engine._ranges() == ranges(network)
+    assert len(looked) == count + 1  # the test's own: the engine's are kept on disk
 
 
 # signals
@@ -286,14 +331,14 @@ class Fast:
 
     def __init__(self, ready: bool = False, able: bool = True) -> None:
         self.ready, self.able = ready, able
-        self.prepared: list[Graph] = []
+        self.prepared: list[Piece] = []
         self.ran = 0
 
-    def has(self, graph: Graph) -> bool:
-        return self.ready or graph in self.prepared
+    def has(self, need: Need) -> bool:
+        return self.ready or need in self.prepared
 
-    def prepare(self, graph: Graph) -> None:
-        self.prepared.append(graph)
+    def prepare(self, need: Need) -> None:
+        self.prepared.append(need)
         if not self.able:
             raise RuntimeError("no such operator")
 
@@ -314,21 +359,21 @@ def test_auto_exports_what_comes_often(network: CrossPol) -> None:
         assert engine.run(inputs, Refinement(1)).disparity.isfinite().all()
     assert fast.prepared == []
     engine.run(inputs, Refinement(1))
-    assert (fast.prepared[0], fast.ran) == (Graph("quad", SIZE, 1), 1)
+    assert (fast.prepared[0], fast.ran) == (Need("quad", SIZE), 1)
     engine.run(inputs, Refinement(2))
-    assert fast.ran == 1
+    assert fast.ran == 2  # as often as it is refined
+    engine.run(pair(network, "none"), Refinement(1))
+    assert fast.ran == 2
 
 
-def test_auto_uses_at_once_what_is_on_disk_and_continues_with_torch(network: CrossPol) -> None:
+def test_auto_uses_at_once_what_is_on_disk(network: CrossPol) -> None:
     fast = Fast(ready=True)
     engine = automatic(network, fast)
     engine.run(pair(network), Refinement(1))
     engine.run(pair(network), Refinement(1, watch=lambda iteration, step: False))
-    assert fast.ran == 2
     before = TorchBackend(network, "cpu").run(pair(network), Refinement(1)).state
-    assert before is not None
-    assert engine.run(pair(network), Refinement(1, initial_state=before)).state is not None
-    assert fast.ran == 2
+    engine.run(pair(network), Refinement(1, initial_state=before))
+    assert fast.ran == 3
 
 
 def test_auto_stays_with_torch_within_a_memory(network: CrossPol) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError
-from crosspol.inference.graph import INPUTS, OUTPUTS, Graph, example_tensors, feed, rig_of
+from crosspol.inference.graph import INPUTS, OUTPUTS, Graph, example_tensors, rig_of
 from crosspol.model import FusionConfig, preset
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
 
@@ -56,14 +56,6 @@ def test_inputs_tell_their_rig() -> None:
     crossed = StereoInputs(**views, intensity_left=one, intensity_right=one)
     assert rig_of(crossed, CONFIG) == "crossed"
     assert rig_of(crossed, preset("blueprint", fusion=FusionConfig(kind="none"))) == "none"
-
-
-def test_masks_that_are_not_there_are_valid_everywhere() -> None:
-    graph = Graph("quad-left", (40, 52), 1)
-    given = {"left": torch.rand(2, 3, 40, 52), "right": torch.rand(2, 3, 40, 52), "pol_left": torch.rand(2, 1, 40, 52)}
-    found = feed(given | {"pol_right": given["pol_left"]}, graph)
-    assert tuple(found) == graph.inputs
-    assert torch.equal(found["valid_left"], torch.ones(2, 1, 40, 52))
 
 
 def test_what_is_no_graph_is_refused() -> None:

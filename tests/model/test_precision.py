@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 
 import pytest
@@ -20,6 +21,9 @@ def test_what_a_device_computes(monkeypatch, half):
     assert computes("float16", "cuda")
     assert computes("float16", "mps")
     assert not computes("bfloat16", "mps")
+    monkeypatch.setattr(precision, "processor_computes_int8", lambda: half)
+    assert computes("int8", "cpu") == half
+    assert not computes("int8", "cuda")
 
 
 def missing():
@@ -42,6 +46,7 @@ def test_the_processor_is_asked_for_its_instructions(monkeypatch, machine, onedn
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", onednn, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", avx512, raising=False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", amx, raising=False)
     assert processor_computes_bfloat16() == computes
 
@@ -52,6 +57,8 @@ def test_the_processor_here_is_judged_as_its_flags_say():
             flags = set(next(line for line in file if line.startswith("flags")).split())
     except (OSError, StopIteration):
         pytest.skip("needs the flags of a Linux x86 processor")
+    if "ATEN_CPU_CAPABILITY" in os.environ:
+        pytest.skip("ATEN_CPU_CAPABILITY says otherwise")
     assert processor_computes_bfloat16() == bool({"avx512_bf16", "amx_bf16"} & flags)
 
 
@@ -68,5 +75,17 @@ def test_float16_needs_instructions_of_its_own_too(monkeypatch, machine, onednn,
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_fp16_supported", onednn, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_fp16_supported", avx512, raising=False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     monkeypatch.setattr(torch.cpu, "_is_amx_fp16_supported", lambda: False, raising=False)
     assert processor_computes_float16() == computed
+
+
+def test_who_keeps_pytorch_from_avx512_keeps_it_from_half_precision(monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    for kind in ("bf16", "fp16"):
+        monkeypatch.setattr(torch.ops.mkldnn, f"_is_mkldnn_{kind}_supported", lambda: True, raising=False)
+        monkeypatch.setattr(torch.cpu, f"_is_avx512_{kind}_supported", lambda: True, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: True, raising=False)
+    assert not any(computes(precision, "cpu") for precision in ("bfloat16", "float16", "int8"))
+    assert computes("float32", "cpu")

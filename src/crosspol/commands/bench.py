@@ -27,7 +27,7 @@ from crosspol.inference.timing import Timing, measured, peak_resident
 from crosspol.io.atomic import write_bytes
 from crosspol.model import CrossPol
 from crosspol.model.config import PRESETS
-from crosspol.model.precision import processor_computes_bfloat16
+from crosspol.model.precision import processor_computes_bfloat16, processor_computes_int8
 from crosspol.training.provenance import device_name, source_commit, versions
 from crosspol.weights import load_network, packaged_weights
 
@@ -186,6 +186,8 @@ def _precisions(backend: str) -> Iterator[Precision]:
     yield "float32"
     if backend in ("torch", "openvino") and processor_computes_bfloat16():
         yield "bfloat16"
+    if backend == "openvino" and processor_computes_int8():
+        yield "int8"
 
 
 def _bar(steps: Sequence[Any], description: str, unit: str) -> Any:

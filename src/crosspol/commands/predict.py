@@ -124,9 +124,10 @@ class PredictOptions:
     on the hub."""
     iters: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the network's)")] = None
     """Iterations of the disparity: fewer are faster, more are finer."""
-    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16", "int8", "auto"] = "float32"
     """Type of the arithmetic where it may be rounded. auto: bfloat16 where the device computes it, faster and a little
-    different, else float32. What a device only emulates is many times slower than float32."""
+    different, else float32. What a device only emulates is many times slower than float32. int8, the fastest on a CPU
+    and the least exact, is --backend openvino's."""
     device: Annotated[str, arg(metavar="DEVICE")] = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, mps."""
     backend: BackendName = "auto"
@@ -258,11 +259,8 @@ def predict(options: PredictOptions) -> None:
 
 
 def _backend(options: PredictOptions) -> BackendName:
-    """Choose what runs the network: only PyTorch continues a refinement, and takes the memory that is forecast."""
-    if options.many.warm_start and options.backend not in ("auto", "torch"):
-        raise refuse("--warm-start", f"--backend {options.backend}", "torch: other engines run whole graphs")
-    plain = options.many.warm_start or options.fitting.max_memory is not None
-    return "torch" if plain and options.backend == "auto" else options.backend
+    """Choose what runs the network: the memory that is forecast is PyTorch's."""
+    return "torch" if options.fitting.max_memory is not None and options.backend == "auto" else options.backend
 
 
 def _other_ways(options: PredictOptions) -> tuple[str, ...]:
@@ -281,8 +279,6 @@ def _tolerance(options: PredictOptions) -> float | None:
         if options.tolerance is not None:
             raise UsageError(f"--tolerance: got {options.tolerance:g} without --adaptive, wanted both")
         return None
-    if options.backend not in ("auto", "torch"):
-        raise UsageError(f"--adaptive: got --backend {options.backend}, wanted torch: other engines run whole graphs")
     return stored_tolerance(options.weights) if options.tolerance is None else options.tolerance
 
 
@@ -380,7 +376,8 @@ def _precision(options: PredictOptions) -> Precision:
     device = find_device(options.device).type
     if options.precision == "auto":
         return next(precision for precision in _AUTO if computes(precision, device))
-    if not computes(options.precision, device):
+    # What is not emulated is refused by who cannot compute it.
+    if options.precision != "int8" and not computes(options.precision, device):
         print(
             f"crosspol predict: warning: --precision {options.precision}: this device ({device}) does not compute it "
             "but emulates it, which may take 30 to 90 times as long as float32; auto takes what it computes",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,8 @@ from crosspol.polarimetry.exact import without_autocast
 
 __all__ = ["Backend", "BandedBackend", "Bands", "Precision", "Refinement", "TorchBackend", "evaluating", "find_device"]
 
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["float32", "bfloat16", "float16", "int8"]
+_AUTOCAST = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +33,7 @@ class Refinement:
     initial_disparity: Tensor | None = None
     """(B, 1, H, W) float32, px, where refinement starts; None: at 0 everywhere."""
     watch: Watch | None = None
-    """Called after every iteration, or once after the last by engines that run whole graphs; True ends the refinement
-    there, where the engine can."""
+    """Called after every iteration; True ends the refinement there."""
     initial_state: State | None = None
     """Where an earlier refinement ended, to be continued in place of a start; see `CrossPol.forward`."""
 
@@ -98,8 +98,10 @@ class TorchBackend:
         precision: Precision = "float32",
         channels_last: bool | None = None,
     ) -> None:
-        if precision not in get_args(Precision):
-            raise refuse("precision", repr(precision), f"one of {', '.join(get_args(Precision))}")
+        if precision not in _AUTOCAST:
+            raise refuse(
+                "precision", repr(precision), f"one of {', '.join(_AUTOCAST)} with PyTorch (int8: backend openvino)"
+            )
         self.device = find_device(device)
         self.precision: Precision = precision
         self.channels_last = self.device.type == "cpu" if channels_last is None else channels_last

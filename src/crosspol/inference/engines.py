@@ -13,11 +13,11 @@ from crosspol.data.inputs import StereoInputs
 from crosspol.errors import refuse
 from crosspol.inference.backends import Backend, Bands, Precision, Refinement, TorchBackend
 from crosspol.inference.extras import require
-from crosspol.inference.graph import Graph
-from crosspol.inference.graph_backend import GraphBackend, graph_of
+from crosspol.inference.graph_backend import GraphBackend
 from crosspol.inference.onnx_backend import OnnxRuntimeBackend
 from crosspol.inference.onnx_graph import own_parts
 from crosspol.inference.openvino_backend import OpenVinoBackend
+from crosspol.inference.pieces import Need
 from crosspol.limits import MINIMUM_SIDE
 from crosspol.model import CrossPol, CrossPolConfig, StereoOutput
 from crosspol.model.correlation import current_volume_limit
@@ -97,10 +97,9 @@ def _automatic(network: CrossPol, device: str, precision: Precision) -> Backend:
 class AutoBackend:
     """PyTorch first; OpenVINO for what comes often, or was met before.
 
-    A graph takes 10 s and more to export, and a pair of the compact network takes 0.2 s: it is exported when `after`
-    pairs of one size, rig and number of refinements have come, and used at once where it is on disk. What continues
-    an earlier refinement, what has to fit a memory, and what cannot be exported, stays with PyTorch. A watcher cannot
-    end a graph. Which engine ran is within 0.01 px of no matter.
+    Graphs take 10 s and more to export, and a pair of the compact network takes 0.2 s: they are exported when `after`
+    pairs of one size and rig have come, and used at once where they are on disk. What has to fit a memory, and what
+    cannot be exported, stays with PyTorch. Which engine ran is within 0.01 px of no matter.
 
     Args:
         plain: PyTorch, on the CPU.
@@ -110,8 +109,8 @@ class AutoBackend:
 
     def __init__(self, plain: TorchBackend, fast: GraphBackend, after: int = 50) -> None:
         self.plain, self.fast, self.after = plain, fast, after
-        self._seen: Counter[Graph] = Counter()
-        self._refused: set[Graph] = set()
+        self._seen: Counter[Need] = Counter()
+        self._refused: set[Need] = set()
 
     @property
     def config(self) -> CrossPolConfig:
@@ -135,19 +134,19 @@ class AutoBackend:
         # What no graph can be made of, PyTorch refuses by name.
         if refinement.iters < 1 or min(inputs.size) < MINIMUM_SIDE:
             return self.plain
-        # No graph continues a refinement, and the memory that a prediction is kept within is PyTorch's.
-        if refinement.initial_state is not None or current_volume_limit() is not None:
+        # The memory that a prediction is kept within is PyTorch's.
+        if current_volume_limit() is not None:
             return self.plain
-        graph = graph_of(inputs, refinement, self.config)
-        if graph in self._refused:
+        need = Need.of(inputs, self.config)
+        if need in self._refused:
             return self.plain
-        self._seen[graph] += len(inputs.left)
-        if self._seen[graph] <= self.after and not self.fast.has(graph):
+        self._seen[need] += len(inputs.left)
+        if self._seen[need] <= self.after and not self.fast.has(need):
             return self.plain
         try:
-            self.fast.prepare(graph)
+            self.fast.prepare(need)
         except Exception:  # whatever the exporter or the engine raises: PyTorch runs all networks
-            self._refused.add(graph)
+            self._refused.add(need)
             return self.plain
         return self.fast
 
@@ -158,8 +157,8 @@ def say_exports(backend: Backend, say: Callable[[str], None]) -> None:
     if isinstance(fast, GraphBackend):
         name = fast.name
 
-        def on_export(graph: Graph) -> None:
-            height, width = graph.size
+        def on_export(size: tuple[int, int]) -> None:
+            height, width = size
             say(f"preparing {name} for {width}x{height} px, once: it takes 10 s and more, and is kept on disk")
 
         fast.on_export = on_export

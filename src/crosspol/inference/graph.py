@@ -1,11 +1,11 @@
 """A network as a graph of fixed refinements: what goes in and out by name, and what the names mean.
 
-Files of `crosspol export` and the engines under `StereoPredictor` are made of the same graph.
+Files of `crosspol export` are made of it; the engines under `StereoPredictor` take a network in pieces
+(`crosspol.inference.pieces`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -86,8 +86,6 @@ class Graph:
     """Height and width may be any multiples of `multiple`, from `smallest` px, instead of `size`."""
     starts: bool = False
     """Has the input `initial_disparity`."""
-    volume: int | None = None
-    """Bytes up to which the correlation volume is kept as a whole; see `crosspol.model.correlation.volume_limit`."""
 
     def __post_init__(self) -> None:
         """Refuse what no graph can be made of."""
@@ -202,9 +200,3 @@ def example_tensors(graph: Graph, config: CrossPolConfig, seed: int = 0) -> dict
         else:
             tensors[name] = smooth(1, 0.5, 1) * max(width // 32, 2)
     return tensors
-
-
-def feed(inputs: Mapping[str, Tensor], graph: Graph) -> dict[str, Tensor]:
-    """Return what a graph takes of tensors by name; a mask that is not there is valid everywhere."""
-    left = inputs["left"]
-    return {name: inputs[name] if name in inputs else torch.ones_like(left[:, :1]) for name in graph.inputs}

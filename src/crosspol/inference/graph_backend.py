@@ -1,10 +1,10 @@
-"""What the engines share that run a network as a graph: which graph, made once, and tensors in and out."""
+"""What the engines share that run a network as graphs: which, each made once, and tensors in and out."""
 
 from __future__ import annotations
 
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec
 from threading import Lock
@@ -19,31 +19,31 @@ from crosspol.data.inputs import StereoInputs
 from crosspol.errors import UsageError, one_line, refuse
 from crosspol.inference.backends import Refinement
 from crosspol.inference.extras import require, version_of
-from crosspol.inference.graph import INITIAL_DISPARITY, OUTPUTS, Graph, feed, rig_of
 from crosspol.inference.graph_cache import GraphCache
-from crosspol.inference.onnx_graph import OPSET, export_onnx, own_parts, source_hash, weights_hash
+from crosspol.inference.onnx_graph import OPSET, export_piece, own_parts, source_hash, weights_hash
+from crosspol.inference.pieces import OUT, EnginePieces, Given, Need, Piece, example_inputs, pieces_of
 from crosspol.model import CrossPol, CrossPolConfig, StereoOutput
 from crosspol.model.boundary import NetworkInputs
-from crosspol.model.correlation import current_volume_limit
+from crosspol.model.network import estimate
+from crosspol.polarimetry.exact import without_autocast
 
-__all__ = ["GraphBackend", "Run", "graph_of"]
+__all__ = ["GraphBackend", "Run"]
 
 Array: TypeAlias = "NDArray[Any]"
 Run: TypeAlias = Callable[[Mapping[str, Array]], dict[str, Array]]
 """A graph that is ready: inputs by name to outputs by name, float32, (1, C, H, W)."""
 
-# Graphs that stay ready: each holds the weights, and room for all that it computes.
-_IN_MEMORY = 4
+# Pieces that stay ready, some sizes' worth: each holds its weights, and room for all that it computes.
+_IN_MEMORY = 20
 
 
 class GraphBackend(ABC):
-    """Runs a network as a graph that is exported, once for each size, rig and number of refinements.
+    """Runs a network in pieces, each a graph that is exported once for each size and for what a rig measures.
 
-    Exporting takes seconds to a minute. What it makes is kept in memory (the last four) and, under the hash of the
+    Exporting takes seconds to a minute. What it makes is kept in memory (the last of them) and, under the hash of the
     weights and of everything else that it depends on, on disk (`GraphCache`); not on disk, of a network with parts of
-    its own.
-    A graph cannot be interrupted: `Refinement.watch` is called once, after the last refinement, with the size of
-    its step (not the sign), and cannot end it sooner.
+    its own. The loop between the pieces is PyTorch's (`crosspol.model.network.estimate`), and with it correlation and
+    coordinates in float32: refinement is watched, ended and continued as with PyTorch.
 
     Args:
         network: moved to the CPU and put into eval mode. Weights that change make new graphs.
@@ -53,8 +53,8 @@ class GraphBackend(ABC):
 
     name: str
     """Of the engine, which is that of its module."""
-    on_export: Callable[[Graph], None] | None = None
-    """Called before a graph is exported, which takes long."""
+    on_export: Callable[[tuple[int, int]], None] | None = None
+    """Called with the size of the views, px, before graphs are exported, which takes long."""
 
     def __init__(self, network: CrossPol, threads: int | None = None, cache: GraphCache | None = None) -> None:
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
@@ -64,7 +64,7 @@ class GraphBackend(ABC):
         self.network = network.to("cpu").eval()
         self.threads = torch.get_num_threads() if threads is None else threads
         self.cache = GraphCache() if cache is None else cache
-        self._ready: dict[Graph, Run] = {}
+        self._ready: dict[Piece, Run] = {}
         self._lock = Lock()
         self._stamp = _stamp(network)
         self._weights = weights_hash(network) if own_parts(network) else None
@@ -92,65 +92,81 @@ class GraphBackend(ABC):
     def arithmetic(self) -> str:
         """Type of the arithmetic, as reports say it."""
 
+    def exported(self, piece: Piece) -> CrossPol:
+        """Return the network that a piece is exported of: an engine may round it first."""
+        return self.network
+
     @abstractmethod
-    def make(self, model: bytes) -> bytes:
+    def make(self, model: bytes, piece: Piece) -> bytes:
         """Return what is kept on disk of an ONNX file."""
 
     @abstractmethod
-    def load(self, made: bytes) -> Run:
+    def load(self, made: bytes, piece: Piece) -> Run:
         """Return the graph of what `make` returned, ready to run."""
 
     def run(self, inputs: StereoInputs, refinement: Refinement) -> StereoOutput:
-        """Estimate the disparity of a batch, pair by pair; see `Backend.run`."""
-        tensors = inputs.to("cpu").kwargs()
-        start = refinement.initial_disparity
-        if refinement.initial_state is not None:
-            raise ValueError(f"initial_state: got one, but {self.name} runs whole graphs, which continue nothing")
-        self._check(tensors, refinement)
-        graph = graph_of(inputs, refinement, self.config)
-        named = tensors if start is None else tensors | {INITIAL_DISPARITY: start.to("cpu", torch.float32)}
-        arrays = {name: tensor.numpy() for name, tensor in feed(named, graph).items()}
-        pairs = []
-        # A graph that is ready has one room for what it computes: threads take turns.
-        with self._lock:
-            ready = self._prepared(graph)
-            for index in range(len(inputs.left)):
-                one = {name: np.ascontiguousarray(array[index : index + 1]) for name, array in arrays.items()}
-                pairs.append(ready(one))
-        output = _output({name: torch.from_numpy(np.concatenate([pair[name] for pair in pairs])) for name in pairs[0]})
-        if refinement.watch is not None:
-            stride = self.config.feature_stride
-            refinement.watch(refinement.iters, output.last_step[..., ::stride, ::stride])
-        return output
-
-    def _check(self, tensors: Mapping[str, Tensor], refinement: Refinement) -> None:
-        """Refuse what the network would refuse: a graph does not look at its inputs."""
+        """Estimate the disparity of a batch; see `Backend.run`."""
+        named = inputs.to("cpu").kwargs()
         pol, valid, intensity = (
-            (tensors.get(f"{kind}_left"), tensors.get(f"{kind}_right")) for kind in ("pol", "valid", "intensity")
+            (named.get(f"{kind}_left"), named.get(f"{kind}_right")) for kind in ("pol", "valid", "intensity")
         )
-        checked = NetworkInputs(self.config, tensors["left"], tensors["right"], pol, valid, intensity, refinement.iters)
-        if refinement.initial_disparity is not None:
-            checked.start(refinement.initial_disparity.to("cpu"))
+        start = refinement.initial_disparity
+        with torch.inference_mode(), without_autocast("cpu"):
+            checked = NetworkInputs(self.config, named["left"], named["right"], pol, valid, intensity, refinement.iters)
+            if start is not None:
+                checked.start(start.to("cpu"))  # before anything is exported
+            padded = checked.left.shape[-2], checked.left.shape[-1]
+            said: list[bool] = []
 
-    def prepare(self, graph: Graph) -> Run:
-        """Return a graph that is ready: from memory, from disk, or exported; `run` does so by itself."""
+            def call(piece: Piece, given: Given) -> dict[str, Tensor]:
+                return self._call(piece, given, len(named["left"]), inputs.size, said)
+
+            # A graph that is ready has one room for what it computes: threads take turns.
+            with self._lock:
+                self._look_at_weights(closely=Piece("encode", padded) not in self._ready)
+                return estimate(
+                    EnginePieces(call, self.config, padded),
+                    self.config,
+                    checked,
+                    refinement.iters,
+                    None if start is None else start.to("cpu"),
+                    refinement.initial_state,
+                    refinement.watch,
+                )
+
+    def prepare(self, need: Need) -> None:
+        """Have every piece ready that such inputs need, from disk or exported; `run` does so by itself."""
         with self._lock:
-            return self._prepared(graph)
+            self._look_at_weights(closely=True)
+            if all([self._found(piece) is not None for piece in pieces_of(need, self.config)]):
+                return
+        # Inputs like these, refined just so often that each piece is called.
+        iters = 1 + max(self.config.refresh_after, default=0) if need.rig == "crossed" else 1
+        self.run(example_inputs(need, self.config), Refinement(iters))
 
-    def _prepared(self, graph: Graph) -> Run:
-        self._look_at_weights(closely=graph not in self._ready)
-        ready = self._ready.pop(graph, None) or self._from_disk(graph) or self._export(graph)
-        # Last used, last in the dictionary.
-        self._ready[graph] = ready
-        while len(self._ready) > _IN_MEMORY:
-            del self._ready[next(iter(self._ready))]
-        return ready
-
-    def has(self, graph: Graph) -> bool:
-        """Whether a graph need not be exported: it is in memory or on disk."""
+    def has(self, need: Need) -> bool:
+        """Whether nothing need be exported for such inputs: it is in memory or on disk."""
         with self._lock:
             self._look_at_weights()
-            return graph in self._ready or (self._weights is not None and self.cache.has(self._key(graph)))
+            return all(
+                piece in self._ready or (self._weights is not None and self.cache.has(self._key(piece)))
+                for piece in pieces_of(need, self.config)
+            )
+
+    def _call(
+        self, piece: Piece, given: Given, batch: int, size: tuple[int, int], said: list[bool]
+    ) -> dict[str, Tensor]:
+        """Compute a piece, pair by pair."""
+        ready = self._found(piece)
+        if ready is None:
+            if self.on_export is not None and not said:
+                self.on_export(size)
+            said.append(True)
+            ready = self._kept(piece, self._export(piece, {name: give()[:1] for name, give in given.items()}, size))
+        pairs = [ready(_Arrays(given, index)) for index in range(batch)]
+        names = list(pairs[0])
+        arrays = pairs[0] if batch == 1 else {name: np.concatenate([pair[name] for pair in pairs]) for name in names}
+        return {name.removesuffix(OUT): torch.from_numpy(array) for name, array in arrays.items()}
 
     def _look_at_weights(self, closely: bool = False) -> None:
         """Forget the graphs of weights that are no longer the network's, as of one that was trained on.
@@ -166,60 +182,69 @@ class GraphBackend(ABC):
             self._ready.clear()
         self._stamp, self._weights = stamp, weights
 
-    def _from_disk(self, graph: Graph) -> Run | None:
-        made = None if self._weights is None else self.cache.load(self._key(graph))
+    def _found(self, piece: Piece) -> Run | None:
+        """Return a piece that need not be exported."""
+        ready = self._ready.pop(piece, None) or self._from_disk(piece)
+        return None if ready is None else self._kept(piece, ready)
+
+    def _kept(self, piece: Piece, ready: Run) -> Run:
+        # Last used, last in the dictionary.
+        self._ready[piece] = ready
+        while len(self._ready) > _IN_MEMORY:
+            del self._ready[next(iter(self._ready))]
+        return ready
+
+    def _from_disk(self, piece: Piece) -> Run | None:
+        made = None if self._weights is None else self.cache.load(self._key(piece))
         if made is None:
             return None
         try:
-            return self.load(made)
+            return self.load(made, piece)
         except Exception:  # whatever an engine raises: another build of it, another processor
-            self.cache.forget(self._key(graph))
+            self.cache.forget(self._key(piece))
             return None
 
-    def _export(self, graph: Graph) -> Run:
-        if self.on_export is not None:
-            self.on_export(graph)
-        exported = export_onnx(self.network, graph)
+    def _export(self, piece: Piece, examples: dict[str, Tensor], size: tuple[int, int]) -> Run:
+        exported = export_piece(self.exported(piece), piece, examples)
         try:
-            made = self.make(exported)
+            made = self.make(exported, piece)
         except RuntimeError as error:  # an engine's: an operation that it has not for these shapes or this arithmetic
-            height, width = graph.size
+            height, width = size
             raise UsageError(
                 f"backend: got {self.name}, which cannot compile this network for {width}x{height} px in "
                 f"{self.arithmetic} ({one_line(error)[:300]}); wanted torch, or another precision"
             ) from error
         if self._weights is not None:
-            self.cache.store(self._key(graph), made)
-        return self.load(made)
+            self.cache.store(self._key(piece), made)
+        return self.load(made, piece)
 
-    def _key(self, graph: Graph) -> dict[str, object]:
-        """Return everything that what is kept on disk depends on."""
+    def _key(self, piece: Piece) -> dict[str, object]:
+        return self.key_of(repr(piece))
+
+    def key_of(self, what: str) -> dict[str, object]:
+        """Return everything that something kept on disk of this network and engine depends on."""
         packages = ("crosspol", "torch", "onnx", "onnxscript", self.name)
         return {
-            "weights": self._weights, "config": self.config.to_dict(), "source": source_hash(), "graph": repr(graph),
+            "weights": self._weights, "config": self.config.to_dict(), "source": source_hash(), "piece": what,
             "opset": OPSET, "engine": self.name, "arithmetic": self.arithmetic, "threads": self.threads,
             "versions": {package: version_of(package) for package in packages}, "processor": _processor(),
         }  # fmt: skip
 
 
-def graph_of(inputs: StereoInputs, refinement: Refinement, config: CrossPolConfig) -> Graph:
-    """Return which graph of a network of this configuration takes these inputs."""
-    starts = refinement.initial_disparity is not None
-    return Graph(rig_of(inputs, config), inputs.size, refinement.iters, starts=starts, volume=current_volume_limit())
+class _Arrays(Mapping[str, Array]):
+    """What a graph may ask for of one pair, by name, (1, C, H, W)."""
 
+    def __init__(self, given: Given, index: int) -> None:
+        self._given, self._index = given, index
 
-def _output(found: Mapping[str, Tensor]) -> StereoOutput:
-    """Arrange a graph's outputs, (B, 1, H, W) by name, as the network's."""
-    assert set(found) <= set(OUTPUTS)
-    disparity, glass = found["disparity"], found.get("glass")
-    return StereoOutput(
-        disparity,
-        (disparity,),
-        found.get("polarization_use", torch.zeros_like(disparity)),
-        found["last_step"],
-        # Finite where float32 has rounded a probability to 0 or 1: infinities cannot be interpolated.
-        None if glass is None else torch.logit(glass, eps=1e-7),
-    )
+    def __getitem__(self, name: str) -> Array:
+        return np.ascontiguousarray(self._given[name]()[self._index : self._index + 1].numpy())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._given)
+
+    def __len__(self) -> int:
+        return len(self._given)
 
 
 def _stamp(network: CrossPol) -> tuple[tuple[int, int], ...]:

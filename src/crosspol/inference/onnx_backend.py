@@ -12,6 +12,7 @@ from crosspol.errors import refuse
 from crosspol.inference.extras import require
 from crosspol.inference.graph_backend import GraphBackend, Run
 from crosspol.inference.graph_cache import GraphCache
+from crosspol.inference.pieces import Piece
 from crosspol.model import CrossPol
 
 __all__ = ["OnnxRuntimeBackend", "load_onnx"]
@@ -66,10 +67,10 @@ class OnnxRuntimeBackend(GraphBackend):
             raise refuse("precision", repr(precision), "float32: ONNX Runtime has no faster type on a CPU")
         super().__init__(network, threads, cache)
 
-    def make(self, model: bytes) -> bytes:
+    def make(self, model: bytes, piece: Piece) -> bytes:
         """Return the ONNX file as it is."""
         return model
 
-    def load(self, made: bytes) -> Run:
+    def load(self, made: bytes, piece: Piece) -> Run:
         """Make ONNX Runtime ready."""
         return load_onnx(made, self.threads)

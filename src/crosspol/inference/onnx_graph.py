@@ -6,24 +6,27 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 import crosspol
 from crosspol.inference.backends import evaluating
 from crosspol.inference.extras import require
 from crosspol.inference.graph import INPUTS, OUTPUTS, Graph, GraphModule, Meaning, example_tensors, smallest
+from crosspol.inference.pieces import OUT, Piece, PieceModule
 from crosspol.model import CrossPol, CrossPolConfig
 from crosspol.model.config import PRESETS
 from crosspol.model.correlation import volume_limit
 
-__all__ = ["OPSET", "export_onnx", "metadata", "own_parts", "source_hash", "weights_hash"]
+__all__ = ["OPSET", "export_onnx", "export_piece", "metadata", "own_parts", "source_hash", "weights_hash"]
 
 OPSET = 18
 
@@ -39,34 +42,69 @@ def export_onnx(network: CrossPol, graph: Graph) -> bytes:
         UsageError: the network has no such graph, or the extra `export` is not installed.
     """
     graph.check(network.config)
-    onnx = require("onnx", "export", "export: got a network for ONNX")
-    require("onnxscript", "export", "export: got a network for ONNX")
     examples = example_tensors(graph, network.config)
-    # Whatever the caller's own settings: a graph that is kept must not depend on them.
-    with (
-        torch.no_grad(),
-        torch.autocast("cpu", enabled=False),
-        evaluating(network),
-        volume_limit(graph.volume),
-        _quiet(),
-    ):
-        program = torch.onnx.export(
-            # A module is in training mode when it is made, but not what it is made of.
-            _evaluated(GraphModule(network, graph)),
-            tuple(examples.values()),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=list(graph.inputs),
-            output_names=list(graph.outputs(network.config)),
-            dynamic_shapes=_dynamic_shapes(graph, network.config),
-            verbose=False,
-        )
-    assert program is not None
+    module = GraphModule(_traceable(network), graph)
+    outputs = list(graph.outputs(network.config))
+    program = _exported(module, examples, outputs, _dynamic_shapes(graph, network.config))
     model = program.model_proto
     _forget_source(model)
+    onnx = require("onnx", "export", "export: got a network for ONNX")
     onnx.helper.set_model_props(model, metadata(network, graph))
     model.producer_name, model.producer_version = "crosspol", version("crosspol")
     return bytes(model.SerializeToString())
+
+
+def export_piece(network: CrossPol, piece: Piece, examples: Mapping[str, Tensor]) -> bytes:
+    """Return a piece of a network as an ONNX file, weights included.
+
+    Args:
+        network: on the CPU.
+        piece: which one.
+        examples: all that it may ask for, by name, of a batch of one.
+
+    Raises:
+        UsageError: the extra `export` is not installed.
+    """
+    told: list[tuple[str, ...]] = []
+    program = _exported(PieceModule(_traceable(network), piece, tuple(examples), told.append), examples, None, None)
+    for value, name in zip(program.model.graph.outputs, told[-1], strict=True):
+        value.name = name + OUT
+    return bytes(program.model_proto.SerializeToString())
+
+
+def _traceable(network: CrossPol) -> CrossPol:
+    """Return the network; a copy, if it was made in inference mode, whose tensors nothing outside of it may touch."""
+    if not any(tensor.is_inference() for tensor in (*network.parameters(), *network.buffers())):
+        return network
+    with torch.inference_mode(False):
+        return deepcopy(network)
+
+
+def _exported(module: nn.Module, examples: Mapping[str, Tensor], outputs: list[str] | None, shapes: Any) -> Any:
+    require("onnx", "export", "export: got a network for ONNX")
+    require("onnxscript", "export", "export: got a network for ONNX")
+    # Whatever the caller's own settings: a graph that is kept must not depend on them. Tensors of inference mode
+    # cannot be traced.
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.autocast("cpu", enabled=False),
+        evaluating(module),
+        volume_limit(None),
+        _quiet(),
+    ):
+        program = torch.onnx.export(
+            module,
+            tuple(tensor.clone() for tensor in examples.values()),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(examples),
+            output_names=outputs,
+            dynamic_shapes=shapes,
+            verbose=False,
+        )
+    assert program is not None
+    return program
 
 
 def metadata(network: CrossPol, graph: Graph) -> dict[str, str]:
@@ -115,7 +153,8 @@ def source_hash() -> str:
     root = Path(crosspol.__file__).parent
     digest = hashlib.sha256()
     files = [*sorted((root / "model").glob("*.py")), *sorted((root / "polarimetry").glob("*.py")), root / "light.py"]
-    for path in (*files, root / "inference" / "graph.py", root / "inference" / "onnx_graph.py"):
+    files += [root / "inference" / name for name in ("calibration.py", "graph.py", "onnx_graph.py", "pieces.py")]
+    for path in files:
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 
@@ -123,11 +162,6 @@ def source_hash() -> str:
 def own_parts(network: CrossPol) -> bool:
     """Say whether all of a network is the package's and PyTorch's; parts of others cannot be told by their weights."""
     return all(type(module).__module__.partition(".")[0] in ("crosspol", "torch") for module in network.modules())
-
-
-def _evaluated(module: GraphModule) -> GraphModule:
-    module.training = False
-    return module
 
 
 def _said(name: str, meaning: Meaning, shape: tuple[Any, ...]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
 from functools import cache as kept
 from typing import Any
@@ -11,15 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosspol.errors import refuse
+from crosspol.inference.calibration import find_ranges
 from crosspol.inference.extras import require
 from crosspol.inference.graph_backend import GraphBackend, Run
 from crosspol.inference.graph_cache import GraphCache
+from crosspol.inference.pieces import Piece
 from crosspol.model import CrossPol
+from crosspol.model.precision import processor_computes_int8
+from crosspol.model.quantized import quantized
 
 __all__ = ["OpenVinoBackend", "load_openvino"]
 
 # What OpenVINO calls them. float32 is asked for by name: where the processor has bfloat16 it would be rounded to that.
-_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+# What int8 leaves is bfloat16 where the processor has it.
+_HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "bf16"}
 
 
 def load_openvino(model: Any, threads: int, precision: str = "float32") -> Any:
@@ -48,8 +54,10 @@ class OpenVinoBackend(GraphBackend):
 
     Args:
         network: see `GraphBackend`.
-        precision: ``float32``, within 0.01 px of PyTorch; or ``bfloat16``, on processors that have it: faster, and
-            rounded.
+        precision: ``float32``, within 0.01 px of PyTorch; or rounded, and faster, on processors that have it:
+            ``bfloat16``, or ``int8``, convolutions in 8 bits whose ranges are found on procedural scenes
+            (`find_ranges`), and the rest in bfloat16, where the processor has it. Correlation, coordinates and
+            upsampling stay in float32.
         threads: see `GraphBackend`.
         cache: see `GraphBackend`.
 
@@ -70,6 +78,8 @@ class OpenVinoBackend(GraphBackend):
             raise refuse("precision", repr(precision), f"one of {', '.join(_HINTS)} with OpenVINO")
         if precision == "bfloat16" and not _has_bfloat16():
             raise refuse("precision", "bfloat16", "float32: this processor has no bfloat16")
+        if precision == "int8" and not processor_computes_int8():
+            raise refuse("precision", "int8", "float32: this processor has no products of 8 bits (VNNI)")
         super().__init__(network, threads, cache)
         self.precision = precision
 
@@ -78,16 +88,36 @@ class OpenVinoBackend(GraphBackend):
         """Type of the arithmetic."""
         return self.precision
 
-    def make(self, model: bytes) -> bytes:
+    def make(self, model: bytes, piece: Piece) -> bytes:
         """Compile an ONNX file and return OpenVINO's own form of the result."""
         stream = io.BytesIO()
-        load_openvino(model, self.threads, self.precision).export_model(stream)
+        load_openvino(model, self.threads, self._precision_of(piece)).export_model(stream)
         return stream.getvalue()
 
-    def load(self, made: bytes) -> Run:
+    def load(self, made: bytes, piece: Piece) -> Run:
         """Make what was compiled ready."""
-        settings = _settings(self.threads, self.precision)
+        settings = _settings(self.threads, self._precision_of(piece))
         return runner(_core().import_model(io.BytesIO(made), "CPU", settings))
+
+    def exported(self, piece: Piece) -> CrossPol:
+        """Return the network, or a copy in 8 bits."""
+        if self.precision != "int8" or not piece.rounded:
+            return self.network
+        return quantized(self.network, self._ranges())
+
+    def _ranges(self) -> dict[str, tuple[float, float]]:
+        key = self.key_of("ranges") | {"threads": None}
+        stored = None if self._weights is None else self.cache.load(key)
+        if stored is not None:
+            return {name: (low, high) for name, (low, high) in json.loads(stored).items()}
+        found = find_ranges(self.network)
+        if self._weights is not None:
+            self.cache.store(key, json.dumps(found).encode())
+        return found
+
+    def _precision_of(self, piece: Piece) -> str:
+        plain = not piece.rounded or (self.precision == "int8" and not _has_bfloat16())
+        return "float32" if plain else self.precision
 
 
 def _has_bfloat16() -> bool:

@@ -49,7 +49,7 @@ class StereoPredictor:
         confidence: judges the disparity pixel by pixel; None: results have no confidence.
         tolerance: end the refinement when the mean step of every pair of a batch is at most this, px, and a crossed
             pair's contrast has been formed for the last time; `crosspol.inference.adaptive.stored_tolerance` knows one
-            for the weights that ship. None: make all iterations. A backend that cannot stop makes all of them.
+            for the weights that ship. None: make all iterations.
 
     Raises:
         UsageError: a device that does not exist, an unknown precision, fewer than one iteration, or a tolerance of 0.

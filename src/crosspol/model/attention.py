@@ -30,7 +30,12 @@ def valid_cells(mask: Tensor, size: int) -> Tensor:
 def _cell_share(x: Tensor, size: int) -> Tensor:
     """Sum (B, C, H, W) over cells, as a share of size**2 pixels."""
     height, width = x.shape[-2:]
-    return F.avg_pool2d(F.pad(x, (0, -width % size, 0, -height % size)), size)
+    x = F.pad(x, (0, -width % size, 0, -height % size))
+    if x.shape[1] == 1:
+        # The same to the bit of a mask; OpenVINO in bfloat16 has no such pooling of a single channel.
+        cells = x.reshape(x.shape[0], x.shape[-2] // size, size, x.shape[-1] // size, size)
+        return cells.mean(dim=(2, 4))[:, None]
+    return F.avg_pool2d(x, size)
 
 
 def masked_pool(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -66,20 +66,40 @@ class StereoOutput:
 class Conditioned(NamedTuple):
     """The stereo network's features under what is known of polarization.
 
-    left: features of the left view, (B, C, h, w).
-    context: its context after relu, finest level first.
-    pyramid: both views' features, correlated.
+    left, right: features of both views, (B, C, h, w), which are correlated.
+    context: the left view's context after relu, finest level first.
     terms: the context as the update takes it.
     motion_term: added to the motion features of every refinement; None adds nothing.
     use: |injected| / |stereo|, (B, 1, h, w).
     """
 
     left: Tensor
+    right: Tensor
     context: list[Tensor]
-    pyramid: Correlation
     terms: list[Tensor]
     motion_term: Tensor | None
     use: Tensor
+
+
+class Pieces(Protocol):
+    """A network in the pieces that `estimate` puts together: PyTorch's own, or those of another engine."""
+
+    def encode(self, left: Tensor, right: Tensor) -> StereoFeatures:
+        """Map two views (B, 3, H, W) in [0, 1], padded, to their features."""
+
+    def condition(self, features: StereoFeatures, views: Views) -> Conditioned:
+        """Fuse what is known of both views' polarization into the features."""
+
+    def refine(
+        self, hidden: list[Tensor], conditioned: Conditioned, correlation: Tensor, disparity: Tensor
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return the next states and the step of the disparity, as `parts.Update` does."""
+
+    def upsample(self, hidden: list[Tensor], disparity: Tensor) -> Tensor:
+        """Bring a disparity (B, 1, h, w), feature pixels, to (B, 1, H, W), px."""
+
+    def finish(self, hidden: list[Tensor], conditioned: Conditioned, disparity: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return `upsample`'s disparity, and the glass head's logits (B, 1, H, W); None without one."""
 
 
 class CrossPol(
@@ -228,62 +248,16 @@ class CrossPol(
         inputs = NetworkInputs(self.config, left, right, (pol_left, pol_right), (valid_left, valid_right),
                          (intensity_left, intensity_right), iters)  # fmt: skip
         cap = self.alpha_cap if alpha_cap is None else alpha_cap
-        stride = self.config.feature_stride
-
-        features = self.encoders(2 * inputs.left - 1, 2 * inputs.right - 1)
-        start = None if initial_disparity is None else inputs.start(initial_disparity)
-        hidden = [torch.tanh(level) for level in features.hidden]
-        disparity = features.left.new_zeros(len(left), 1, *features.left.shape[2:], dtype=torch.float32)
-        if start is not None:
-            # One pixel of a cell, not its mean, which at an edge is a depth where nothing is.
-            disparity = start[..., ::stride, ::stride] / stride
-        if initial_state is not None:
-            _check_like(initial_state, State(tuple(hidden), disparity))
-            hidden, disparity = list(initial_state.hidden), initial_state.disparity
-            start = self.update.upsampler(hidden)(stride * disparity) if inputs.crossed else None
-        # Where an estimate is known already, a crossed pair has a contrast from the first iteration on.
-        views = inputs.views if start is None or not inputs.crossed else inputs.contrast(start)
-        conditioned = self._condition(features, views, cap)
-        predictions = []
-        refine = self.update
-        if checkpoint_activations and torch.is_grad_enabled():
-            refine = partial(checkpoint, self.update, use_reentrant=False)
-        for iteration in range(1, iters + 1):
-            disparity = disparity.detach()
-            correlation = conditioned.pyramid.lookup(disparity)
-            hidden, step = refine(hidden, conditioned.terms, correlation, disparity, conditioned.motion_term)
-            step = step.float()
-            disparity = disparity + step
-            last = (watch is not None and watch(iteration, stride * step)) or iteration == iters
-            refresh = inputs.crossed and iteration in self.config.refresh_after and not last
-            if self.training or last or refresh:
-                upsample = self.update.upsampler(hidden)
-                full = upsample(stride * disparity)
-            if self.training or last:
-                predictions.append(inputs.crop(full))
-            if last:
-                break
-            if refresh:
-                conditioned = self._condition(features, inputs.contrast(full.detach()), cap)
-        glass = None
-        if self.glass_head is not None:
-            logits = self.glass_head(hidden[0], conditioned.context[0], conditioned.left)
-            glass = inputs.crop(upsample(logits.float()))
-        use, moved = (
-            inputs.crop(F.interpolate(x, scale_factor=float(stride), mode="nearest"))
-            for x in (conditioned.use, stride * step.detach().abs())
-        )
-        state = None if self.training else State(tuple(hidden), disparity)
-        return StereoOutput(predictions[-1], tuple(predictions), use, moved, glass, state)
+        pieces = _Plain(self, cap, checkpoint_activations and torch.is_grad_enabled())
+        return estimate(pieces, self.config, inputs, iters, initial_disparity, initial_state, watch, self.training)
 
     def encode(self, left: Tensor, right: Tensor) -> StereoFeatures:
         """Map two views (B, 3, H, W) in [0, 1] to their features and the left one's context, before any fusion."""
         nothing = (None, None)
         inputs = NetworkInputs(self.config, left, right, nothing, nothing, nothing, 1)
-        features: StereoFeatures = self.encoders(2 * inputs.left - 1, 2 * inputs.right - 1)
-        return features
+        return _Plain(self, self.alpha_cap).encode(inputs.left, inputs.right)
 
-    def _condition(self, features: StereoFeatures, views: Views, cap: float | Tensor) -> Conditioned:
+    def condition(self, features: StereoFeatures, views: Views, cap: float | Tensor) -> Conditioned:
         """Fuse polarization into what the configuration says, each view's features with its own, by shared weights."""
         left, right, context, motion_term = features.left, features.right, features.context, None
         uses = [left.new_zeros(left.shape[0], 1, *left.shape[2:], dtype=torch.float32)]
@@ -301,9 +275,8 @@ class CrossPol(
             motion_term = self.hidden_fusion.injection(features.context[0], *pol_left, cap)
             uses.append(_share(motion_term, features.context[0]))
         context = [torch.relu(level) for level in context]
-        pyramid = correlate(left, right, self.config.correlation_levels, self.config.correlation_radius)
         use = torch.stack(uses).amax(dim=0)
-        return Conditioned(left, context, pyramid, self.update.context_terms(context), motion_term, use)
+        return Conditioned(left, right, context, self.update.context_terms(context), motion_term, use)
 
     def _encode(self, view: PolView | None) -> tuple[Tensor, Tensor] | None:
         """Return polarization features (B, P, h, w) and where they are valid (B, 1, h, w); None of an unknown view."""
@@ -320,6 +293,117 @@ class CrossPol(
             pol = (nothing, nothing[:, :1])
         fused: Tensor = fusion(stereo, *pol, cap)
         return fused
+
+
+@dataclass(frozen=True, eq=False)
+class _Plain:
+    """A network's pieces as PyTorch computes them."""
+
+    network: CrossPol
+    cap: float | Tensor
+    checkpointed: bool = False
+
+    def encode(self, left: Tensor, right: Tensor) -> StereoFeatures:
+        features: StereoFeatures = self.network.encoders(2 * left - 1, 2 * right - 1)
+        return features
+
+    def condition(self, features: StereoFeatures, views: Views) -> Conditioned:
+        return self.network.condition(features, views, self.cap)
+
+    def refine(
+        self, hidden: list[Tensor], conditioned: Conditioned, correlation: Tensor, disparity: Tensor
+    ) -> tuple[list[Tensor], Tensor]:
+        update = self.network.update
+        if self.checkpointed:
+            update = partial(checkpoint, update, use_reentrant=False)
+        refined: tuple[list[Tensor], Tensor] = update(
+            hidden, conditioned.terms, correlation, disparity, conditioned.motion_term
+        )
+        return refined
+
+    def upsample(self, hidden: list[Tensor], disparity: Tensor) -> Tensor:
+        full: Tensor = self.network.update.upsampler(hidden)(self.network.config.feature_stride * disparity)
+        return full
+
+    def finish(self, hidden: list[Tensor], conditioned: Conditioned, disparity: Tensor) -> tuple[Tensor, Tensor | None]:
+        upsample = self.network.update.upsampler(hidden)
+        full = upsample(self.network.config.feature_stride * disparity)
+        if self.network.glass_head is None:
+            return full, None
+        logits = self.network.glass_head(hidden[0], conditioned.context[0], conditioned.left)
+        return full, upsample(logits.float())
+
+
+def estimate(
+    pieces: Pieces,
+    config: CrossPolConfig,
+    inputs: NetworkInputs,
+    iters: int,
+    initial_disparity: Tensor | None = None,
+    initial_state: State | None = None,
+    watch: Watch | None = None,
+    training: bool = False,
+) -> StereoOutput:
+    """Estimate the disparity of a network that is given in pieces; the arguments are those of `CrossPol.forward`.
+
+    Correlation and coordinates are PyTorch's, in float32, whoever computes the pieces.
+
+    Args:
+        pieces: of the network.
+        config: its configuration.
+        inputs: checked and padded.
+        training: return the prediction of every iteration.
+    """
+    stride = config.feature_stride
+    features = pieces.encode(inputs.left, inputs.right)
+    start = None if initial_disparity is None else inputs.start(initial_disparity)
+    hidden = [torch.tanh(level) for level in features.hidden]
+    disparity = features.left.new_zeros(len(inputs.left), 1, *features.left.shape[2:], dtype=torch.float32)
+    if start is not None:
+        # One pixel of a cell, not its mean, which at an edge is a depth where nothing is.
+        disparity = start[..., ::stride, ::stride] / stride
+    if initial_state is not None:
+        _check_like(initial_state, State(tuple(hidden), disparity))
+        hidden, disparity = list(initial_state.hidden), initial_state.disparity
+        start = pieces.upsample(hidden, disparity) if inputs.crossed else None
+
+    def condition(views: Views) -> tuple[Conditioned, Correlation]:
+        found = pieces.condition(features, views)
+        return found, correlate(found.left, found.right, config.correlation_levels, config.correlation_radius)
+
+    # Where an estimate is known already, a crossed pair has a contrast from the first iteration on.
+    conditioned, pyramid = condition(inputs.views if start is None or not inputs.crossed else inputs.contrast(start))
+    predictions = []
+    logits = None
+    for iteration in range(1, iters + 1):
+        disparity = disparity.detach()
+        hidden, step = pieces.refine(hidden, conditioned, pyramid.lookup(disparity), disparity)
+        step = step.float()
+        disparity = disparity + step
+        last = (watch is not None and watch(iteration, stride * step)) or iteration == iters
+        refresh = inputs.crossed and iteration in config.refresh_after and not last
+        if last:
+            full, logits = pieces.finish(hidden, conditioned, disparity)
+        elif training or refresh:
+            full = pieces.upsample(hidden, disparity)
+        if training or last:
+            predictions.append(inputs.crop(full))
+        if last:
+            break
+        if refresh:
+            conditioned, pyramid = condition(inputs.contrast(full.detach()))
+    use, moved = (
+        inputs.crop(F.interpolate(x, scale_factor=float(stride), mode="nearest"))
+        for x in (conditioned.use, stride * step.detach().abs())
+    )
+    return StereoOutput(
+        predictions[-1],
+        tuple(predictions),
+        use,
+        moved,
+        None if logits is None else inputs.crop(logits),
+        None if training else State(tuple(hidden), disparity),
+    )
 
 
 @torch.no_grad()

@@ -40,11 +40,13 @@ def computes(precision: str, device: str) -> bool:
     """Say whether a device has instructions of its own for a precision, and does not emulate it.
 
     Args:
-        precision: "float32", "bfloat16" or "float16".
+        precision: "float32", "bfloat16", "float16" or "int8".
         device: its type, as torch calls it: "cpu", "cuda", "mps" or another.
     """
     if precision == "float32":
         return True
+    if precision == "int8":
+        return device == "cpu" and processor_computes_int8()
     if device == "cpu":
         return processor_computes_bfloat16() if precision == "bfloat16" else processor_computes_float16()
     if device == "cuda":
@@ -58,6 +60,8 @@ def processor_computes_float16() -> bool:
         return False
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return True
+    if _narrowed():
+        return False
     instructions = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_fp16", "amx_fp16")]
     known = [asked for asked in instructions if asked is not None]
     return any(map(_says_yes, known)) or not known
@@ -69,9 +73,21 @@ def processor_computes_bfloat16() -> bool:
         return False
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return True
+    if _narrowed():
+        return False
     # oneDNN also says yes to AVX-512 without BF16, where it emulates.
     instructions = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile")]
     return any(map(_says_yes, instructions)) or all(asked is None for asked in instructions)
+
+
+def processor_computes_int8() -> bool:
+    """Say whether products of 8 bits run on instructions of their own (VNNI), without which they also overflow."""
+    return not _narrowed() and _says_yes(getattr(torch.cpu, "_is_vnni_supported", None))
+
+
+def _narrowed() -> bool:
+    """Whether PyTorch keeps from what is wider than AVX2, as somebody asked it to (ATEN_CPU_CAPABILITY)."""
+    return torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "NO AVX", "AVX2")
 
 
 def gpu_computes_bfloat16() -> bool:
