@@ -121,6 +121,21 @@ def test_a_file_that_computes_something_else_is_a_failure(
     assert "crosspol export: failed: onnxruntime 1 differs from PyTorch" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("flags", "checks"), [([], True), (["--no-check"], False)])
+def test_a_file_is_checked_unless_that_is_left_out(
+    flags: list[str], checks: bool, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def note(*arguments: object, check: bool) -> None:
+        asked.append(check)
+        raise FloatingPointError("seen")
+
+    monkeypatch.setattr(command, "export_network", note)
+    assert main(["export", "--weights", str(weights), "--output", str(tmp_path / "net.onnx"), *flags]) == 1
+    assert asked == [checks]
+
+
 def test_the_line_for_tensorrt_names_the_shapes_of_a_dynamic_file(weights: Path) -> None:
     from crosspol.inference.graph import Graph
     from crosspol.model import preset
