@@ -83,7 +83,7 @@ def test_what_is_done_is_not_done_again(done, monkeypatch):
     assert (outcome.failed, outcome.elsewhere) == ({}, ())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.extended)])
 def test_a_plan_that_is_stopped_and_started_again_ends_with_the_same_table(done, tmp_path, number):
     path, uninterrupted = done
     output = tmp_path / "runs"

@@ -71,6 +71,7 @@ def test_a_killed_worker_ends_the_run_in_one_line(tmp_path: Path) -> None:
     assert finished(tmp_path) == ["finished"]
 
 
+@pytest.mark.extended
 def test_ctrl_c_ends_all_of_a_terminal_in_one_line(tmp_path: Path) -> None:
     with rendering(tmp_path, ONE_WORKER) as (process, _):
         os.killpg(process.pid, signal.SIGINT)

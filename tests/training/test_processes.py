@@ -90,6 +90,7 @@ def test_a_run_of_two_writes_once_what_a_run_of_one_writes(tmp_path):
     assert weights(tmp_path / "one").keys() == weights(tmp_path / "two").keys()
 
 
+@pytest.mark.extended
 def test_two_processes_share_scenes_that_are_used_several_times(tmp_path):
     from crosspol.training.loop import train
 
