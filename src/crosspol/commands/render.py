@@ -43,6 +43,8 @@ class RenderOptions:
     """Rooms; each is rendered once a rig."""
     seed: int = 0
     """Series of rooms. Room 7 of a series is the same in every run."""
+    style: Literal["rooms", "halls"] = "rooms"
+    """rooms: furnished, with every kind of glass; halls: deep, with clear panes that little but polarization tells."""
     rig: Annotated[str, arg(metavar="RIG[,RIG]")] = "quad,crossed"
     """quad (both cameras measure polarization), crossed (crossed polarizers and a polarized lamp), or both."""
     size: Annotated[tuple[int, int], SIZE] = (480, 640)
@@ -108,6 +110,7 @@ def render_job(options: RenderOptions) -> RenderJob:
         folder=options.output,
         scenes=options.scenes,
         seed=options.seed,
+        style=options.style,
         rigs=cast("tuple[RenderRig, ...]", tuple(options.rig.split(","))),
         size=options.size,
         color=options.color,
@@ -201,6 +204,7 @@ def command_of(job: RenderJob, records: Sequence[SceneRecord]) -> str:
     rigs = ",".join(rig for rig in RIGS if any(record.rig == rig for record in records))
     words = ["crosspol", "render", "--scenes", rooms, "--seed", job.seed, "--rig", rigs]
     words += ["--size", write_size(job.size), "--color", job.color, "--samples", job.samples]
+    words += [] if job.style == "rooms" else ["--style", job.style]
     words += [] if job.denoise else ["--no-denoise"]
     return shlex.join([*map(str, words), "--output", job.folder.resolve().name])
 

@@ -18,7 +18,7 @@ from crosspol.io.atomic import write_bytes
 __all__ = ["CARD", "SETTINGS", "area_under_roc", "data_card", "polarization_score", "write_card"]
 
 CARD = "data_card.json"
-SETTINGS = ("generator", "series", "size", "samples", "bounces", "denoised", "color")
+SETTINGS = ("generator", "series", "style", "size", "samples", "bounces", "denoised", "color")
 """Parameters that all scenes of a set share."""
 
 _WITH_GLASS = 0.005

@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 from crosspol.errors import refuse
 from crosspol.limits import MINIMUM_SIDE
-from crosspol.render.scene import GENERATOR, draw_room_scene
+from crosspol.render.scene import GENERATOR, STYLES, Style, draw_room_scene
 from crosspol.render.store import claim, scene_identity, store_pair, stored_parameters
 from crosspol.render.variants import Variant, activate
 from crosspol.render.views import RIGS, Quality, RenderRig, can_denoise, render_pair
@@ -41,7 +41,8 @@ class Task(NamedTuple):
 class RenderJob:
     """A set of scenes that are made alike, and this process's share of it.
 
-    folder: of the data set. scenes: rooms; each is rendered once a rig. seed: series of rooms. size: (H, W), px.
+    folder: of the data set. scenes: rooms; each is rendered once a rig. seed: series of rooms. style: what they are
+    like. size: (H, W), px.
     samples: rays a pixel and view. shard: (I, N) for every N-th room from the I-th on, I from 1. workers: processes.
     denoise: clean with Open Image Denoise, where it is installed.
 
@@ -52,6 +53,7 @@ class RenderJob:
     folder: Path
     scenes: int = 10
     seed: int = 0
+    style: Style = "rooms"
     rigs: tuple[RenderRig, ...] = RIGS
     size: tuple[int, int] = (480, 640)
     color: Literal["mono", "rgb"] = "mono"
@@ -65,6 +67,8 @@ class RenderJob:
             value = getattr(self, name)
             if value < least:
                 raise refuse(name, value, f"at least {least}")
+        if self.style not in STYLES:
+            raise refuse("style", repr(self.style), " or ".join(STYLES))
         if not self.rigs or not set(self.rigs) <= set(RIGS) or len(set(self.rigs)) < len(self.rigs):
             raise refuse("rig", repr(",".join(self.rigs)), f"{', '.join(RIGS)} or {','.join(RIGS)}")
         if min(self.size) < MINIMUM_SIDE:
@@ -87,6 +91,7 @@ class RenderJob:
         return {
             "generator": GENERATOR,
             "series": self.seed,
+            "style": self.style,
             "size": list(self._width_and_height),
             "samples": self.samples,
             "bounces": Quality.bounces,
@@ -99,7 +104,7 @@ class RenderJob:
         return self.size[1], self.size[0]
 
 
-_FIELDS = {"series": "seed", "size": "size", "samples": "samples", "color": "color", "denoised": "denoise"}
+_FIELDS = {"series": "seed", "style": "style", "size": "size", "samples": "samples", "color": "color", "denoised": "denoise"}
 """What of a job decides a setting."""
 
 
@@ -123,7 +128,8 @@ def check_folder(job: RenderJob) -> None:
             )
         for name, field in _FIELDS.items():
             value = wanted[name]
-            there = parameters.get(name, value)
+            # Sets from before there were styles have rooms.
+            there = parameters.get(name, "rooms" if name == "style" else value)
             if there != value:
                 raise refuse(
                     field,
@@ -271,7 +277,7 @@ def render_task(task: Task) -> bool:
     with claim(job.folder, scene_identity(job.seed, task.room, task.rig)) as mine:
         if not mine:
             return False
-        scene, settings = draw_room_scene(job.seed, task.room), job.settings
+        scene, settings = draw_room_scene(job.seed, task.room, job.style), job.settings
         quality = Quality(job.samples, settings["bounces"], settings["denoised"])
         pair = render_pair(_state["mitsuba"], scene, task.rig, job.size, quality, job.color == "rgb")
         parameters = {

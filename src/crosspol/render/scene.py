@@ -17,25 +17,82 @@ from numpy.typing import NDArray
 from crosspol.render.bsdfs import pane, plastic, solid
 from crosspol.synthesis.textures import SHEET_SCALE, Sheet, environment, paint, room_light, sheet
 
-__all__ = ["GENERATOR", "Camera", "Part", "RoomScene", "Surface", "describe", "draw_room_scene", "mitsuba_scene"]
+__all__ = [
+    "GENERATOR",
+    "STYLES",
+    "Camera",
+    "Part",
+    "RoomScene",
+    "RoomStyle",
+    "Style",
+    "Surface",
+    "describe",
+    "draw_room_scene",
+    "mitsuba_scene",
+]
 
 Array = NDArray[np.float64]
 Generator = np.random.Generator
 Kind = Literal["coated", "matt", "metal", "pane", "solid", "light", "outside"]
+Style = Literal["rooms", "halls"]
+Room = tuple[float, float, float]
+"""Width, height and depth, meters."""
 
 GENERATOR = 2
 """Generation of the rooms. To be raised by whoever changes what a series and an index draw: scenes of two generations
 do not belong into one folder."""
 
 _TEXTURE_SIZE = 512
-_OBLIQUE = 0.75
-"""Share of standing panes seen at 40 to 70 degrees of incidence, where what they mirror is polarized most."""
-_MIRRORS_WINDOW = 0.65
-"""Share of these that mirror a window into the camera: what polarizes is light, and a dim room has little to mirror."""
 _COATED = 0.65
 """Share of painted, varnished and papered surfaces that polarize. Never below one half: were polarization the mask of
 glass, a network would find that out."""
 _WATER_ETA = 1.33
+
+
+@dataclass(frozen=True)
+class RoomStyle:
+    """What a series of rooms is like; shares and chances are in [0, 1].
+
+    width_m, depth_m: of the room. furniture: least and most pieces. lights: where lamps hang, in depths of the room.
+    panes: most panes of a partition. oblique: share of standing panes seen at 40 to 70 degrees of incidence, where
+        what they mirror is polarized most. mirrors: share of these that mirror a window into the camera: what
+        polarizes is light, and a dim room has little to mirror. mirrored_m: half the width of such a window.
+    daylight: radiance of windows.
+    empty: share of doors and partitions whose frame or rail stands there without a pane, so that it is no sign of one.
+    chances: of a room to have a partition, a door, a window, a display case, a table with glass, and solid pieces.
+    """
+
+    width_m: tuple[float, float] = (3.2, 7.0)
+    depth_m: tuple[float, float] = (4.0, 8.5)
+    furniture: tuple[int, int] = (3, 8)
+    lights: tuple[float, float] = (0.1, 0.85)
+    panes: int = 2
+    oblique: float = 0.75
+    mirrors: float = 0.65
+    mirrored_m: tuple[float, float] = (0.5, 1.1)
+    daylight: tuple[float, float] = (1.0, 4.0)
+    empty: float = 0.0
+    chances: tuple[float, float, float, float, float, float] = (0.45, 0.4, 0.3, 0.28, 0.5, 0.2)
+
+
+STYLES: dict[Style, RoomStyle] = {
+    "rooms": RoomStyle(),
+    # Clear panes that nothing but their borders and their polarization tells: far things behind them, light before.
+    "halls": RoomStyle(
+        width_m=(4.5, 9.0),
+        depth_m=(8.0, 15.0),
+        furniture=(6, 14),
+        lights=(0.02, 0.4),
+        panes=3,
+        oblique=0.9,
+        mirrors=0.9,
+        mirrored_m=(1.2, 3.0),
+        daylight=(2.0, 8.0),
+        empty=0.4,
+        chances=(0.85, 0.5, 0.1, 0.05, 0.05, 0.05),
+    ),
+}
+"""Kinds of series: furnished rooms with every kind of glass, and deep halls with clear panes."""
 
 
 @dataclass(frozen=True)
@@ -108,15 +165,16 @@ def describe(scene: RoomScene) -> dict[str, Any]:
     return asdict(scene)
 
 
-def draw_room_scene(seed: int, index: int) -> RoomScene:
+def draw_room_scene(seed: int, index: int, style: Style = "rooms") -> RoomScene:
     """Draw scene `index` of the series `seed`: the same numbers give the same scene, on every machine and shard.
 
     Args:
         seed: of the series, not negative.
         index: of the scene in it, not negative.
+        style: what the series is like, of `STYLES`.
     """
-    rng = np.random.default_rng([seed, index])
-    width, height, depth = rng.uniform(3.2, 7.0), rng.uniform(2.4, 3.2), rng.uniform(4.0, 8.5)
+    rng, like = np.random.default_rng([seed, index]), STYLES[style]
+    width, height, depth = rng.uniform(*like.width_m), rng.uniform(2.4, 3.2), rng.uniform(*like.depth_m)
     camera = Camera(
         position=(float(rng.uniform(-0.2, 0.2) * width), float(rng.uniform(1.0, 1.65)), 0.35),
         yaw=float(rng.normal(0, 0.12)),
@@ -124,16 +182,15 @@ def draw_room_scene(seed: int, index: int) -> RoomScene:
         focal=float(rng.uniform(0.7, 1.25)),
         baseline_m=float(np.exp(rng.uniform(math.log(0.05), math.log(0.2)))),
     )
-    parts = _room(rng, width, height, depth)
-    parts += _furniture(rng, camera, width, depth)
+    parts = _room(rng, like, width, height, depth)
+    parts += _furniture(rng, like, camera, width, depth)
     makers = (_partition, _door, _window, _case, _table_with_glass, _floor_pieces)
-    chances = (0.45, 0.4, 0.3, 0.28, 0.5, 0.2)
-    chosen = [maker for maker, chance in zip(makers, chances, strict=True) if rng.random() < chance]
+    chosen = [maker for maker, chance in zip(makers, like.chances, strict=True) if rng.random() < chance]
     # One scene in twelve stays without glass: a network must learn that as well.
     if not chosen and rng.random() > 0.5:
         chosen = [makers[int(rng.integers(len(makers)))]]
     for maker in chosen:
-        parts += maker(rng, camera, (width, height, depth))
+        parts += maker(rng, like, camera, (width, height, depth))
     return RoomScene((seed, index), (width, height, depth), camera, float(rng.uniform(150, 400)), tuple(parts))
 
 
@@ -255,7 +312,7 @@ def _glass(rng: Generator, kind: Literal["pane", "solid"] = "pane") -> Surface:
     return Surface(kind, eta=float(rng.uniform(1.48, 1.56)))
 
 
-def _room(rng: Generator, width: float, height: float, depth: float) -> list[Part]:
+def _room(rng: Generator, like: RoomStyle, width: float, height: float, depth: float) -> list[Part]:
     """Walls, floor, ceiling and lights."""
     half, middle = width / 2, depth / 2 - 0.5
     long = depth / 2 + 0.5
@@ -279,7 +336,7 @@ def _room(rng: Generator, width: float, height: float, depth: float) -> list[Par
     ]
     for number in range(int(rng.integers(1, 4))):
         size = rng.uniform(0.2, 0.8, 2)
-        place = (rng.uniform(-0.3, 0.3) * width, height - 0.02, rng.uniform(0.1, 0.85) * depth)
+        place = (rng.uniform(-0.3, 0.3) * width, height - 0.02, rng.uniform(*like.lights) * depth)
         light = Surface("light", level=float(rng.uniform(4, 14) / (0.3 + size[0] * size[1])))
         parts.append(Part(f"light_{number}", "rectangle", _placed(place, (*size, 1), pitch=-_UP), light))
     return parts
@@ -292,10 +349,10 @@ def _in_view(rng: Generator, camera: Camera, nearest: float, farthest: float, sp
     return float(x), float(camera.position[2] + z)
 
 
-def _furniture(rng: Generator, camera: Camera, width: float, depth: float) -> list[Part]:
+def _furniture(rng: Generator, like: RoomStyle, camera: Camera, width: float, depth: float) -> list[Part]:
     """Cabinets, boxes, balls, columns, and images on the end wall."""
     parts: list[Part] = []
-    for number in range(int(rng.integers(3, 9))):
+    for number in range(int(rng.integers(like.furniture[0], like.furniture[1] + 1))):
         x, z = _in_view(rng, camera, 1.6, max(depth - 0.8, 2.0), 1.1)
         x = float(np.clip(x, -width / 2 + 0.3, width / 2 - 0.3))
         kind, yaw = rng.random(), float(rng.uniform(-math.pi, math.pi))
@@ -339,17 +396,22 @@ def _frame(
     return parts
 
 
-def _turned(rng: Generator, camera: Camera, x: float, z: float) -> tuple[float, bool]:
+def _turned(rng: Generator, like: RoomStyle, camera: Camera, x: float, z: float) -> tuple[float, bool]:
     """Yaw of a pane that stands at (x, z), and whether it is seen obliquely."""
     bearing = math.atan2(x - camera.position[0], z - camera.position[2])
-    if rng.random() < _OBLIQUE:
+    if rng.random() < like.oblique:
         incidence = math.radians(rng.uniform(40, 70))
         return float(bearing + rng.choice([-1.0, 1.0]) * incidence), True
     return float(rng.normal(bearing, 0.35)), False
 
 
+def _empty(rng: Generator, like: RoomStyle) -> bool:
+    """Whether a frame or rail stands there without a pane; where a style knows no such thing, nothing is drawn."""
+    return like.empty > 0 and bool(rng.random() < like.empty)
+
+
 def _mirrored_window(
-    rng: Generator, name: str, camera: Camera, room: tuple[float, float, float], place: tuple[float, float], yaw: float
+    rng: Generator, like: RoomStyle, name: str, camera: Camera, room: Room, place: tuple[float, float], yaw: float
 ) -> list[Part]:
     """A window where the camera sees a wall mirrored in a pane at `place` (x, z)."""
     width, height, depth = room
@@ -365,65 +427,70 @@ def _mirrored_window(
     far, axis, sign = min(wall for wall in walls if wall[0] > 0)
     met = np.array(place) + far * mirrored
     facing = -sign * math.pi / 2 if axis == 0 else (math.pi if sign > 0 else 0.0)
-    half = (float(rng.uniform(0.5, 1.1)), float(rng.uniform(0.5, max(0.55, height / 2 - 0.3))))
-    return _window_at(rng, name, (float(met[0]), height / 2, float(met[1])), facing, half)
+    half = (float(rng.uniform(*like.mirrored_m)), float(rng.uniform(0.5, max(0.55, height / 2 - 0.3))))
+    return _window_at(rng, like, name, (float(met[0]), height / 2, float(met[1])), facing, half)
 
 
-def _partition(rng: Generator, camera: Camera, room: tuple[float, float, float]) -> list[Part]:
-    """A frameless pane that stands in the room, or two at an angle."""
+def _partition(rng: Generator, like: RoomStyle, camera: Camera, room: Room) -> list[Part]:
+    """Frameless panes that stand in the room, each at an angle of its own."""
     parts: list[Part] = []
-    for number in range(int(rng.integers(1, 3))):
+    for number in range(int(rng.integers(1, like.panes + 1))):
         # Not nearer, so that seldom does a pane fill the image.
         x, z = _in_view(rng, camera, 1.7, max(room[2] - 1.0, 2.2), 0.6)
-        yaw, oblique = _turned(rng, camera, x, z)
+        yaw, oblique = _turned(rng, like, camera, x, z)
         # Foreshortened, a pane needs more width to be seen as much.
         half = (float(rng.uniform(0.35, 0.9) * (1.2 if oblique else 1)), float(rng.uniform(0.7, room[1] / 2)))
-        parts.append(Part(f"pane_{number}", "rectangle", _placed((x, half[1], z), (*half, 1), yaw), _glass(rng)))
-        if rng.random() < 0.5:
+        empty = _empty(rng, like)
+        if not empty:
+            parts.append(Part(f"pane_{number}", "rectangle", _placed((x, half[1], z), (*half, 1), yaw), _glass(rng)))
+        if empty or rng.random() < 0.5:
             foot = _placed((x, 0.03, z), (half[0], 0.03, 0.03), yaw)
             parts.append(Part(f"pane_{number}_foot", "cube", foot, _metal(rng)))
-        if oblique and rng.random() < _MIRRORS_WINDOW:
-            parts += _mirrored_window(rng, f"daylight_{number}", camera, room, (x, z), yaw)
+        if oblique and not empty and rng.random() < like.mirrors:
+            parts += _mirrored_window(rng, like, f"daylight_{number}", camera, room, (x, z), yaw)
     return parts
 
 
-def _door(rng: Generator, camera: Camera, room: tuple[float, float, float]) -> list[Part]:
-    """A framed glass door with a handle, ajar or shut."""
+def _door(rng: Generator, like: RoomStyle, camera: Camera, room: Room) -> list[Part]:
+    """A framed glass door with a handle, ajar or shut, or an empty frame."""
     x, z = _in_view(rng, camera, 1.6, max(room[2] - 0.8, 2.0), 0.5)
-    half, (yaw, oblique) = (float(rng.uniform(0.38, 0.5)), 1.0), _turned(rng, camera, x, z)
+    half, (yaw, oblique) = (float(rng.uniform(0.38, 0.5)), 1.0), _turned(rng, like, camera, x, z)
     surface = _metal(rng) if rng.random() < 0.4 else _opaque(rng, plain=0.6)
-    parts = [Part("door_pane", "rectangle", _placed((x, half[1] + 0.03, z), (*half, 1), yaw), _glass(rng))]
-    parts += _frame(rng, "door", (x, half[1] + 0.03, z), half, yaw, float(rng.uniform(0.03, 0.07)), surface)
+    center = (x, half[1] + 0.03, z)
+    panes = [] if _empty(rng, like) else [Part("door_pane", "rectangle", _placed(center, (*half, 1), yaw), _glass(rng))]
+    parts = panes + _frame(rng, "door", center, half, yaw, float(rng.uniform(0.03, 0.07)), surface)
+    if not panes:
+        return parts
     # A bar on the side of the camera.
     side = np.array([math.cos(yaw), 0, -math.sin(yaw)]) * half[0] * 0.8
     away = np.array([-math.sin(yaw), 0, -math.cos(yaw)]) * 0.06
     place = np.array([x, 0.85, z]) + side + away
     parts.append(Part("door_handle", "cylinder", _placed(tuple(place), (0.015, 0.015, 0.4), pitch=_UP), _metal(rng)))
-    if oblique and rng.random() < _MIRRORS_WINDOW:
-        parts += _mirrored_window(rng, "daylight_door", camera, room, (x, z), yaw)
+    if oblique and rng.random() < like.mirrors:
+        parts += _mirrored_window(rng, like, "daylight_door", camera, room, (x, z), yaw)
     return parts
 
 
-def _window(rng: Generator, camera: Camera, room: tuple[float, float, float]) -> list[Part]:
+def _window(rng: Generator, like: RoomStyle, camera: Camera, room: Room) -> list[Part]:
     """A framed window in the end wall or a side wall."""
     width, height, depth = room
     half = (float(rng.uniform(0.4, 0.9)), float(rng.uniform(0.4, min(0.75, height / 2 - 0.35))))
     wall = rng.choice(["end", "left", "right"], p=[0.4, 0.3, 0.3])
     if wall == "end":
-        return _window_at(rng, "window", (float(rng.uniform(-0.25, 0.25) * width), 1.5, depth), math.pi, half)
+        return _window_at(rng, like, "window", (float(rng.uniform(-0.25, 0.25) * width), 1.5, depth), math.pi, half)
     sign = 1.0 if wall == "left" else -1.0
     place = (sign * width / 2, 1.5, float(rng.uniform(0.5, 0.8) * depth))
-    return _window_at(rng, "window", place, -sign * math.pi / 2, half)
+    return _window_at(rng, like, "window", place, -sign * math.pi / 2, half)
 
 
 def _window_at(
-    rng: Generator, name: str, on_wall: tuple[float, float, float], yaw: float, half: tuple[float, float]
+    rng: Generator, like: RoomStyle, name: str, on_wall: tuple[float, float, float], yaw: float, half: tuple[float, float]
 ) -> list[Part]:
     """A framed window before a point of a wall that faces `yaw`, with light and a view behind it."""
     behind = float(rng.uniform(0.06, 0.25))
     outward = -np.array([math.sin(yaw), 0, math.cos(yaw)])
     place = np.array(on_wall) - behind * outward
-    view = Surface("outside", int(rng.integers(2**31)), level=float(rng.uniform(1.0, 4.0)))
+    view = Surface("outside", int(rng.integers(2**31)), level=float(rng.uniform(*like.daylight)))
     view_place = tuple(place + (behind - 0.01) * outward)
     parts = [
         Part(f"{name}_pane", "rectangle", _placed(tuple(place), (*half, 1), yaw), _glass(rng)),
@@ -437,7 +504,7 @@ def _window_at(
     return parts
 
 
-def _case(rng: Generator, camera: Camera, room: tuple[float, float, float]) -> list[Part]:
+def _case(rng: Generator, like: RoomStyle, camera: Camera, room: Room) -> list[Part]:
     """A display case of five panes on a pedestal, with something in it."""
     x, z = _in_view(rng, camera, 1.3, max(room[2] - 1.0, 2.0), 0.6)
     # A corner toward the camera: two sides are seen obliquely, and the lid from above.
@@ -464,7 +531,7 @@ def _case(rng: Generator, camera: Camera, room: tuple[float, float, float]) -> l
     return parts
 
 
-def _table_with_glass(rng: Generator, camera: Camera, room: tuple[float, float, float]) -> list[Part]:
+def _table_with_glass(rng: Generator, like: RoomStyle, camera: Camera, room: Room) -> list[Part]:
     """A table with bottles, drinking glasses, balls and slabs, and some things that are not glass."""
     x, z = _in_view(rng, camera, 0.9, max(min(room[2] - 1.5, 3.0), 1.2), 0.4)
     half, top = (float(rng.uniform(0.4, 0.8)), float(rng.uniform(0.25, 0.5))), float(rng.uniform(0.65, 0.9))
@@ -491,7 +558,7 @@ def _table_with_glass(rng: Generator, camera: Camera, room: tuple[float, float, 
     return parts
 
 
-def _floor_pieces(rng: Generator, camera: Camera, room: tuple[float, float, float]) -> list[Part]:
+def _floor_pieces(rng: Generator, like: RoomStyle, camera: Camera, room: Room) -> list[Part]:
     """Large solid pieces on the floor."""
     parts: list[Part] = []
     for number in range(int(rng.integers(1, 3))):
