@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test test-extended lint types docs clean
+.PHONY: help setup demo test test-extended lint types docs wheel clean
 
 help:  ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,9 @@ types: setup  ## mypy
 
 docs: setup  ## The documentation site, into build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+wheel: setup  ## Build sdist and wheel, and try the wheel without extras in an environment of its own (no network)
+	$(BIN)/python -m scripts.check_wheels --versions installed
 
 clean:  ## Remove what was built, not what was trained
 	rm -rf .venv build dist demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -29,9 +29,10 @@ from crosspol.evaluation.scenes import TEST_SEED
 from crosspol.inference.adaptive import RECORD
 from crosspol.metrics import epe
 from crosspol.model import CrossPol
+from crosspol.model.shipped import weights_folder
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 from crosspol.training.provenance import weights_hash
-from crosspol.weights import load_network, weights_folder
+from crosspol.weights import load_network
 
 VALIDATION_SEED = 1_700_003
 """Data seed of scenes that no run trains on or is tested on."""

@@ -3,11 +3,13 @@
     python -m scripts.check_wheels                                   # this interpreter, pinned versions
     python -m scripts.check_wheels --python 3.11 --versions pinned oldest --output wheels.json
     python -m scripts.check_wheels --python 3.12 3.13 --versions newest --without-torch 3.12 3.13
+    python -m scripts.check_wheels --versions installed              # no network: what make wheel and CI run
 
 Both builds have to give the same bytes. In each environment, which has none of the extras, `crosspol` has to say its
 version and its help, predict a pair of 64x48 px and write its page, and say of each extra what to install. Where no
 torch can be had for an interpreter without gigabytes of CUDA (`--without-torch`), everything else is installed, every
-module is compiled, and what does without torch runs. Environments are made one at a time and removed.
+module is compiled, and what does without torch runs. Environments are made one at a time and removed. `installed` links
+to those packages of this environment that the wheel asks for, and to nothing of its extras.
 """
 
 from __future__ import annotations
@@ -28,11 +30,15 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 REPOSITORY = Path(__file__).resolve().parents[1]
-CONSTRAINTS = {"pinned": "constraints.txt", "oldest": "constraints-oldest.txt", "newest": None}
-"""Versions of the dependencies, and the file that says them; the newest are those that pip finds."""
+CONSTRAINTS = {"pinned": "constraints.txt", "oldest": "constraints-oldest.txt", "newest": None, "installed": None}
+"""Versions of the dependencies, and the file that says them; the newest are those that pip finds, the installed ones
+this environment's."""
 
 SHIPPED = (
     "crosspol/py.typed",
@@ -124,6 +130,32 @@ def environment(python: str) -> Iterator[Path]:
         yield Path(name) / "bin"
 
 
+def core() -> Iterator[Distribution]:
+    """Yield what is installed here of the packages that the core of crosspol needs, each with what it needs itself."""
+    asked: set[tuple[str, frozenset[str]]] = set()
+    open_ = [Requirement("crosspol")]
+    while open_:
+        requirement = open_.pop()
+        wanted = (requirement.name, frozenset(requirement.extras))
+        if wanted in asked:
+            continue
+        asked.add(wanted)
+        found = distribution(requirement.name)
+        if requirement.name != "crosspol":
+            yield found
+        for further in map(Requirement, found.requires or ()):
+            if further.marker is None or any(further.marker.evaluate({"extra": name}) for name in ("", *wanted[1])):
+                open_.append(further)
+
+
+def link_core(site: Path) -> None:
+    """Link a clean environment to the packages of `core`."""
+    for package in core():
+        for name in {Path(file).parts[0] for file in package.files or ()} - {"..", "__pycache__"}:
+            if not (site / name).exists():
+                (site / name).symlink_to(Path(str(package.locate_file(name))).resolve())
+
+
 def try_wheel(wheel: Path, python: str, versions: str, with_torch: bool) -> Outcome:
     """Install the wheel in a clean environment and use it."""
     passed: list[str] = []
@@ -141,7 +173,10 @@ def try_wheel(wheel: Path, python: str, versions: str, with_torch: bool) -> Outc
         limits = () if file is None else ("--constraint", str(REPOSITORY / file))
         crosspol, found = str(programs / "crosspol"), None
         try:
-            if with_torch:
+            if versions == "installed":
+                link_core(_site(programs))
+                run(*pip, "--no-index", str(wheel))
+            elif with_torch:
                 run(*pip, *limits, str(wheel))
             else:
                 table = minimum_versions((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))

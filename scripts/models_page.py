@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from crosspol.model.config import PRESETS
-from crosspol.weights import load_network, packaged_weights
+from crosspol.model.shipped import packaged_weights
+from crosspol.weights import load_network
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = REPOSITORY / "docs" / "models.md"

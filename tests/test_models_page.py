@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scripts.models_page import PAGE, figures, shipped, with_tables
 
-from crosspol.weights import packaged_weights
+from crosspol.model.shipped import packaged_weights
 
 
 def test_the_page_is_of_the_weights_that_ship() -> None:

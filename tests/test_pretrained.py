@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from crosspol import CrossPol
 from crosspol.data.sample import stack
 from crosspol.inference.confidence import Confidence
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.model.config import PRESETS
+from crosspol.model.shipped import packaged_weights, weights_folder
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
-from crosspol.weights import load_network, packaged_weights, weights_folder
+from crosspol.weights import load_network
 
 SHIPPED = [name for name in PRESETS if packaged_weights(name).is_dir()]
 SCENES = 16
@@ -26,12 +28,21 @@ def test_these_ship() -> None:
 def test_where_none_are_asked_for_it_is_the_compact_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert weights_folder() == packaged_weights("crosspol")
     assert StereoPredictor.from_pretrained().network.config == PRESETS["crosspol"]
+
     assert weights_folder("owner/blueprint") == Path("owner/blueprint")
     # A folder of the reader's own comes before a preset of the same name.
     monkeypatch.chdir(tmp_path)
     assert weights_folder("blueprint") == packaged_weights("blueprint")
     (tmp_path / "blueprint").mkdir()
     assert weights_folder("blueprint") == Path("blueprint")
+
+
+@pytest.mark.parametrize("name", [None, *SHIPPED])
+def test_a_network_is_had_by_the_name_of_weights_that_ship(name: str | None) -> None:
+    network = CrossPol.from_pretrained(name)
+    expected = load_network(name or "crosspol").state_dict()
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in network.state_dict().items())
+    assert not network.training
 
 
 @pytest.mark.parametrize("name", SHIPPED)

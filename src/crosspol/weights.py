@@ -5,12 +5,10 @@ The network's own weights travel by `CrossPol.save_pretrained` and `load_network
 
 from __future__ import annotations
 
-import os
 import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeGuard
 
@@ -25,9 +23,7 @@ from crosspol.io.structured import read_json
 from crosspol.model import CrossPol, CrossPolConfig
 from crosspol.model.config import PRESETS
 from crosspol.model.official import OfficialNames, Role
-
-DEFAULT_WEIGHTS = "crosspol"
-"""Of those that ship, the ones that are taken where none are asked for."""
+from crosspol.model.shipped import packaged_weights, weights_folder
 
 PretrainedParts = Literal["all", "trunk"]
 
@@ -287,21 +283,6 @@ def _is_state_dict(content: object) -> TypeGuard[Mapping[str, Tensor]]:
         and bool(content)
         and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
     )
-
-
-def packaged_weights(name: str = DEFAULT_WEIGHTS) -> Path:
-    """Return the folder where the weights of a preset are, if they ship with the package."""
-    return Path(str(files("crosspol"))) / "pretrained" / name
-
-
-def weights_folder(weights: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder of weights: one that is given, that of a preset whose weights ship, or the default's for None.
-
-    What is neither, such as an id of the Hugging Face hub, comes back as it is, and is no folder.
-    """
-    name = DEFAULT_WEIGHTS if weights is None else os.fspath(weights)
-    ships = name in PRESETS and packaged_weights(name).is_dir()
-    return packaged_weights(name) if ships and not Path(name).is_dir() else Path(name)
 
 
 def load_network(path_or_id: str | Path) -> CrossPol:

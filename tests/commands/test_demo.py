@@ -20,8 +20,8 @@ from crosspol.datasets.scene_format import StoredScene, read_index, read_scene, 
 from crosspol.errors import UsageError
 from crosspol.evaluation.measures import measure
 from crosspol.io.images import read_image
+from crosspol.model.shipped import packaged_weights
 from crosspol.rigs.reader import RigReader
-from crosspol.weights import packaged_weights
 from tests.datasets.stored_scenes import stored_scene
 
 

@@ -15,7 +15,7 @@ from crosspol.commands import predict as predict_module
 from crosspol.inference.backends import Backend
 from crosspol.io.images import write_image
 from crosspol.model import CrossPol
-from crosspol.weights import packaged_weights
+from crosspol.model.shipped import packaged_weights
 
 
 @pytest.fixture

@@ -108,6 +108,23 @@ def test_scenes_made_differently_stay_out_of_a_folder(
     assert os.listdir(folder) == ["0-000001-quad"]
 
 
+@pytest.mark.parametrize("said", [True, False])
+def test_halls_stay_out_of_a_folder_of_rooms(
+    said: bool, rendered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "set"
+    record = folder / "0-000001-quad" / "scene.json"
+    record.parent.mkdir(parents=True)
+    scene = json.loads((rendered / "0-000001-quad" / "scene.json").read_text())
+    # What was rendered before there were styles are rooms.
+    assert scene["parameters"].pop("style") == "rooms"
+    scene["parameters"] |= {"style": "rooms"} if said else {}
+    record.write_text(json.dumps(scene))
+    assert main(["render", "--output", str(folder), *WORDS, "--scenes", "2", "--style", "halls"]) == 2
+    assert f"--style: got halls, wanted rooms as in {folder / '0-000001-quad'}" in capsys.readouterr().err
+    assert os.listdir(folder) == ["0-000001-quad"]
+
+
 @pytest.mark.parametrize("before", [None, 1, 99])
 def test_rooms_of_another_generator_stay_out_of_a_folder(
     before: int | None, rendered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from crosspol.render.scene import Part, RoomScene, Surface, describe, draw_room_scene
+from crosspol.render.scene import STYLES, Part, RoomScene, Surface, describe, draw_room_scene
 
 
 def surfaces(scene: RoomScene) -> list[Surface]:
@@ -128,3 +128,28 @@ def test_drinking_glasses_are_empty_or_hold_what_fits() -> None:
                 assert bottom[1, 3] + bottom[1, 2] < inside[1, 3]
                 assert inside[1, 3] + inside[1, 2] < wall[1, 3] + wall[1, 2]
     assert kinds == {"empty", "solid", "coated"}
+
+
+def test_halls_are_deep_and_some_of_their_frames_and_rails_hold_no_pane() -> None:
+    frames = {"door": [0, 0], "pane": [0, 0]}
+    for index in range(80):
+        scene = draw_room_scene(0, index, "halls")
+        assert STYLES["halls"].depth_m[0] <= scene.room_m[2] <= STYLES["halls"].depth_m[1]
+        parts = {part.name for part in scene.parts}
+        if "door_left" in parts:
+            frames["door"]["door_pane" in parts] += 1
+            # What is mirrored, and what one takes hold of, belongs to a pane.
+            assert ("door_handle" in parts) == ("door_pane" in parts)
+        for number in range(STYLES["halls"].panes):
+            if f"pane_{number}_foot" in parts:
+                frames["pane"][f"pane_{number}" in parts] += 1
+        mirrored = [match[1] for name in parts if (match := re.fullmatch(r"daylight_(\d|door)_pane", name))]
+        assert all(("door_pane" if name == "door" else f"pane_{name}") in parts for name in mirrored)
+    assert all(min(counts) > 5 for counts in frames.values()), frames
+
+
+def test_rooms_hold_a_pane_in_every_frame() -> None:
+    for index in range(40):
+        parts = {part.name for part in draw_room_scene(0, index).parts}
+        assert ("door_left" in parts) == ("door_pane" in parts)
+        assert all(name.removesuffix("_foot") in parts for name in parts if re.fullmatch(r"pane_\d_foot", name))

@@ -7,7 +7,7 @@ import torch
 
 from crosspol.errors import MissingFileError
 from crosspol.model import CrossPol, FusionConfig
-from crosspol.training.pretrained import load_pretrained, weights_path
+from crosspol.training.pretrained import load_pretrained
 from crosspol.weights import WeightsError, load_matching
 from tests.training.tiny_runs import tiny_network
 
@@ -87,7 +87,3 @@ def test_the_weights_that_ship_are_taken_by_name(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     net = CrossPol.from_preset("crosspol")
     assert load_pretrained(net, "crosspol").endswith("pretrained/crosspol: all weights taken")
-    # A folder of that name is what was meant.
-    (tmp_path / "crosspol").mkdir()
-    assert weights_path("crosspol") == Path("crosspol")
-    assert weights_path("raft-stereo") == Path("raft-stereo")

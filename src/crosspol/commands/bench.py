@@ -28,8 +28,9 @@ from crosspol.io.atomic import write_bytes
 from crosspol.model import CrossPol
 from crosspol.model.config import PRESETS
 from crosspol.model.precision import processor_computes_bfloat16, processor_computes_int8
+from crosspol.model.shipped import packaged_weights
 from crosspol.training.provenance import device_name, source_commit, versions
-from crosspol.weights import load_network, packaged_weights
+from crosspol.weights import load_network
 
 _MOST_ROUNDS = 15
 # Of the time limit, what preparing may take: an engine that exports needs 10 s and more a network and size.

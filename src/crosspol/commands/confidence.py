@@ -22,9 +22,9 @@ from crosspol.evaluation.provenance import provenance
 from crosspol.evaluation.scenes import SceneSet, open_scenes
 from crosspol.inference.confidence import CUES, FILE, TOLERANCE, WEIGHTS, ConfidenceModel, sha256
 from crosspol.inference.predictor import StereoPredictor
+from crosspol.model.shipped import weights_folder
 from crosspol.rigs.kinds import RIG_KINDS
 from crosspol.synthesis.procedural import VALIDATION_SEED_OFFSET
-from crosspol.weights import weights_folder
 
 _PROCEDURAL = "procedural"
 _SIZES = ((160, 224), (256, 320))

@@ -27,10 +27,10 @@ from crosspol.inference.confidence import ConfidenceKind
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.io.atomic import write_bytes
 from crosspol.io.images import write_image
+from crosspol.model.shipped import DEFAULT_WEIGHTS, weights_folder
 from crosspol.report.album import Album, album_cards
 from crosspol.report.scenes import write_scenes_page
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
-from crosspol.weights import DEFAULT_WEIGHTS, weights_folder
 
 # The names of `SUBSTITUTIONS` and `BASELINES`: help lists them.
 CounterfactualName = Literal[

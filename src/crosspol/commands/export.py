@@ -14,8 +14,9 @@ from crosspol.errors import UsageError
 from crosspol.inference.export import TOLERANCE_PX, Exported, export_network
 from crosspol.inference.graph import Graph, smallest
 from crosspol.model import CrossPolConfig
+from crosspol.model.shipped import DEFAULT_WEIGHTS
 from crosspol.rigs.kinds import RigKind
-from crosspol.weights import DEFAULT_WEIGHTS, load_network
+from crosspol.weights import load_network
 
 
 @dataclass(frozen=True)

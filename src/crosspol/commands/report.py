@@ -27,10 +27,10 @@ from crosspol.evaluation.scenes import as_recorded
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.io.disparity import read_disparity
 from crosspol.io.images import read_image
+from crosspol.model.shipped import packaged_weights, weights_folder
 from crosspol.report.pair import PairSubject, examine
 from crosspol.report.pair_page import write_pair_page
 from crosspol.rigs.rig import read_rig
-from crosspol.weights import packaged_weights, weights_folder
 
 SUFFIXES = (".html", ".htm")
 

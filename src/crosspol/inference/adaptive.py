@@ -12,7 +12,7 @@ from crosspol.errors import UsageError
 from crosspol.io.reading import read_bytes
 from crosspol.io.structured import read_json
 from crosspol.model.network import Watch
-from crosspol.weights import weights_folder
+from crosspol.model.shipped import weights_folder
 
 __all__ = ["RECORD", "Convergence", "check_tolerance", "stored_tolerance"]
 

@@ -26,7 +26,7 @@ from crosspol.errors import UsageError, words_of
 from crosspol.io.atomic import write_bytes
 from crosspol.io.structured import read_json
 from crosspol.model import StereoOutput
-from crosspol.weights import packaged_weights, weights_folder
+from crosspol.model.shipped import packaged_weights, weights_folder
 
 __all__ = [
     "CUES",

@@ -120,7 +120,7 @@ class PieceModule(nn.Module):
         return tuple(found.values())
 
     def _encode(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
-        features = self.network.encoders(2 * given["left"] - 1, 2 * given["right"] - 1)
+        features = self.network.pieces().encode(given["left"], given["right"])
         return {
             "left": features.left, "right": features.right,
             **_numbered("hidden", features.hidden), **_numbered("context", features.context),
@@ -128,9 +128,7 @@ class PieceModule(nn.Module):
 
     def _condition(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
         features = StereoFeatures(given["left"], given["right"], [], _levels("context", given))
-        conditioned = self.network.condition(
-            features, (self._view("left", given), self._view("right", given)), self.network.alpha_cap
-        )
+        conditioned = self.network.pieces().condition(features, (self._view("left", given), self._view("right", given)))
         # What is handed through is not computed.
         sides = {side: getattr(conditioned, side) for side in ("left", "right")}
         found = {side: tensor for side, tensor in sides.items() if tensor is not given[side]}
@@ -153,17 +151,13 @@ class PieceModule(nn.Module):
         return {**_numbered("hidden", hidden), "step": step}
 
     def _upsample(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
-        upsample = self.network.update.upsampler(_levels("hidden", given))
-        return {"disparity": upsample(self.network.config.feature_stride * given["disparity"])}
+        return {"disparity": self.network.pieces().upsample(_levels("hidden", given), given["disparity"])}
 
     def _finish(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
-        hidden = _levels("hidden", given)
-        upsample = self.network.update.upsampler(hidden)
-        found = {"disparity": upsample(self.network.config.feature_stride * given["disparity"])}
-        if self.network.glass_head is not None:
-            logits = self.network.glass_head(hidden[0], given["context_0"], given["left"])
-            found["glass"] = upsample(logits.float())
-        return found
+        # A network without a glass head looks at neither.
+        left, context = given.get("left", given["disparity"]), _levels("context", given)
+        disparity, logits = self.network.pieces().finish(_levels("hidden", given), left, context, given["disparity"])
+        return {"disparity": disparity} | ({} if logits is None else {"glass": logits})
 
 
 class EnginePieces:
@@ -230,11 +224,13 @@ class EnginePieces:
         given = _ready(_numbered("hidden", hidden) | {"disparity": disparity})
         return self._call(Piece("upsample", self._size), given)["disparity"]
 
-    def finish(self, hidden: list[Tensor], conditioned: Conditioned, disparity: Tensor) -> tuple[Tensor, Tensor | None]:
+    def finish(
+        self, hidden: list[Tensor], left: Tensor, context: list[Tensor], disparity: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         """See `Pieces.finish`."""
         given = _numbered("hidden", hidden) | {"disparity": disparity}
         if self._config.glass_head:
-            given |= {"context_0": conditioned.context[0], "left": conditioned.left}
+            given |= {"context_0": context[0], "left": left}
         found = self._call(Piece("finish", self._size), _ready(given))
         return found["disparity"], found.get("glass")
 

@@ -24,10 +24,11 @@ from crosspol.inference.result import StereoResult, check_calibration
 from crosspol.io.images import read_image
 from crosspol.model import CrossPol, CrossPolConfig
 from crosspol.model.network import State, Watch
+from crosspol.model.shipped import DEFAULT_WEIGHTS
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.frames import Frame
 from crosspol.rigs.kinds import RigKind
-from crosspol.weights import DEFAULT_WEIGHTS, load_network
+from crosspol.weights import load_network
 
 Image: TypeAlias = "NDArray[Any] | Tensor | str | os.PathLike[str]"
 Images: TypeAlias = "Image | Sequence[Image]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ from crosspol.model.fusion import FUSIONS, alpha_cap
 from crosspol.model.glass import GlassHead
 from crosspol.model.parts import PolView, StereoFeatures
 from crosspol.model.polarization import ENCODERS, feature_mask
+from crosspol.model.shipped import weights_folder
 
 Views = tuple[PolView | None, PolView | None]
 
@@ -98,8 +100,13 @@ class Pieces(Protocol):
     def upsample(self, hidden: list[Tensor], disparity: Tensor) -> Tensor:
         """Bring a disparity (B, 1, h, w), feature pixels, to (B, 1, H, W), px."""
 
-    def finish(self, hidden: list[Tensor], conditioned: Conditioned, disparity: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return `upsample`'s disparity, and the glass head's logits (B, 1, H, W); None without one."""
+    def finish(
+        self, hidden: list[Tensor], left: Tensor, context: list[Tensor], disparity: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return `upsample`'s disparity, and the glass head's logits (B, 1, H, W); None without one.
+
+        The left features and the context are those of `Conditioned`.
+        """
 
 
 class CrossPol(
@@ -193,6 +200,21 @@ class CrossPol(
         fresh.unlink()
 
     @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None = None, **options: Any
+    ) -> CrossPol:
+        """Load a network, in evaluation mode.
+
+        Args:
+            pretrained_model_name_or_path: a folder that `save_pretrained` wrote, a preset whose weights ship with the
+                package, an id ``owner/name`` on the Hugging Face hub, or None for `crosspol`'s that ship.
+            options: of `huggingface_hub.ModelHubMixin.from_pretrained`, such as ``revision``.
+        """
+        found = os.fspath(weights_folder(pretrained_model_name_or_path))
+        network: CrossPol = super().from_pretrained(found, **options)
+        return network
+
+    @classmethod
     def _from_pretrained(cls, *, strict: bool = True, **arguments: Any) -> CrossPol:
         """Build the network that config.json describes; weights that do not fit it are an error."""
         if isinstance(arguments.get("config"), dict):
@@ -248,14 +270,18 @@ class CrossPol(
         inputs = NetworkInputs(self.config, left, right, (pol_left, pol_right), (valid_left, valid_right),
                          (intensity_left, intensity_right), iters)  # fmt: skip
         cap = self.alpha_cap if alpha_cap is None else alpha_cap
-        pieces = _Plain(self, cap, checkpoint_activations and torch.is_grad_enabled())
+        pieces = self.pieces(cap, checkpoint_activations and torch.is_grad_enabled())
         return estimate(pieces, self.config, inputs, iters, initial_disparity, initial_state, watch, self.training)
 
     def encode(self, left: Tensor, right: Tensor) -> StereoFeatures:
         """Map two views (B, 3, H, W) in [0, 1] to their features and the left one's context, before any fusion."""
         nothing = (None, None)
         inputs = NetworkInputs(self.config, left, right, nothing, nothing, nothing, 1)
-        return _Plain(self, self.alpha_cap).encode(inputs.left, inputs.right)
+        return self.pieces().encode(inputs.left, inputs.right)
+
+    def pieces(self, cap: float | Tensor | None = None, checkpoint_activations: bool = False) -> Pieces:
+        """Return what `estimate` puts together, as PyTorch computes it; cap and checkpoints as `forward` has them."""
+        return _Plain(self, self.alpha_cap if cap is None else cap, checkpoint_activations)
 
     def condition(self, features: StereoFeatures, views: Views, cap: float | Tensor) -> Conditioned:
         """Fuse polarization into what the configuration says, each view's features with its own, by shared weights."""
@@ -325,12 +351,14 @@ class _Plain:
         full: Tensor = self.network.update.upsampler(hidden)(self.network.config.feature_stride * disparity)
         return full
 
-    def finish(self, hidden: list[Tensor], conditioned: Conditioned, disparity: Tensor) -> tuple[Tensor, Tensor | None]:
+    def finish(
+        self, hidden: list[Tensor], left: Tensor, context: list[Tensor], disparity: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         upsample = self.network.update.upsampler(hidden)
         full = upsample(self.network.config.feature_stride * disparity)
         if self.network.glass_head is None:
             return full, None
-        logits = self.network.glass_head(hidden[0], conditioned.context[0], conditioned.left)
+        logits = self.network.glass_head(hidden[0], context[0], left)
         return full, upsample(logits.float())
 
 
@@ -383,7 +411,7 @@ def estimate(
         last = (watch is not None and watch(iteration, stride * step)) or iteration == iters
         refresh = inputs.crossed and iteration in config.refresh_after and not last
         if last:
-            full, logits = pieces.finish(hidden, conditioned, disparity)
+            full, logits = pieces.finish(hidden, conditioned.left, conditioned.context, disparity)
         elif training or refresh:
             full = pieces.upsample(hidden, disparity)
         if training or last:

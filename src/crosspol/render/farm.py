@@ -104,7 +104,14 @@ class RenderJob:
         return self.size[1], self.size[0]
 
 
-_FIELDS = {"series": "seed", "style": "style", "size": "size", "samples": "samples", "color": "color", "denoised": "denoise"}
+_FIELDS = {
+    "series": "seed",
+    "style": "style",
+    "size": "size",
+    "samples": "samples",
+    "color": "color",
+    "denoised": "denoise",
+}
 """What of a job decides a setting."""
 
 

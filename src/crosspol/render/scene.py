@@ -484,7 +484,12 @@ def _window(rng: Generator, like: RoomStyle, camera: Camera, room: Room) -> list
 
 
 def _window_at(
-    rng: Generator, like: RoomStyle, name: str, on_wall: tuple[float, float, float], yaw: float, half: tuple[float, float]
+    rng: Generator,
+    like: RoomStyle,
+    name: str,
+    on_wall: tuple[float, float, float],
+    yaw: float,
+    half: tuple[float, float],
 ) -> list[Part]:
     """A framed window before a point of a wall that faces `yaw`, with light and a view behind it."""
     behind = float(rng.uniform(0.06, 0.25))

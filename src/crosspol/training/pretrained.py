@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from crosspol.errors import MissingFileError, UsageError, words_of
 from crosspol.model import CrossPol
-from crosspol.model.config import PRESETS
-from crosspol.weights import RAFT_STEREO_ORIGIN, PretrainedParts, load_matching, load_raft_stereo, packaged_weights
-
-
-def weights_path(name: str) -> Path:
-    """Return where the weights are that a run starts from: a path, or that of a preset whose weights ship."""
-    path = Path(name)
-    shipped = name in PRESETS and not path.exists() and packaged_weights(name).is_dir()
-    return packaged_weights(name) if shipped else path
+from crosspol.model.shipped import weights_folder
+from crosspol.weights import RAFT_STEREO_ORIGIN, PretrainedParts, load_matching, load_raft_stereo
 
 
 def load_pretrained(net: CrossPol, name: str, parts: PretrainedParts = "all") -> str:
@@ -34,7 +26,7 @@ def load_pretrained(net: CrossPol, name: str, parts: PretrainedParts = "all") ->
     Raises:
         UsageError: there is no such file, or it cannot be used.
     """
-    path = weights_path(name)
+    path = weights_folder(name)
     if path.is_dir():
         report = load_matching(net, path, parts)
         if report.missing or report.unexpected:
