@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from crosspol.data.sample import StereoBatch, stack
@@ -67,6 +69,22 @@ def test_foreign_polarization_is_another_samples_of_the_batch():
     assert torch.equal(after.glass, before.glass)
     with pytest.raises(ValueError, match="at least 2"):
         substitute_polarization(batch(1), "foreign")
+
+
+@settings(max_examples=40, deadline=None)
+@given(drawn=st.lists(st.integers(0, 2), min_size=2, max_size=6))
+def test_foreign_polarization_is_never_of_the_same_scene(drawn):
+    """A folder has few scenes, and a batch may hold one of them twice."""
+    scenes = tiny_samples()
+    before = stack([scenes[index] for index in drawn])
+    after = substitute_polarization(before, "foreign")
+    for place, scene in enumerate(drawn):
+        others = [other for other in drawn if other != scene]
+        if not others:
+            assert not after.valid_left.any()
+            continue
+        assert any(torch.equal(after.pol_left[place], before.pol_left[drawn.index(other)]) for other in others)
+        assert not torch.equal(after.pol_left[place], before.pol_left[place])
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -49,8 +49,9 @@ def substitute_polarization(batch: StereoBatch, kind: Polarization) -> StereoBat
 
     Args:
         batch: any.
-        kind: "own" changes nothing. "foreign" gives each sample that of the one before it in the batch. "oracle" gives
-            the true glass mask: ground truth in the input, to find out the most that any such cue can bring.
+        kind: "own" changes nothing. "foreign" gives each sample that of the last one before it in the batch, in a ring,
+            that is of another scene; a batch of one scene alone loses its polarization. "oracle" gives the true glass
+            mask: ground truth in the input, to find out the most that any such cue can bring.
 
     Raises:
         ValueError: the rig is a crossed pair, or a single sample would be its own foreigner.
@@ -63,11 +64,28 @@ def substitute_polarization(batch: StereoBatch, kind: Polarization) -> StereoBat
         return substitution.substitute(batch, substitution.ORACLE)
     if len(batch.left) < 2:
         raise ValueError("polarization foreign: got a batch of one sample, wanted at least 2")
-    return substitution.substitute(batch, "foreign", donor=_turned(batch))
+    donors = _donors(batch.names)
+    if donors is None:
+        return drop_polarization(batch, [True] * len(batch.names))
+    return substitution.substitute(batch, "foreign", donor=_taken(batch, donors))
 
 
-def _turned(batch: StereoBatch) -> StereoBatch:
-    """Return the batch with its samples moved on by one."""
+def _donors(names: Sequence[str]) -> list[int] | None:
+    """Return for each sample the place of the last one before it, in a ring, of another name; None: there is none.
+
+    A scene may be in a batch twice: a folder has few, and each is used several times.
+    """
+    count = len(names)
+    before = ([(place - step) % count for step in range(1, count)] for place in range(count))
+    found = [
+        next((other for other in others if names[other] != name), None)
+        for name, others in zip(names, before, strict=True)
+    ]
+    return None if None in found else [place for place in found if place is not None]
+
+
+def _taken(batch: StereoBatch, places: list[int]) -> StereoBatch:
+    """Return a batch of the samples at these places."""
     values = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    moved: dict[str, Any] = {name: value.roll(1, dims=0) for name, value in values.items() if isinstance(value, Tensor)}
-    return replace(batch, **moved | {"names": (batch.names[-1], *batch.names[:-1])})
+    taken: dict[str, Any] = {name: value[places] for name, value in values.items() if isinstance(value, Tensor)}
+    return replace(batch, **taken | {"names": tuple(batch.names[place] for place in places)})
