@@ -103,6 +103,12 @@ def test_a_broken_pair_is_named_and_passed_over(error: Exception) -> None:
     assert str(error) in told[0]
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_source_of_broken_pairs_alone_ends_the_view(count: int) -> None:
+    with pytest.raises(UsageError, match="nothing to show"):
+        view([broken(str(index), OSError("gone")) for index in range(count)], 99)
+
+
 def test_a_source_that_ends_leaves_the_last_pair_which_settings_still_change() -> None:
     engine, notebook = Predictions(), Notebook()
     live = LiveView(lambda stop, tell: iter([item("only")]), engine, Pace(drop=False))

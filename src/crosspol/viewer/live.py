@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from crosspol.errors import words_of
+from crosspol.errors import UsageError, words_of
 from crosspol.inference.items import Item, Ready
 from crosspol.inference.result import StereoResult
 from crosspol.inference.stream import stream
@@ -73,7 +73,8 @@ class _Predicted:
 
 class LiveView:
     """Three threads at once: pairs arrive and replace each other; the newest is read and predicted; the one before is
-    shown. Whatever becomes of a pair, the view goes on; after the last one it waits for `stop`.
+    shown. Whatever becomes of a pair, the view goes on; after the last one it waits for `stop`, unless none could be
+    shown at all.
 
     Args:
         pairs: where they come from.
@@ -92,6 +93,7 @@ class LiveView:
         self._last: _Read | None = None
         self._told: set[str] = set()
         self._failure: BaseException | None = None
+        self._arrived = 0
         self.meter = Meter()
         self.broken = 0
         """Pairs that could not be read or predicted."""
@@ -121,6 +123,7 @@ class LiveView:
         """Show pairs until `stop` is called, or the caller is interrupted.
 
         Raises:
+            UsageError: the source has ended, and none of its pairs could be shown.
             Exception: a fault, or a lack of memory, that is not of one pair.
         """
         self._display = display
@@ -149,6 +152,7 @@ class LiveView:
     def _arrive(self) -> None:
         try:
             for item in self._pairs(self._stop, self._tell):
+                self._arrived += 1
                 if not self._newest.put(_Arrived(item, time.monotonic())):
                     return
         except _OF_A_SOURCE as error:
@@ -157,6 +161,13 @@ class LiveView:
             if not self._stop.is_set():
                 self._tell("the source has ended; the last pair stays")
         self.ended.set()
+        self._end_without_any()
+
+    def _end_without_any(self) -> None:
+        """End the view where nothing more comes and nothing that came could be shown."""
+        if self.ended.is_set() and not self.meter.shown and 0 < self.broken == self._arrived - self.dropped:
+            self._failure = UsageError("nothing to show: no pair of the source could be read and predicted")
+            self.stop()
 
     def _predict(self) -> None:
         for outcome in stream(self._items(), self._read, self._work, self._show, ahead=0, behind=1):
@@ -165,6 +176,7 @@ class LiveView:
                 text = words_of(outcome.error)
                 named = any(str(path) in text for path in outcome.item.item.files)
                 self._tell(f"passed over: {text}" if named else f"passed over: {outcome.item.item.name}: {text}")
+                self._end_without_any()
 
     def _items(self) -> Iterator[_Arrived]:
         while (arrived := self._newest.take()) is not None:
