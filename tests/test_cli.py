@@ -365,6 +365,7 @@ OUT_OF_MEMORY = r"failed: out of memory; try smaller images \(predict: --max-mem
     ("error", "status", "says"),
     [
         (OSError(28, "No space left on device"), 1, "failed: .*No space left"),
+        (OSError(36, "File name too long", "b" * 300), 2, "b{300}: no file can have such a name"),
         (
             FloatingPointError("the network's disparity is not finite"),
             1,

@@ -8,6 +8,7 @@ A command's module is imported when the command is asked for, so that `crosspol 
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import io
 import logging
@@ -177,6 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _give_up(sys.stdout)
         return 1
     except (OSError, FloatingPointError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            return _complain(program, f"{error.filename}: no file can have such a name ({error.strerror})", 2)
         return _complain(program, f"failed: {str(error) or type(error).__name__}", 1)
     except (RuntimeError, MemoryError) as error:
         # torch has no type of its own for a CPU without memory.
