@@ -28,7 +28,6 @@ def test_these_ship() -> None:
 def test_where_none_are_asked_for_it_is_the_compact_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert weights_folder() == packaged_weights("crosspol")
     assert StereoPredictor.from_pretrained().network.config == PRESETS["crosspol"]
-
     assert weights_folder("owner/blueprint") == Path("owner/blueprint")
     # A folder of the reader's own comes before a preset of the same name.
     monkeypatch.chdir(tmp_path)

@@ -7,7 +7,7 @@ import torch
 
 from crosspol.errors import MissingFileError
 from crosspol.model import CrossPol, FusionConfig
-from crosspol.training.pretrained import load_pretrained
+from crosspol.training.pretrained import load_pretrained, weights_path
 from crosspol.weights import WeightsError, load_matching
 from tests.training.tiny_runs import tiny_network
 
@@ -87,3 +87,9 @@ def test_the_weights_that_ship_are_taken_by_name(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     net = CrossPol.from_preset("crosspol")
     assert load_pretrained(net, "crosspol").endswith("pretrained/crosspol: all weights taken")
+    # A folder or a file of that name is what was meant: official weights may be called anything.
+    (tmp_path / "crosspol").mkdir()
+    assert weights_path("crosspol") == Path("crosspol")
+    (tmp_path / "blueprint").write_bytes(b"x")
+    assert weights_path("blueprint") == Path("blueprint")
+    assert weights_path("raft-stereo") == Path("raft-stereo")

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from crosspol.errors import MissingFileError, UsageError, words_of
 from crosspol.model import CrossPol
+from crosspol.model.config import PRESETS
 from crosspol.model.shipped import weights_folder
 from crosspol.weights import RAFT_STEREO_ORIGIN, PretrainedParts, load_matching, load_raft_stereo
+
+
+def weights_path(name: str) -> Path:
+    """Return where the weights are that a run starts from; a file of a preset's name comes before what ships."""
+    path = Path(name)
+    return path if name in PRESETS and path.is_file() else weights_folder(name)
 
 
 def load_pretrained(net: CrossPol, name: str, parts: PretrainedParts = "all") -> str:
@@ -26,7 +34,7 @@ def load_pretrained(net: CrossPol, name: str, parts: PretrainedParts = "all") ->
     Raises:
         UsageError: there is no such file, or it cannot be used.
     """
-    path = weights_folder(name)
+    path = weights_path(name)
     if path.is_dir():
         report = load_matching(net, path, parts)
         if report.missing or report.unexpected:

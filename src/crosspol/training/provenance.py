@@ -19,9 +19,9 @@ import torch
 import crosspol
 from crosspol.io.atomic import write_bytes
 from crosspol.io.structured import read_json
-from crosspol.model.shipped import weights_folder
 from crosspol.training.config import TrainConfig
 from crosspol.training.config_file import flat
+from crosspol.training.pretrained import weights_path
 from crosspol.training.run_folder import RunFolder
 
 
@@ -50,7 +50,7 @@ def describe_session(
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
         "precision": precision,
-        "pretrained": {"path": pretrained, "sha256": weights_hash(weights_folder(pretrained))} if read else None,
+        "pretrained": {"path": pretrained, "sha256": weights_hash(weights_path(pretrained))} if read else None,
         "data": dict(contents),
     }
 
