@@ -246,6 +246,10 @@ def test_a_held_out_sample_that_cannot_be_read_is_refused_or_left_out_at_the_sta
         ({"sources": (SourceConfig("scenes", "a", rig_file="r"),)}, "data.sources.0.rig_file: got 'r' for kind scenes"),
         ({"sources": (SourceConfig("kitti", "a", sensor=False),)}, "data.sources.0.sensor: got false for kind kitti"),
         ({"sources": (SourceConfig(virtual_glass=True),)}, "data.sources.0.virtual_glass: got true for procedural"),
+        ({"sources": (SourceConfig(rigs=("none",)),)}, "data.sources.0.rigs: got 'none', wanted some of quad, as"),
+        ({"rigs": ("quad", "none"), "sources": (SourceConfig("kitti", "a", rigs=("quad",)),)}, "has no polarization"),
+        ({"sources": (SourceConfig(glass_probability=2),)}, "data.sources.0.glass_probability: got 2, wanted a share"),
+        ({"sources": (SourceConfig("scenes", "a", glass_probability=0.1),)}, "got 0.1 for scenes, wanted it of"),
     ],
 )
 def test_settings_that_cannot_be_are_named(changes, says):

@@ -66,6 +66,22 @@ def test_a_data_set_serves_the_rigs_that_its_scenes_have(tmp_path):
     assert {sample.rig for sample in held_out_samples(data, 4).samples} == {"quad"}
 
 
+@pytest.mark.parametrize("replay", [1, 2])
+def test_a_data_set_serves_the_rigs_that_it_is_for_with_a_share_of_glass_of_its_own(replay):
+    glassy = SourceConfig(rigs=("quad",), glass_probability=1.0)
+    plain = SourceConfig(rigs=("none",), glass_probability=0.0)
+    data = replace(SMALL, rigs=("quad", "none"), sources=(glassy, plain), replay=replay)
+    stream = run_samples(data, [SMALL.size])
+    shares = {rig: [float((stream[place(n, rig)].glass > 0).float().mean()) for n in range(12)] for rig in data.rigs}
+    assert max(shares["none"]) == 0
+    assert max(shares["quad"]) > 0
+    held = held_out_samples(data, 12).samples
+    assert len(held) == 12  # of what serves the rig that is validated on, and with its share
+    assert any((sample.glass > 0).any() for sample in held)
+    with pytest.raises(UsageError, match=r"data\.rigs: got no data set with what rig none records"):
+        run_samples(replace(data, sources=(glassy,)), [SMALL.size])
+
+
 @pytest.mark.parametrize("kind", ["procedural", "mixed"])
 def test_scenes_are_used_several_times_each_time_otherwise(tmp_path, kind):
     data = replace(SMALL if kind == "procedural" else mixed(tmp_path), replay=3, buffer=4)

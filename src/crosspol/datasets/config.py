@@ -41,6 +41,11 @@ class SourceConfig:
     """Put panes into pairs without polarization; they are then recorded by data.rig."""
     sensor: bool = True
     """Scenes pass data.sensor; false: a camera without noise that does not clip."""
+    rigs: tuple[RigKind, ...] = ()
+    """Rigs that it serves, some of the run's; none named: all of them that it has the recordings of."""
+    glass_probability: float | None = None
+    """Share of procedural scenes, or of pairs that get virtual glass, with glass, in [0, 1]; None: that of
+    data.procedural."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,12 @@ class DataConfig:
             **vars(self.procedural),
         )
 
+    def of(self, source: SourceConfig) -> DataConfig:
+        """Return the settings under which scenes of one of the data sets are made."""
+        if source.glass_probability is None:
+            return self
+        return replace(self, procedural=replace(self.procedural, glass_probability=source.glass_probability))
+
     def named_sources(self) -> Iterator[tuple[str, SourceConfig]]:
         """Yield the data sets of the run, each with the setting that names it."""
         for number, source in enumerate(self.sources):
@@ -184,6 +195,18 @@ def _check(key: str, source: SourceConfig, rigs: tuple[RigKind, ...]) -> None:
         raise ValueError(f"{key}.sensor: got false for kind {kind}, wanted it of scenes only")
     if source.virtual_glass and (reader is None or source.rig_file is not None):
         raise ValueError(f"{key}.virtual_glass: got true for {kind}, wanted it for pairs without polarization only")
+    for rig in source.rigs:
+        if rig not in rigs:
+            raise ValueError(f"{key}.rigs: got {rig!r}, wanted some of {', '.join(rigs)}, as the run has")
+    if source.glass_probability is not None:
+        if reader is not None and not source.virtual_glass:
+            raise ValueError(
+                f"{key}.glass_probability: got {source.glass_probability} for {kind}, wanted it of procedural scenes "
+                "or with virtual_glass: others have the glass that they have"
+            )
+        if not 0 <= source.glass_probability <= 1:
+            raise ValueError(f"{key}.glass_probability: got {source.glass_probability}, wanted a share in [0, 1]")
+    rigs = source.rigs or rigs
     if reader is not None and not reader.polarized and "none" not in rigs and not source.virtual_glass:
         raise ValueError(
             f"{key}.virtual_glass: got false for {kind}, which has no polarization, and data.rig {', '.join(rigs)}; "

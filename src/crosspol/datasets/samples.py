@@ -67,7 +67,8 @@ def training_samples(data: DataConfig) -> Samples:
     """
     sources = usable_sources(data)
     if [source.kind for _, _, source in sources] == [PROCEDURAL]:
-        return Samples(ProceduralStereo(data.drawn(sys.maxsize)), endless, "procedural scenes")
+        drawn = data.of(sources[0][2]).drawn(sys.maxsize)
+        return Samples(ProceduralStereo(drawn), endless, "procedural scenes")
     return _combined(data, sources, _training_part)
 
 
@@ -91,14 +92,14 @@ def held_out_samples(data: DataConfig, count: int) -> Samples:
     trained = _trained_splits(data)
     for number, key, source in usable_sources(data):
         if source.kind == PROCEDURAL:
-            parts.append(held_out(data.drawn(count)))
+            parts.append(held_out(data.of(source).drawn(count)))
             names.append("procedural scenes")
             continue
         with named(key):
             split = _validation_split(data, source, trained)
             if split is None:
                 continue
-            part = _held_out_part(data, source, split, number)
+            part = _held_out_part(data.of(source), source, split, number)
             good, bad = _readable(part, count, data.on_bad == "skip")
         parts.append(Chosen(part, good))
         names.append(described(source, split))
@@ -145,7 +146,7 @@ def _combined(
     for number, key, source in sources:
         with named(key):
             split = training_split(source)
-            part, names = open_part(data, source, split, number)
+            part, names = open_part(data.of(source), source, split, number)
         parts.append(part)
         if names is not None:
             held[key] = contents(names)

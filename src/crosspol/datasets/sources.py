@@ -22,14 +22,15 @@ MIXING, CHANGING, SEEING, REPLAYING = range(4)
 
 
 def usable_sources(data: DataConfig) -> list[tuple[int, str, SourceConfig]]:
-    """The data sets that have what `data.rig` records, with their numbers and the settings that name them.
+    """The data sets that serve `data.rig`, with their numbers and the settings that name them.
 
-    Where several rigs take turns, a data set may lack some of them; of a single one it is asked when it is opened.
+    Where several rigs take turns, a data set may lack what some of them record; of a single one it is asked when it is
+    opened.
     """
     sources = [(number, *named) for number, named in enumerate(data.named_sources())]
-    if len(set(data.turns)) == 1:
-        return sources
-    usable = [entry for entry in sources if _serves(data, *entry[1:])]
+    usable = [entry for entry in sources if data.rig in (entry[2].rigs or (data.rig,))]
+    if len(set(data.turns)) > 1:
+        usable = [entry for entry in usable if _serves(data, *entry[1:])]
     if not usable:
         raise UsageError(f"data.rigs: got no data set with what rig {data.rig} records, wanted one, or other rigs")
     return usable
