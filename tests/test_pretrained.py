@@ -32,8 +32,12 @@ def test_where_none_are_asked_for_it_is_the_compact_network(tmp_path: Path, monk
     # A folder of the reader's own comes before a preset of the same name.
     monkeypatch.chdir(tmp_path)
     assert weights_folder("blueprint") == packaged_weights("blueprint")
-    (tmp_path / "blueprint").mkdir()
-    assert weights_folder("blueprint") == Path("blueprint")
+    for name in ("blueprint", "crosspol"):
+        (tmp_path / name).mkdir()
+        assert weights_folder(name) == Path(name)
+    # Nobody asked for that one: a clone of the package has a folder of this name.
+    assert weights_folder() == packaged_weights("crosspol")
+    assert StereoPredictor.from_pretrained().network.config == PRESETS["crosspol"]
 
 
 @pytest.mark.parametrize("name", [None, *SHIPPED])

@@ -5,6 +5,7 @@ The network's own weights travel by `CrossPol.save_pretrained` and `load_network
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from crosspol.io.structured import read_json
 from crosspol.model import CrossPol, CrossPolConfig
 from crosspol.model.config import PRESETS
 from crosspol.model.official import OfficialNames, Role
-from crosspol.model.shipped import packaged_weights, weights_folder
+from crosspol.model.shipped import WEIGHTS_FILE, packaged_weights, weights_folder
 
 PretrainedParts = Literal["all", "trunk"]
 
@@ -285,12 +286,12 @@ def _is_state_dict(content: object) -> TypeGuard[Mapping[str, Tensor]]:
     )
 
 
-def load_network(path_or_id: str | Path) -> CrossPol:
+def load_network(path_or_id: str | os.PathLike[str] | None = None) -> CrossPol:
     """Load a network saved by `CrossPol.save_pretrained`.
 
     Args:
         path_or_id: a folder; else the name of a preset whose weights ship with the package, or a model id of the
-            Hugging Face hub.
+            Hugging Face hub; None: the weights that are taken where none are asked for.
 
     Raises:
         WeightsError: config.json or model.safetensors is corrupt, or they do not belong together.
@@ -305,7 +306,7 @@ def load_network(path_or_id: str | Path) -> CrossPol:
             wanted = f"a folder with config.json and model.safetensors, or {' or '.join(shipped)}, which ship"
             raise MissingFileError(f"{path_or_id}: wanted {wanted}{did_you_mean(str(path_or_id), shipped)}")
         folder = _download(str(path_or_id))
-    config_file, weights_file = folder / "config.json", folder / "model.safetensors"
+    config_file, weights_file = folder / "config.json", folder / WEIGHTS_FILE
     for file in (config_file, weights_file):
         if not file.is_file():
             raise MissingFileError(f"{file}: no such file, wanted a folder written by save_pretrained")
@@ -379,7 +380,7 @@ def _download(model_id: str) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        hf_hub_download(model_id, "model.safetensors")
+        hf_hub_download(model_id, WEIGHTS_FILE)
         return Path(hf_hub_download(model_id, "config.json")).parent
     except (HFValidationError, OSError) as error:  # every failed request is an OSError
         raise MissingFileError(

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from crosspol.cli import main
-from crosspol.inference.confidence import FILE, WEIGHTS, sha256
+from crosspol.inference.confidence import FILE, sha256
 from crosspol.io.images import read_image, write_image
+from crosspol.model.shipped import WEIGHTS_FILE
 from tests.open_network import open_network
 
 SMALL = {"feature_dim": 16, "hidden_dim": 16, "context_dim": 16, "stem_stride": 2}
@@ -37,7 +38,7 @@ def test_from_the_fit_to_predictions_and_their_worth(tmp_path, weights, pair, ca
     assert str(weights / FILE) in said
     assert "difference" in said
     content = json.loads((weights / FILE).read_text())
-    assert content["about"]["sha256"] == sha256(weights / WEIGHTS)
+    assert content["about"]["sha256"] == sha256(weights / WEIGHTS_FILE)
     assert (content["about"]["iters"], content["about"]["tolerance_px"]) == (1, 1.0)
     assert [entry["rig"] for entry in content["about"]["scenes"]] == ["quad", "quad-left", "crossed", "none"]
     assert len({entry["seed"] for entry in content["about"]["scenes"]}) == 4

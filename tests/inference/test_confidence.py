@@ -18,7 +18,6 @@ from crosspol.errors import UsageError
 from crosspol.inference.confidence import (
     CUES,
     FILE,
-    WEIGHTS,
     Confidence,
     ConfidenceModel,
     Evidence,
@@ -28,6 +27,7 @@ from crosspol.inference.confidence import (
 )
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.model import StereoOutput
+from crosspol.model.shipped import WEIGHTS_FILE
 from tests.open_network import open_network
 
 SMALL = {"feature_dim": 16, "hidden_dim": 16, "context_dim": 16, "stem_stride": 2}
@@ -170,19 +170,19 @@ def test_a_damaged_file_is_named(tmp_path, change):
 
 
 def test_coefficients_are_those_beside_the_weights_or_say_that_they_are_not(tmp_path):
-    (tmp_path / WEIGHTS).write_bytes(b"weights")
+    (tmp_path / WEIGHTS_FILE).write_bytes(b"weights")
     assert Confidence.of(None, tmp_path) is None
     without = Confidence.of("fast", tmp_path)
     assert without is not None
     assert "these weights have no confidence.json" in str(without.note(4))
-    about = {"iters": 4, "sha256": sha256(tmp_path / WEIGHTS)}
+    about = {"iters": 4, "sha256": sha256(tmp_path / WEIGHTS_FILE)}
     ConfidenceModel((REGRESSION,), about).write(tmp_path / FILE)
     own = Confidence.of(None, tmp_path)
     assert own is not None
     assert own.model.regressions == (REGRESSION,)
     assert own.note(4) is None
     assert "coefficients are of 4 iterations, and these are 7" in str(own.note(7))
-    (tmp_path / WEIGHTS).write_bytes(b"trained on")
+    (tmp_path / WEIGHTS_FILE).write_bytes(b"trained on")
     stale = Confidence.of("fast", tmp_path)
     assert stale is not None
     assert "fitted for other weights" in str(stale.note(4))

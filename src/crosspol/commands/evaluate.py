@@ -27,7 +27,7 @@ from crosspol.inference.confidence import ConfidenceKind
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.io.atomic import write_bytes
 from crosspol.io.images import write_image
-from crosspol.model.shipped import DEFAULT_WEIGHTS, weights_folder
+from crosspol.model.shipped import DEFAULT_WEIGHTS, packaged_weights, weights_folder
 from crosspol.report.album import Album, album_cards
 from crosspol.report.scenes import write_scenes_page
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
@@ -247,7 +247,7 @@ def _remove_images(output: Path) -> None:
 
 def _networks(options: EvaluateOptions) -> tuple[list[NetworkMethod], str | None, str | None]:
     """Return the main rows, and which of them are twin and oracle."""
-    given = list(options.weights) or [DEFAULT_WEIGHTS]
+    given = list(options.weights) or [f"{DEFAULT_WEIGHTS}={packaged_weights()}"]
     special = {"--twin": options.twin, "--oracle": options.oracle}
     entries = given + [entry for entry in special.values() if entry is not None and entry not in given]
     if options.oracle is not None and options.oracle in (*given, options.twin):

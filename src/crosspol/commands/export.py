@@ -14,7 +14,6 @@ from crosspol.errors import UsageError
 from crosspol.inference.export import TOLERANCE_PX, Exported, export_network
 from crosspol.inference.graph import Graph, smallest
 from crosspol.model import CrossPolConfig
-from crosspol.model.shipped import DEFAULT_WEIGHTS
 from crosspol.rigs.kinds import RigKind
 from crosspol.weights import load_network
 
@@ -60,7 +59,7 @@ def export(options: ExportOptions) -> None:
         FloatingPointError: the file computes something else; none is left behind.
     """
     _check_output(options.output)
-    network = load_network(DEFAULT_WEIGHTS if options.weights is None else options.weights)
+    network = load_network(options.weights)
     iters = network.config.iters if options.iters is None else options.iters
     graph = Graph(options.rig, options.size, iters, options.dynamic, options.initial_disparity)
     graph.check(network.config)

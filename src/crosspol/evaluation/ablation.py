@@ -34,6 +34,7 @@ from crosspol.evaluation.tables import interval, markdown, signed, table
 from crosspol.io.atomic import write_bytes
 from crosspol.io.structured import read_json
 from crosspol.model import CrossPol
+from crosspol.model.shipped import WEIGHTS_FILE
 from crosspol.training.config import TrainConfig
 from crosspol.training.config_file import differences, read_recorded
 from crosspol.training.failures import TrainingError
@@ -75,7 +76,7 @@ class Job:
     @property
     def trained(self) -> bool:
         """Whether its last weights are there."""
-        return (self.folder / FINAL / "model.safetensors").is_file()
+        return (self.folder / FINAL / WEIGHTS_FILE).is_file()
 
     @property
     def evaluated(self) -> bool:

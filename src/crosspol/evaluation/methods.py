@@ -19,7 +19,6 @@ from crosspol.data.sample import StereoBatch
 from crosspol.evaluation.scenes import Survey
 from crosspol.inference.confidence import Confidence
 from crosspol.model import CrossPol, StereoOutput
-from crosspol.model.shipped import weights_folder
 from crosspol.training.provenance import weights_hash
 
 # OpenCV's search range is a multiple of this, px.
@@ -249,7 +248,7 @@ def describe_network(net: CrossPol, weights: Path | None, iters: int) -> dict[st
     }
     if weights is not None:
         about["weights"] = str(weights)
-        digest = weights_hash(weights_folder(str(weights)))
+        digest = weights_hash(weights)
         if digest is not None:
             about["sha256"] = digest
     return about

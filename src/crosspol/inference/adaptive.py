@@ -12,7 +12,7 @@ from crosspol.errors import UsageError
 from crosspol.io.reading import read_bytes
 from crosspol.io.structured import read_json
 from crosspol.model.network import Watch
-from crosspol.model.shipped import weights_folder
+from crosspol.model.shipped import WEIGHTS_FILE, weights_folder
 
 __all__ = ["RECORD", "Convergence", "check_tolerance", "stored_tolerance"]
 
@@ -79,6 +79,6 @@ def stored_tolerance(weights: str | os.PathLike[str] | None) -> float:
         tolerance, of = check_tolerance(record["tolerance_px"]), str(record["weights_sha256"])
     except (ValueError, KeyError, TypeError, UsageError) as error:
         raise UsageError(f"{path}: got no tolerance_px above 0, wanted what benchmarks.adaptive writes") from error
-    if hashlib.sha256(read_bytes(folder / "model.safetensors")).hexdigest() != of:
+    if hashlib.sha256(read_bytes(folder / WEIGHTS_FILE)).hexdigest() != of:
         raise UsageError(f"{path}: got a tolerance of other weights, wanted one found for these (benchmarks.adaptive)")
     return tolerance

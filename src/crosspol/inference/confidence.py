@@ -26,7 +26,7 @@ from crosspol.errors import UsageError, words_of
 from crosspol.io.atomic import write_bytes
 from crosspol.io.structured import read_json
 from crosspol.model import StereoOutput
-from crosspol.model.shipped import packaged_weights, weights_folder
+from crosspol.model.shipped import WEIGHTS_FILE, packaged_weights, weights_folder
 
 __all__ = [
     "CUES",
@@ -55,7 +55,6 @@ FILE = "confidence.json"
 GENERIC = "crosspol"
 """The preset whose coefficients weights without their own have."""
 
-WEIGHTS = "model.safetensors"
 FORMAT = 1
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _WINDOW = 7
@@ -296,8 +295,10 @@ class ConfidenceModel:
         return max(fitting, key=lambda regression: len(regression.cues))
 
     @classmethod
-    def find(cls, weights: str | os.PathLike[str]) -> ConfidenceModel:
+    def find(cls, weights: str | os.PathLike[str] | None) -> ConfidenceModel:
         """Return the model in a folder of weights or of a preset that ships; the generic one where they have none.
+
+        None: of the weights that are taken where none are asked for.
 
         Raises:
             UsageError: the file there is none.
@@ -308,7 +309,7 @@ class ConfidenceModel:
             return replace(generic, foreign=f"these weights have no {FILE}, and the coefficients of {GENERIC} serve")
         found = cls.read(folder / FILE)
         # A network that was trained on, with the coefficients of what it was before.
-        if found.about.get("sha256") != sha256(folder / WEIGHTS):
+        if found.about.get("sha256") != sha256(folder / WEIGHTS_FILE):
             return replace(found, foreign=f"{folder / FILE} was fitted for other weights than those beside it")
         return found
 
@@ -363,12 +364,13 @@ class Confidence:
     model: ConfidenceModel
 
     @classmethod
-    def of(cls, kind: ConfidenceKind | None, weights: str | os.PathLike[str]) -> Confidence | None:
+    def of(cls, kind: ConfidenceKind | None, weights: str | os.PathLike[str] | None) -> Confidence | None:
         """Return what judges by the coefficients of some weights; None of kind none.
 
         Args:
             kind: None: fast where the weights have coefficients of their own, else none.
-            weights: a folder, the name of a preset whose weights ship, or an id on the hub, which has none.
+            weights: a folder, the name of a preset whose weights ship, an id on the hub, which has none, or None: those
+                that are taken where none are asked for.
 
         Raises:
             UsageError: a kind that there is not, or coefficients that cannot be read.

@@ -24,7 +24,6 @@ from crosspol.inference.result import StereoResult, check_calibration
 from crosspol.io.images import read_image
 from crosspol.model import CrossPol, CrossPolConfig
 from crosspol.model.network import State, Watch
-from crosspol.model.shipped import DEFAULT_WEIGHTS
 from crosspol.rigs.calibration import StereoCalibration
 from crosspol.rigs.frames import Frame
 from crosspol.rigs.kinds import RigKind
@@ -131,7 +130,6 @@ class StereoPredictor:
             UsageError: the folder holds no weights of this network, the backend is not installed, or another argument
                 is wrong.
         """
-        weights = DEFAULT_WEIGHTS if weights is None else os.fspath(weights)
         judge = Confidence.of(confidence, weights)
         # Of the engines PyTorch alone can stop.
         chosen = "torch" if backend == "auto" and tolerance is not None else backend

@@ -19,6 +19,7 @@ import torch
 import crosspol
 from crosspol.io.atomic import write_bytes
 from crosspol.io.structured import read_json
+from crosspol.model.shipped import WEIGHTS_FILE
 from crosspol.training.config import TrainConfig
 from crosspol.training.config_file import flat
 from crosspol.training.pretrained import weights_path
@@ -128,7 +129,7 @@ def device_name(device: torch.device) -> str:
 
 def weights_hash(path: Path) -> str | None:
     """Return the SHA-256 of a weight file, or of the weights in a folder; None where there is none."""
-    path = path / "model.safetensors" if path.is_dir() else path
+    path = path / WEIGHTS_FILE if path.is_dir() else path
     try:
         with path.open("rb") as file:
             digest = hashlib.sha256()
