@@ -54,7 +54,7 @@ def test_only_polarization_changes_and_the_same_seed_changes_it_alike(name, rig,
     result = changed(name, rig, channels)
     others = [entry.name for entry in fields(batch) if entry.name not in (*POLARIZATION, "rig")]
     assert same(result, batch, others)
-    assert result.rig == ("quad" if name == ORACLE else rig)
+    assert result.rig == ("quad" if name == ORACLE or rig == "none" else rig)
     assert not same(result, batch, POLARIZATION)
     assert same(result, changed(name, rig, channels), POLARIZATION)
     # What was given is as it was.
@@ -202,9 +202,19 @@ def test_what_has_no_meaning_for_a_crossed_pair_is_refused(name):
         changed(name, "crossed", 1)
 
 
-def test_no_polarization_has_no_counterfactual_but_the_oracle():
-    assert all(why_not(name, "none", 1) for name in SUBSTITUTIONS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_where_nothing_was_recorded_only_what_needs_no_recording_has_a_meaning(channels):
+    assert {name for name in SUBSTITUTIONS if why_not(name, "none", 1) is None} == {"zero", "constant"}
     assert why_not(ORACLE, "none", 1) is None
+    plain, quad = BATCHES["none", channels], BATCHES["quad", channels]
+    for name in ("zero", "constant"):
+        shown = substitute(plain, name, pol_channels=channels)
+        assert same(shown, substitute(replace(quad, left=plain.left, right=plain.right), name), POLARIZATION)
+    with pytest.raises(ValueError, match="no polarization was recorded"):
+        substitute(plain, "removed", pol_channels=channels)
+
+
+def test_the_angle_has_no_meaning_for_dolp_alone():
     assert why_not("turned", "quad", 1) == "a map of DoLP alone does not change with the angle"
 
 

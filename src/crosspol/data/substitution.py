@@ -68,6 +68,7 @@ class Substitution:
     of_crossed: what both intensities and their validity become, by field; None: it has no meaning for a crossed pair.
     needs_donor: takes another scene's polarization.
     needs_angle: has no effect on a map of DoLP alone.
+    of_nothing: says what there is by itself, and so also where nothing was recorded.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Substitution:
     of_crossed: Callable[[StereoBatch], dict[str, Tensor]] | None = None
     needs_donor: bool = False
     needs_angle: bool = False
+    of_nothing: bool = False
 
 
 def why_not(name: str, rig: RigKind, pol_channels: int) -> str | None:
@@ -94,7 +96,7 @@ def why_not(name: str, rig: RigKind, pol_channels: int) -> str | None:
         return None
     kind = _kind(name)
     if rig == "none":
-        return "no polarization was recorded"
+        return None if kind.of_nothing else "no polarization was recorded"
     if rig == "crossed" and kind.of_crossed is None:
         return "a crossed pair's intensities would not register with one another"
     if rig != "crossed" and kind.needs_angle and pol_channels == 1:
@@ -112,10 +114,11 @@ def substitute(
         name: of `SUBSTITUTIONS`, or `ORACLE`.
         seed: of what is drawn; a scene's draw depends on it and on the scene's name.
         donor: for "foreign": as many other scenes, of the same rig and size.
-        pol_channels: for `ORACLE` on a rig without maps: channels that the network wants; 1 where None.
+        pol_channels: of maps where none were recorded: channels that the network wants; 1 where None.
 
     Returns:
-        The batch with other polarization: the same images, the same ground truth. `ORACLE` is of rig "quad".
+        The batch with other polarization: the same images, the same ground truth. `ORACLE` is of rig "quad", and so is
+        what stands where nothing was recorded.
 
     Raises:
         ValueError: the substitution has no meaning for the rig (see `why_not`), or the donor does not fit.
@@ -123,12 +126,16 @@ def substitute(
     if name == ORACLE:
         return _oracle(batch, pol_channels)
     kind = _kind(name)
+    if batch.rig == "none" and kind.of_nothing:
+        batch = _unmeasured(batch, pol_channels or 1)
     channels = 1 if batch.pol_left is None else batch.pol_left.shape[1]
     reason = why_not(name, batch.rig, channels)
     if reason is not None:
         raise ValueError(f"{name}: got rig {batch.rig} with {channels} channels, wanted another: {reason}")
     if kind.needs_donor:
         _check_donor(batch, donor)
+    else:
+        donor = None
     if batch.rig == "crossed" and kind.of_crossed is not None:
         return replace(batch, **_checked(kind.of_crossed(batch)))
     sides = ("left",) if batch.rig == "quad-left" else ("left", "right")
@@ -141,6 +148,13 @@ def substitute(
         changes[f"pol_{side}"] = torch.stack([view.pol for view in views])
         changes[f"valid_{side}"] = torch.stack([view.valid for view in views])
     return replace(batch, **changes)
+
+
+def _unmeasured(batch: StereoBatch, channels: int) -> StereoBatch:
+    """Return the batch as of a quad rig that has measured nothing yet."""
+    nothing = torch.zeros_like(batch.left[:, :1])
+    maps = {f"pol_{side}": nothing.expand(-1, channels, -1, -1) for side in ("left", "right")}
+    return replace(batch, rig="quad", valid_left=nothing, valid_right=nothing, **_checked(maps))
 
 
 def _view(batch: StereoBatch, side: str, index: int) -> _View:
@@ -304,7 +318,12 @@ SUBSTITUTIONS: dict[str, Substitution] = {
     for kind in (
         Substitution("removed", "injected path removed", "Invalid everywhere.", _removed, _crossed_removed),
         Substitution(
-            "zero", "zero, trusted", "No polarization anywhere, and trusted.", _zero, _crossed_of_contrast(0.0)
+            "zero",
+            "zero, trusted",
+            "No polarization anywhere, and trusted.",
+            _zero,
+            _crossed_of_contrast(0.0),
+            of_nothing=True,
         ),
         Substitution(
             "constant",
@@ -312,6 +331,7 @@ SUBSTITUTIONS: dict[str, Substitution] = {
             f"DoLP (contrast) {CONSTANT_DOLP:g} at 0 degrees everywhere, trusted.",
             _constant,
             _crossed_of_contrast(CONSTANT_DOLP),
+            of_nothing=True,
         ),
         Substitution("rolled", "rolled", "The scene's own, shifted by half the width, with its validity.", _rolled),
         Substitution(
