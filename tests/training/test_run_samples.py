@@ -75,6 +75,7 @@ def test_a_data_set_serves_the_rigs_that_it_is_for_with_a_share_of_glass_of_its_
     shares = {rig: [float((stream[place(n, rig)].glass > 0).float().mean()) for n in range(12)] for rig in data.rigs}
     assert max(shares["none"]) == 0
     assert max(shares["quad"]) > 0
+    assert "none: procedural scenes, 0 % with glass" in stream.description
     held = held_out_samples(data, 12).samples
     assert len(held) == 12  # of what serves the rig that is validated on, and with its share
     assert any((sample.glass > 0).any() for sample in held)

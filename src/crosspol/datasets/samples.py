@@ -68,7 +68,7 @@ def training_samples(data: DataConfig) -> Samples:
     sources = usable_sources(data)
     if [source.kind for _, _, source in sources] == [PROCEDURAL]:
         drawn = data.of(sources[0][2]).drawn(sys.maxsize)
-        return Samples(ProceduralStereo(drawn), endless, "procedural scenes")
+        return Samples(ProceduralStereo(drawn), endless, described(sources[0][2], None))
     return _combined(data, sources, _training_part)
 
 

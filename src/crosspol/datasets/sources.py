@@ -79,9 +79,10 @@ def _request(data: DataConfig, source: SourceConfig, **more: Any) -> Request:
 
 def described(source: SourceConfig, split: str | None) -> str:
     """Say in words what a data set is."""
+    share = "" if source.glass_probability is None else f", {100 * source.glass_probability:.3g} % with glass"
     if source.kind == PROCEDURAL:
-        return "procedural scenes"
-    glass = " with virtual glass" if source.virtual_glass else ""
+        return f"procedural scenes{share}"
+    glass = f" with virtual glass{share}" if source.virtual_glass else ""
     return f"{source.kind} {source.path}{'' if split is None else f' ({split})'}{glass}"
 
 
