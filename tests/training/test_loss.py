@@ -52,6 +52,25 @@ def test_matches_the_formula(seed, batch, height, width, count, has_glass, polar
     assert loss.item() == pytest.approx(wanted, rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.parametrize("weight", [1.0, 2.0, 5.0])
+def test_glass_is_answered_from_a_chance_that_its_weight_sets(weight):
+    # Scenes that look alike, one pixel of which may be a pane in front of something: the rest is right either way.
+    count = 60
+    near, far = torch.tensor(8.0), torch.tensor(2.0)
+    for above in (True, False):
+        panes = round(count / (1 + weight)) + (1 if above else -1)
+        glass = torch.zeros(count, 1, 1, 1000)
+        glass[:panes, ..., 500] = 1
+        disparity = torch.where(glass > 0, near, far)
+        said = {name: torch.full_like(disparity, 2.0) for name in ("glass", "none")}
+        said["glass"][..., 500] = near
+        losses = {
+            name: sequence_loss([map_], disparity, torch.ones_like(glass), glass, glass_weight=weight)
+            for name, map_ in said.items()
+        }
+        assert (losses["glass"] < losses["none"]) == above
+
+
 def test_the_defaults_are_the_blueprints():
     disparity, valid = torch.zeros(1, 1, 1, 2), torch.ones(1, 1, 1, 2)
     glass, polarization = torch.tensor([[[[1.0, 0.0]]]]), torch.tensor([[[[0.0, -0.5]]]])
