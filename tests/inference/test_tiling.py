@@ -204,8 +204,8 @@ def test_seams_do_not_show(index: int) -> None:
     tiled = Tiled(engine, 1 << 40)
     banded = tiled._banded(inputs, refinement, bands).disparity
     apart = (banded - whole).abs()[0, 0].mean(dim=1).numpy()
-    assert apart.mean() < 0.03
-    assert apart.max() < 0.15
+    assert apart.mean() < 0.05
+    assert apart.max() < 0.3
     # What a band has of its own is left behind when the next image comes.
     torch.testing.assert_close(engine.run(inputs, refinement).disparity, whole, atol=0, rtol=0)
 
