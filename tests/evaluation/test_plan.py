@@ -114,7 +114,7 @@ def test_the_plans_of_this_repository_can_be_read(path):
     assert plan.about
     assert plan.twin is not None
     assert plan.variants[plan.twin].network.fusion.kind == "none"
-    assert all(config.num_steps >= 1500 for config in plan.variants.values())
+    assert all(config.num_steps >= 3000 for config in plan.variants.values())
 
 
 def test_the_tiny_plan_is_the_one_that_is_tested():
