@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from crosspol.inference.timing import settle
+
 Work = Callable[[], Any]
 
 
@@ -21,13 +23,14 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Time every piece of work once a round, after one round of warming up: seconds by name, one entry a round.
 
-    A machine that slows down for a while slows all of them, so that ratios within a round stay meaningful. Where others
+    Each begins when what ran before has come to rest. A machine that slows down for a while slows all of them, so that ratios within a round stay meaningful. Where others
     compute on it meanwhile, `time.process_time` as the clock counts what this process got; that is the time of a quiet
     machine for work in one thread on the CPU.
     """
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for round_ in range(rounds + 1):
         for name, function in work.items():
+            settle()
             begin = clock()
             function()
             if device != "cpu":

@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Timing", "Work", "measured", "peak_resident"]
+__all__ = ["Timing", "Work", "measured", "peak_resident", "settle"]
 
 Work = Callable[[], Any]
+
+# Seconds: between two looks, and in all. Quiet is a process that computes in less than this share of a pause.
+_PAUSE, _LONGEST_WAIT, _QUIET = 0.01, 1.0, 0.1
 
 
 @dataclass
@@ -44,11 +47,30 @@ class Timing:
 
 
 def measured(work: Work, timing: Timing) -> None:
-    """Do a piece of work once and add what it took."""
+    """Do a piece of work once and add what it took.
+
+    It begins when what ran before has come to rest (`settle`).
+    """
+    settle()
     begin, computed = time.perf_counter(), time.process_time()
     work()
     timing.wall.append(time.perf_counter() - begin)
     timing.processor.append(time.process_time() - computed)
+
+
+def settle() -> None:
+    """Wait until nothing in this process computes any more, a second at most.
+
+    Threads of an engine, ONNX Runtime's or OpenMP's, go on waiting busily when their work is done. What is measured next
+    would share the processor with them.
+    """
+    until = time.monotonic() + _LONGEST_WAIT
+    computed = time.process_time()
+    while time.monotonic() < until:
+        time.sleep(_PAUSE)
+        before, computed = computed, time.process_time()
+        if computed - before < _QUIET * _PAUSE:
+            return
 
 
 def peak_resident(work: Work) -> int:
