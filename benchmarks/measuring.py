@@ -23,9 +23,9 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Time every piece of work once a round, after one round of warming up: seconds by name, one entry a round.
 
-    Each begins when what ran before has come to rest. A machine that slows down for a while slows all of them, so that ratios within a round stay meaningful. Where others
-    compute on it meanwhile, `time.process_time` as the clock counts what this process got; that is the time of a quiet
-    machine for work in one thread on the CPU.
+    Each begins when what ran before has come to rest. A machine that slows down for a while slows all of them, so that
+    ratios within a round stay meaningful. Where others compute on it meanwhile, `time.process_time` as the clock counts
+    what this process got; that is the time of a quiet machine for work in one thread on the CPU.
     """
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for round_ in range(rounds + 1):
