@@ -29,8 +29,8 @@ def load_onnx(model: bytes, threads: int) -> Run:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Threads that have nothing to do sleep. Each piece of a network is a session with threads of its own, which would wait
-    # busily while the next piece, and PyTorch between them, compute: 1.4 times the time on two cores.
+    # Threads that have nothing to do sleep. Each piece of a network is a session with threads of its own, which would
+    # wait busily while the next piece, and PyTorch between them, compute: 1.4 times the time on two cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     takes = [item.name for item in session.get_inputs()]

@@ -61,8 +61,8 @@ def measured(work: Work, timing: Timing) -> None:
 def settle() -> None:
     """Wait until nothing in this process computes any more, a second at most.
 
-    Threads of an engine, such as OpenMP's, may go on waiting busily when their work is done. What is measured next would
-    share the processor with them.
+    Threads of an engine, such as OpenMP's, may go on waiting busily when their work is done. What is measured next
+    would share the processor with them.
     """
     until = time.monotonic() + _LONGEST_WAIT
     computed = time.process_time()
