@@ -64,7 +64,7 @@ class EvaluateOptions:
 
     Writes results.md (tables: EPE, outliers, paired differences, share of the oracle's gain, use of polarization),
     results.json (everything, scene by scene), differences.png, and each network's best, median and worst scene. All
-    differences are paired over scenes, with bootstrap intervals. docs/results.md tells how to read them.
+    differences are paired over scenes, with bootstrap intervals. docs/evaluation.md tells how to read them.
     """
 
     output: Annotated[Path, arg(metavar="DIR")]
