@@ -517,6 +517,7 @@ def test_round_trip_bit_for_bit(name: str, tmp_path: Path, capsys: Any) -> None:
         assert loaded.alpha_cap.item() == 0.3125
         with torch.no_grad():
             assert torch.equal(loaded(*views, pol, pol, iters=2).disparity, expected)
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.usefixtures("offline")

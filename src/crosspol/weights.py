@@ -310,7 +310,7 @@ def load_network(path_or_id: str | os.PathLike[str] | None = None) -> CrossPol:
     for file in (config_file, weights_file):
         if not file.is_file():
             raise MissingFileError(f"{file}: no such file, wanted a folder written by save_pretrained")
-    # The same as `CrossPol.from_pretrained`, but that one prints, and its errors do not say which file is to blame.
+    # The same as `CrossPol.from_pretrained`, whose errors do not say which file is to blame.
     try:
         net = _of_a_size(CrossPolConfig(**read_json(config_file)), weights_file.stat().st_size)
     except Exception as error:  # whatever a network of such settings leads to

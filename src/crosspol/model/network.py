@@ -22,9 +22,12 @@ from crosspol.model.fusion import FUSIONS, alpha_cap
 from crosspol.model.glass import GlassHead
 from crosspol.model.parts import PolView, StereoFeatures
 from crosspol.model.polarization import ENCODERS, feature_mask
-from crosspol.model.shipped import weights_folder
+from crosspol.model.shipped import WEIGHTS_FILE, weights_folder
 
 Views = tuple[PolView | None, PolView | None]
+
+# What `PyTorchModelHubMixin._from_pretrained` is told of the download, not of the network.
+_OF_THE_HUB = ("revision", "cache_dir", "force_download", "local_files_only", "token")
 
 Watch: TypeAlias = Callable[[int, Tensor], bool]
 """Called after each iteration with its number, from 1, and its step (B, 1, h, w), px; True makes it the last one."""
@@ -215,14 +218,22 @@ class CrossPol(
         return network
 
     @classmethod
-    def _from_pretrained(cls, *, strict: bool = True, **arguments: Any) -> CrossPol:
+    def _from_pretrained(
+        cls, *, model_id: str, map_location: str = "cpu", strict: bool = True, **arguments: Any
+    ) -> CrossPol:
         """Build the network that config.json describes; weights that do not fit it are an error."""
         if isinstance(arguments.get("config"), dict):
             arguments["config"] = CrossPolConfig(**arguments["config"])
         # The mixin takes the configuration's entry "fusion" for the component of that name.
         if isinstance(arguments.get("fusion"), dict):
             del arguments["fusion"]
-        network: CrossPol = super()._from_pretrained(strict=strict, **arguments)
+        network: CrossPol
+        if os.path.isdir(model_id):
+            # What the mixin does with a folder, without the line that it prints.
+            network = cls(**{name: value for name, value in arguments.items() if name not in _OF_THE_HUB})
+            cls._load_as_safetensor(network, os.path.join(model_id, WEIGHTS_FILE), map_location, strict)
+        else:
+            network = super()._from_pretrained(model_id=model_id, map_location=map_location, strict=strict, **arguments)
         return network
 
     def forward(
