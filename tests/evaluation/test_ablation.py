@@ -67,7 +67,7 @@ def test_every_run_is_trained_evaluated_and_compared(done):
     text = (output / "results.md").read_text()
     assert "## Seed by seed" in text
     assert "- own/seed-0: done" in text
-    for name in ("glass_epe.png", "epe.png", "differences.png"):
+    for name in ("glass_epe.png", "background_epe.png", "epe.png", "differences.png"):
         assert (output / name).read_bytes().startswith(b"\x89PNG")
 
 

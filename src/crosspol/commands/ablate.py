@@ -30,7 +30,8 @@ class AblateOptions:
 
     A plan is a file with the settings that all variants share, what each changes, and seeds; docs/evaluation.md
     describes it. Variants that would not see the same data in the same order for as many steps are refused. Writes
-    results.md, results.json, differences.png, glass_epe.png and epe.png (against steps, with a band over seeds).
+    results.md, results.json, differences.png, and glass_epe.png, background_epe.png and epe.png (against steps, with a
+    band over seeds).
     """
 
     plan: Annotated[Path, arg(metavar="FILE")]

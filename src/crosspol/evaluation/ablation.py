@@ -51,6 +51,7 @@ _LOCKS = ".locks"
 _SHOWN = {"own": None, "foreign": "foreign", "oracle": ORACLE}
 _CURVES = (
     ("glass_epe.png", Curve("held out: EPE on glass, px", at("valid", "epe_glass"))),
+    ("background_epe.png", Curve("held out: EPE on the background, px", at("valid", "epe_background"))),
     ("epe.png", Curve("held out: EPE, px", at("valid", "epe"))),
 )
 
