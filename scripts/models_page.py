@@ -87,11 +87,12 @@ def figures(weights: Shipped) -> Iterator[Figure]:
 
 
 def _scenes(data: dict[str, Any]) -> str:
-    what = "procedural scenes" if data["data"] == "procedural" else "real pairs" if "real" in data["data"] else "scenes"
-    size = data.get("size")
-    measured = "" if size is None else f" of {size[1]}x{size[0]} px"
-    seed = f", seed {data['seed']:,}" if "seed" in data else ""
-    return f"{data['count']} {what}{measured}, rig {data['rig']}{seed}"
+    count, rig = data["count"], data["rig"]
+    if data["data"] != "procedural":
+        what = "real pairs" if "real" in data["data"] else f"scenes of `{Path(data['data']).name}`"
+        return f"{count} {what}, rig {rig}"
+    height, width = data["size"]
+    return f"{count} procedural scenes of {width}x{height} px, rig {rig}, seed {data['seed']:,}"
 
 
 def _epe(summary: dict[str, Any]) -> dict[str, tuple[float, float, float, int]]:

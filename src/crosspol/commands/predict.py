@@ -136,7 +136,7 @@ class PredictOptions:
     of a size on, or at once if the size was prepared before: then it has paid."""
     adaptive: bool = False
     """Stop refining a pair when it has converged: by a tolerance that was found for the weights on held-out scenes,
-    where it changes the error by at most 0.01 px. Only PyTorch does this."""
+    where it changes the error by at most 0.01 px."""
     tolerance: Annotated[float | None, arg(metavar="PX", help_behavior_hint="(default: that of the weights)")] = None
     """With --adaptive: stop when the mean step is at most this."""
     many: OmitArgPrefixes[ManyPairs] = ManyPairs()

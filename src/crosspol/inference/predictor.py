@@ -131,9 +131,7 @@ class StereoPredictor:
                 is wrong.
         """
         judge = Confidence.of(confidence, weights)
-        # Of the engines PyTorch alone can stop.
-        chosen = "torch" if backend == "auto" and tolerance is not None else backend
-        engine = make_backend(chosen, load_network(weights), device, precision)
+        engine = make_backend(backend, load_network(weights), device, precision)
         return cls(engine, iters=iters, confidence=judge, tolerance=tolerance)
 
     def predict(
