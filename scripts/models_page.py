@@ -74,7 +74,8 @@ def shipped() -> list[Shipped]:
 
 
 def figures(weights: Shipped) -> Iterator[Figure]:
-    """Yield the evaluations in benchmarks/results whose own-polarization row is of exactly these weights."""
+    """Yield the evaluations in benchmarks/results whose own-polarization row is of exactly these weights, each once."""
+    measured = set()
     for path in sorted(RESULTS.glob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
         if not (isinstance(content, dict) and "summary" in content):
@@ -82,7 +83,10 @@ def figures(weights: Shipped) -> Iterator[Figure]:
         for row in content["rows"]:
             about, summary = row["about"], content["summary"].get(row["name"])
             if row["substitution"] is None and about.get("sha256") == weights.sha256 and summary:
-                yield Figure(path.name, _scenes(content["data"]), about["iters"], _epe(summary))
+                on = (content["data"]["sha256"], about["iters"])
+                if on not in measured:
+                    measured.add(on)
+                    yield Figure(path.name, _scenes(content["data"]), about["iters"], _epe(summary))
                 break
 
 
