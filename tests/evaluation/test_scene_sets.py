@@ -50,6 +50,14 @@ def test_the_next_scene_of_the_same_size_lends_its_polarization():
     assert survey(open_scenes("procedural", count=1, size=(32, 48)).open(1)).donor(0) is None
 
 
+def test_a_scene_of_the_same_name_lends_nothing():
+    """Two folders that were rendered with the same seed stand side by side in the held-out part of a run."""
+    scenes = open_scenes("procedural", **SMALL).open(1)
+    found = survey([scenes[0], scenes[0], scenes[1]])
+    assert [found.donor(index) for index in range(3)] == [2, 2, 0]
+    assert survey([scenes[0], scenes[0]]).donor(0) is None
+
+
 def test_stored_scenes_pass_a_sensor_with_the_same_noise_every_time():
     seen = [open_scenes(str(sample_rooms()), rig="quad", count=1, sensor=sensor).open(1)[0] for sensor in (1, 1, 0)]
     assert torch.equal(seen[0].pol_left, seen[1].pol_left)

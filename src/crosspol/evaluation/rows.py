@@ -100,7 +100,7 @@ def reason_against(method: Method, scenes: SceneSet, survey: Survey) -> str | No
         reason = method.net.config.why_no_contrast(method.iters)
     if reason is None and SUBSTITUTIONS[method.substitution].needs_donor:
         alone = [scene.name for index, scene in enumerate(survey.scenes) if survey.donor(index) is None]
-        reason = f"no other scene has the size of {alone[0]}" if alone else None
+        reason = f"no other scene has the size and the rig of {alone[0]}" if alone else None
     return reason
 
 

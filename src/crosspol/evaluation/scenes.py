@@ -82,11 +82,15 @@ class Survey:
         return hashlib.sha256("\n".join(scene.sha256 for scene in self.scenes).encode()).hexdigest()
 
     def donor(self, index: int) -> int | None:
-        """Return the next scene of the same size, which can lend its polarization to scene `index`; None: none can."""
+        """Return the next scene that can lend its polarization to scene `index`; None: none can.
+
+        It has the same size and rig, and another name: two folders may hold the same scene.
+        """
         count = len(self.scenes)
         others = ((index + step) % count for step in range(1, count))
         wanted = self.scenes[index]
-        return next((other for other in others if self.scenes[other][2:] == wanted[2:]), None)
+        fitting = (other for other in others if self.scenes[other][2:] == wanted[2:])
+        return next((other for other in fitting if self.scenes[other].name != wanted.name), None)
 
 
 def survey(scenes: Dataset[StereoSample], watch: Callable[[range], Iterable[int]] = iter) -> Survey:
