@@ -249,6 +249,8 @@ def test_a_held_out_sample_that_cannot_be_read_is_refused_or_left_out_at_the_sta
     [
         ({"scenes": "a", "sources": (SourceConfig(),)}, "data.scenes: got it beside data.sources"),
         ({"split": "train"}, "data.split: got it without data.scenes or data.manifest"),
+        ({"rig": "none", "polarization": "oracle"}, "data.polarization: got oracle with rig none alone"),
+        ({"rigs": ("none",), "polarization": "foreign"}, "data.polarization: got foreign with rig none alone"),
         ({"on_bad": "ignore"}, "data.on_bad: got 'ignore', wanted one of refuse, skip"),
         ({"sources": (SourceConfig("kity", "a"),)}, "data.sources.0.kind: got 'kity', wanted one of procedural,"),
         ({"sources": (SourceConfig(), SourceConfig(weight=0))}, "data.sources.1.weight: got 0, wanted more than 0"),
