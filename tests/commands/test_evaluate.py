@@ -10,6 +10,7 @@ import torch
 from crosspol.cli import main
 from crosspol.commands.evaluate import BaselineName, CounterfactualName
 from crosspol.data.substitution import SUBSTITUTIONS
+from crosspol.datasets.sample_rooms import sample_rooms
 from crosspol.datasets.scene_format import write_index, write_scene
 from crosspol.evaluation.methods import BASELINES
 from crosspol.evaluation.results import read_results
@@ -157,13 +158,13 @@ def test_a_pair_with_its_truth_is_reported_scene_by_scene(tmp_path, networks, ca
         (["--weights", "{a}", "--report", "report.txt"], "--report: got report.txt, wanted a file that ends in .html"),
         (["--weights", "{a}", "--size", "64x8"], "wanted at least 32x32 px"),
         (
-            ["--weights", "{a}", "--data", "rooms", "--size", "96x64"],
+            ["--weights", "{a}", "--data", "{rooms}", "--size", "96x64"],
             "--size: got 96x64, which is for procedural",
         ),
     ],
 )
 def test_wrong_requests_are_one_line_and_status_2(tmp_path, networks, capsys, arguments, complaint):
-    given = [argument.format(**networks) for argument in arguments]
+    given = [argument.format(**networks, rooms=sample_rooms()) for argument in arguments]
     assert main(["evaluate", "--output", str(tmp_path / "out"), *given]) == 2
     said = capsys.readouterr()
     assert complaint in said.err

@@ -202,6 +202,26 @@ def test_held_out_parts_of_several_data_sets_take_turns(tmp_path):
     assert all(sample.rig == "quad" for sample in held_out_samples(data, 6).samples)
 
 
+def test_a_held_out_part_that_two_sources_name_counts_once(tmp_path):
+    """Twice the same scenes would make intervals too narrow; what is trained on may well come twice as often."""
+    folder = scene_folder(tmp_path / "scenes")
+    other = tmp_path / "link"
+    other.symlink_to(folder)
+    sources = (
+        SourceConfig("scenes", folder, rigs=("quad",)),
+        SourceConfig("scenes", str(other), weight=2, sensor=False),
+        SourceConfig(),
+        SourceConfig(glass_probability=0.5),
+    )
+    data = replace(SMALL, rigs=("quad", "none"), sources=sources)
+    part = held_out_samples(data, 20)
+    names = [sample.name for sample in part.samples]
+    assert len(set(names)) == len(names) == 20
+    assert [name for name in names if name.startswith("val")] == ["val0", "val1"]
+    # Each rig has the scenes of the source that serves it.
+    assert held_out_samples(replace(data, rig="none"), 2).samples[0].name == "val0"
+
+
 def test_without_a_part_for_it_validation_is_procedural_and_says_so(tmp_path):
     data = replace(SMALL, scenes=scene_folder(tmp_path, val=0))
     part = held_out_samples(data, 2)
@@ -229,6 +249,8 @@ def test_a_held_out_sample_that_cannot_be_read_is_refused_or_left_out_at_the_sta
     [
         ({"scenes": "a", "sources": (SourceConfig(),)}, "data.scenes: got it beside data.sources"),
         ({"split": "train"}, "data.split: got it without data.scenes or data.manifest"),
+        ({"rig": "none", "polarization": "oracle"}, "data.polarization: got oracle with rig none alone"),
+        ({"rigs": ("none",), "polarization": "foreign"}, "data.polarization: got foreign with rig none alone"),
         ({"on_bad": "ignore"}, "data.on_bad: got 'ignore', wanted one of refuse, skip"),
         ({"sources": (SourceConfig("kity", "a"),)}, "data.sources.0.kind: got 'kity', wanted one of procedural,"),
         ({"sources": (SourceConfig(), SourceConfig(weight=0))}, "data.sources.1.weight: got 0, wanted more than 0"),

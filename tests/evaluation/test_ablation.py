@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from crosspol.errors import UsageError
 from crosspol.evaluation import ablation
@@ -193,3 +193,41 @@ def test_seeds_are_averaged_where_every_variant_has_them(done, tmp_path):
         for value, *parts in zip(found, *(single.values[name] for single in singles), strict=True):
             assert value == pytest.approx(sum(parts) / 2) or (math.isnan(value) and math.isnan(sum(parts)))
     assert singles[0].values != singles[1].values
+
+
+def test_a_variant_that_has_no_meaning_on_the_scenes_leaves_the_tables_whole(tmp_path):
+    """Foreign polarization and one scene alone: nobody lends it any."""
+    variants = {"foreign": {"data": {"polarization": "foreign"}}, "own": {}}
+    path = write_plan(tmp_path, variants=variants, twin=None, evaluation={"scenes": 1, "counterfactuals": ["removed"]})
+    output = tmp_path / "runs"
+    carry_out_quietly(path, output)
+    results = read_results(output / "results.json")
+    assert "no other scene" in results.row("foreign").not_applicable
+    assert results.reference.name == "own"
+    by_seed = (output / "results.md").read_text().split("## Seed by seed")[1].split("## Runs")[0]
+    assert "in the last columns minus that of own" in by_seed
+    assert "| own " in by_seed
+    assert "| foreign " not in by_seed
+
+
+def test_tables_are_read_and_written_by_one_process_at_a_time(done, tmp_path, monkeypatch):
+    """Else one that has looked earlier could write last."""
+    path, finished = done
+    output = tmp_path / "runs"
+    shutil.copytree(finished, output)
+    alone = []
+
+    def watched(function):
+        def call(*arguments):
+            with pytest.raises(Timeout):
+                FileLock(output / ".locks" / "tables.lock").acquire(timeout=0)
+            alone.append(function.__name__)
+            return function(*arguments)
+
+        return call
+
+    for name in ("jobs_of", "write_bytes", "write_results"):
+        monkeypatch.setattr(ablation, name, watched(getattr(ablation, name)))
+    write_tables(read_plan(path), output)
+    assert {"jobs_of", "write_bytes", "write_results"} == set(alone)
+    FileLock(output / ".locks" / "tables.lock").acquire(timeout=0)

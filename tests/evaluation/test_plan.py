@@ -75,6 +75,7 @@ def test_all_counterfactuals_are_the_default(tmp_path):
         ({"seeds": [True]}, "wanted a list of whole numbers"),
         ({"twin": "absent"}, "twin: got 'absent', wanted one of own, twin"),
         ({"evaluation": {"counterfactuals": ["mirrored"]}}, "counterfactuals: got 'mirrored'"),
+        ({"evaluation": {"counterfactuals": ["zero", "zero"]}}, "counterfactuals: got zero, zero, wanted each once"),
         ({"evaluation": {"scenes": 0}}, "scenes: got 0"),
         ({"steps": 3}, "steps: no such setting"),
     ],

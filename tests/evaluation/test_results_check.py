@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosspol.errors import UsageError
+from crosspol.evaluation.figures import confidence_plot
 from crosspol.evaluation.results import read_results, write_results
 from crosspol.evaluation.tables import markdown
 from crosspol.report.scenes import scenes_page
@@ -21,8 +22,12 @@ CONFIDENCE = {
     "tolerance_px": 1.0,
     "removed": [0.0, 0.2, 0.5],
     "regions": {
-        "glass": {"kept": {"epe": [3.0, "infinite", 1.0]}, "mean_confidence": 0.5, "mean_hits": 0.4,
-                  "calibration_error": 0.1}
+        "glass": {
+            "kept": {"epe": [3.0, "infinite", 1.0], "bad1": [30.0, 20.0, 0]},
+            "oracle": {"epe": [3.0, 2.0, 0.5], "bad1": [30.0, 10.0, 0.0]},
+            "scenes": 3, "pixels": [10.0, 0.0], "confidence": [0.5, None], "hits": [0.4, None],
+            "mean_confidence": 0.5, "mean_hits": 0.4, "calibration_error": 0.1,
+        }
     },
 }  # fmt: skip
 OTHER = st.one_of(
@@ -61,6 +66,7 @@ def made_of(content: dict[str, Any], folder: Path) -> str:
 
 def test_what_was_written_is_taken(content: dict[str, Any], tmp_path: Path) -> None:
     assert "infinite" in made_of(content, tmp_path)
+    assert confidence_plot(read_results(tmp_path / "results.json")) is not None
 
 
 @settings(max_examples=60)
@@ -100,6 +106,18 @@ def test_one_change_anywhere_is_refused_or_shown(
         (("rows", 0, "values", "epe.all"), [1.0], "wanted one a scene"),
         (("rows", 0, "about", "parameters"), "many", "wanted both"),
         (("rows", 0, "confidence", "regions", "glass", "kept", "epe", 0), "x", "wanted a number"),
+        (
+            ("rows", 0, "confidence", "regions", "glass", "kept", "bad1"),
+            None,
+            "got kept bad1 None, wanted a number for",
+        ),
+        (("rows", 0, "confidence", "regions", "glass", "oracle", "epe"), [1.0], "got oracle epe"),
+        (("rows", 0, "confidence", "regions", "glass", "oracle"), 3, "oracle: got int, wanted a record"),
+        (("rows", 0, "confidence", "regions", "glass", "pixels"), [0, 0], "some of them above 0"),
+        (("rows", 0, "confidence", "regions", "glass", "confidence"), None, "got confidence None, wanted a share for"),
+        (("rows", 0, "confidence", "regions", "glass", "hits"), [0.4], "wanted a share for each of 2 bins"),
+        (("rows", 0, "confidence", "regions", "glass", "hits", 0), "x", "wanted a share, or none"),
+        (("rows", 0, "confidence", "removed", 2), "x", "got removed"),
         (("twin",), "nobody", "twin: got 'nobody'"),
         (("bootstrap", "resamples"), 10**9, "wanted 100 to 100000"),
     ],

@@ -67,8 +67,31 @@ def test_the_file_is_plain_json_with_means_differences_and_shares(tmp_path):
     apart = {(entry["row"], entry["minus"], entry["of"]): entry for entry in content["differences"]}
     assert apart["twin", "net", "epe.all"]["value"] == pytest.approx(1)
     assert apart["twin", "net", "epe.glass"]["low"] == pytest.approx(2)
+    assert apart["net: injected path removed", "net", "epe.all"]["value"] == pytest.approx(0.5)
     assert content["rows"][0]["values"]["epe.glass"][0] is None
     assert content["rows"][-1]["values"]["epe.all"][0] == "infinite"
+
+
+def test_counterfactuals_are_paired_with_their_own_network_alone(tmp_path):
+    """Every two rows of a large plan would be more numbers than a file may have."""
+    rows = [row(f"net {number}", 4.0 + number) for number in range(4)]
+    others = [row(f"{one.name}: {kind}", 5.0, one.name, "removed") for one in rows for kind in range(8)]
+    path = write_results(Results(DATA, (*rows, *others)), tmp_path / "results.json")
+    pairs = {(entry["row"], entry["minus"]) for entry in json.loads(path.read_text())["differences"]}
+    assert len(pairs) == 4 * 3 / 2 + len(others)
+    assert {(one.name, one.of) for one in others} <= pairs
+
+
+def test_what_has_no_values_is_compared_with_nothing(tmp_path):
+    missing = replace(ROWS[0], values={}, not_applicable="no other scene has the size of s0")
+    own = row("twin: the scene's own", 4.0, "twin")
+    results = Results(DATA, (missing, own, *ROWS[1:]), "twin", "oracle")
+    assert results.reference.name == "net"
+    assert results.against(own) is None
+    assert results.share(ROWS[1], "epe.all") is None
+    markdown(results)
+    figures.difference_plot(results)
+    assert read_results(write_results(results, tmp_path / "results.json")).reference.name == "net"
 
 
 def test_rows_are_compared_with_the_twin_and_counterfactuals_with_their_network():
@@ -129,6 +152,8 @@ def test_earlier_rows_are_taken_with_names_of_their_own(tmp_path):
     assert found[0].about["from"] == str(path)
     with pytest.raises(UsageError, match="wanted each file once"):
         earlier_rows([path, path], DATA, [])
+    with pytest.raises(UsageError, match="got the row 'before/net' more than once"):
+        earlier_rows([path], DATA, ["net", "before/net"])
 
 
 @pytest.mark.parametrize(

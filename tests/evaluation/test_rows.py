@@ -17,7 +17,7 @@ from crosspol.evaluation.figures import chosen_scenes
 from crosspol.evaluation.measures import MEASURES, REGIONS
 from crosspol.evaluation.methods import BASELINES, NetworkMethod, describe_network, row_names, semi_global
 from crosspol.evaluation.rows import Row, averaged, counterfactuals, measure_rows, try_out
-from crosspol.evaluation.scenes import open_scenes, survey
+from crosspol.evaluation.scenes import SceneSet, open_scenes, survey
 from crosspol.model import CrossPol, FusionConfig, PolarizationConfig
 from tests.open_network import open_network
 
@@ -59,6 +59,18 @@ def test_the_values_of_a_row_are_those_of_the_network_under_independent_arithmet
         expected = use[masks["glass"]].mean() if masks["glass"].any() else math.nan
         assert rows[None].values["injected.glass"][index] == pytest.approx(expected, rel=1e-5, nan_ok=True)
     assert set(rows[None].values) >= {f"{kind.name}.{region.name}" for kind in MEASURES for region in REGIONS}
+
+
+def test_baselines_read_maps_as_the_networks_do():
+    """A table whose maps are S1/S0, S2/S0 and DoLP cannot be read as one of DoLP alone."""
+    net = open_network(**SMALL, polarization=PolarizationConfig(channels=3)).eval()
+    opened = []
+    scenes = SceneSet(SCENES.description, lambda channels: opened.append(channels) or SCENES.open(channels))
+    found = measure_rows([BASELINES["constant"].make(SURVEY), NetworkMethod("net", net, 1)], scenes, SURVEY)
+    assert set(opened) == {3}
+    assert all(row.values for row in found)
+    measure_rows([BASELINES["constant"].make(SURVEY)], scenes, SURVEY)
+    assert opened[-1] == 1
 
 
 def test_a_counterfactual_row_is_the_network_with_that_polarization(method, rows):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from crosspol.io.disparity import write_disparity
 from crosspol.io.images import write_image
 from crosspol.synthesis.procedural import VALIDATION_SEED_OFFSET
 from tests.datasets.stored_scenes import stored_scene
+from tests.datasets.test_benchmarks import make_rps
 
 SMALL = {"count": 3, "size": (32, 48)}
 
@@ -48,6 +51,14 @@ def test_the_next_scene_of_the_same_size_lends_its_polarization():
     found = survey(open_scenes("procedural", **SMALL).open(1))
     assert [found.donor(index) for index in range(3)] == [1, 2, 0]
     assert survey(open_scenes("procedural", count=1, size=(32, 48)).open(1)).donor(0) is None
+
+
+def test_a_scene_of_the_same_name_lends_nothing():
+    """Two folders that were rendered with the same seed stand side by side in the held-out part of a run."""
+    scenes = open_scenes("procedural", **SMALL).open(1)
+    found = survey([scenes[0], scenes[0], scenes[1]])
+    assert [found.donor(index) for index in range(3)] == [2, 2, 0]
+    assert survey([scenes[0], scenes[0]]).donor(0) is None
 
 
 def test_stored_scenes_pass_a_sensor_with_the_same_noise_every_time():
@@ -125,6 +136,15 @@ def test_a_manifest(pairs):
         open_scenes(str(table), rig="quad")
 
 
+def test_pairs_with_polarization_are_evaluated_with_it(tmp_path):
+    make_rps(tmp_path)
+    assert open_scenes(str(tmp_path)).description["rig"] == "quad"
+    sample = open_scenes(str(tmp_path), count=1).open(1)[0]
+    assert sample.rig == "quad"
+    assert sample.valid_left.any()
+    assert open_scenes(str(tmp_path), rig="none").open(1)[0].rig == "none"
+
+
 def test_middlebury(tmp_path):
     scene = tmp_path / "Bikes"
     scene.mkdir()
@@ -139,14 +159,26 @@ def test_middlebury(tmp_path):
     [
         ({"data": "absent"}, "absent: no such file or folder"),
         ({"data": "procedural", "size": (16, 48)}, "both at least 32"),
-        ({"data": "procedural", "split": "test"}, "--split: got test, which is for scenes in files"),
-        ({"data": "PAIRS", "rig": "quad"}, "has no polarization; wanted none"),
+        ({"data": "procedural", "split": "test"}, "--split: got test, which is for data that name splits"),
+        ({"data": "procedural", "sensor": False}, "--no-sensor: got it, which is for folders of scenes"),
+        ({"data": "procedural", "rig_file": Path("rig.yaml")}, "--rig-file: got rig.yaml, which is for a manifest"),
+        ({"data": "PAIRS", "rig": "quad"}, "of which there is no recording; wanted none"),
+        ({"data": "PAIRS", "split": "test"}, "--split: got test, which is for data that name splits"),
+        ({"data": "PAIRS", "seed": 3}, "--seed: got 3, which is for procedural scenes and folders of scenes"),
+        ({"data": "PAIRS", "sensor": False}, "--no-sensor: got it, which is for folders of scenes"),
+        ({"data": "TABLE", "seed": 3}, "--seed: got 3, which is for"),
+        ({"data": "TABLE", "sensor": False}, "--no-sensor: got it, which is for"),
+        ({"data": "TABLE", "size": (64, 96)}, "--size: got 96x64, which is for procedural scenes, not for"),
+        ({"data": "ROOMS", "rig_file": Path("rig.yaml")}, "--rig-file: got rig.yaml, which is for a manifest"),
         ({"data": "PAIRS", "size": (64, 96)}, "--size: got"),
         ({"data": "EMPTY"}, "got neither scenes.jsonl nor pairs"),
     ],
 )
 def test_wrong_requests_name_what_is_wrong(pairs, tmp_path, options, complaint):
     (tmp_path / "empty").mkdir()
-    data = {"PAIRS": str(pairs), "EMPTY": str(tmp_path / "empty")}.get(options["data"], options["data"])
+    table = tmp_path / "pairs.csv"
+    table.write_text("left,right,disparity\n")
+    made = {"PAIRS": pairs, "EMPTY": tmp_path / "empty", "TABLE": table, "ROOMS": sample_rooms()}
+    data = str(made.get(options["data"], options["data"]))
     with pytest.raises((UsageError, MissingFileError), match=complaint):
         open_scenes(**(options | {"data": data}))

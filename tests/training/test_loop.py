@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -90,6 +91,58 @@ def test_sigterm_writes_a_checkpoint_and_the_same_call_goes_on(whole, tmp_path, 
     kept = ("step", "loss", "epe", "alpha_cap", "lr", "gradient_norm", "valid")
     for one, other in zip(records(whole), records(tmp_path / "run"), strict=True):
         assert {name: one.get(name) for name in kept} == {name: other.get(name) for name in kept}
+
+
+@pytest.mark.parametrize("during", ["train_step", "_validate", "write_checkpoint", "write_weights"])
+def test_a_signal_at_the_last_step_ends_the_program_when_the_weights_are_written(whole, tmp_path, monkeypatch, during):
+    """Else whoever trains several runs goes on with the next."""
+    endless_order(monkeypatch)
+    called = getattr(loop, during)
+
+    def interrupted(first, *rest):
+        if during == "write_weights" and rest[0].name == "best":
+            return called(first, *rest)
+        if during == "write_weights" or first.step == CONFIG.num_steps - (during == "train_step"):
+            os.kill(os.getpid(), signal.SIGINT)
+        return called(first, *rest)
+
+    monkeypatch.setattr(loop, during, interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(Interrupted) as stop:
+            train(CONFIG, tmp_path / "run", progress=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stop.value.status == 128 + signal.SIGINT
+    assert [record["step"] for record in records(tmp_path / "run")] == [1, 2, 3, 4]
+    assert_same_weights(whole, tmp_path / "run")
+
+
+def test_the_time_of_validations_and_checkpoints_is_not_that_of_steps(tmp_path, monkeypatch):
+    paused = []
+
+    def watched(function):
+        def call(*arguments):
+            paused.append((function.__name__, bool(inside)))
+            return function(*arguments)
+
+        return call
+
+    inside = []
+
+    @contextmanager
+    def pause(_):
+        inside.append(True)
+        yield
+        inside.pop()
+
+    monkeypatch.setattr(loop.Clock, "paused", pause)
+    for name in ("train_step", "_validate", "_draw", "write_checkpoint"):
+        monkeypatch.setattr(loop, name, watched(getattr(loop, name)))
+    train(replace(CONFIG, num_steps=2), tmp_path / "run", progress=False)
+    assert paused == [
+        ("train_step", False), ("train_step", False), ("_validate", True), ("_draw", True), ("write_checkpoint", True),
+    ]  # fmt: skip
 
 
 def test_a_run_in_the_background_ignores_ctrl_c(whole, tmp_path, monkeypatch):

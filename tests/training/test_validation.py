@@ -125,6 +125,19 @@ def test_a_network_is_validated_with_what_it_is_trained_on():
         assert torch.equal(foreign[index]["left"][0], samples[index].left)
 
 
+def test_foreign_polarization_comes_from_the_next_scene_of_the_same_size_and_another_name():
+    """Held-out scenes of folders differ in size, and two folders may use the same names."""
+    small, large = tiny_samples(), tiny_samples(size=(32, 96))
+    samples = [small[0], large[0], replace(small[1], name=small[0].name), small[2]]
+    net = Constant()
+    validate(net, samples, 4, iters=2, polarization="foreign")
+    for index, donor in ((0, 3), (2, 3), (3, 0)):
+        assert torch.equal(net.shown[index]["pol_left"][0], samples[donor].pol_left)
+        assert torch.equal(net.shown[index]["left"][0], samples[index].left)
+    assert torch.equal(net.shown[1]["left"][0], large[0].left)
+    assert not net.shown[1]["valid_left"].any()
+
+
 @pytest.mark.parametrize("rig", ["quad", "quad-left", "crossed", "none"])
 def test_what_is_drawn_is_the_scene_and_what_the_network_says(rig):
     sample = scene_with_glass(tiny_samples(20, rig=rig))

@@ -12,8 +12,8 @@ BLUE = (31, 119, 180)
 
 def drawn(hits: list[float | None]) -> np.ndarray:
     diagram = Reliability([None if hit is None else 0.5 for hit in hits], hits, [10.0, 30.0], "calibration error 0.1")
-    curve = Sparsified([2.0, 1.0], [2.0, 0.5])
-    png = draw_worth({"EPE, px,": {"all": {"net": curve}}}, {"all": {"net": diagram}, "glass": {}}, [0.0, 0.5])
+    curve = Sparsified([2.0, 1.0], [2.0, 0.5], [0.0, 0.5])
+    png = draw_worth({"EPE, px,": {"all": {"net": curve}}}, {"all": {"net": diagram}, "glass": {}})
     image: np.ndarray = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     return image
 

@@ -28,7 +28,7 @@ class Mixture(Indexed):
         Args:
             parts: data sets with a length.
             weights: how often each is drawn, relative to each other; 0 is never.
-            length: number of samples, any: data sets repeat in a new order.
+            length: number of samples, any: each is drawn by itself, and may be one that was drawn before.
             seed: >= 0.
 
         Raises:

@@ -337,7 +337,8 @@ SUBSTITUTIONS: dict[str, Substitution] = {
         Substitution(
             "shuffled",
             f"shuffled in {BLOCK}-px blocks",
-            f"The scene's own in blocks of {BLOCK}x{BLOCK} px, none in its place, both views alike.",
+            f"The scene's own in blocks of {BLOCK}x{BLOCK} px, both views alike, none in its place unless it is the "
+            "only one of its size.",
             _shuffled,
         ),
         Substitution("foreign", "another scene's", "Another scene's map and validity.", _foreign, needs_donor=True),

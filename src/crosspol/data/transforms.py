@@ -56,7 +56,7 @@ def flip_horizontal(sample: StereoSample) -> StereoSample:
     """Mirror left to right and exchange the views, so that disparity stays positive; S2 changes its sign.
 
     The truth then belongs to what was the right view. It is known where the left view sees the same point; the rest is
-    not valid, and occluded.
+    not valid, and occluded. Glass counts as none there, where the left view's was known.
 
     Raises:
         ValueError: the rig is "quad-left" or "crossed", whose cameras cannot be exchanged.

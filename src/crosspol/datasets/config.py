@@ -130,6 +130,11 @@ class DataConfig:
             raise ValueError(
                 f"data.polarization: got {self.polarization} with rig crossed, which has no map; wanted own"
             )
+        if self.polarization != "own" and set(self.turns) == {"none"}:
+            raise ValueError(
+                f"data.polarization: got {self.polarization} with rig none alone, of which nothing would be replaced; "
+                "wanted own, or another rig too"
+            )
         for key, source in self.named_sources():
             _check(key, source, self.turns)
 

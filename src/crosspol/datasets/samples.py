@@ -24,7 +24,7 @@ from crosspol.data.resilient import SkipUnreadable
 from crosspol.data.sample import StereoSample
 from crosspol.data.transforms import AugmentConfig, Augmented, Change, augment
 from crosspol.datasets.config import VALIDATION, DataConfig, SourceConfig
-from crosspol.datasets.registry import PROCEDURAL
+from crosspol.datasets.registry import PROCEDURAL, SourceKind
 from crosspol.datasets.sources import (
     CHANGING,
     MIXING,
@@ -81,7 +81,9 @@ def held_out_samples(data: DataConfig, count: int) -> Samples:
     """Open the held-out split of a run: at most `count` samples, whole and never changed.
 
     Data sets give their split for validation, in turn; where none has one, procedural scenes of the same
-    settings are taken. All of them are read once: one that cannot be read is refused here, or left out.
+    settings are taken. A split that several sources name counts once, as the first of them records it, and so do
+    procedural scenes: the same scenes twice would say less than their number. All of them are read once: one that
+    cannot be read is refused here, or left out.
 
     Raises:
         UsageError: as `training_samples`, or a sample cannot be read and is not to be skipped.
@@ -90,14 +92,25 @@ def held_out_samples(data: DataConfig, count: int) -> Samples:
     names: list[str] = []
     skipped: list[str] = []
     trained = _trained_splits(data)
+    taken: set[tuple[SourceKind, Path | None, str | None, bool]] = set()
+
+    def new(source: SourceConfig, split: str | None) -> bool:
+        # Panes are put into the pairs without polarization of a table, of which others have it.
+        path = None if source.path is None else Path(source.path).resolve()
+        before = len(taken)
+        taken.add((source.kind, path, split, source.virtual_glass))
+        return len(taken) > before
+
     for number, key, source in usable_sources(data):
         if source.kind == PROCEDURAL:
+            if not new(source, None):
+                continue
             parts.append(held_out(data.of(source).drawn(count)))
             names.append("procedural scenes")
             continue
         with named(key):
             split = _validation_split(data, source, trained)
-            if split is None:
+            if split is None or not new(source, split):
                 continue
             part = _held_out_part(data.of(source), source, split, number)
             good, bad = _readable(part, count, data.on_bad == "skip")

@@ -23,7 +23,7 @@ __all__ = ["READER", "SceneFolder", "noise_of"]
 
 
 class SceneFolder(Indexed):
-    """A data set in the native format; samples pass through `frame_inputs`, as do a camera's frames in use.
+    """A data set in the native format; samples pass through `StereoInputs.from_frames`, as do a camera's frames.
 
     Sample `index` depends on the scene, `seed` and `index` only.
     """

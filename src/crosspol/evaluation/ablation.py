@@ -47,6 +47,7 @@ from crosspol.weights import load_network
 EVALUATION = "evaluation.json"
 _SCENES = "scenes.json"
 _LOCKS = ".locks"
+_DONE = "done"
 # What stands in polarization's place when a run is evaluated, by what it was trained on.
 _SHOWN = {"own": None, "foreign": "foreign", "oracle": ORACLE}
 _CURVES = (
@@ -95,7 +96,7 @@ class Job:
     def standing(self) -> str:
         """Say in a few words how far it is."""
         if self.evaluated:
-            return "done"
+            return _DONE
         if self.trained:
             return "trained, not evaluated"
         return f"step {self.step} of {self.config.num_steps}" if self.step else "not started"
@@ -182,9 +183,16 @@ def write_tables(plan: Plan, output: Path) -> list[Path]:
     Returns:
         The written paths; none where no run is done.
     """
+    # What is read is as late as what is written: else the table of an earlier look could be the last that is written.
+    with FileLock(_lock(output, "tables")):
+        return _write_tables(plan, output)
+
+
+def _write_tables(plan: Plan, output: Path) -> list[Path]:
     jobs = jobs_of(plan, output)
+    standing = {job.name: job.standing() for job in jobs}
+    done = [job for job in jobs if standing[job.name] == _DONE]
     written = [write_bytes(output / name, image) for name, image in _curves(plan, jobs).items() if image is not None]
-    done = [job for job in jobs if job.evaluated]
     counts = Counter(job.seed for job in done)
     seeds = tuple(seed for seed in plan.seeds if counts[seed] and counts[seed] == max(counts.values()))
     compared = {
@@ -206,7 +214,7 @@ def write_tables(plan: Plan, output: Path) -> list[Path]:
             "",
             "## Runs",
             "",
-            *(f"- {job.name}: {job.standing()}" for job in jobs),
+            *(f"- {name}: {said}" for name, said in standing.items()),
             "",
         ]
     )
@@ -300,6 +308,8 @@ def _seed_table(reference: str, compared: dict[str, list[Results]], seeds: tuple
     for variant, found in compared.items():
         for number, (seed, results) in enumerate(zip(seeds, found, strict=True)):
             row, other = results.row(variant), compared[reference][number].row(reference)
+            if row.not_applicable is not None or other.not_applicable is not None:
+                continue
             names = [key("epe", region) for region in regions]
             errors = [interval(results.bootstrap.mean(row.get(name))) for name in names]
             apart = [signed(results.bootstrap.difference(row.get(name), other.get(name))) for name in names]

@@ -139,7 +139,7 @@ def confidence_plot(results: Results) -> bytes | None:
     curves = {
         cost.title: {
             titles[name]: {
-                row: Sparsified(part["kept"][cost.name], part["oracle"][cost.name])
+                row: Sparsified(part["kept"][cost.name], part["oracle"][cost.name], record["removed"])
                 for row, record in rows.items()
                 if (part := record["regions"].get(name)) is not None
             }
@@ -157,7 +157,7 @@ def confidence_plot(results: Results) -> bytes | None:
         }
         for name in shown
     }
-    return draw_worth(curves, diagrams, next(iter(rows.values()))["removed"])
+    return draw_worth(curves, diagrams)
 
 
 def _interval(estimate: Estimate) -> Interval | None:

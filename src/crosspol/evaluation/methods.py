@@ -43,8 +43,8 @@ class Method(Protocol):
     """A row of an evaluation.
 
     name: of the row. of: name of the row that a counterfactual belongs to, else its own. about: what it is, for the
-    record. pol_channels: of the maps that it takes. substitution: what stands in polarization's place, by name; None:
-    what was recorded.
+    record. pol_channels: of the maps that it takes; None: it looks at none. substitution: what stands in polarization's
+    place, by name; None: what was recorded.
     """
 
     @property
@@ -57,7 +57,7 @@ class Method(Protocol):
     def about(self) -> dict[str, Any]: ...  # noqa: D102
 
     @property
-    def pol_channels(self) -> int: ...  # noqa: D102
+    def pol_channels(self) -> int | None: ...  # noqa: D102
 
     @property
     def substitution(self) -> str | None: ...  # noqa: D102
@@ -119,7 +119,7 @@ class BaselineMethod:
     name: str
     about: dict[str, Any]
     predict: Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float32]]
-    pol_channels: int = 1
+    pol_channels: int | None = None
     substitution: str | None = None
 
     @property

@@ -58,6 +58,8 @@ class EvaluationPlan:
         for name in self.counterfactuals:
             if name not in SUBSTITUTIONS:
                 raise ValueError(f"counterfactuals: got {name!r}, wanted some of {', '.join(SUBSTITUTIONS)}")
+        if len(set(self.counterfactuals)) < len(self.counterfactuals):
+            raise ValueError(f"counterfactuals: got {', '.join(self.counterfactuals)}, wanted each once")
 
 
 @dataclass(frozen=True)

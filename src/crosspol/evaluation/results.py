@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -49,25 +50,38 @@ class Results:
 
     @property
     def reference(self) -> Row:
-        """The row that others are compared with: the twin, else the first network, else the first row."""
-        if self.twin is not None:
-            return self.row(self.twin)
-        return next((row for row in self.rows if row.is_network and row.not_applicable is None), self.rows[0])
+        """The row that others are compared with: the twin, else the first network, else the first row.
+
+        Never a counterfactual, and one that was measured, where there is such a row.
+        """
+        mains = [row for row in self.rows if not row.is_counterfactual] or list(self.rows)
+        measured = [row for row in mains if row.not_applicable is None] or mains
+        twin = [row for row in measured if row.name == self.twin]
+        return next(iter([*twin, *(row for row in measured if row.is_network), *measured]))
 
     def against(self, row: Row) -> Row | None:
-        """Return the row that a row is compared with: its own network's, or the reference; None: it is that."""
+        """Return the row that a row is compared with: its own network's, or the reference.
+
+        None: it is that, or that has no values.
+        """
         other = self.row(row.of) if row.is_counterfactual else self.reference
-        return None if other.name == row.name else other
+        return None if other.name == row.name or other.not_applicable is not None else other
 
     def difference(self, row: Row, other: Row, name: str) -> Estimate:
         """Return the mean of row - other over scenes, paired."""
         return self.bootstrap.difference(row.get(name), other.get(name))
 
     def share(self, row: Row, name: str) -> Estimate | None:
-        """Return the row's share of the oracle's gain; None: twin or oracle is not there, or the row is one of them."""
+        """Return the row's share of the oracle's gain.
+
+        None: twin or oracle is not there or was not measured, or the row is one of them.
+        """
         if self.twin is None or self.oracle is None or row.name in (self.twin, self.oracle):
             return None
-        return self.bootstrap.share(self.row(self.twin).get(name), row.get(name), self.row(self.oracle).get(name))
+        twin, oracle = self.row(self.twin), self.row(self.oracle)
+        if twin.not_applicable is not None or oracle.not_applicable is not None:
+            return None
+        return self.bootstrap.share(twin.get(name), row.get(name), oracle.get(name))
 
 
 def describe_data(description: dict[str, Any], survey: Survey) -> dict[str, Any]:
@@ -151,10 +165,11 @@ def earlier_rows(paths: Sequence[Path], data: dict[str, Any], taken: Sequence[st
             about = {**row.about, "from": str(path)}
             rows.append(replace(row, name=renamed[row.name], of=renamed[row.of], about=about))
         names |= set(renamed.values())
-    twice = {row.name for row in rows if [other.name for other in rows].count(row.name) > 1}
+    shown = Counter([*set(taken), *(row.name for row in rows)])
+    twice = [name for name, count in shown.items() if count > 1]
     if twice:
         raise UsageError(
-            f"--rows: got the row {sorted(twice)[0]!r} in several files, wanted files in folders of different names"
+            f"--rows: got the row {sorted(twice)[0]!r} more than once, wanted files in folders of different names"
         )
     return rows
 
@@ -206,9 +221,17 @@ def _summary(results: Results, row: Row) -> dict[str, Any]:
 
 
 def _differences(results: Results, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Every two rows, every measure and region: the first one's mean minus the second one's."""
+    """Pairs of rows, every measure and region: the first one's mean minus the second one's.
+
+    Every two rows that are no counterfactuals, and each counterfactual with its own network: what tables compare. Of
+    all pairs, those of a matrix of variants would take longer than its evaluations, and more than can be read back.
+    """
+    mains = [row for row in rows if not row.is_counterfactual]
+    networks = {row.name: row for row in mains}
+    others = [row for row in rows if row.is_counterfactual and row.of in networks]
+    pairs = [*combinations(mains, 2), *((row, networks[row.of]) for row in others)]
     found = []
-    for first, second in combinations(rows, 2):
+    for first, second in pairs:
         for name in (key(kind.name, region.name) for kind in MEASURES for region in REGIONS):
             estimate = results.difference(first, second, name)
             if estimate.scenes:

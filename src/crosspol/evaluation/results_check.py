@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from crosspol.data.substitution import ORACLE, SUBSTITUTIONS
+from crosspol.evaluation.confidence import COSTS
 from crosspol.evaluation.measures import REGIONS
 
 __all__ = ["check_content"]
@@ -86,17 +87,36 @@ def _check_about(about: dict[str, Any]) -> None:
 
 def _check_confidence(confidence: dict[str, Any]) -> None:
     removed = confidence.get("removed")
-    if not isinstance(removed, list) or not all(share in removed for share in _KEPT):
+    if not isinstance(removed, list) or not all(map(_is_number, removed)) or not set(_KEPT) <= set(removed):
         raise ValueError(f"confidence: got removed {removed!r}, wanted shares with {_KEPT} among them")
     for region, part in _record(confidence, "regions").items():
         if region not in {known.name for known in REGIONS} or not isinstance(part, dict):
             raise ValueError(f"confidence: got the region {region}, wanted a known one")
-        kept = _record(part, "kept").get("epe")
-        if not isinstance(kept, list) or len(kept) != len(removed):
-            raise ValueError(f"confidence: got kept {kept!r}, wanted an error for each share that is removed")
-        for value in (*kept, *(part.get(name) for name in _JUDGED)):
-            if not (value in ("infinite", 0) or isinstance(value, float) or _is_count(value)):
-                raise ValueError(f"confidence: got {value!r}, wanted a number")
+        for curve in ("kept", "oracle"):
+            for cost in COSTS:
+                errors = _record(part, curve).get(cost.name)
+                if not _are_errors(errors, len(removed)):
+                    raise ValueError(
+                        f"confidence: got {curve} {cost.name} {errors!r}, wanted a number for each share that is "
+                        "removed"
+                    )
+        for name in _JUDGED:
+            if not _is_error(part.get(name)):
+                raise ValueError(f"confidence: got {name} {part.get(name)!r}, wanted a number")
+        _check_bins(part)
+
+
+def _check_bins(part: dict[str, Any]) -> None:
+    pixels = part.get("pixels")
+    if not isinstance(pixels, list) or not all(_is_number(count) and count >= 0 for count in pixels) or not any(pixels):
+        raise ValueError(f"confidence: got pixels {pixels!r}, wanted how many are in each bin, some of them above 0")
+    for name in ("confidence", "hits"):
+        values = part.get(name)
+        if not isinstance(values, list) or len(values) != len(pixels):
+            raise ValueError(f"confidence: got {name} {values!r}, wanted a share for each of {len(pixels)} bins")
+        for value in values:
+            if value is not None and not _is_number(value):
+                raise ValueError(f"confidence: got {name} {value!r}, wanted a share, or none")
 
 
 def _record(content: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -115,3 +135,15 @@ def _text(content: Mapping[str, Any], name: str) -> str:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**53
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**53
+
+
+def _is_error(value: Any) -> bool:
+    return value == "infinite" or (_is_number(value) and value >= 0)
+
+
+def _are_errors(values: Any, count: int) -> bool:
+    return isinstance(values, list) and len(values) == count and all(map(_is_error, values))

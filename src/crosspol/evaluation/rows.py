@@ -100,7 +100,7 @@ def reason_against(method: Method, scenes: SceneSet, survey: Survey) -> str | No
         reason = method.net.config.why_no_contrast(method.iters)
     if reason is None and SUBSTITUTIONS[method.substitution].needs_donor:
         alone = [scene.name for index, scene in enumerate(survey.scenes) if survey.donor(index) is None]
-        reason = f"no other scene has the size of {alone[0]}" if alone else None
+        reason = f"no other scene has the size and the rig of {alone[0]}" if alone else None
     return reason
 
 
@@ -149,15 +149,18 @@ def measure_rows(
         A row a method, in their order.
     """
     reasons = [reason_against(method, scenes, survey) for method in methods]
-    opened = {method.pol_channels: scenes.open(method.pol_channels) for method in methods}
+    # Whoever looks at no maps reads them as the others do: a table may have no others.
+    any_channels = next((method.pol_channels for method in methods if method.pol_channels is not None), 1)
+    channels = [method.pol_channels or any_channels for method in methods]
+    opened = {number: scenes.open(number) for number in channels}
     values: list[list[dict[str, float]]] = [[] for _ in methods]
     judged: list[list[SceneConfidence]] = [[] for _ in methods]
     source = _Source(opened, survey, device)
     with torch.inference_mode(), without_tf32():
         for index in watch(range(len(survey.scenes))):
-            for method, reason, found, scenes_of in zip(methods, reasons, values, judged, strict=True):
+            for method, maps, reason, found, scenes_of in zip(methods, channels, reasons, values, judged, strict=True):
                 if reason is None:
-                    numbers, scene = _measure(method, source, index, seed, look)
+                    numbers, scene = _measure(method, source, index, maps, seed, look)
                     found.append(numbers)
                     scenes_of += [] if scene is None else [scene]
     return [
@@ -198,15 +201,20 @@ class _Source:
 
 
 def _measure(
-    method: Method, source: _Source, index: int, seed: int, look: Callable[[Observation], None] | None
+    method: Method,
+    source: _Source,
+    index: int,
+    channels: int,
+    seed: int,
+    look: Callable[[Observation], None] | None,
 ) -> tuple[dict[str, float], SceneConfidence | None]:
     """Return the figures of a scene, and what its confidence is worth where there is one."""
-    recorded = source.get(method.pol_channels, index)
+    recorded = source.get(channels, index)
     batch = recorded
     if method.substitution is not None:
         lends = method.substitution != ORACLE and SUBSTITUTIONS[method.substitution].needs_donor
-        donor = source.donor(method.pol_channels, index) if lends else None
-        batch = substitute(recorded, method.substitution, seed=seed, donor=donor, pol_channels=method.pol_channels)
+        donor = source.donor(channels, index) if lends else None
+        batch = substitute(recorded, method.substitution, seed=seed, donor=donor, pol_channels=channels)
     predicted = method(batch)
     if look is not None:
         look(Observation(method.name, index, recorded, predicted.disparity))

@@ -18,13 +18,13 @@ from crosspol.data.mixture import RoundRobin
 from crosspol.data.sample import StereoSample
 from crosspol.datasets.manifest import Manifest
 from crosspol.datasets.reader import Request
-from crosspol.datasets.registry import PROCEDURAL, SOURCES
+from crosspol.datasets.registry import PROCEDURAL, SOURCES, SourceKind
 from crosspol.datasets.scene_folder import SceneFolder, noise_of
 from crosspol.datasets.scene_format import CONTAINS, StoredScene, scene_frames
 from crosspol.datasets.scene_index import INDEX, SceneRecord, read_index
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.rigs.frames import Frame
-from crosspol.rigs.kinds import RigKind
+from crosspol.rigs.kinds import RIG_KINDS, RigKind
 from crosspol.rigs.sensor import SensorConfig, sense
 from crosspol.synthesis.procedural import ProceduralConfig, ProceduralStereo
 
@@ -40,6 +40,15 @@ _PROCEDURAL_SIZE = (256, 320)
 _STEP = 1 / 16
 # What the scenes' hash is over: what every row shares, whichever polarization it takes.
 _HASHED = ("left", "right", "disparity", "valid", "glass", "occluded")
+
+# By setting its flag, and of what it is.
+_FLAGS = {
+    "size": ("--size", "procedural scenes"),
+    "seed": ("--seed", "procedural scenes and folders of scenes"),
+    "split": ("--split", "data that name splits"),
+    "rig_file": ("--rig-file", "a manifest of frames"),
+    "sensor": ("--no-sensor", "folders of scenes"),
+}
 
 Open = Callable[[int], Dataset[StereoSample]]
 
@@ -82,11 +91,15 @@ class Survey:
         return hashlib.sha256("\n".join(scene.sha256 for scene in self.scenes).encode()).hexdigest()
 
     def donor(self, index: int) -> int | None:
-        """Return the next scene of the same size, which can lend its polarization to scene `index`; None: none can."""
+        """Return the next scene that can lend its polarization to scene `index`; None: none can.
+
+        It has the same size and rig, and another name: two folders may hold the same scene.
+        """
         count = len(self.scenes)
         others = ((index + step) % count for step in range(1, count))
         wanted = self.scenes[index]
-        return next((other for other in others if self.scenes[other][2:] == wanted[2:]), None)
+        fitting = (other for other in others if self.scenes[other][2:] == wanted[2:])
+        return next((other for other in fitting if self.scenes[other].name != wanted.name), None)
 
 
 def survey(scenes: Dataset[StereoSample], watch: Callable[[range], Iterable[int]] = iter) -> Survey:
@@ -134,7 +147,8 @@ def open_scenes(
     Args:
         data: "procedural", a folder in the scene format, a manifest, or a folder of pairs in one of the layouts of
             `crosspol.datasets.registry.SOURCES`.
-        rig: what was recorded; None: quad for procedural scenes, else what the data have, or most of their scenes.
+        rig: what was recorded; None: quad for procedural scenes, else what the data have, or most of their scenes; of
+            pairs with polarization in both views, quad.
         count: at most so many, the first ones; None: 64 procedural ones, else all.
         seed: of procedural scenes and of the sensor's noise; None: that of the test scenes.
         size: height and width of procedural scenes, px; None: 256x320.
@@ -146,21 +160,56 @@ def open_scenes(
         MissingFileError: a file or folder does not exist.
         UsageError: an argument that these data have no use for, or data that cannot be used.
     """
-    if data == PROCEDURAL:
-        _refuse("--split", split, "scenes in files")
-        _refuse("--rig-file", rig_file, "a manifest of frames")
-        return _procedural(rig or "quad", count or _PROCEDURAL_COUNT, TEST_SEED if seed is None else seed, size)
-    _refuse("--size", size and f"{size[1]}x{size[0]}", "procedural scenes: those in files have theirs")
     path = Path(data)
-    if path.is_file():
+    kind = _kind(data, path)
+    given = {
+        "size": size and f"{size[1]}x{size[0]}", "seed": seed, "split": split, "rig_file": rig_file,
+        "sensor": None if sensor else "it",
+    }  # fmt: skip
+    for name, value in given.items():
+        if value is not None and name not in _settings(kind):
+            flag, wanted = _FLAGS[name]
+            raise UsageError(f"{flag}: got {value}, which is for {wanted}, not for {data}")
+    seed = TEST_SEED if seed is None else seed
+    if kind == PROCEDURAL:
+        return _procedural(rig or "quad", count or _PROCEDURAL_COUNT, seed, size)
+    if kind == "manifest":
         return _manifest(path, rig, count, split, rig_file)
+    if kind == "scenes":
+        return _scene_folder(path, rig, count, split, seed, sensor)
+    return _pairs(path, kind, rig, count, split)
+
+
+def _kind(data: str, path: Path) -> SourceKind:
+    """Find out of which kind the data are.
+
+    Raises:
+        MissingFileError: there is no such file or folder.
+        UsageError: it is of no kind that is evaluated.
+    """
+    if data == PROCEDURAL:
+        return PROCEDURAL
+    if path.is_file():
+        return "manifest"
     if not path.exists():
         raise MissingFileError(f"{path}: no such file or folder, wanted {PROCEDURAL}, a data set's folder or a table")
-    _refuse("--rig-file", rig_file, "a manifest of frames")
     if (path / INDEX).exists():
-        seed = TEST_SEED if seed is None else seed
-        return _scene_folder(path, rig, count, split, seed, sensor)
-    return _pairs(path, rig, count, split)
+        return "scenes"
+    readers = {kind: reader for kind, reader in SOURCES.items() if reader.layout and kind != "scenes"}
+    kind = next((kind for kind, reader in readers.items() if reader.recognizes(path)), None)
+    if kind is None:
+        known = "; ".join(reader.wanted for reader in readers.values())
+        raise UsageError(f"{path}: got neither {INDEX} nor pairs in it, wanted one of: {known}")
+    return kind
+
+
+def _settings(kind: SourceKind) -> frozenset[str]:
+    """Return which settings data of a kind have a use for."""
+    if kind == PROCEDURAL:
+        return frozenset({"size", "seed"})
+    settings = SOURCES[kind].settings
+    # Of what passes a sensor, the noise is drawn.
+    return settings | {"seed"} if "sensor" in settings else settings
 
 
 def _procedural(rig: RigKind, count: int, seed: int, size: tuple[int, int] | None) -> SceneSet:
@@ -245,18 +294,13 @@ def _manifest(path: Path, rig: RigKind | None, count: int | None, split: str | N
     return SceneSet(description, opened)
 
 
-def _pairs(path: Path, rig: RigKind | None, count: int | None, split: str | None) -> SceneSet:
-    readers = {kind: reader for kind, reader in SOURCES.items() if reader.layout and kind != "scenes"}
-    kind = next((kind for kind, reader in readers.items() if reader.recognizes(path)), None)
-    if kind is None:
-        known = "; ".join(reader.wanted for reader in readers.values())
-        raise UsageError(f"{path}: got neither {INDEX} nor pairs in it, wanted one of: {known}")
-    reader = readers[kind]
-    if "split" not in reader.settings:
-        _refuse("--split", split, f"data that name splits, not {kind}")
-    asked = Request(str(path), rig=rig or "none", split=split)
-    if not reader.serves(asked):
-        raise UsageError(f"--rig: got {rig} for {path}, which has no polarization; wanted none")
+def _pairs(path: Path, kind: SourceKind, rig: RigKind | None, count: int | None, split: str | None) -> SceneSet:
+    reader = SOURCES[kind]
+    asked = Request(str(path), split=split)
+    served = [known for known in RIG_KINDS if reader.serves(replace(asked, rig=known))]
+    if rig is not None and rig not in served:
+        raise UsageError(f"--rig: got {rig} for {path}, of which there is no recording; wanted {' or '.join(served)}")
+    asked = replace(asked, rig=served[0] if rig is None else rig)
     description = {"data": str(path), "rig": asked.rig, "layout": kind}
     if split is not None:
         description["split"] = split
@@ -265,8 +309,3 @@ def _pairs(path: Path, rig: RigKind | None, count: int | None, split: str | None
 
 def _first(samples: SizedSamples, count: int | None) -> Indexed:
     return RoundRobin([samples], len(samples) if count is None else count)
-
-
-def _refuse(flag: str, value: Any, wanted: str) -> None:
-    if value is not None:
-        raise UsageError(f"{flag}: got {value}, which is for {wanted}")

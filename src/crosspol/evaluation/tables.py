@@ -234,7 +234,7 @@ def _difference_table(results: Results, rows: Sequence[Row]) -> Table:
     cells = []
     for row in rows:
         other = results.against(row)
-        if other is not None and other.not_applicable is None:
+        if other is not None:
             differences = (results.difference(row, other, key("epe", name)) for name in COMPARED)
             apart = (Cell(signed(difference), difference.value) for difference in differences)
             cells.append((named(row.name), named(other.name), *apart))

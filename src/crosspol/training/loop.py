@@ -43,7 +43,7 @@ from crosspol.training.state import (
     refuse_changes,
     write_checkpoint,
 )
-from crosspol.training.step import Run, train_step
+from crosspol.training.step import Run, gather_objects, train_step
 from crosspol.training.validation import predict_scene, scene_with_glass, validate
 from crosspol.visualization.panel import validation_figure
 
@@ -157,6 +157,11 @@ def _train(
     try:
         with stop_requests() as request:
             _loop(run, folder, log, lambda: request.signal_number, progress, training, validation.samples)
+            final = _finish(run, folder, tell)
+            came = max(gather_objects(fabric, int(request.signal_number)))
+        if came:
+            # Since the last step began: whoever trains several runs is not to go on with the next.
+            raise Interrupted(came, run.step, fabric.is_global_zero)
     except Interrupted as stop:
         tell(str(stop))
         raise
@@ -167,14 +172,20 @@ def _train(
         raise TrainingError(
             f"{folder.path}: all {run.step} steps were skipped, nothing was learned; {folder.log} says why for each"
         )
+    return final
+
+
+def _finish(run: Run, folder: RunFolder, tell: Callable[[str], None]) -> CrossPol:
+    """Write the last weights, if there was a step that was not skipped, and return the network that has them."""
     final = run.evaluated.eval()
-    if fabric.is_global_zero:
-        write_weights(final, folder.weights)
-    fabric.barrier()
-    best = f"the best on held-out scenes in {folder.best}" if math.isfinite(run.best) else "none were ever the best: "
-    if not math.isfinite(run.best):
-        best += "no validation had a finite error on a valid pixel"
-    tell(f"weights in {folder.weights}, {best}")
+    if run.skipped < run.step:
+        if run.fabric.is_global_zero:
+            write_weights(final, folder.weights)
+        chosen = f"the best on held-out scenes in {folder.best}"
+        if not math.isfinite(run.best):
+            chosen = "none were ever the best: no validation had a finite error on a valid pixel"
+        tell(f"weights in {folder.weights}, {chosen}")
+    run.fabric.barrier()
     return final
 
 
@@ -208,9 +219,10 @@ def _loop(
             last = run.step == config.num_steps
             due = run.step % config.validate_every == 0 or last
             if due:
-                record["valid"] = _validate(run, validation, folder)
-                if log is not None and scene is not None:
-                    _draw(run, scene, folder, log)
+                with clock.paused():
+                    record["valid"] = _validate(run, validation, folder)
+                    if log is not None and scene is not None:
+                        _draw(run, scene, folder, log)
             if due or run.step % config.log_every == 0 or "skipped" in record or signal_number:
                 named = unreadable.read(run)
                 for line in named.get("unreadable", ()) if not bar.disable else ():
@@ -220,9 +232,10 @@ def _loop(
                         record["step_size"] = step_sizes(run.optimizer.optimizer)
                     log.write({"step": run.step, **record, "means": means.read(), **clock.read(), **named})
             if run.step % config.checkpoint_every == 0 or last or signal_number:
-                if log is not None:
-                    log.flush()
-                write_checkpoint(run, folder, training.contents)
+                with clock.paused():
+                    if log is not None:
+                        log.flush()
+                    write_checkpoint(run, folder, training.contents)
             if signal_number and not last:
                 raise Interrupted(signal_number, run.step, run.fabric.is_global_zero)
 

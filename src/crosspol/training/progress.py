@@ -41,7 +41,12 @@ class RigMeans:
         self._values: dict[str, dict[str, list[float]]] = {}
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Count a step's record; what is not known or not finite is left out."""
+        """Count a step's record; what is not known or not finite is left out, and so are steps that were skipped.
+
+        The loss of a batch without ground truth is 0, and that of one with a loss that is not finite only a part.
+        """
+        if "skipped" in record:
+            return
         of_rig = self._values.setdefault(record["rig"], {})
         for name in self._NAMES:
             value = record.get(name)
@@ -59,7 +64,10 @@ class RigMeans:
 
 
 class Clock:
-    """How long steps take, and how much of that is waiting for samples, since it was last read."""
+    """How long steps take, and how much of that is waiting for samples, since it was last read.
+
+    What else a run does between steps, such as validating, does not count.
+    """
 
     def __init__(self) -> None:
         self._restart()
@@ -70,6 +78,13 @@ class Clock:
         started = time.monotonic()
         yield
         self._waited += time.monotonic() - started
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out the time within."""
+        started = time.monotonic()
+        yield
+        self._since += time.monotonic() - started
 
     def step(self, samples: int) -> None:
         """Count a step on so many samples, over all processes."""

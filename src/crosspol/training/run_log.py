@@ -107,11 +107,11 @@ def _record(line: str, path: Path) -> dict[str, Any] | None:
 
 
 def read_runs(folders: Sequence[Path]) -> dict[str, list[dict[str, Any]]]:
-    """Read the logs of runs, under the shortest names that tell them apart.
+    """Read the logs of runs, under the names of their folders, or their whole paths where two have the same name.
 
     Raises:
         MissingFileError: a folder has no log.
-        UsageError: a log is damaged or empty.
+        UsageError: a log is damaged or empty, or a folder is named twice.
     """
     runs = {}
     for folder, name in zip(folders, _names(folders), strict=True):

@@ -44,8 +44,8 @@ def validate(
     """Return mean EPE over scenes, px: ``epe``, ``epe_glass``, ``epe_background``, and ``score`` (see `score`).
 
     Of a network with a glass head also ``glass_iou`` and ``glass_f_score`` over the pixels of all scenes; and of one
-    that takes polarization, all but the score once more with the polarization of every scene taken away:
-    ``epe_glass_without_polarization``, ``glass_iou_without_polarization`` and so on.
+    with a glass head that takes polarization, all but the score once more with the polarization of every scene taken
+    away: ``epe_glass_without_polarization``, ``glass_iou_without_polarization`` and so on.
 
     The scenes are divided among the processes; the result is the same on all of them. Scenes without a region do not
     enter its mean; where no scene has it, it is NaN.
@@ -56,16 +56,18 @@ def validate(
         count: how many of them.
         iters: iterations.
         fabric: None: this process alone.
-        polarization: what the network is shown as such (`substitute_polarization`); foreign is the next scene's.
+        polarization: what the network is shown as such (`substitute_polarization`); foreign is that of the next scene
+            of another name, the same rig and the same size, and none where there is no such scene.
     """
     net.eval()
     rank, world = (0, 1) if fabric is None else (fabric.global_rank, fabric.world_size)
     device = next(net.parameters()).device
     table = torch.zeros(count, 2, len(_COLUMNS), dtype=torch.float64)
     headed = False
+    scene = _Scenes(samples, count, polarization)
     with without_tf32(device):
         for index in range(rank, count, world):
-            batch = _scene(samples, index, count, polarization).to(device)
+            batch = scene(index).to(device)
             out = net(**batch.inputs.kwargs(), iters=iters)
             table[index, 0] = _row(out, batch)
             headed = headed or out.glass_logits is not None
@@ -156,14 +158,40 @@ def _signal(batch: StereoBatch) -> tuple[tuple[Plane | None, Plane | None], str]
     return (planes[0], planes[1]), "DoLP"
 
 
-def _scene(samples: Dataset[StereoSample], index: int, count: int, polarization: Polarization) -> StereoBatch:
-    """One scene as a batch, with the polarization that the network is shown."""
-    if polarization != "foreign":
-        return substitute_polarization(stack([samples[index]]), polarization)
-    pair = substitute_polarization(stack([samples[index], samples[(index + 1) % count]]), polarization)
-    values = {field.name: getattr(pair, field.name) for field in fields(pair)}
-    first = {name: value[:1] for name, value in values.items() if isinstance(value, Tensor)}
-    return StereoBatch(**(values | first | {"names": pair.names[:1]}))
+class _Scenes:
+    """Scenes as batches of one, with the polarization that the network is shown."""
+
+    def __init__(self, samples: Dataset[StereoSample], count: int, polarization: Polarization) -> None:
+        self._samples, self._count, self._polarization = samples, count, polarization
+        self._seen: dict[int, tuple[str, tuple[object, ...]]] = {}
+
+    def __call__(self, index: int) -> StereoBatch:
+        sample = self._samples[index]
+        if self._polarization != "foreign" or sample.rig == "none":
+            return substitute_polarization(stack([sample]), self._polarization)
+        donor = self._donor(sample, index)
+        if donor is None:
+            return drop_polarization(stack([sample]), [True])
+        pair = substitute_polarization(stack([sample, donor]), self._polarization)
+        values = {field.name: getattr(pair, field.name) for field in fields(pair)}
+        first = {name: value[:1] for name, value in values.items() if isinstance(value, Tensor)}
+        return StereoBatch(**(values | first | {"names": pair.names[:1]}))
+
+    def _donor(self, sample: StereoSample, index: int) -> StereoSample | None:
+        """Return the next scene, in a ring, that can lend its polarization; None: there is none."""
+        name, kind = sample.name, _kind(sample)
+        for other in ((index + step) % self._count for step in range(1, self._count)):
+            # Each is read once to be known; a folder may hold many of other sizes.
+            if other not in self._seen:
+                found = self._samples[other]
+                self._seen[other] = found.name, _kind(found)
+            if self._seen[other][0] != name and self._seen[other][1] == kind:
+                return self._samples[other]
+        return None
+
+
+def _kind(sample: StereoSample) -> tuple[object, ...]:
+    return sample.rig, sample.left.shape
 
 
 def _row(out: StereoOutput, batch: StereoBatch) -> Tensor:

@@ -11,10 +11,14 @@ _DPI = 100
 
 @dataclass(frozen=True)
 class Sparsified:
-    """Error of what is kept when the least sure pixels are removed, and that of the oracle, by growing shares."""
+    """Error of what is kept when the least sure pixels are removed, and that of the oracle, by growing shares.
+
+    removed: these shares, in [0, 1).
+    """
 
     kept: Sequence[float]
     oracle: Sequence[float]
+    removed: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,12 @@ class Reliability:
 def draw_worth(
     curves: Mapping[str, Mapping[str, Mapping[str, Sparsified]]],
     diagrams: Mapping[str, Mapping[str, Reliability]],
-    removed: Sequence[float],
 ) -> bytes:
     """Draw a row of panels for each error, and one of reliability diagrams; columns are regions.
 
     Args:
         curves: by title of the error, region and method.
         diagrams: by region and method.
-        removed: shares of removed pixels that the curves are at.
 
     Returns:
         A PNG.
@@ -51,11 +53,11 @@ def draw_worth(
     rows = len(curves) + 1
     figure = Figure(figsize=(4.6 * max(len(regions), 1), 3.6 * rows), dpi=_DPI, layout="constrained")
     axes = figure.subplots(rows, len(regions), squeeze=False)
-    percent = [100 * share for share in removed]
     for line, (title, by_region) in zip(axes, curves.items(), strict=False):
         for axis, region in zip(line, regions, strict=True):
             for number, (name, curve) in enumerate(by_region.get(region, {}).items()):
                 color = f"C{number % 10}"
+                percent = [100 * share for share in curve.removed]
                 axis.plot(percent, curve.kept, "-", color=color, label=name)
                 axis.plot(percent, curve.oracle, "--", color=color, linewidth=1, label=f"{name}: oracle")
                 axis.axhline(curve.kept[0], color=color, linewidth=1, linestyle=":", label=f"{name}: random order")
