@@ -138,7 +138,7 @@ def _of_raw_views(evidence: Evidence, calibration: StereoCalibration, path: Path
         depth = "use the calibration of the rectified images (P1, P2 of stereoRectify) for depth"
         means = "rectified once more the images bend; depth by the raw K is off"
         return [Finding("rectification", "unsure", text, depth, means)]
-    maps = rectification(calibration, evidence.left.size)
+    maps = rectification(calibration, evidence.left.size, evidence.right.size)
     left, right = resample(evidence.left, maps.left), resample(evidence.right, maps.right)
     mended = Evidence(left, right, rectified_by=path.name, of_views=maps.calibration)
     if not mended.in_order:
