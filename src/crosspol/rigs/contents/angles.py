@@ -43,10 +43,10 @@ class Angles(Content):
             return [Path(text)]
         return [Path(_ANGLE.sub(partial(_digits, angle), text)) for angle in ANGLES_DEG]
 
-    def planes(self, paths: Sequence[Path], load: LoadFile) -> list[Array]:  # noqa: D102
+    def planes(self, paths: Sequence[Path], load: LoadFile, height: int | None) -> list[Array]:  # noqa: D102
         if len(paths) == 4:
             return [without_alpha(load(path, 1), str(path)) for path in paths]
-        return split(load(paths[0], 4), 4, str(paths[0]))
+        return split(load(paths[0], 4), 4, str(paths[0]), height, self.several_files)
 
     def check_planes(self, planes: list[Array], name: str) -> None:  # noqa: D102
         if len({plane.ndim for plane in planes}) > 1:

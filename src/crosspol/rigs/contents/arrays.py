@@ -37,15 +37,31 @@ def without_alpha(plane: Array, name: str) -> Array:
     return plane
 
 
-def split(stored: Array, count: int, name: str) -> list[Array]:
+def split(stored: Array, count: int, name: str, height: int | None, otherwise: str = "") -> list[Array]:
     """Take an array with `count` channels or planes apart, into arrays (H, W) or (H, W, 3).
 
     The axis of the channels is the first, the last or, in color, the one before height and width; in an image of one
     channel the planes lie below each other.
+
+    Args:
+        stored: the array.
+        count: of channels or planes.
+        name: of the file, for errors.
+        height: of one plane, px, as the rig says it. None: nothing tells planes below each other from a single plane.
+        otherwise: what else the frame can be, for errors.
+
+    Raises:
+        UsageError: an array that does not have them.
     """
     shape = stored.shape
-    if stored.ndim == 2 and shape[0] % count == 0:
-        return list(stored.reshape(count, shape[0] // count, shape[1]))
+    if stored.ndim == 2:
+        if height is not None and shape[0] == count * height:
+            return list(stored.reshape(count, height, shape[1]))
+        told = "" if height is None else f", which is {height},"
+        raise UsageError(
+            f"{name}: got one image of {shape[1]}x{shape[0]} px, wanted {count} in one file{otherwise}; for {count} "
+            f"below each other height in the rig{told} has to be that of one of them"
+        )
     if stored.ndim == 3 and shape[0] == count:
         return list(stored)
     if stored.ndim == 3 and shape[2] == count:
