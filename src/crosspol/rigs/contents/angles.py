@@ -13,7 +13,7 @@ from torch import Tensor
 
 from crosspol.errors import UsageError
 from crosspol.polarimetry import stokes
-from crosspol.rigs.contents.arrays import split, without_alpha
+from crosspol.rigs.contents.arrays import clipped_beside, split, without_alpha
 from crosspol.rigs.contents.content import (
     ANGLES_DEG,
     Array,
@@ -57,6 +57,7 @@ class Angles(Content):
 
     def measure(self, light: Tensor, camera: CameraSettings) -> Measured:  # noqa: D102
         valid = (light < camera.saturated).all(0).all(0) & (light.mean((0, 1)) > camera.dark)
+        valid &= ~clipped_beside(light, camera.bayer, camera.saturated).any(0)
         finite = torch.where(light.isfinite(), light, light.new_zeros(()))
         return Measured(stokes(*finite.clamp(0, 1).unbind(0)) / 2, None, valid)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from crosspol.errors import UsageError
 from crosspol.polarimetry.exact import without_autocast
 
-__all__ = ["in_colors", "scaled", "split", "without_alpha"]
+__all__ = ["clipped_beside", "in_colors", "scaled", "split", "without_alpha"]
 
 Array = NDArray[Any]
 
@@ -88,11 +88,35 @@ def in_colors(light: Tensor, bayer: str | None) -> Tensor:
     if bayer is None:
         return light
     height, width = light.shape[-2:]
-    cell = torch.tensor([["RGB".index(letter) for letter in bayer[row : row + 2]] for row in (0, 2)])
-    color = cell.repeat(-(-height // 2), -(-width // 2))[:height, :width]
+    color = _colors(bayer, height, width)
     sampled = torch.stack([color == index for index in range(3)]).float()[:, None]
     # Weights fall off with distance, so that a sample counts most at its own pixel; they sum to 1 over those there are.
     weight = torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]).expand(1, 1, 3, 3)
     with without_autocast("cpu"):
         total = F.conv2d(sampled * light, weight, padding=1) / F.conv2d(sampled, weight, padding=1)
     return torch.where(sampled > 0, light.expand(3, 1, height, width), total)[:, 0]
+
+
+def clipped_beside(light: Tensor, bayer: str | None, saturated: float) -> Tensor:
+    """Return where `in_colors` used a sample that is clipped, or not finite: a mean no longer looks like that.
+
+    Args:
+        light: (..., C, H, W), as `in_colors` returned it.
+        bayer: as given to it.
+        saturated: every sample has to lie below this.
+
+    Returns:
+        (..., H, W), bool; nowhere without `bayer`.
+    """
+    *several, _, height, width = light.shape
+    if bayer is None:
+        return torch.zeros(*several, height, width, dtype=torch.bool)
+    samples = torch.take_along_dim(light, _colors(bayer, height, width).expand(*several, 1, height, width), dim=-3)
+    clipped = (~(samples.abs() < saturated)).float().reshape(-1, 1, height, width)
+    return (F.max_pool2d(clipped, 3, stride=1, padding=1) > 0).reshape(*several, height, width)
+
+
+def _colors(bayer: str, height: int, width: int) -> Tensor:
+    """(H, W), the color of each sample: 0 red, 1 green, 2 blue."""
+    cell = torch.tensor([["RGB".index(letter) for letter in bayer[row : row + 2]] for row in (0, 2)])
+    return cell.repeat(-(-height // 2), -(-width // 2))[:height, :width]
