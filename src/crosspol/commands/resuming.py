@@ -1,7 +1,8 @@
 """What a folder of results holds, pair by pair, and by which settings it was made: so that a run can be taken up again.
 
 The record is a text file beside the results, `predict.jsonl`. A line ``{"run": ID, "settings": {...}}`` says what the
-settings of a run were, a line ``{"run": ID, "scales": {"640x480": 0.6}}`` what `--scale auto` chose in it, and a line
+settings of a run were, a line ``{"run": ID, "scales": {"640x480 1 left right 12": 0.6}}`` what `--scale auto` chose in
+it by size, batch, tensors and iterations, and a line
 ``{"pair": STEM, "run": ID, "inputs": [...], "outputs": [...]}`` that a pair is complete. Of several lines of a pair the
 last counts; one that was cut off, as a power failure may leave it, counts for nothing.
 """
@@ -73,7 +74,7 @@ class Record:
                 )
 
     def scales(self, known: bool) -> MutableMapping[str, float]:
-        """Return the scales, by size, that a run chooses by itself; what is set in it is written to the record.
+        """Return the scales, by what decides them, that a run chooses; what is set in it is written to the record.
 
         A speed that is measured anew is another one: pairs of one folder would be of different scales.
 
