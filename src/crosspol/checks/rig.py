@@ -57,7 +57,8 @@ def check_rig(rig: Rig, frames: Sequence[FrameFiles], names: Sequence[str] = RIG
     calibration, found = (None, []) if rig.calibration_path is None else _read(rig.calibration_path)
     left, right = report.frames.values()
     bins = _bins(rig.camera_of("left")), _bins(rig.camera_of("right"))
-    evidence = Evidence(left, right, rig.kind, swapped=rig.swap_views, bins=bins)
+    offset = rig.camera_of("right").angle_offset_deg
+    evidence = Evidence(left, right, rig.kind, swapped=rig.swap_views, right_offset_deg=offset, bins=bins)
     # As the reader takes it, which knows of binning.
     fitting = None if calibration is None else RigReader(rig, calibration).fitting(calibration, left.size, right.size)
     if fitting is not None:
