@@ -268,7 +268,7 @@ class Regression:
             logit = logit + term
         falling: Array = np.exp(-np.clip(logit, -60, 60), dtype=np.float32)
         chance: Array = np.reciprocal(1 + falling)
-        return np.where(np.isfinite(chance), chance, np.float32(0)).astype(np.float32)
+        return np.where(np.isfinite(logit), chance, np.float32(0)).astype(np.float32)
 
 
 @dataclass(frozen=True)
