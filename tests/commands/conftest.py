@@ -10,7 +10,7 @@ import pytest
 
 from crosspol.commands import progress
 from crosspol.inference.confidence import FILE, ConfidenceModel, Regression
-from crosspol.inference.confidence import sha256 as hash_of
+from crosspol.io.hashes import sha256_of
 from crosspol.model.shipped import WEIGHTS_FILE
 
 
@@ -27,5 +27,5 @@ def judged_weights(tmp_path: Path, weights: Path) -> Path:
     folder = tmp_path / "judged"
     shutil.copytree(weights, folder)
     regression = Regression(("step",), (0.0,), (1.0,), (-1.0,), 0.0)
-    ConfidenceModel((regression,), {"iters": 2, "sha256": hash_of(folder / WEIGHTS_FILE)}).write(folder / FILE)
+    ConfidenceModel((regression,), {"iters": 2, "sha256": sha256_of(folder / WEIGHTS_FILE)}).write(folder / FILE)
     return folder

@@ -24,7 +24,7 @@ from crosspol.inference.onnx_graph import (
     preset_of,
     scenes_hash,
     source_hash,
-    weights_hash,
+    tensors_hash,
 )
 from crosspol.inference.openvino_backend import OpenVinoBackend, load_openvino, runner
 from crosspol.model import CrossPol, FusionConfig, preset
@@ -108,7 +108,7 @@ def test_a_file_says_what_it_is_and_nothing_of_this_machine() -> None:
     model = check(network, graph)
     about = {entry.key.removeprefix("crosspol."): entry.value for entry in model.metadata_props}
     assert (about["preset"], about["rig"], about["size"], about["iters"]) == ("blueprint", "quad", "52x40", "1")
-    assert about["weights_sha256"] == weights_hash(network)
+    assert about["weights_sha256"] == tensors_hash(network)
     assert json.loads(about["config"])["feature_dim"] == 128
     assert [entry["name"] for entry in json.loads(about["inputs"])] == list(graph.inputs)
     assert json.loads(about["inputs"])[2]["shape"] == [1, 1, 40, 52]
@@ -120,11 +120,11 @@ def test_a_file_says_what_it_is_and_nothing_of_this_machine() -> None:
 
 def test_the_hash_is_that_of_the_weights() -> None:
     network = opened("blueprint")
-    before = weights_hash(network)
-    assert weights_hash(opened("blueprint")) == before
+    before = tensors_hash(network)
+    assert tensors_hash(opened("blueprint")) == before
     with torch.no_grad():
         next(network.parameters()).flatten()[0].add_(1e-3)
-    assert weights_hash(network) != before
+    assert tensors_hash(network) != before
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,14 @@ from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from crosspol.errors import UsageError
 from crosspol.inference.backends import Backend
+from crosspol.inference.onnx_graph import tensors_hash
 from crosspol.io.inside import inside
 from crosspol.io.reading import read_lines
 from crosspol.io.structured import parse_json
 
-__all__ = ["RECORD", "Record", "file_hash", "weights_hash"]
+__all__ = ["RECORD", "Record", "engine_hash"]
 
 RECORD = "predict.jsonl"
 
@@ -154,22 +153,15 @@ def _known_scales(found: Any) -> dict[str, float]:
     }
 
 
-def weights_hash(engine: Backend) -> str:
+def engine_hash(engine: Backend) -> str:
     """Return what tells weights from others: a hash of their numbers and of the network's configuration."""
     found = hashlib.sha256(repr(engine.config).encode())
     network = getattr(engine, "network", None)
     if network is None:
         # An engine without tensors to look at.
         return f"{type(engine).__name__} {found.hexdigest()[:16]}"
-    for name, tensor in sorted(network.state_dict().items()):
-        found.update(name.encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    found.update(tensors_hash(network).encode())
     return found.hexdigest()[:16]
-
-
-def file_hash(path: Path) -> str:
-    """Return a hash of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

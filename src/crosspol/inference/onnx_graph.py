@@ -34,7 +34,7 @@ __all__ = [
     "own_parts",
     "scenes_hash",
     "source_hash",
-    "weights_hash",
+    "tensors_hash",
 ]
 
 OPSET = 18
@@ -131,7 +131,7 @@ def metadata(network: CrossPol, graph: Graph) -> dict[str, str]:
         "crosspol.rig": graph.rig,
         "crosspol.size": size,
         "crosspol.iters": str(graph.iters),
-        "crosspol.weights_sha256": weights_hash(network),
+        "crosspol.weights_sha256": tensors_hash(network),
         "crosspol.config": json.dumps(config.to_dict()),
         "crosspol.inputs": json.dumps(inputs),
         "crosspol.outputs": json.dumps(outputs),
@@ -147,7 +147,7 @@ def preset_of(config: CrossPolConfig) -> str:
     return next((name for name, known in PRESETS.items() if known == config), f"{config.backbone} (changed)")
 
 
-def weights_hash(network: CrossPol) -> str:
+def tensors_hash(network: CrossPol) -> str:
     """Return the SHA-256 of a network's tensors: their names, types, shapes and values."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
