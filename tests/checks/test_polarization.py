@@ -100,7 +100,10 @@ def test_a_turned_polarizer_is_measured(name: str | None, turn: float) -> None:
     assert found.verdict == "wrong"
     measured = float(found.found.split("turned by ")[1].split()[0])
     assert measured == pytest.approx(turn, abs=4)
-    assert f"angle_offset_deg: {-measured:.0f}" in found.do
+    assert f"angle_offset_deg: {round(-measured) % 180} in right_camera" in found.do
+    # With an offset already set, the frames are of that one.
+    found = only(check_agreement(known(left), changed(right, turn_deg=turn), matches, 90.0))
+    assert f"angle_offset_deg: {round(90 - measured) % 180} in right_camera" in found.do
 
 
 def test_one_direction_everywhere_does_not_tell_the_sign_of_s2() -> None:

@@ -7,6 +7,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -300,6 +301,18 @@ def test_a_clean_room_gets_no_complaint(tmp_path: Path, name: str) -> None:
     assert report.wrong == []
     assert {finding.topic for finding in report.unsure} <= {"layout", "gamma"}
     assert {finding.verdict for finding in report.findings["pair"]} == {"right"}
+
+
+def test_the_advice_on_an_angle_counts_what_the_rig_says_already(tmp_path: Path) -> None:
+    """Right is 0: what is to be set takes away whatever the rig sets too much."""
+    for name, frame in zip(("left.png", "right.png"), mosaics(*room(ROOMS[0])), strict=True):
+        save(tmp_path / name, frame)
+    for offset in (60.0, 90.0):
+        rig = replace(QUAD, right_camera=replace(QUAD.camera, angle_offset_deg=offset))
+        report = check_rig(rig, [tmp_path / "left.png", tmp_path / "right.png"], ["agreement"])
+        (found,) = (finding for finding in report.wrong if finding.topic == "agreement")
+        advised = float(found.do.split("angle_offset_deg: ")[1].split()[0])
+        assert (advised + 90) % 180 - 90 == pytest.approx(0, abs=4)
 
 
 @rooms

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from crosspol.cli import main
-from crosspol.inference.confidence import FILE, sha256
+from crosspol.inference.confidence import FILE
+from crosspol.io.hashes import sha256_of
 from crosspol.io.images import read_image, write_image
 from crosspol.model.shipped import WEIGHTS_FILE
 from tests.open_network import open_network
@@ -38,7 +39,7 @@ def test_from_the_fit_to_predictions_and_their_worth(tmp_path, weights, pair, ca
     assert str(weights / FILE) in said
     assert "difference" in said
     content = json.loads((weights / FILE).read_text())
-    assert content["about"]["sha256"] == sha256(weights / WEIGHTS_FILE)
+    assert content["about"]["sha256"] == sha256_of(weights / WEIGHTS_FILE)
     assert (content["about"]["iters"], content["about"]["tolerance_px"]) == (1, 1.0)
     assert [entry["rig"] for entry in content["about"]["scenes"]] == ["quad", "quad-left", "crossed", "none"]
     assert len({entry["seed"] for entry in content["about"]["scenes"]}) == 4

@@ -55,6 +55,15 @@ def test_demo_prints_scores_and_writes_images(tmp_path, weights, rooms, capsys, 
     assert min(read_image(out / "story.png").shape[:2]) > 600
 
 
+def test_demo_says_where_confidence_is_no_probability(tmp_path, judged_weights, rooms, capsys):
+    for iters, said in ((2, 0), (1, 1)):
+        out = tmp_path / f"out{iters}"
+        demo(DemoOptions(output=out, data=rooms, weights=str(judged_weights), iters=iters, device="cpu"))
+        note = "confidence: the coefficients are of 2 iterations, and these are 1: the order tells something"
+        assert capsys.readouterr().err.count(f"crosspol demo: warning: {note}") == said
+        assert (note in (out / "report.html").read_text()) == bool(said)
+
+
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [

@@ -96,13 +96,13 @@ def test_auto_is_what_can_do_what_was_asked_for(
 ) -> None:
     """The forecast of memory is PyTorch's; any engine continues a refinement."""
     made: list[str] = []
-    weights_hash = predict_module.weights_hash
+    engine_hash = predict_module.engine_hash
 
     def noted(backend: Backend) -> str:
         made.append(type(backend).__name__)
-        return weights_hash(backend)
+        return engine_hash(backend)
 
-    monkeypatch.setattr(predict_module, "weights_hash", noted)
+    monkeypatch.setattr(predict_module, "engine_hash", noted)
     asked = [*pair, "--weights", "crosspol", "--iters", "1", "--skip-existing", "--device", "cpu"]
     assert main(["predict", *asked, "--output", str(tmp_path / "auto")]) == 0
     assert main(["predict", *asked, "--output", str(tmp_path / "out"), flag]) == 0

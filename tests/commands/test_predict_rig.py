@@ -241,6 +241,19 @@ def test_angle_images_and_raw_binary(
     assert np.corrcoef(found.ravel(), from_png.ravel())[0, 1] > 0.9
     assert Path("out/shot_l_rectified.png").exists()
 
+    # Folders of such files: each file would be a pair of its own, and a quarter of it the image of an angle.
+    for side in ("l", "r"):
+        Path(side).mkdir()
+        for angle in (0, 45, 90, 135):
+            Path(f"shot_{side}_{angle}.png").rename(Path(side, f"f1_{angle:03}.png"))
+    capsys.readouterr()
+    command[-1] = "other"
+    assert main(["predict", "l", "r", *command]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "f1_000.png: got one image of" in line
+    assert "a path with {angle} in it" in line
+    assert not Path("other").exists()
+
 
 def test_many_pairs(quad: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for index in range(2):

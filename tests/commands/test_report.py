@@ -80,6 +80,20 @@ def test_one_view_twice_is_warned_about_in_one_line(folder, weights, capsys) -> 
     assert capsys.readouterr().err == ""
 
 
+def test_confidence_of_other_iterations_is_said_not_to_be_a_probability(folder, judged_weights, capsys) -> None:
+    write_scene(folder / "rooms", stored_scene("quad", (48, 64)))
+    write_index(folder / "rooms")
+    note = "confidence: the coefficients are of 2 iterations, and these are 1: the order tells something"
+    for arguments in (["left.png", "right.png"], ["--data", "rooms"]):
+        assert run(judged_weights, *arguments) == 0
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"crosspol report: warning: {note}")
+        assert note in Path("report.html").read_text()
+    assert main(["report", "left.png", "right.png", "--weights", str(judged_weights), "--iters", "2"]) == 0
+    assert capsys.readouterr().err == ""
+    assert "confidence: the coefficients" not in Path("report.html").read_text()
+
+
 def test_a_scene(tmp_path, weights, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     for rig in ("crossed", "quad"):

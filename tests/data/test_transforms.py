@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from crosspol.data import transforms
+from crosspol.data.inputs import StereoInputs
 from crosspol.data.noise import Noise
 from crosspol.data.sample import StereoSample, stack
 from crosspol.data.transforms import (
@@ -103,6 +104,13 @@ def test_flips_negate_s2_only():
     assert torch.equal(mirrored.valid_right, sample.valid_left.flip(-1))
     # One channel, DoLP, knows no direction.
     assert torch.equal(flip_vertical(drawn(channels=1)).pol_left, drawn(channels=1).pol_left.flip(-2))
+
+
+def test_views_are_exchanged_where_they_are():
+    image, polarization = torch.empty(1, 3, 32, 32, device="meta"), torch.empty(1, 3, 32, 32, device="meta")
+    views = StereoInputs(left=image, right=image, pol_left=polarization, pol_right=polarization)
+    exchanged = exchange_views(views)
+    assert {tensor.device.type for tensor in exchanged.tensors().values()} == {"meta"}
 
 
 def test_a_mirrored_view_has_the_right_views_truth():

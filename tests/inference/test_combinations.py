@@ -19,7 +19,7 @@ from crosspol.inference.graph import Graph
 from crosspol.inference.graph_backend import GraphBackend, Run
 from crosspol.inference.graph_cache import GraphCache, default_folder
 from crosspol.inference.onnx_backend import load_onnx
-from crosspol.inference.onnx_graph import export_onnx, export_piece, weights_hash
+from crosspol.inference.onnx_graph import export_onnx, export_piece, tensors_hash
 from crosspol.inference.pieces import Need, Piece, PieceModule, pieces_of
 from crosspol.model import CrossPol
 from crosspol.model.correlation import volume_limit
@@ -59,7 +59,7 @@ def test_a_network_that_changed_is_another_on_disk_and_in_memory(
     """Trained on after its engine was made: neither the old graph is used, nor the new one kept as that of the old."""
     network, same = open_network(), open_network()
     engine = Plain(network, cache=GraphCache(tmp_path))
-    before = weights_hash(network)
+    before = tensors_hash(network)
 
     def change() -> None:
         bias = next(parameter for name, parameter in network.named_parameters() if name.endswith("bias"))
@@ -68,7 +68,7 @@ def test_a_network_that_changed_is_another_on_disk_and_in_memory(
             (bias if counted else bias.data).add_(100.0)
 
     change()
-    assert weights_hash(network) != before
+    assert tensors_hash(network) != before
     assert told(engine) == pytest.approx(wanted(network), abs=1e-5)
     assert told(Plain(same, cache=GraphCache(tmp_path))) == pytest.approx(wanted(same), abs=1e-5)
     assert len(exported) == 2 * PIECES

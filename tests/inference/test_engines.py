@@ -24,7 +24,7 @@ from crosspol.inference.graph import Graph
 from crosspol.inference.graph_backend import GraphBackend, Run
 from crosspol.inference.graph_cache import GraphCache
 from crosspol.inference.onnx_backend import OnnxRuntimeBackend
-from crosspol.inference.onnx_graph import export_piece, weights_hash
+from crosspol.inference.onnx_graph import export_piece, tensors_hash
 from crosspol.inference.openvino_backend import OpenVinoBackend
 from crosspol.inference.pieces import Need, Piece
 from crosspol.inference.predictor import StereoPredictor
@@ -56,7 +56,7 @@ def _exported_once() -> Iterator[None]:
     known: dict[tuple[str, Piece], bytes] = {}
 
     def export_once(network: CrossPol, piece: Piece, examples: Mapping[str, Tensor]) -> bytes:
-        key = weights_hash(network), piece
+        key = tensors_hash(network), piece
         if key not in known:
             known[key] = export_piece(network, piece, examples)
         return known[key]

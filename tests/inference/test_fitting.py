@@ -147,7 +147,7 @@ def test_a_second_pass_takes_half_of_the_time(costs: None, monkeypatch: pytest.M
         monkeypatch.setattr(fitting.time, "perf_counter", lambda: next(clock))
         kept: dict[str, float] = {}
         Fit(scale="auto", max_seconds=seconds).around(Recorder(), passes=passes, kept=kept).run(pair(), Refinement(2))
-        return kept["600x400"]
+        return kept["600x400 1 left right 2"]
 
     assert scale_of(0.4, 2) == scale_of(0.2, 1) == pytest.approx(0.6)
     assert scale_of(0.4, 1) > 0.8
@@ -156,10 +156,34 @@ def test_a_second_pass_takes_half_of_the_time(costs: None, monkeypatch: pytest.M
 def test_a_scale_that_was_chosen_before_is_not_measured_again(costs: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitting.time, "perf_counter", None)
     engine, lines = Recorder(), list[str]()
-    kept = {"600x400": 0.25}
+    kept = {"600x400 1 left right 2": 0.25}
     Fit(scale="auto", max_seconds=0.2).around(engine, lines.append, kept=kept).run(pair(), Refinement(2))
     assert engine.sizes == [(100, 150)]
     assert lines == ["predicted at 0.25 of its size: 150x100 px, as the run that this one takes up"]
+
+
+def test_another_batch_or_more_iterations_of_a_size_have_a_choice_of_their_own(
+    costs: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one batch chose does not fit another one, and no run is taken up."""
+
+    def cost(config: CrossPolConfig, inputs: StereoInputs, iters: int, volume: int | None = None) -> Cost:
+        return Cost(1, 1000 * iters * sum(tensor.numel() // tensor.shape[1] for tensor in inputs.tensors().values()))
+
+    monkeypatch.setattr(fitting, "cost", cost)
+    engine, lines, kept = Recorder(), list[str](), dict[str, float]()
+    backend = Fit(scale="auto", max_memory=600_000_000).around(engine, lines.append, kept=kept)
+    one = pair()
+    eight = StereoInputs(left=one.left.expand(8, -1, -1, -1), right=one.right.expand(8, -1, -1, -1))
+    polarized = StereoInputs(left=one.left, right=one.right, pol_left=one.left[:, :1], pol_right=one.left[:, :1])
+    for inputs, iters in ((one, 1), (eight, 1), (one, 4), (polarized, 1), (one, 1)):
+        backend.run(inputs, Refinement(iters))
+    assert engine.sizes == [(400, 600), (140, 210), (200, 300), (300, 450), (400, 600)]
+    assert not any("takes up" in line for line in lines)
+    again = Fit(scale="auto", max_memory=1).around(engine, lines.append, kept=kept)
+    for inputs, iters in ((one, 1), (eight, 1), (one, 4), (polarized, 1)):
+        again.run(inputs, Refinement(iters))
+    assert engine.sizes[5:] == engine.sizes[:4]
 
 
 @pytest.mark.parametrize(

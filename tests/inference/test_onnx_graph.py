@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,21 @@ import onnx
 import pytest
 import torch
 
+import crosspol
 from crosspol.errors import UsageError
+from crosspol.inference import openvino_backend
 from crosspol.inference.graph import Graph, GraphModule, smallest
 from crosspol.inference.onnx_backend import load_onnx
-from crosspol.inference.onnx_graph import OPSET, export_onnx, own_parts, preset_of, weights_hash
-from crosspol.inference.openvino_backend import load_openvino, runner
+from crosspol.inference.onnx_graph import (
+    OPSET,
+    export_onnx,
+    own_parts,
+    preset_of,
+    scenes_hash,
+    source_hash,
+    tensors_hash,
+)
+from crosspol.inference.openvino_backend import OpenVinoBackend, load_openvino, runner
 from crosspol.model import CrossPol, FusionConfig, preset
 from crosspol.model.config import PRESETS
 from crosspol.rigs.kinds import RIG_KINDS, RigKind
@@ -97,7 +108,7 @@ def test_a_file_says_what_it_is_and_nothing_of_this_machine() -> None:
     model = check(network, graph)
     about = {entry.key.removeprefix("crosspol."): entry.value for entry in model.metadata_props}
     assert (about["preset"], about["rig"], about["size"], about["iters"]) == ("blueprint", "quad", "52x40", "1")
-    assert about["weights_sha256"] == weights_hash(network)
+    assert about["weights_sha256"] == tensors_hash(network)
     assert json.loads(about["config"])["feature_dim"] == 128
     assert [entry["name"] for entry in json.loads(about["inputs"])] == list(graph.inputs)
     assert json.loads(about["inputs"])[2]["shape"] == [1, 1, 40, 52]
@@ -109,11 +120,47 @@ def test_a_file_says_what_it_is_and_nothing_of_this_machine() -> None:
 
 def test_the_hash_is_that_of_the_weights() -> None:
     network = opened("blueprint")
-    before = weights_hash(network)
-    assert weights_hash(opened("blueprint")) == before
+    before = tensors_hash(network)
+    assert tensors_hash(opened("blueprint")) == before
     with torch.no_grad():
         next(network.parameters()).flatten()[0].add_(1e-3)
-    assert weights_hash(network) != before
+    assert tensors_hash(network) != before
+
+
+@pytest.mark.parametrize(
+    ("changed", "graphs", "scenes"),
+    [
+        ("model/update.py", True, False),
+        ("inference/openvino_backend.py", True, False),
+        ("inference/onnx_backend.py", True, False),
+        ("inference/calibration.py", True, False),
+        ("synthesis/textures.py", False, True),
+        ("viewer/live.py", False, False),
+    ],
+)
+def test_the_source_that_decides_what_a_graph_computes_is_in_the_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str, graphs: bool, scenes: bool
+) -> None:
+    monkeypatch.setattr(crosspol, "__file__", str(tmp_path / "__init__.py"))
+    for part in ("model/update.py", "inference/openvino_backend.py", "inference/onnx_backend.py",
+                 "inference/calibration.py", "synthesis/textures.py", "viewer/live.py"):  # fmt: skip
+        (tmp_path / part).parent.mkdir(exist_ok=True)
+        (tmp_path / part).write_text("before")
+    before = source_hash.__wrapped__(), scenes_hash.__wrapped__()
+    (tmp_path / changed).write_text("after")
+    assert (source_hash.__wrapped__() != before[0], scenes_hash.__wrapped__() != before[1]) == (graphs, scenes)
+
+
+def test_what_is_kept_of_8_bits_depends_on_the_scenes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = OpenVinoBackend(opened("crosspol"))
+    keys = {}
+    for precision in ("float32", "int8"):
+        engine.precision = precision  # whatever this processor computes
+        for scenes in "ab":
+            monkeypatch.setattr(openvino_backend, "scenes_hash", lambda scenes=scenes: scenes)
+            keys[precision, scenes] = engine.key_of("ranges")
+    assert keys["float32", "a"] == keys["float32", "b"]
+    assert keys["int8", "a"] != keys["int8", "b"]
 
 
 def test_parts_of_others_are_told_apart() -> None:

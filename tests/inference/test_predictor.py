@@ -6,10 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crosspol.data.inputs import StereoInputs, trusting_replace
 from crosspol.errors import MissingFileError, UsageError
 from crosspol.inference.predictor import StereoPredictor
 from crosspol.io.images import read_image, write_image
-from crosspol.model import CrossPol, FusionConfig, PolarizationConfig
+from crosspol.model import CrossPol, FusionConfig, PolarizationConfig, StereoOutput
 from crosspol.model.precision import without_tf32
 from tests.open_network import open_network
 
@@ -228,6 +229,25 @@ def test_a_network_without_fusion_refuses_polarization(views, dolp):
 def test_options_that_are_refused(predictor, options, says):
     with pytest.raises(UsageError, match=f"^{says}"):
         StereoPredictor(predictor.network, **options)
+
+
+def test_a_results_inputs_are_on_the_cpu_wherever_they_came_from(monkeypatch):
+    class Engine:
+        config = open_network().config
+
+        def run(self, inputs, refinement):
+            disparity = torch.zeros(1, 1, *inputs.size)
+            return StereoOutput(disparity, (disparity,), disparity, disparity)
+
+    def copied(self, device, non_blocking=False):
+        # What is on the meta device has no numbers to copy.
+        tensors = {name: torch.zeros(tensor.shape, device=device) for name, tensor in self.tensors().items()}
+        return trusting_replace(self, **tensors)
+
+    monkeypatch.setattr(StereoInputs, "to", copied)
+    image = torch.empty(1, 3, 32, 32, device="meta")
+    result = StereoPredictor(Engine(), iters=1).estimate(StereoInputs(left=image, right=image))
+    assert {tensor.device.type for tensor in result.inputs.tensors().values()} == {"cpu"}
 
 
 def test_an_output_that_is_not_finite_is_an_error(views):

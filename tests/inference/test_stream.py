@@ -127,6 +127,33 @@ def test_a_fault_of_the_program_ends_the_stream() -> None:
     assert threads() == set()
 
 
+@pytest.mark.parametrize("ahead", [0, 2])
+@pytest.mark.parametrize("error", [None, OSError("full")])
+def test_what_is_written_is_known_before_the_next_item_comes(ahead: int, error: Exception | None) -> None:
+    """As of cameras, whose next frame may never come."""
+    asked, known = threading.Event(), threading.Event()
+    in_time: list[bool] = []
+
+    def items() -> Iterator[int]:
+        yield 0
+        asked.set()
+        in_time.append(known.wait(5))
+
+    def write(value: int) -> int:
+        assert asked.wait(5)
+        if error is not None:
+            raise error
+        return value
+
+    outcomes = stream(items(), same, same, write, ahead=ahead, behind=2)
+    outcome = next(outcomes)
+    known.set()
+    assert (outcome.item, outcome.done, outcome.error) == (0, 0 if error is None else None, error)
+    assert list(outcomes) == []
+    assert in_time == [True]
+    assert threads() == set()
+
+
 def test_an_error_of_the_items_comes_after_what_came_before() -> None:
     def items() -> Iterator[int]:
         yield from range(5)

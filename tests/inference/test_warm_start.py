@@ -139,6 +139,23 @@ def test_the_second_opinion_of_full_confidence_is_not_cut_short() -> None:
     assert made == [(4, False), (4, False), (1, True), (4, False)]
 
 
+def test_pairs_that_continue_stop_by_themselves_too() -> None:
+    predictor = StereoPredictor(open_network(iters=6), device="cpu", tolerance=1e3)
+    steps = WarmStart(predictor, iters=5)
+    inputs = StereoInputs(left=torch.rand(3, 32, 32), right=torch.rand(3, 32, 32)).batched()
+    made: list[int] = []
+
+    def watch(iteration: int, step: torch.Tensor) -> bool:
+        made.append(iteration)
+        return False
+
+    step = steps.estimate(inputs, None, watch)
+    alone = len(made)
+    assert alone < 6
+    assert steps.estimate(inputs, step, watch).continued
+    assert len(made) - alone < 5
+
+
 def test_what_still_holds() -> None:
     inputs, truth = frame(2)
     disparity = np.nan_to_num(truth)

@@ -38,10 +38,12 @@ def test_kitti_is_right_to_a_step(tmp_path_factory, disparity):
 
 
 def test_kitti_marks_what_it_cannot_hold_as_unknown(tmp_path):
-    disparity = np.array([[np.nan, np.inf, -3.0, 256.0, 300.0], [0.0, 1e-6, 1.5, KITTI_LIMIT, 100.25]], np.float32)
+    disparity = np.array(
+        [[np.nan, np.inf, -3.0, -0.001, 300.0, 256.0], [-0.0, 0.0, 1e-6, 1.5, KITTI_LIMIT, 100.25]], np.float32
+    )
     found = read_disparity(write_disparity(tmp_path / "a.png", disparity))
     assert np.isnan(found[0]).all()
-    np.testing.assert_array_equal(found[1], np.float32([1 / 256, 1 / 256, 1.5, KITTI_LIMIT, 100.25]))
+    np.testing.assert_array_equal(found[1], np.float32([1 / 256, 1 / 256, 1 / 256, 1.5, KITTI_LIMIT, 100.25]))
 
 
 def test_pfm_as_the_format_says(tmp_path):

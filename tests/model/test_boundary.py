@@ -53,6 +53,12 @@ RGB = PolarizationConfig(channels=3)
         ({"right": torch.zeros(IMAGE, dtype=torch.int64)}, "right: got torch.int64"),
         ({"left": holding(NAN, *IMAGE)}, "left: got 1 NaN or infinite values of 9180"),
         ({"right": holding(INF, *IMAGE)}, "right: got 1 NaN or infinite values"),
+        (
+            {"left": 255 * rand(*IMAGE)},
+            r"left: got .* to 25\d.*, wanted \[0, 1\]: divide 8-bit values by 255",
+        ),
+        ({"right": holding(1.02, *IMAGE)}, r"right: got values from .* to 1\.02, wanted \[0, 1\]"),
+        ({"right": holding(-0.02, *IMAGE)}, r"right: got values from -0\.02 to .*, wanted \[0, 1\]"),
         ({"pol_left": rand(2, 1, 34, 44)}, r"pol_left: got shape \(2, 1, 34, 44\), wanted \(2, 1, 34, 45\)"),
         ({"pol_right": rand(2, 3, 34, 45)}, r"pol_right: got shape \(2, 3, 34, 45\), wanted \(2, 1, 34, 45\)"),
         ({"pol_left": rand(*MAP), "config": CrossPolConfig(polarization=RGB)}, r"pol_left: .* wanted \(2, 3, 34, 45\)"),
@@ -213,6 +219,11 @@ def test_light_is_computed_once_a_view_and_only_where_an_encoder_reads_it(
         intensity = rand(*MAP) + 0.1
         network(rand(*IMAGE), rand(*IMAGE), intensity_left=intensity, intensity_right=intensity, iters=13)
     assert len(decoded) == reads
+
+
+def test_rounding_beyond_black_and_white_is_taken() -> None:
+    for value in (-0.005, 1.005):
+        assert float(inputs(left=holding(value, *IMAGE)).left.sum()) > 0
 
 
 def test_values_are_looked_at_once() -> None:

@@ -248,3 +248,23 @@ def test_angles_in_degrees_are_not_read_as_radians(tmp_path: Path) -> None:
     read(tmp_path / "{map}.npy", Camera(content="dolp-aolp"))
     with pytest.raises(UsageError, match=r"got AoLP up to 1\.3"):
         read(tmp_path / "{map}.npy", Camera(content="dolp-aolp", aolp_half_turn=1))
+
+
+@pytest.mark.parametrize("clipped", [1.0, math.nan, math.inf])
+@pytest.mark.parametrize(("row", "column"), [(20, 24), (21, 24), (20, 25), (21, 25)])
+@pytest.mark.parametrize("content", ["angles", "image"])
+def test_what_a_clipped_sample_of_a_color_sensor_reaches_is_not_valid(
+    tmp_path: Path, content: str, row: int, column: int, clipped: float
+) -> None:
+    """Unpolarized light, one sample clipped: interpolated, it would be polarization of its neighbors."""
+    planes = np.full((4, *SIZE), 128 / 255, np.float32)
+    planes[0, row, column] = clipped
+    np.save(tmp_path / "a.npy", planes if content == "angles" else planes[0])
+    frame = read(tmp_path / "a.npy", Camera(content=content, bayer="RGGB"))
+    reached = np.zeros(SIZE, bool)
+    reached[row - 1 : row + 2, column - 1 : column + 2] = True
+    np.testing.assert_array_equal(frame.valid[0].numpy() == 0, reached)
+    if content == "angles":
+        assert frame.stokes is not None
+        trusted = frame.stokes[:, 1:, frame.valid[0] > 0]
+        assert trusted.abs().max() < 1e-6

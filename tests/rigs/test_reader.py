@@ -71,7 +71,7 @@ def test_every_file_is_read_once_and_maps_are_made_once_a_size(tmp_path: Path, c
     pairs = [rig.read(tmp_path / f"l{index}.png", tmp_path / f"r{index}.png") for index in range(2)]
     assert calls == {"read_calibration": 1, "rectification": 1, "read_image_file": 4, "read_stored": 4}
 
-    maps = rectification(read_calibration(tmp_path / "stereo.yml"), (HEIGHT, WIDTH))
+    maps = rectification(read_calibration(tmp_path / "stereo.yml"), (HEIGHT, WIDTH), (HEIGHT, WIDTH))
     for index, pair in enumerate(pairs):
         raw = RigReader(rig.rig).frames(tmp_path / f"l{index}.png", tmp_path / f"r{index}.png")
         left, right = resample(raw[0], maps.left), resample(raw[1], maps.right)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from crosspol.errors import MissingFileError, UsageError
-from crosspol.rigs.recordings import Stored, frame_files, read_stored, white_level
+from crosspol.rigs.recordings import Stored, frame_files, frame_size, read_stored, white_level
 from crosspol.rigs.rig import Camera
 
 HEIGHT, WIDTH = 34, 46
@@ -118,10 +119,37 @@ def test_stacked_angles(tmp_path: Path) -> None:
         save(tmp_path / "channels.tif", interleaved),
         save(tmp_path / "channels.npy", interleaved),
         save(tmp_path / "planes.npy", stored),
-        save(tmp_path / "below.png", stored.reshape(4 * HEIGHT, WIDTH)),
         tmp_path / "pages.tif",
     ):
         np.testing.assert_array_equal(read_stored(path, Camera(content="angles")).planes, stored, err_msg=path.name)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.npy"])
+@pytest.mark.parametrize(("content", "count"), [("angles", 4), ("stokes", 3), ("stokes", 4)])
+def test_planes_below_each_other_are_read_where_the_rig_says_their_height(
+    tmp_path: Path, name: str, content: str, count: int
+) -> None:
+    stored = numbers(count, HEIGHT, WIDTH)
+    path = save(tmp_path / name, stored.reshape(count * HEIGHT, WIDTH))
+    camera = Camera(content=content, width=WIDTH, height=HEIGHT)
+    np.testing.assert_array_equal(read_stored(path, camera).planes, stored[: 4 if content == "angles" else 3])
+    assert frame_size(path, camera) == (HEIGHT, WIDTH)
+    # Nothing else tells them from a single image: that of one angle, by whichever path.
+    for wrong in (Camera(content=content), Camera(content=content, height=count * HEIGHT)):
+        for read in (read_stored, frame_size):
+            with pytest.raises(UsageError, match=rf"{name}: got one image of 46x{count * HEIGHT} px, wanted . in"):
+                read(path, wrong)
+    with pytest.raises(UsageError, match="got 46x34 px, wanted the camera's 99x34 px"):
+        frame_size(path, Camera(content=content, width=99, height=HEIGHT))
+
+
+def test_a_joint_map_is_not_halved(tmp_path: Path) -> None:
+    save(tmp_path / "7_dolpaolp.png", numbers(2 * HEIGHT, WIDTH, bits=8).astype(np.uint8))
+    save(tmp_path / "7_intensity.png", numbers(HEIGHT, WIDTH, bits=8).astype(np.uint8))
+    camera = Camera(content="dolp-aolp", aolp_half_turn=180)
+    with pytest.raises(UsageError, match=r"got one image of 46x68 px, wanted 2 in one file"):
+        read_stored(tmp_path / "7_{map}.png", camera)
+    assert len(read_stored(tmp_path / "7_{map}.png", replace(camera, height=HEIGHT)).planes) == 3
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2, 3), (0, 3, 1, 2), (3, 0, 1, 2), (1, 2, 3, 0)])

@@ -176,7 +176,7 @@ def test_aolp_points_at_what_the_image_shows() -> None:
 def test_the_turn_is_found_pixel_by_pixel() -> None:
     """Against the directions of short segments that OpenCV's own mapping of points carries over, lens included."""
     calibration = rig(0.1, -0.05, yaw=0.15, distortion=2 * DISTORTION)
-    maps = rectification(calibration, (HEIGHT, WIDTH), outside=1.0)
+    maps = rectification(calibration, (HEIGHT, WIDTH), (HEIGHT, WIDTH), outside=1.0)
     assert maps.left.turn_rad.std() > 1e-3
     outputs = cv2.stereoRectify(
         calibration.left.matrix, calibration.left.distortion, calibration.right.matrix, calibration.right.distortion,
@@ -200,7 +200,7 @@ def test_the_turn_is_found_pixel_by_pixel() -> None:
 
 
 def test_images_are_those_of_cv2_remap() -> None:
-    maps = rectification(rig(0.1, -0.05), (HEIGHT, WIDTH), outside=1.0)
+    maps = rectification(rig(0.1, -0.05), (HEIGHT, WIDTH), (HEIGHT, WIDTH), outside=1.0)
     image = polarized(0.5, 0.3).stokes[0, 0]
     ours = resample(frame_of(image[None]), maps.left)
     theirs = cv2.remap(image.numpy(), maps.left.x.numpy(), maps.left.y.numpy(), cv2.INTER_LINEAR)
@@ -222,7 +222,7 @@ def test_rectifying_a_level_undistorted_rig_changes_nothing() -> None:
     level = StereoCalibration.of_rectified(
         fx=150, fy=150, cx_left=79.5, cx_right=79.5, cy=59.5, baseline_m=0.1, size=(WIDTH, HEIGHT)
     )
-    maps = rectification(level, (HEIGHT, WIDTH))
+    maps = rectification(level, (HEIGHT, WIDTH), (HEIGHT, WIDTH))
     frame = polarized(0.5, 0.3)
     after = resample(frame, maps.left)
     assert torch.allclose(after.stokes, frame.stokes, atol=1e-6)
@@ -259,7 +259,7 @@ def test_invalid_light_stays_invalid_under_a_roll() -> None:
     valid = raw.valid.clone()
     valid[0, 50:60, 70:80] = 0
     after, _, _ = rectify(replace(raw, valid=valid), raw, rig(0.1, 0.0))
-    maps = rectification(rig(0.1, 0.0), (HEIGHT, WIDTH))
+    maps = rectification(rig(0.1, 0.0), (HEIGHT, WIDTH), (HEIGHT, WIDTH))
     near = (maps.left.x > 68.99) & (maps.left.x < 80.01) & (maps.left.y > 48.99) & (maps.left.y < 60.01)
     touched = (maps.left.x > 69) & (maps.left.x < 80) & (maps.left.y > 49) & (maps.left.y < 60)
     assert not after.valid[0][touched].any()
@@ -290,3 +290,67 @@ def test_a_right_camera_of_another_size_is_brought_to_the_left_ones() -> None:
     assert left.size == right.size == (HEIGHT, WIDTH)
     assert right.valid.mean() > 0.9
     assert after.rectified
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(2, 2), (4, 4), (2, 1)])
+@pytest.mark.parametrize("says_size", [True, False])
+def test_views_of_different_sizes_keep_their_rows_and_their_field_of_view(
+    rows: int, columns: int, says_size: bool
+) -> None:
+    """The left camera binned, the right one at full size: the same two cameras as without binning."""
+    full = rig(0.02, -0.01, 0.01)
+    shrink = np.diag([1 / columns, 1 / rows, 1])
+    shrink[:2, 2] = [0.5 / columns - 0.5, 0.5 / rows - 0.5]  # pixel centers are integers
+    size = (HEIGHT // rows, WIDTH // columns)
+    left = CameraCalibration(shrink @ full.left.matrix, full.left.distortion, size[::-1] if says_size else None)
+    right = replace(full.right, size=(WIDTH, HEIGHT) if says_size else None)
+    mixed = replace(full, left=left, right=right)
+    maps = rectification(mixed, size, (HEIGHT, WIDTH))
+
+    # Points in space, projected into each raw view by OpenCV alone: where the maps show them.
+    points = np.array([[u, v, 2.0] for u in (-0.2, 0.0, 0.25) for v in (-0.2, 0.0, 0.2)])
+    poses = ((np.zeros(3), np.zeros(3)), (cv2.Rodrigues(full.rotation)[0], full.translation_m))
+    places = []
+    for camera, view, pose in ((left, maps.left, poses[0]), (right, maps.right, poses[1])):
+        raw = cv2.projectPoints(points, *pose, camera.matrix, camera.distortion)[0].reshape(-1, 2)
+        places.append([shown(view, *place) for place in raw])
+    left_places, right_places = np.array(places)
+    assert np.abs(left_places[:, 1] - right_places[:, 1]).max() < 0.02
+    after = maps.calibration
+    turn = cv2.stereoRectify(
+        full.left.matrix, full.left.distortion, full.right.matrix, full.right.distortion,
+        (WIDTH, HEIGHT), full.rotation, full.translation_m[:, None],
+    )[0]  # fmt: skip
+    depth = (points @ turn.T)[:, 2]
+    disparity = after.fx * after.baseline_m / depth - (after.cx_right - after.cx_left)
+    assert np.abs(left_places[:, 0] - right_places[:, 0] - disparity).max() < 0.02
+
+    whole = rectification(full, (HEIGHT, WIDTH), (HEIGHT, WIDTH)).calibration
+    assert size[1] / after.fx == pytest.approx(WIDTH / whole.fx, rel=0.05)
+    assert size[0] / after.fy == pytest.approx(HEIGHT / whole.fy, rel=0.05 if rows == columns else 1.0)
+
+
+def shown(view: ViewMap, u: float, v: float) -> tuple[float, float]:
+    """Where a map shows the raw place (u, v): column and row, by the pixel that comes nearest and the slopes there."""
+    x, y = view.x.double().numpy(), view.y.double().numpy()
+    row, column = np.unravel_index(np.hypot(x - u, y - v).argmin(), x.shape)
+    row, column = (int(np.clip(at, 1, side - 2)) for at, side in zip((row, column), x.shape, strict=True))
+    slopes = [[(at[row, column + 1] - at[row, column - 1]) / 2, (at[row + 1, column] - at[row - 1, column]) / 2]
+              for at in (x, y)]  # fmt: skip
+    along, down = np.linalg.solve(slopes, [u - x[row, column], v - y[row, column]])
+    return column + along, row + down
+
+
+def test_maps_are_kept_by_the_sizes_of_both_views() -> None:
+    reader = RigReader(default_rig("quad"))
+    level = rig(distortion=np.zeros(0))
+    reader.calibration = replace(level, left=replace(level.left, size=None), right=replace(level.right, size=None))
+    left = frame_of(torch.ones(1, HEIGHT, WIDTH))
+    found = [reader.rectify(left, frame_of(torch.ones(1, *size))) for size in ((HEIGHT, WIDTH), (HEIGHT, WIDTH + 40))]
+    alone = RigReader(default_rig("quad"))
+    alone.calibration = reader.calibration
+    again = alone.rectify(left, frame_of(torch.ones(1, HEIGHT, WIDTH + 40)))
+    assert torch.equal(found[1].right.valid, again.right.valid)
+    assert found[1].calibration is not None
+    assert again.calibration is not None
+    assert found[1].calibration.fx == again.calibration.fx

@@ -158,6 +158,46 @@ def test_a_fault_ends_the_view_and_is_raised() -> None:
         view([item("a")], 1, engine=Faulty())
 
 
+@pytest.mark.parametrize("error", [RuntimeError("a fault of the page"), OSError("gone")])
+def test_what_fails_while_it_is_shown_is_known_without_another_pair(error: Exception) -> None:
+    in_time: list[bool] = []
+    asked, said = threading.Event(), threading.Event()
+
+    class Failing(Notebook):
+        def show(self, result: StereoResult) -> None:
+            assert asked.wait(5)
+            raise error
+
+        def tell(self, line: str) -> None:
+            super().tell(line)
+            if line.startswith("passed over"):
+                said.set()
+
+    def pairs(stop: threading.Event, tell: Any) -> Iterator[Item]:
+        yield item("0")
+        in_time.append((stop if isinstance(error, RuntimeError) else said).wait(5))
+        live.stop()
+
+    live = LiveView(pairs, Predictions(), Pace())
+    take, taken = live._newest.take, iter((False, True))
+
+    def noted() -> Any:
+        if next(taken):
+            asked.set()
+        return take()
+
+    live._newest.take = noted  # type: ignore[method-assign]
+    notebook = Failing()
+    if isinstance(error, RuntimeError):
+        with pytest.raises(RuntimeError, match="a fault of the page"):
+            live.run(notebook)
+    else:
+        with pytest.raises(UsageError, match="nothing to show"):
+            live.run(notebook)
+        assert "passed over: 0: gone" in notebook.lines
+    assert in_time == [True]
+
+
 def test_warnings_of_pairs_are_told_once() -> None:
     ready = replace(item("a").load(), warnings=("the calibration looks odd",))
     items = [replace(item(str(index)), load=lambda: ready) for index in range(3)]

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from crosspol import geometry
 from crosspol.checks.findings import Finding, Verdict, percent
 from crosspol.checks.matching import Matches
 from crosspol.rigs.calibration import LONGEST_BASELINE_M, CameraCalibration, StereoCalibration
@@ -27,6 +28,8 @@ _SHORTEST_BASELINE_M = 0.005
 _DEPTH_M = (0.02, 500.0)
 """Depth of the middle match, between which stereo cameras are used."""
 _BEHIND = 0.05
+_LEAST_PX = 0.1
+"""Disparity that what is farther away counts as."""
 _LARGE = 0.35
 """Disparity, of the width, that is larger than what networks are trained for."""
 _SMALL_PX = 2.0
@@ -160,9 +163,10 @@ def check_depths(matches: Matches, calibration: StereoCalibration | None) -> lis
         text = f"{share} of the matches lie behind infinity with cx_right - cx_left = {offset:g} px"
         do = "check the sign of that difference, and that the views are not swapped"
         return [*found, Finding("depth", "wrong", text, do, "no depth there")]
-    near, far = (calibration.fx * calibration.baseline_m / max(edge + offset, 0.1) for edge in (high, low))
-    usual = calibration.fx * calibration.baseline_m / max(middle + offset, 0.1)
-    error = usual**2 / (calibration.fx * calibration.baseline_m)
+    shifted = np.maximum(np.array([high, middle, low]) + offset, _LEAST_PX)
+    depths = geometry.depth(shifted, calibration.fx, calibration.baseline_m)
+    near, usual, far = map(float, depths)
+    error = float(geometry.depth_error(depths, calibration.fx, calibration.baseline_m)[1])
     text = f"{_length(near)} to {_length(far)}; half of the matches are nearer than {_length(usual)}"
     text = f"{text}, where a pixel is {_length(error)}"
     if not _DEPTH_M[0] <= usual <= _DEPTH_M[1]:

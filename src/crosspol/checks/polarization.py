@@ -127,11 +127,18 @@ def _noise(polarization: Polarization) -> float | None:
     return float(near / far) if far > 1e-4 else None
 
 
-def check_agreement(left: Polarization, right: Polarization, matches: Matches) -> list[Finding]:
+def check_agreement(
+    left: Polarization, right: Polarization, matches: Matches, right_offset_deg: float = 0.0
+) -> list[Finding]:
     """Compare what both views measured of the same things: a finding "agreement".
 
     With p = S1/S0 + i S2/S0 of a thing in both views: a camera turned by an angle has p turned by twice of it, and one
     in which S2 has the other sign, as in a mirrored image or with 45 and 135 degrees exchanged, has it conjugated.
+
+    Args:
+        left, right: what the views measured.
+        matches: of the views.
+        right_offset_deg: `angle_offset_deg` of the right camera, which is in what it measured.
     """
     where = matches.agrees
     trusted = [one.valid[None].astype(np.float32) for one in (left, right)]
@@ -161,7 +168,7 @@ def check_agreement(left: Polarization, right: Polarization, matches: Matches) -
         return [Finding("agreement", "wrong", text, do)]
     if abs(turn) > _SAME_ANGLE_DEG:
         text = f"the right view's polarization is turned by {turn:+.0f} degrees against the left one's ({measured})"
-        do = f"set angle_offset_deg: {-turn:.0f} in right_camera, or correct its layout"
+        do = f"set angle_offset_deg: {round(right_offset_deg - turn) % 180} in right_camera, or correct its layout"
         return [Finding("agreement", "wrong", text, do)]
     tells = abs(direct) > abs(mirrored) + _CLEARER
     sign = "S2 has one sign in both" if tells else "whether S2 has one sign in both, this scene does not tell"

@@ -34,6 +34,7 @@ class Evidence:
     calibration: the file's, with the sizes (H, W) of the left and right images that it is to fit; None: there is none.
     of_views: calibration of `left` and `right`, rectified; None where it is not known.
     polarization: of both views; None of a view without.
+    right_offset_deg: the right camera's `angle_offset_deg`, which is in its polarization.
     bins: how many pixels of each view's images, along each axis, binning would make one; 1: none could.
     """
 
@@ -45,6 +46,7 @@ class Evidence:
     calibration: tuple[StereoCalibration, tuple[int, int], tuple[int, int]] | None = None
     of_views: StereoCalibration | None = None
     polarization: tuple[Polarization | None, Polarization | None] = (None, None)
+    right_offset_deg: float = 0.0
     bins: tuple[int, int] = (1, 1)
 
     @cached_property
@@ -103,7 +105,9 @@ def _agreement(known: Evidence) -> list[Finding]:
         return []
     if known.kind == "crossed":
         return check_contrast(known.left, known.right, known.matches)
-    return [] if left is None or right is None else check_agreement(left, right, known.matches)
+    if left is None or right is None:
+        return []
+    return check_agreement(left, right, known.matches, known.right_offset_deg)
 
 
 CHECKS: dict[str, tuple[str, Callable[[Evidence], list[Finding]]]] = {

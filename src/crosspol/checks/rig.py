@@ -57,7 +57,8 @@ def check_rig(rig: Rig, frames: Sequence[FrameFiles], names: Sequence[str] = RIG
     calibration, found = (None, []) if rig.calibration_path is None else _read(rig.calibration_path)
     left, right = report.frames.values()
     bins = _bins(rig.camera_of("left")), _bins(rig.camera_of("right"))
-    evidence = Evidence(left, right, rig.kind, swapped=rig.swap_views, bins=bins)
+    offset = rig.camera_of("right").angle_offset_deg
+    evidence = Evidence(left, right, rig.kind, swapped=rig.swap_views, right_offset_deg=offset, bins=bins)
     # As the reader takes it, which knows of binning.
     fitting = None if calibration is None else RigReader(rig, calibration).fitting(calibration, left.size, right.size)
     if fitting is not None:
@@ -138,7 +139,7 @@ def _of_raw_views(evidence: Evidence, calibration: StereoCalibration, path: Path
         depth = "use the calibration of the rectified images (P1, P2 of stereoRectify) for depth"
         means = "rectified once more the images bend; depth by the raw K is off"
         return [Finding("rectification", "unsure", text, depth, means)]
-    maps = rectification(calibration, evidence.left.size)
+    maps = rectification(calibration, evidence.left.size, evidence.right.size)
     left, right = resample(evidence.left, maps.left), resample(evidence.right, maps.right)
     mended = Evidence(left, right, rectified_by=path.name, of_views=maps.calibration)
     if not mended.in_order:

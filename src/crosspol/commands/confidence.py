@@ -20,8 +20,9 @@ from crosspol.evaluation.confidence import Examples, fit_model, gather_examples
 from crosspol.evaluation.methods import NetworkMethod
 from crosspol.evaluation.provenance import provenance
 from crosspol.evaluation.scenes import SceneSet, open_scenes
-from crosspol.inference.confidence import CUES, FILE, TOLERANCE, ConfidenceModel, sha256
+from crosspol.inference.confidence import CUES, FILE, TOLERANCE, ConfidenceModel
 from crosspol.inference.predictor import StereoPredictor
+from crosspol.io.hashes import sha256_of
 from crosspol.model.shipped import WEIGHTS_FILE, weights_folder
 from crosspol.rigs.kinds import RIG_KINDS
 from crosspol.synthesis.procedural import VALIDATION_SEED_OFFSET
@@ -119,7 +120,7 @@ def _about(options: ConfidenceOptions, method: NetworkMethod, sets: Sequence[Sce
     made = provenance(next(method.net.parameters()).device)
     return {
         "weights": options.weights,
-        "sha256": sha256(folder / WEIGHTS_FILE),
+        "sha256": sha256_of(folder / WEIGHTS_FILE),
         "iters": method.iters,
         "tolerance_px": TOLERANCE,
         "scenes": [{**scenes.description, "count": _count(scenes, method)} for scenes in sets],

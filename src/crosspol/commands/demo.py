@@ -13,7 +13,7 @@ from tyro.conf import arg
 
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.progress import Progress
-from crosspol.commands.report import describe
+from crosspol.commands.report import describe, with_note
 from crosspol.data.inputs import StereoInputs
 from crosspol.datasets.sample_rooms import sample_rooms
 from crosspol.datasets.scene_format import INDEX, SceneRecord, read_index, read_scene, scene_frames
@@ -93,6 +93,7 @@ def demo(options: DemoOptions) -> None:
     predictor.check_rig(scene.rig)
     make_output_folder(options.output)
     subject = PairSubject.of_scene(scene, frames, scene.rig, predictor.config.polarization.channels)
+    subject = with_note(subject, predictor, "demo")
     with Progress(2) as progress:
         findings = examine(predictor, subject, progress)
     without, polarized = findings.without, findings.best_informed

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 from tyro.conf import Positional, arg
 
+from crosspol.data.inputs import StereoInputs
 from crosspol.errors import MissingFileError
+from crosspol.inference.costs import cost
 from crosspol.model import CrossPol
 from crosspol.model.config import PRESETS
 from crosspol.weights import load_network
@@ -75,18 +76,14 @@ def _how_gated(network: CrossPol, gate: float) -> str:
     return f"attention is gated by alpha = {gate:.3g} (cap {float(network.alpha_cap):.3g})"
 
 
-@torch.inference_mode()
 def multiplications(network: CrossPol, height: int = 480, width: int = 640) -> int:
-    """Count the multiply-accumulates of one prediction with polarization, by torch's own counter.
-
-    On the meta device, where nothing is computed: the counter does not know the CPU's attention kernel.
-    """
-    images = [torch.zeros(1, 3, height, width, device="meta") for _ in range(2)]
-    shadow = CrossPol(network.config).eval().to("meta")
-    maps = [torch.zeros(1, network.config.polarization.channels, height, width, device="meta") for _ in range(2)]
-    with FlopCounterMode(display=False) as counter:
-        shadow(*images, *maps)
-    return int(counter.get_total_flops() // 2)
+    """Count the multiply-accumulates of one prediction with polarization, of the network's own iterations."""
+    config = network.config
+    image, polarization = (
+        torch.empty(1, channels, height, width, device="meta") for channels in (3, config.polarization.channels)
+    )
+    inputs = StereoInputs(left=image, right=image, pol_left=polarization, pol_right=polarization)
+    return cost(config, inputs, config.iters).macs
 
 
 def parameters_by_part(network: CrossPol) -> dict[str, int]:

@@ -20,7 +20,7 @@ from crosspol.commands.fitting import FitOptions
 from crosspol.commands.flags import one_of
 from crosspol.commands.folders import check_output_folder, make_output_folder
 from crosspol.commands.progress import Progress, duration
-from crosspol.commands.resuming import Record, file_hash, weights_hash
+from crosspol.commands.resuming import Record, engine_hash
 from crosspol.commands.sources import Arguments, RigPairs, Source, find_source, with_doubt_of_first
 from crosspol.errors import UsageError, refuse, words_of
 from crosspol.inference.adaptive import stored_tolerance
@@ -34,6 +34,7 @@ from crosspol.inference.result import StereoResult
 from crosspol.inference.stream import Outcome, stream
 from crosspol.inference.warm_start import Step, WarmStart
 from crosspol.io.atomic import alone
+from crosspol.io.hashes import sha256_of
 from crosspol.model.precision import computes
 
 _AUTO: tuple[Precision, ...] = ("bfloat16", "float32")
@@ -240,7 +241,7 @@ def predict(options: PredictOptions) -> None:
         print(f"crosspol predict: warning: {note}", file=sys.stderr)
     record = None
     if many.skip_existing or source.count != 1:
-        record = Record(options.output, _settings(options, source, predictor, precision, weights_hash(engine)))
+        record = Record(options.output, _settings(options, source, predictor, precision, engine_hash(engine)))
         if many.skip_existing:
             record.check(source.stems)
     kept = None if record is None else record.scales(many.skip_existing)
@@ -400,7 +401,7 @@ def _settings(
     settings |= {"tolerance": predictor.tolerance, "confidence": None if judge is None else judge.label}
     rig = (options.rig, source.reader.rig.calibration_path) if isinstance(source, RigPairs) else ()
     for name, paths in {"rig": rig, "calibration": (options.calibration,)}.items():
-        settings[name] = " ".join(file_hash(path) for path in paths if path is not None) or None
+        settings[name] = " ".join(str(sha256_of(path))[:16] for path in paths if path is not None) or None
     return settings
 
 

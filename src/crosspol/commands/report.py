@@ -227,9 +227,20 @@ def write_page_of(path: Path, predictor: StereoPredictor, subject: PairSubject, 
         UsageError: the folder cannot be written.
     """
     make_output_folder(path.parent)
+    subject = with_note(subject, predictor, "report")
     with Progress(2) as progress:
         findings = examine(predictor, subject, progress)
     return write_pair_page(path, findings, describe(predictor, weights))
+
+
+def with_note(subject: PairSubject, predictor: StereoPredictor, command: str) -> PairSubject:
+    """Return a pair with a warning more, which is printed, where its confidence is not to be taken at its word."""
+    judge = predictor.confidence
+    note = None if judge is None else judge.note(predictor.iters)
+    if note is None:
+        return subject
+    print(f"crosspol {command}: warning: {note}", file=sys.stderr)
+    return replace(subject, warnings=(*subject.warnings, note))
 
 
 def describe(predictor: StereoPredictor, weights: str | None) -> dict[str, str]:

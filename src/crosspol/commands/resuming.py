@@ -1,7 +1,8 @@
 """What a folder of results holds, pair by pair, and by which settings it was made: so that a run can be taken up again.
 
 The record is a text file beside the results, `predict.jsonl`. A line ``{"run": ID, "settings": {...}}`` says what the
-settings of a run were, a line ``{"run": ID, "scales": {"640x480": 0.6}}`` what `--scale auto` chose in it, and a line
+settings of a run were, a line ``{"run": ID, "scales": {"640x480 1 left right 12": 0.6}}`` what `--scale auto` chose in
+it by size, batch, tensors and iterations, and a line
 ``{"pair": STEM, "run": ID, "inputs": [...], "outputs": [...]}`` that a pair is complete. Of several lines of a pair the
 last counts; one that was cut off, as a power failure may leave it, counts for nothing.
 """
@@ -16,15 +17,14 @@ from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from crosspol.errors import UsageError
 from crosspol.inference.backends import Backend
+from crosspol.inference.onnx_graph import tensors_hash
 from crosspol.io.inside import inside
 from crosspol.io.reading import read_lines
 from crosspol.io.structured import parse_json
 
-__all__ = ["RECORD", "Record", "file_hash", "weights_hash"]
+__all__ = ["RECORD", "Record", "engine_hash"]
 
 RECORD = "predict.jsonl"
 
@@ -73,7 +73,7 @@ class Record:
                 )
 
     def scales(self, known: bool) -> MutableMapping[str, float]:
-        """Return the scales, by size, that a run chooses by itself; what is set in it is written to the record.
+        """Return the scales, by what decides them, that a run chooses; what is set in it is written to the record.
 
         A speed that is measured anew is another one: pairs of one folder would be of different scales.
 
@@ -153,22 +153,15 @@ def _known_scales(found: Any) -> dict[str, float]:
     }
 
 
-def weights_hash(engine: Backend) -> str:
+def engine_hash(engine: Backend) -> str:
     """Return what tells weights from others: a hash of their numbers and of the network's configuration."""
     found = hashlib.sha256(repr(engine.config).encode())
     network = getattr(engine, "network", None)
     if network is None:
         # An engine without tensors to look at.
         return f"{type(engine).__name__} {found.hexdigest()[:16]}"
-    for name, tensor in sorted(network.state_dict().items()):
-        found.update(name.encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    found.update(tensors_hash(network).encode())
     return found.hexdigest()[:16]
-
-
-def file_hash(path: Path) -> str:
-    """Return a hash of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -379,7 +379,7 @@ def _mapped(sample: StereoSample, change: Callable[[str, Tensor], Tensor]) -> St
 def _mirrored(name: str, tensor: Tensor, axis: int) -> Tensor:
     tensor = tensor.flip(axis)
     if name.startswith("pol") and tensor.shape[-3] == 3:
-        return tensor * torch.tensor([1.0, -1.0, 1.0])[:, None, None]
+        return tensor * tensor.new_tensor([1.0, -1.0, 1.0])[:, None, None]
     return tensor
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 
 from torch import Tensor
 
 from crosspol.errors import UsageError
-from crosspol.io.reading import read_bytes
+from crosspol.io.hashes import sha256_of
+from crosspol.io.reading import check_file
 from crosspol.io.structured import read_json
 from crosspol.model.network import Watch
 from crosspol.model.shipped import WEIGHTS_FILE, weights_folder
@@ -79,6 +79,7 @@ def stored_tolerance(weights: str | os.PathLike[str] | None) -> float:
         tolerance, of = check_tolerance(record["tolerance_px"]), str(record["weights_sha256"])
     except (ValueError, KeyError, TypeError, UsageError) as error:
         raise UsageError(f"{path}: got no tolerance_px above 0, wanted what benchmarks.adaptive writes") from error
-    if hashlib.sha256(read_bytes(folder / WEIGHTS_FILE)).hexdigest() != of:
+    check_file(folder / WEIGHTS_FILE)
+    if sha256_of(folder / WEIGHTS_FILE) != of:
         raise UsageError(f"{path}: got a tolerance of other weights, wanted one found for these (benchmarks.adaptive)")
     return tolerance

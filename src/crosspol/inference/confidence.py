@@ -24,6 +24,7 @@ from crosspol.data.inputs import StereoInputs
 from crosspol.data.transforms import exchange_views
 from crosspol.errors import UsageError, words_of
 from crosspol.io.atomic import write_bytes
+from crosspol.io.hashes import sha256_of
 from crosspol.io.structured import read_json
 from crosspol.model import StereoOutput
 from crosspol.model.shipped import WEIGHTS_FILE, packaged_weights, weights_folder
@@ -268,7 +269,7 @@ class Regression:
             logit = logit + term
         falling: Array = np.exp(-np.clip(logit, -60, 60), dtype=np.float32)
         chance: Array = np.reciprocal(1 + falling)
-        return np.where(np.isfinite(chance), chance, np.float32(0)).astype(np.float32)
+        return np.where(np.isfinite(logit), chance, np.float32(0)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -309,7 +310,7 @@ class ConfidenceModel:
             return replace(generic, foreign=f"these weights have no {FILE}, and the coefficients of {GENERIC} serve")
         found = cls.read(folder / FILE)
         # A network that was trained on, with the coefficients of what it was before.
-        if found.about.get("sha256") != sha256(folder / WEIGHTS_FILE):
+        if found.about.get("sha256") != sha256_of(folder / WEIGHTS_FILE):
             return replace(found, foreign=f"{folder / FILE} was fitted for other weights than those beside it")
         return found
 
@@ -449,11 +450,6 @@ def cue_values(evidence: Evidence) -> dict[str, Array]:
     """Return every cue that is at hand, (H, W) each."""
     found = {cue.name: cue.of(evidence) for cue in CUES}
     return {name: value for name, value in found.items() if value is not None}
-
-
-def sha256(path: Path) -> str | None:
-    """Return the hash of a file; None where there is none."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _luma(image: torch.Tensor) -> Array:

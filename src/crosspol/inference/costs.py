@@ -98,7 +98,9 @@ def _counted(
 
 @lru_cache(maxsize=4)
 def _shadow(config: CrossPolConfig) -> CrossPol:
-    return CrossPol(config).eval().to("meta")
+    # There from the start: no memory, and nothing is drawn from the caller's random numbers.
+    with torch.device("meta"):
+        return CrossPol(config).eval()
 
 
 class _FusedAttention(TorchFunctionMode):

@@ -70,7 +70,7 @@ class Fit:
             backend: what runs the network.
             tell: called with a line that says what is predicted and why, once a size, where it is not the plain way.
             passes: how often the network runs for a pair: twice for full confidence.
-            kept: of scale auto, the scales by size, WxH, that a run before chose; what is chosen is added.
+            kept: of scale auto, the scales that a run before chose, see `AutoScaled`; what is chosen is added.
         """
         said: set[str] = set()
 
@@ -127,7 +127,8 @@ class AutoScaled:
         seconds: for the network, a batch; None: any.
         tell: called with a line that says what was chosen and why.
         passes: how often the network runs for a batch.
-        kept: scales by size, WxH, that were chosen before and stay; what is chosen is added.
+        kept: scales that a run before chose, and that stay, by what decides them: "640x480 1 left right 12" is size,
+            batch, tensors and iterations. What is chosen is added.
     """
 
     def __init__(
@@ -146,7 +147,7 @@ class AutoScaled:
         self._passes = passes
         self._kept = {} if kept is None else kept
         self._macs_a_second: float | None = None
-        self._chosen: dict[tuple[object, ...], Choice] = {}
+        self._chosen = {key: Choice(scale, "as the run that this one takes up") for key, scale in self._kept.items()}
 
     @property
     def config(self) -> CrossPolConfig:
@@ -159,22 +160,16 @@ class AutoScaled:
         Raises:
             UsageError: not even the smallest image fits.
         """
-        key = (*sorted((name, *tensor.shape) for name, tensor in inputs.tensors().items()), refinement.iters)
+        height, width = inputs.size
+        key = " ".join([f"{width}x{height} {len(inputs.left)}", *sorted(inputs.tensors()), str(refinement.iters)])
         if key not in self._chosen:
-            self._chosen[key] = self._choice(inputs, refinement.iters)
+            self._chosen[key] = self.choose(inputs, refinement.iters)
+            self._kept[key] = self._chosen[key].scale
         choice = self._chosen[key]
         if self._tell is not None:
             self._tell(f"{_predicted(choice.scale, inputs.size)}, {choice.why}")
         with volume_limit(None if self.memory is None else 0):
             return Scaled(self.backend, choice.scale).run(inputs, refinement)
-
-    def _choice(self, inputs: StereoInputs, iters: int) -> Choice:
-        size = f"{inputs.size[1]}x{inputs.size[0]}"
-        if size in self._kept:
-            return Choice(self._kept[size], "as the run that this one takes up")
-        choice = self.choose(inputs, iters)
-        self._kept[size] = choice.scale
-        return choice
 
     def choose(self, inputs: StereoInputs, iters: int) -> Choice:
         """Return the largest scale that fits inputs (B, C, H, W), in steps of 0.05 (a few small ones below that).

@@ -20,7 +20,7 @@ from crosspol.errors import UsageError, one_line, refuse
 from crosspol.inference.backends import Refinement
 from crosspol.inference.extras import require, version_of
 from crosspol.inference.graph_cache import GraphCache
-from crosspol.inference.onnx_graph import OPSET, export_piece, own_parts, source_hash, weights_hash
+from crosspol.inference.onnx_graph import OPSET, export_piece, own_parts, source_hash, tensors_hash
 from crosspol.inference.pieces import OUT, EnginePieces, Given, Need, Piece, example_inputs, pieces_of
 from crosspol.model import CrossPol, CrossPolConfig, StereoOutput
 from crosspol.model.boundary import NetworkInputs
@@ -67,7 +67,7 @@ class GraphBackend(ABC):
         self._ready: dict[Piece, Run] = {}
         self._lock = Lock()
         self._stamp = _stamp(network)
-        self._weights = weights_hash(network) if own_parts(network) else None
+        self._weights = tensors_hash(network) if own_parts(network) else None
 
     def __getstate__(self) -> dict[str, Any]:
         """Copy and pickle without what is ready, which an engine holds and nobody can copy."""
@@ -177,7 +177,7 @@ class GraphBackend(ABC):
         stamp = _stamp(self.network)
         if stamp == self._stamp and not closely:
             return
-        weights = weights_hash(self.network) if own_parts(self.network) else None
+        weights = tensors_hash(self.network) if own_parts(self.network) else None
         if weights != self._weights or (weights is None and stamp != self._stamp):
             self._ready.clear()
         self._stamp, self._weights = stamp, weights

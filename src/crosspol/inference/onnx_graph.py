@@ -26,7 +26,16 @@ from crosspol.model import CrossPol, CrossPolConfig
 from crosspol.model.config import PRESETS
 from crosspol.model.correlation import volume_limit
 
-__all__ = ["OPSET", "export_onnx", "export_piece", "metadata", "own_parts", "source_hash", "weights_hash"]
+__all__ = [
+    "OPSET",
+    "export_onnx",
+    "export_piece",
+    "metadata",
+    "own_parts",
+    "scenes_hash",
+    "source_hash",
+    "tensors_hash",
+]
 
 OPSET = 18
 
@@ -122,7 +131,7 @@ def metadata(network: CrossPol, graph: Graph) -> dict[str, str]:
         "crosspol.rig": graph.rig,
         "crosspol.size": size,
         "crosspol.iters": str(graph.iters),
-        "crosspol.weights_sha256": weights_hash(network),
+        "crosspol.weights_sha256": tensors_hash(network),
         "crosspol.config": json.dumps(config.to_dict()),
         "crosspol.inputs": json.dumps(inputs),
         "crosspol.outputs": json.dumps(outputs),
@@ -138,7 +147,7 @@ def preset_of(config: CrossPolConfig) -> str:
     return next((name for name, known in PRESETS.items() if known == config), f"{config.backbone} (changed)")
 
 
-def weights_hash(network: CrossPol) -> str:
+def tensors_hash(network: CrossPol) -> str:
     """Return the SHA-256 of a network's tensors: their names, types, shapes and values."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
@@ -150,11 +159,22 @@ def weights_hash(network: CrossPol) -> str:
 @cache
 def source_hash() -> str:
     """Return the SHA-256 of the source that decides what a graph computes."""
+    engines = ("onnx_backend.py", "openvino_backend.py")
+    files = ("calibration.py", "graph.py", "onnx_graph.py", "pieces.py", *engines)
+    return _hash_of("model/*.py", "polarimetry/*.py", "light.py", *(f"inference/{name}" for name in files))
+
+
+@cache
+def scenes_hash() -> str:
+    """Return the SHA-256 of the source that draws the scenes on which the ranges of 8 bits are found."""
+    return _hash_of("synthesis/*.py", "data/inputs.py", "light.py")
+
+
+def _hash_of(*patterns: str) -> str:
+    """SHA-256 of files of the package."""
     root = Path(crosspol.__file__).parent
     digest = hashlib.sha256()
-    files = [*sorted((root / "model").glob("*.py")), *sorted((root / "polarimetry").glob("*.py")), root / "light.py"]
-    files += [root / "inference" / name for name in ("calibration.py", "graph.py", "onnx_graph.py", "pieces.py")]
-    for path in files:
+    for path in (path for pattern in patterns for path in sorted(root.glob(pattern))):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 

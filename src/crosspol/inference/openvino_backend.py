@@ -16,6 +16,7 @@ from crosspol.inference.calibration import find_ranges
 from crosspol.inference.extras import require
 from crosspol.inference.graph_backend import GraphBackend, Run
 from crosspol.inference.graph_cache import GraphCache
+from crosspol.inference.onnx_graph import scenes_hash
 from crosspol.inference.pieces import Piece
 from crosspol.model import CrossPol
 from crosspol.model.precision import processor_computes_int8
@@ -104,6 +105,11 @@ class OpenVinoBackend(GraphBackend):
         if self.precision != "int8" or not piece.rounded:
             return self.network
         return quantized(self.network, self._ranges())
+
+    def key_of(self, what: str) -> dict[str, object]:
+        """Return what it depends on; in 8 bits the scenes too on which ranges were found."""
+        key = super().key_of(what)
+        return key | {"scenes": scenes_hash()} if self.precision == "int8" else key
 
     def _ranges(self) -> dict[str, tuple[float, float]]:
         key = self.key_of("ranges") | {"threads": None}

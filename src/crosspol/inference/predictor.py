@@ -275,7 +275,7 @@ class StereoPredictor:
             disparity,
             _to_numpy(out.polarization_use) if inputs.polarized else None,
             None if out.glass is None else _to_numpy(out.glass),
-            inputs,
+            inputs.to("cpu"),
             state=out.state,
             confidence=confidence,
             occluded=occluded,

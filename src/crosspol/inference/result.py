@@ -38,7 +38,8 @@ class StereoResult:
     """(H, W) or (B, H, W): probability in [0, 1] that the first surface is glass. None of a network without a glass
     head."""
     inputs: StereoInputs | None = None
-    """What the network saw, on the CPU: exposed images in [0, 1], polarization, validity; (C, H, W) or (B, C, H, W)."""
+    """What was predicted from, at full size, on the CPU: exposed images in [0, 1], polarization, validity; (C, H, W) or
+    (B, C, H, W). The network saw it smaller where a scale was asked for."""
     confidence: NDArray[np.float32] | None = None
     """(H, W) or (B, H, W) in [0, 1]: estimated chance that the disparity is within 1 px of the truth. None where it was
     not asked for. See `crosspol.inference.confidence`."""

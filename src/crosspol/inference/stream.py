@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from crosspol.errors import UsageError
 
-__all__ = ["Outcome", "stream"]
+__all__ = ["OF_ONE_ITEM", "Outcome", "stream"]
 
 Item = TypeVar("Item")
 Ready = TypeVar("Ready")
 Result = TypeVar("Result")
 Done = TypeVar("Done")
 
-_OF_ONE_ITEM = (UsageError, OSError, FloatingPointError)
+OF_ONE_ITEM = (UsageError, OSError, FloatingPointError)
 """Errors that say something of one item. Others, such as a lack of memory, or faults of the program, end the stream."""
 
 
@@ -77,7 +77,7 @@ def stream(
             return None
         try:
             return item, read(item), None
-        except _OF_ONE_ITEM as error:
+        except OF_ONE_ITEM as error:
             return item, None, error
 
     reading, writing = ThreadPoolExecutor(1, "reading"), ThreadPoolExecutor(1, "writing")
@@ -85,6 +85,11 @@ def stream(
         while True:
             while len(waiting) <= ahead:
                 waiting.append(reading.submit(draw))
+            # The next item may be long in coming: what is written meanwhile, or has failed, is known before it.
+            while unfinished and not waiting[0].done():
+                either: list[Future[Any]] = [waiting[0], unfinished[0][1]]
+                wait(either, return_when=FIRST_COMPLETED)
+                yield from _finished(unfinished, len(unfinished))
             try:
                 drawn = waiting.popleft().result()
             except Exception:
@@ -99,7 +104,7 @@ def stream(
                     result = work(ready)  # type: ignore[arg-type]
                     unfinished.append((item, writing.submit(write, result)))
                     del result
-                except _OF_ONE_ITEM as failed:
+                except OF_ONE_ITEM as failed:
                     error = failed
             del ready
             yield from _finished(unfinished, behind if error is None else 0)
@@ -117,6 +122,6 @@ def _finished(unfinished: deque[tuple[Item, Future[Done]]], most: int) -> Iterat
         item, future = unfinished.popleft()
         try:
             outcome = Outcome[Item, Done](item, future.result(), None)
-        except _OF_ONE_ITEM as error:
+        except OF_ONE_ITEM as error:
             outcome = Outcome[Item, Done](item, None, error)
         yield outcome

@@ -70,7 +70,9 @@ class WarmStart:
         self.predictor = predictor
         quarter = max(1, round(predictor.iters / 4))
         fewer = quarter if iters is None else iters
-        self._continuing = StereoPredictor(predictor.backend, iters=fewer, confidence=predictor.confidence)
+        self._continuing = StereoPredictor(
+            predictor.backend, iters=fewer, confidence=predictor.confidence, tolerance=predictor.tolerance
+        )
         # The right view of full confidence is not continued.
         self._continuing.iters_from_start = predictor.iters
         self._most = _LONGEST * max(predictor.config.iters, predictor.iters)

@@ -123,8 +123,9 @@ def write_disparity(path: str | os.PathLike[str], disparity: NDArray[np.floating
 
 def _to_kitti(disparity: NDArray[np.float32]) -> NDArray[np.uint16]:
     """Return KITTI's 16-bit steps, 0 = unknown."""
-    steps = np.rint(np.where(np.isfinite(disparity), disparity, -1).astype(np.float64) * KITTI_SCALE)
-    representable = (steps >= 0) & (steps <= 65535)
+    known = np.where(np.isfinite(disparity), disparity, -1).astype(np.float64)
+    steps = np.rint(known * KITTI_SCALE)
+    representable = (known >= 0) & (steps <= 65535)
     return np.where(representable, np.maximum(steps, 1), 0).astype(np.uint16)
 
 

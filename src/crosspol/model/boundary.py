@@ -16,6 +16,9 @@ from crosspol.model.parts import PolView
 
 _SIDES = ("left", "right")
 
+_BEYOND = 0.01
+"""How far rounding and resampling may carry an image beyond [0, 1]; 8-bit values go far beyond."""
+
 
 class NetworkInputs:
     """The boundary: checks what came, pads it to the network's multiple, and crops what leaves.
@@ -60,7 +63,7 @@ class NetworkInputs:
             None if value is None else self._view(f"{kind}_{side}", value, channels, mask, _linear_light(image))
             for side, value, mask, image in zip(_SIDES, maps, masks, (self.left, self.right), strict=True)
         ]
-        _check_finite(self._to_check)
+        _check_values(self._to_check, [("left", self.left), ("right", self.right)])
         self.views: tuple[PolView | None, PolView | None] = (None, None) if self.crossed else (found[0], found[1])
         self._intensities = [view for view in found if view is not None] if self.crossed else []
 
@@ -84,7 +87,7 @@ class NetworkInputs:
         if disparity.shape != wanted:
             raise ValueError(f"initial_disparity: got shape {tuple(disparity.shape)}, wanted {wanted}")
         _check_floating("initial_disparity", disparity)
-        _check_finite([("initial_disparity", disparity)])
+        _check_values([("initial_disparity", disparity)])
         return self._pad(disparity.float())
 
     def crop(self, x: Tensor) -> Tensor:
@@ -146,14 +149,21 @@ def _check_floating(name: str, x: Tensor) -> None:
         raise ValueError(f"{name}: got {x.dtype}, wanted floating point")
 
 
-def _check_finite(named: Sequence[tuple[str, Tensor]]) -> None:
-    """Refuse the first of some tensors that is not finite everywhere."""
+def _check_values(named: Sequence[tuple[str, Tensor]], images: Sequence[tuple[str, Tensor]] = ()) -> None:
+    """Refuse the first of some tensors that is not finite everywhere, and the first image that is not in [0, 1]."""
     # A traced or compiled graph has no values to look at, nor has a shadow on the meta device.
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     if torch.compiler.is_compiling() or tracing or any(x.is_meta for _, x in named):
         return
-    if torch.stack([x.isfinite().all() for _, x in named]).all():
+    finite = [x.isfinite().all() for _, x in named]
+    inside = [(x.min() >= -_BEYOND) & (x.max() <= 1 + _BEYOND) for _, x in images]
+    if torch.stack([*finite, *inside]).all():
         return
-    name, x = next((name, x) for name, x in named if not x.isfinite().all())
-    bad = int((~x.isfinite()).sum())
-    raise ValueError(f"{name}: got {bad} NaN or infinite values of {x.numel()}, wanted finite ones")
+    for name, x in named:
+        if not x.isfinite().all():
+            bad = int((~x.isfinite()).sum())
+            raise ValueError(f"{name}: got {bad} NaN or infinite values of {x.numel()}, wanted finite ones")
+    name, x = next(image for image, good in zip(images, inside, strict=True) if not good)
+    raise ValueError(
+        f"{name}: got values from {float(x.min()):g} to {float(x.max()):g}, wanted [0, 1]: divide 8-bit values by 255"
+    )

@@ -23,7 +23,7 @@ class _Moments(NamedTuple):
     @classmethod
     def of(cls, values: Tensor) -> _Moments:
         variance, mean = torch.var_mean(values.float(), dim=(-2, -1), correction=0, keepdim=True)
-        return cls(values.shape[-2] * values.shape[-1], mean.double(), variance.double())
+        return cls(values.shape[-2] * values.shape[-1], _double(mean), _double(variance))
 
     def plus(self, other: _Moments) -> _Moments:
         """Those of both (Chan, Golub and LeVeque, 1979)."""
@@ -80,11 +80,16 @@ class WholeStatistics:
             scale = (variance + norm.eps).rsqrt()
             shift = -mean * scale
             if norm.affine:
-                weight, bias = norm.weight[:, None, None], norm.bias[:, None, None]
+                weight, bias = (values[:, None, None].to(mean.device) for values in (norm.weight, norm.bias))
                 scale, shift = scale * weight, shift * weight + bias
-            return torch.addcmul(shift.to(own.dtype), arguments[0].to(own.dtype), scale.to(own.dtype))
+            return torch.addcmul(shift.to(own), arguments[0].to(own.dtype), scale.to(own))
 
         with ExitStack() as hooks:
             for norm in self._norms:
                 hooks.enter_context(norm.register_forward_hook(normalize))
             yield
+
+
+def _double(x: Tensor) -> Tensor:
+    """float64, which MPS does not have: of there, on the CPU."""
+    return x.cpu().double() if x.device.type == "mps" else x.double()

@@ -60,7 +60,7 @@ class CameraCalibration:
     def binned(self, factor: int) -> CameraCalibration:
         """Return the same camera with each `factor` x `factor` pixels made one; what is left over is cut off.
 
-        Pixel centers are integers: pixel i is then where (i - (factor - 1) / 2) / factor was.
+        Pixel centers are integers: what was at column i is then at (i - (factor - 1) / 2) / factor, rows likewise.
         """
         matrix = self.matrix.copy()
         matrix[:2] /= factor

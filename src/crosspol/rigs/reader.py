@@ -24,7 +24,7 @@ from crosspol.rigs.rig import Rig, Side, read_rig
 __all__ = ["RigReader", "StereoPair"]
 
 _SIZES_KEPT = 4
-"""Sizes of which the maps are kept; of 5 megapixels they take 120 MB each."""
+"""Pairs of sizes of which the maps are kept; of 5 megapixels they take 120 MB each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class RigReader:
         self.rig = rig if isinstance(rig, Rig) else read_rig(rig)
         path = self.rig.calibration_path
         self.calibration = calibration if calibration is not None or path is None else read_calibration(path)
-        self._maps: dict[tuple[int, int], Rectification] = {}
+        self._maps: dict[tuple[tuple[int, int], tuple[int, int]], Rectification] = {}
 
     def files(self, left: FrameFiles, right: FrameFiles) -> list[Path]:
         """Return the files of both views.
@@ -138,7 +138,7 @@ class RigReader:
         self._check_calibrated(calibration, left.size, right.size)
         if calibration.rectified and left.size == right.size:
             return StereoPair(left, right, calibration, calibration.warnings)
-        maps = self._maps_of(calibration, left.size)
+        maps = self._maps_of(calibration, left.size, right.size)
         turned = crossed_turns(maps) if self.rig.kind == "crossed" else ()
         views = resample(left, maps.left), resample(right, maps.right)
         return StereoPair(*views, maps.calibration, (*calibration.warnings, *turned))
@@ -165,11 +165,11 @@ class RigReader:
         height, width = frame_size(files, camera)
         return height // camera.binning, width // camera.binning
 
-    def _maps_of(self, calibration: StereoCalibration, size: tuple[int, int]) -> Rectification:
-        maps = self._maps.pop(size, None) or rectification(calibration, size)
+    def _maps_of(self, calibration: StereoCalibration, left: tuple[int, int], right: tuple[int, int]) -> Rectification:
+        maps = self._maps.pop((left, right), None) or rectification(calibration, left, right)
         while len(self._maps) >= _SIZES_KEPT:
             del self._maps[next(iter(self._maps))]
-        self._maps[size] = maps
+        self._maps[left, right] = maps
         return maps
 
     def _check_calibrated(self, calibration: StereoCalibration, left: tuple[int, int], right: tuple[int, int]) -> None:

@@ -71,7 +71,7 @@ def read_stored(files: FrameFiles, camera: Camera) -> Stored:
     """
     paths = frame_files(files, camera)
     load = _Reader(camera)
-    planes = camera.record.planes(paths, load)
+    planes = camera.record.planes(paths, load, camera.height)
     _check_planes(planes, paths, camera)
     if len(load.whites) > 1:
         found = ", ".join(sorted(str(white or "none") for white in load.whites))
@@ -87,7 +87,7 @@ def frame_size(files: FrameFiles, camera: Camera) -> tuple[int, int]:
         UsageError: names, headers or sizes do not fit what the camera is said to write.
     """
     paths = frame_files(files, camera)
-    planes = camera.record.planes(paths, _Header(camera))
+    planes = camera.record.planes(paths, _Header(camera), camera.height)
     _check_planes(planes, paths, camera)
     return planes[0].shape[0], planes[0].shape[1]
 
@@ -140,9 +140,7 @@ class _Reader:
             return _read_raw(path, self._camera, channels)
         file = read_image_file(path)
         self.whites.add(file.white)
-        stored = _one_array(file, path, channels)
-        _check_camera_size(file.pages[0].shape[:2], path, self._camera)
-        return stored
+        return _one_array(file, path, channels)
 
 
 class _Header:
@@ -166,7 +164,6 @@ class _Header:
             return _stand_in(_raw_shape(path, self._camera, channels)[0], np.dtype(np.uint16))
         header = read_image_header(path)
         _check_pages(header.pages, path, channels)
-        _check_camera_size((header.height, header.width), path, self._camera)
         shape: tuple[int, ...] = (header.height, header.width)
         if header.channels > 1:
             shape = (*shape, header.channels)
@@ -190,13 +187,6 @@ def _one_array(file: ImageFile, path: Path, channels: int) -> NDArray[Any]:
 def _check_pages(pages: int, path: Path, channels: int) -> None:
     if pages > 1 and channels == 1:
         raise UsageError(f"{path}: got {pages} images (pages) in one file, wanted one")
-
-
-def _check_camera_size(size: tuple[int, ...], path: Path, camera: Camera) -> None:
-    height, width = size
-    if (camera.width or width, camera.height or height) != (width, height):
-        wanted = f"{camera.width or width}x{camera.height or height}"
-        raise UsageError(f"{path}: got {width}x{height} px, wanted the camera's {wanted} px")
 
 
 def _raw_shape(path: Path, camera: Camera, channels: int) -> tuple[tuple[int, ...], PixelFormat, int]:
@@ -268,6 +258,9 @@ def _check_planes(planes: list[NDArray[Any]], paths: list[Path], camera: Camera)
         found = ", ".join(f"{width}x{height}" for height, width in sorted(sizes))
         raise UsageError(f"{', '.join(map(str, paths))}: got images of {found} px, wanted one size")
     height, width = sizes.pop()
+    if (camera.width or width, camera.height or height) != (width, height):
+        wanted = f"{camera.width or width}x{camera.height or height}"
+        raise UsageError(f"{name}: got {width}x{height} px, wanted the camera's {wanted} px")
     if min(height, width) < MINIMUM_SIDE:
         raise UsageError(f"{name}: got {width}x{height} px, wanted at least {MINIMUM_SIDE}x{MINIMUM_SIDE} px")
     for plane in planes:

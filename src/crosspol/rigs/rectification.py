@@ -61,12 +61,15 @@ class Rectification:
     calibration: StereoCalibration
 
 
-def rectification(calibration: StereoCalibration, size: tuple[int, int], outside: float = 0.0) -> Rectification:
+def rectification(
+    calibration: StereoCalibration, size: tuple[int, int], right_size: tuple[int, int], outside: float = 0.0
+) -> Rectification:
     """Compute the maps that rectify a rig's raw views, for use with many frames.
 
     Args:
         calibration: of the raw views.
         size: (H, W) of the rectified views, px: that of the left raw view.
+        right_size: (H, W) of the right raw view, px.
         outside: how much of what lies outside of the raw views is shown, in [0, 1]: 0 enlarges until nothing is, 1
             shows every raw pixel (`alpha` of OpenCV).
 
@@ -79,7 +82,8 @@ def rectification(calibration: StereoCalibration, size: tuple[int, int], outside
     turns_and_projections = cv2.stereoRectify(
         left.matrix,
         _coefficients(left.distortion),
-        right.matrix,
+        # OpenCV knows one size: what it looks for is the field of view that both have, on the left one's pixels.
+        _on_grid(right.matrix, right_size, size),
         _coefficients(right.distortion),
         (width, height),
         calibration.rotation,
@@ -156,6 +160,17 @@ def crossed_turns(maps: Rectification) -> tuple[str, ...]:
 
 def _coefficients(distortion: NDArray[np.float64]) -> NDArray[np.float64]:
     return distortion if len(distortion) else np.zeros(4)
+
+
+def _on_grid(matrix: NDArray[np.float64], own: tuple[int, int], wanted: tuple[int, int]) -> NDArray[np.float64]:
+    """Camera matrix (3, 3) of an image of size `own` (H, W), once it is stretched to `wanted` (H, W)."""
+    stretched = matrix.copy()
+    for axis in (0, 1):
+        factor = wanted[1 - axis] / own[1 - axis]
+        stretched[axis] *= factor
+        # Pixel centers are integers.
+        stretched[axis, 2] += factor / 2 - 0.5
+    return stretched
 
 
 def _view_map(x: Tensor, y: Tensor) -> ViewMap:

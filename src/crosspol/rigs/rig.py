@@ -39,7 +39,8 @@ class Camera:
         sensor; "angles", the images behind 0, 45, 90 and 135 degrees, in four files or one; "stokes", S0, S1, S2;
         "dolp-aolp", ready maps and an intensity image; "image", no polarization of its own.
     pixel_format: GenICam name, such as Mono12p; needed for raw binary files, and gives the default white level.
-    width, height: px; needed for raw binary files, and checked for all others.
+    width, height: px; needed for raw binary files, and checked for all others. Planes below each other in one file are
+        read where `height` says that of one of them.
     planar: raw binary files of several channels hold one after the other, instead of all channels pixel by pixel.
     layout: degrees of the polarizers in the 2x2 block, top row first.
     bayer: colors of the 2x2 Bayer cell, left to right and top row first; None for mono.

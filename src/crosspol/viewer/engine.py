@@ -35,7 +35,7 @@ class Engine:
     Args:
         predictor: with its backend as it was made.
         backend: name of that backend.
-        tell: called with a line before something takes long.
+        tell: called with a line before something takes long, and where confidence is not to be taken at its word.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Engine:
         self.first = Settings(predictor.iters, 1.0, backend)
         """What it begins with."""
         self._tell = tell
+        self._noted: set[str] = set()
         self._made: dict[BackendName, Backend] = {backend: predictor.backend}
         say_exports(predictor.backend, tell)
 
@@ -65,11 +66,20 @@ class Engine:
             UsageError: what was asked for cannot be.
             FloatingPointError: the network's output is not finite.
         """
+        self._note(settings)
         backend = self._backend(settings.backend)
         self.predictor.iters = settings.iters
         self.predictor.backend = Fit(settings.scale).around(backend)
         result = self.predictor.estimate(ready.inputs).pair(0)
         return replace(result, calibration=ready.calibration, polarization=ready.polarization)
+
+    def _note(self, settings: Settings) -> None:
+        """Say, once, why confidence is not that of the fit with these settings."""
+        judge = self.predictor.confidence
+        note = None if judge is None else judge.note(settings.iters, ("--scale",) if settings.scale != 1 else ())
+        if note is not None and note not in self._noted:
+            self._noted.add(note)
+            self._tell(note)
 
     def _backend(self, name: BackendName) -> Backend:
         if name not in self._made:

@@ -11,7 +11,7 @@ from typing import Protocol
 from crosspol.errors import UsageError, words_of
 from crosspol.inference.items import Item, Ready
 from crosspol.inference.result import StereoResult
-from crosspol.inference.stream import stream
+from crosspol.inference.stream import OF_ONE_ITEM, stream
 from crosspol.viewer.engine import Engine, Settings
 from crosspol.viewer.meter import Meter
 from crosspol.viewer.newest import Newest
@@ -170,7 +170,7 @@ class LiveView:
             self.stop()
 
     def _predict(self) -> None:
-        for outcome in stream(self._items(), self._read, self._work, self._show, ahead=0, behind=1):
+        for outcome in stream(self._items(), self._read, self._work, self._shown, ahead=0, behind=1):
             if outcome.error is not None:
                 self.broken += 1
                 text = words_of(outcome.error)
@@ -195,6 +195,15 @@ class LiveView:
         begin = time.perf_counter()
         result = self._engine.predict(read.ready, self._settings)
         return _Predicted(read, result, time.perf_counter() - begin)
+
+    def _shown(self, predicted: _Predicted) -> None:
+        try:
+            self._show(predicted)
+        except BaseException as error:
+            # The stream ends when its reading does, which waits for a pair that may never come.
+            if not isinstance(error, OF_ONE_ITEM):
+                self._newest.stop()
+            raise
 
     def _show(self, predicted: _Predicted) -> None:
         read = predicted.read

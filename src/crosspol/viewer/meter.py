@@ -1,23 +1,13 @@
-"""How many pairs a second are shown, and how far behind the cameras they are."""
+"""How many pairs a second are shown."""
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
-__all__ = ["Meter", "Times"]
+__all__ = ["Meter"]
 
 _WINDOW = 20
 """Pairs that the rate is measured over."""
-
-
-@dataclass(frozen=True)
-class Times:
-    """Of one pair, s: reading, predicting, and all from when the pair was there until it was shown."""
-
-    reading: float
-    predicting: float
-    behind: float
 
 
 class Meter:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from crosspol.errors import UsageError
 from crosspol.polarimetry import stokes
-from crosspol.rigs.contents.arrays import split, without_alpha
+from crosspol.rigs.contents.arrays import clipped_beside, split, without_alpha
 from crosspol.rigs.contents.content import (
     ANGLES_DEG,
     Array,
@@ -43,10 +43,10 @@ class Angles(Content):
             return [Path(text)]
         return [Path(_ANGLE.sub(partial(_digits, angle), text)) for angle in ANGLES_DEG]
 
-    def planes(self, paths: Sequence[Path], load: LoadFile) -> list[Array]:  # noqa: D102
+    def planes(self, paths: Sequence[Path], load: LoadFile, height: int | None) -> list[Array]:  # noqa: D102
         if len(paths) == 4:
             return [without_alpha(load(path, 1), str(path)) for path in paths]
-        return split(load(paths[0], 4), 4, str(paths[0]))
+        return split(load(paths[0], 4), 4, str(paths[0]), height, self.several_files)
 
     def check_planes(self, planes: list[Array], name: str) -> None:  # noqa: D102
         if len({plane.ndim for plane in planes}) > 1:
@@ -57,6 +57,7 @@ class Angles(Content):
 
     def measure(self, light: Tensor, camera: CameraSettings) -> Measured:  # noqa: D102
         valid = (light < camera.saturated).all(0).all(0) & (light.mean((0, 1)) > camera.dark)
+        valid &= ~clipped_beside(light, camera.bayer, camera.saturated).any(0)
         finite = torch.where(light.isfinite(), light, light.new_zeros(()))
         return Measured(stokes(*finite.clamp(0, 1).unbind(0)) / 2, None, valid)
 

@@ -105,8 +105,13 @@ class Content(ABC):
         """Return the files that one path stands for, in the order that `planes` reads them."""
         return [Path(pattern)]
 
-    def planes(self, paths: Sequence[Path], load: LoadFile) -> list[Array]:
+    def planes(self, paths: Sequence[Path], load: LoadFile, height: int | None) -> list[Array]:
         """Return the planes of a frame, each (H, W) or (H, W, 3) in RGB.
+
+        Args:
+            paths: its files.
+            load: reads one of them.
+            height: of the camera's images, px, where the rig says it: planes below each other are told by it.
 
         Raises:
             UsageError: an array that does not have them.

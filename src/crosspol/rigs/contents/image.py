@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from crosspol.light import decode_srgb, well_exposed
+from crosspol.rigs.contents.arrays import clipped_beside
 from crosspol.rigs.contents.content import CameraSettings, Content, Measured, Stored, color_light
 
 
@@ -22,4 +23,6 @@ class Image(Content):
 
     def measure(self, light: Tensor, camera: CameraSettings) -> Measured:  # noqa: D102
         finite = torch.where(light.isfinite(), light, light.new_zeros(()))
-        return Measured(None, finite.clamp(0, 1), well_exposed(light, dark=camera.dark, saturated=camera.saturated))
+        valid = well_exposed(light, dark=camera.dark, saturated=camera.saturated)
+        valid &= ~clipped_beside(light, camera.bayer, camera.saturated)
+        return Measured(None, finite.clamp(0, 1), valid)

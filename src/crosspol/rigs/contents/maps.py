@@ -51,12 +51,12 @@ class Maps(Content):
         joint = Path(text.replace("{map}", "dolpaolp"))
         return [joint, paths[2]] if joint.exists() and not paths[0].exists() else paths
 
-    def planes(self, paths: Sequence[Path], load: LoadFile) -> list[Array]:  # noqa: D102
+    def planes(self, paths: Sequence[Path], load: LoadFile, height: int | None) -> list[Array]:  # noqa: D102
         intensity = without_alpha(load(paths[-1], 1), str(paths[-1]))
         if len(paths) == 3:
             maps = [without_alpha(load(path, 1), str(path)) for path in paths[:2]]
         else:
-            maps = split(load(paths[0], 2), 2, str(paths[0]))
+            maps = split(load(paths[0], 2), 2, str(paths[0]), height)
         return [*maps, intensity]
 
     def check_planes(self, planes: list[Array], name: str) -> None:  # noqa: D102

@@ -25,9 +25,11 @@ class Stokes(Content):
     exr_wanted = "S0, S1, S2, or S0.R, S0.G, S0.B, ..."
     counts_light = False
 
-    def planes(self, paths: Sequence[Path], load: LoadFile) -> list[Array]:  # noqa: D102
+    def planes(self, paths: Sequence[Path], load: LoadFile, height: int | None) -> list[Array]:  # noqa: D102
         stored = load(paths[0], 3)
-        return split(stored, 4 if 4 in stored.shape else 3, str(paths[0]))[:3]
+        # Below each other: four of the rig's height, or three.
+        four = 4 in stored.shape or (height is not None and stored.shape[0] == 4 * height)
+        return split(stored, 4 if four else 3, str(paths[0]), height)[:3]
 
     def check_planes(self, planes: list[Array], name: str) -> None:  # noqa: D102
         if len({plane.ndim for plane in planes}) > 1:
