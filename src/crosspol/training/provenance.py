@@ -18,6 +18,7 @@ import torch
 
 import crosspol
 from crosspol.io.atomic import write_bytes
+from crosspol.io.hashes import sha256_of
 from crosspol.io.structured import read_json
 from crosspol.model.shipped import WEIGHTS_FILE
 from crosspol.training.config import TrainConfig
@@ -128,16 +129,11 @@ def device_name(device: torch.device) -> str:
 
 
 def weights_hash(path: Path) -> str | None:
-    """Return the SHA-256 of a weight file, or of the weights in a folder; None where there is none."""
-    path = path / WEIGHTS_FILE if path.is_dir() else path
+    """Return the SHA-256 of a weight file, or of the weights in a folder; None where none can be read."""
     try:
-        with path.open("rb") as file:
-            digest = hashlib.sha256()
-            while block := file.read(2**20):
-                digest.update(block)
+        return sha256_of(path / WEIGHTS_FILE if path.is_dir() else path)
     except OSError:
         return None
-    return digest.hexdigest()
 
 
 def _version(package: str) -> str | None:
