@@ -79,7 +79,9 @@ def test_what_a_page_says_first_is_what_the_intervals_say() -> None:
     assert re.search(r"On glass net is \d\.\d\d px \[.*\] less wrong than twin, which was trained without", said)
     assert "of the oracle's gain" in said
     assert "net is worse on glass when its polarization is exchanged: injected path removed." in said
-    assert "Not measured, or not applicable: AoLP turned by 90 degrees." in said
+    assert "Over all pixels net is" in said
+    assert "net is worse over all pixels when its polarization is exchanged: injected path removed." in said
+    assert "Not measured on glass, or not applicable: AoLP turned by 90 degrees." in said
     assert "crosspol evaluate --output x" in said
     assert "hardware: device" in said
     assert "abc123" in said

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from crosspol import metrics
 from crosspol.data.sample import StereoBatch, StereoSample, stack
-from crosspol.evaluation.measures import REGIONS, key
+from crosspol.evaluation.measures import MAIN_REGIONS, REGIONS, key
 from crosspol.evaluation.methods import NetworkMethod
 from crosspol.inference.confidence import (
     CUES,
@@ -33,7 +33,6 @@ from crosspol.model.precision import without_tf32
 OCCLUDED_F = "occluded_f_score"
 """Measure: F-score of the occluded pixels that are found."""
 
-JUDGED = ("all", "glass", "background")
 """Regions whose confidence is measured."""
 
 STEPS = 20
@@ -67,7 +66,7 @@ class SceneConfidence:
         """Measure one scene; disparity and confidence: (1, 1, H, W)."""
         curves, bins = {}, {}
         oracle = -(disparity - batch.disparity).abs()
-        for region in (region for region in REGIONS if region.name in JUDGED):
+        for region in (region for region in REGIONS if region.name in MAIN_REGIONS):
             mask = region.mask(batch) * batch.valid
             for cost in COSTS:
                 pair = [
@@ -101,7 +100,7 @@ def worth(scenes: Sequence[SceneConfidence]) -> dict[str, Any] | None:
     if not scenes:
         return None
     regions: dict[str, Any] = {}
-    for region in JUDGED:
+    for region in MAIN_REGIONS:
         record: dict[str, Any] = {"kept": {}, "oracle": {}}
         for cost in COSTS:
             stacked = np.stack([scene.curves[key(cost.name, region)] for scene in scenes])

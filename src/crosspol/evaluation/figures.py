@@ -13,8 +13,8 @@ from torch import Tensor
 
 from crosspol.data.sample import StereoBatch, StereoSample, stack
 from crosspol.data.substitution import substitute
-from crosspol.evaluation.confidence import COSTS, JUDGED
-from crosspol.evaluation.measures import REGIONS, key
+from crosspol.evaluation.confidence import COSTS
+from crosspol.evaluation.measures import MAIN_REGIONS, REGIONS, key
 from crosspol.evaluation.methods import NetworkMethod
 from crosspol.evaluation.results import Results
 from crosspol.evaluation.rows import Row
@@ -24,8 +24,6 @@ from crosspol.training.validation import predict_scene
 from crosspol.visualization.intervals import Interval, draw_intervals
 from crosspol.visualization.panel import validation_figure
 from crosspol.visualization.reliability import Reliability, Sparsified, draw_worth
-
-_COMPARED = ("glass", "background")
 
 
 def chosen_scenes(row: Row) -> dict[str, int]:
@@ -93,9 +91,9 @@ def _single(batch: StereoBatch) -> StereoSample:
 
 
 def difference_plot(results: Results) -> bytes | None:
-    """Draw every network's paired difference of the EPE to what it is compared with, on glass and on background.
+    """Draw every network's paired difference of the EPE to what it is compared with.
 
-    Over all pixels where no scene has either: without glass masks.
+    Over all pixels, on glass and on the background; over all pixels alone where no scene has a glass mask.
 
     Returns:
         A PNG; None where there is nothing to compare.
@@ -106,22 +104,17 @@ def difference_plot(results: Results) -> bytes | None:
         return None
     titles = {region.name: region.title for region in REGIONS}
 
-    def compared(*regions: str) -> dict[str, list[Interval | None]]:
-        return {
-            f"{titles[region]}: EPE of the row - EPE of the other, px": [
-                _interval(results.difference(row, other, key("epe", region))) for row, other in rows
-            ]
-            for region in regions
-        }
-
-    panels = compared(*_COMPARED)
-    if not any(interval for panel in panels.values() for interval in panel):
-        # Of no scene it is known where glass is.
-        panels = compared("all")
+    panels = {
+        titles[region]: [_interval(results.difference(row, other, key("epe", region))) for row, other in rows]
+        for region in MAIN_REGIONS
+    }
+    # Of some data it is not known where glass is.
+    panels = {title: panel for title, panel in panels.items() if any(panel)} or dict(list(panels.items())[:1])
     return draw_intervals(
         panels,
         [f"{row.name}\nagainst {other.name}" for row, other in rows],
-        f"below 0: the row is better; bars: {100 * results.bootstrap.level:g} % interval, paired over scenes",
+        f"EPE of the row - EPE of the other, px: below 0 the row is better; "
+        f"bars: {100 * results.bootstrap.level:g} % interval, paired over scenes",
     )
 
 
@@ -135,7 +128,7 @@ def confidence_plot(results: Results) -> bytes | None:
     if not rows:
         return None
     titles = {region.name: region.title for region in REGIONS}
-    shown = [name for name in JUDGED if any(name in record["regions"] for record in rows.values())]
+    shown = [name for name in MAIN_REGIONS if any(name in record["regions"] for record in rows.values())]
     curves = {
         cost.title: {
             titles[name]: {

@@ -60,6 +60,9 @@ REGIONS: tuple[Region, ...] = (
         lambda batch: metrics.textureless(batch.left),
     ),
 )
+MAIN_REGIONS = ("all", "glass", "background")
+"""What sentences and charts are about. A network that cannot tell glass from none may gain on either by losing on the
+other; over all pixels it shows."""
 
 MEASURES: tuple[Measure, ...] = (
     Measure("epe", "EPE", "px", metrics.epe),

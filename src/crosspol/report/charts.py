@@ -40,7 +40,9 @@ def intervals(names: Sequence[str], panels: Mapping[str, Sequence[Estimate]], ti
         panels: by title, an estimate for each line; nothing is drawn of one without a finite interval.
         title: what the chart shows.
     """
-    named, wide, line, top = 380, 400, 22, 26
+    named, gap, line, top = 380, 20, 22, 26
+    # All of them as wide as a page, and none wider than is needed.
+    wide = min(400, (1220 - named) // max(len(panels), 1) - gap)
     height = top + line * len(names) + 26
     parts = [
         Markup('<text class="name" x="0" y="{}">{}<title>{}</title></text>').format(
@@ -49,9 +51,9 @@ def intervals(names: Sequence[str], panels: Mapping[str, Sequence[Estimate]], ti
         for place, name in enumerate(names)
     ]
     for number, (heading, estimates) in enumerate(panels.items()):
-        start = Markup('<g transform="translate({} {})">').format(named + number * (wide + 20), top)
+        start = Markup('<g transform="translate({} {})">').format(named + number * (wide + gap), top)
         parts += [start, *_panel(names, heading, estimates, wide, line), Markup("</g>")]
-    return _svg("intervals", title, named + len(panels) * (wide + 20), height, parts)
+    return _svg("intervals", title, named + len(panels) * (wide + gap), height, parts)
 
 
 def _panel(names: Sequence[str], heading: str, estimates: Sequence[Estimate], wide: int, line: int) -> list[Markup]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosspol import geometry
-from crosspol.evaluation.measures import MEASURES, REGIONS, key
+from crosspol.evaluation.measures import MAIN_REGIONS, MEASURES, REGIONS, key
 from crosspol.inference.result import StereoResult
 from crosspol.report.attention import SiteAttention
 from crosspol.report.page import Packed, pack, picture, write_page
@@ -40,7 +40,6 @@ _MOST_POINTS = 60_000
 _DIFFERENCE_COLORS = "RdBu_r"
 _ASSUMED_BASELINE_M = 0.1
 """Of a pair whose cameras are not known; the scale is arbitrary then, and the page says so."""
-_REGIONS = ("all", "glass", "background")
 _MEASURES = ("epe", "bad1", "bad2", "bad3")
 
 _SITE_TITLES = {
@@ -363,7 +362,7 @@ def _table(findings: PairFindings) -> list[dict[str, Any]]:
     """Return a row a region: for each measure the numbers without and with polarization, and which is better."""
     rows = []
     for region in REGIONS:
-        if region.name not in _REGIONS or not findings.scores:
+        if region.name not in MAIN_REGIONS or not findings.scores:
             continue
         cells = []
         for kind in MEASURES:

@@ -14,7 +14,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from crosspol.evaluation.measures import MEASURES, REGIONS, key
+from crosspol.evaluation.measures import MAIN_REGIONS, MEASURES, REGIONS, key
 from crosspol.evaluation.results import Results
 from crosspol.evaluation.rows import Row
 from crosspol.evaluation.statistics import over_scenes
@@ -158,19 +158,14 @@ def _forest(results: Results) -> Markup | None:
         (row, other)
         for row in results.rows
         if row.is_network and row.not_applicable is None and (other := results.against(row)) is not None
-        and other.not_applicable is None
     ][:_MOST_ROWS]  # fmt: skip
     if not pairs:
         return None
-    regions = ["glass", "background"]
     found = {
-        region: [results.difference(row, other, key("epe", region)) for row, other in pairs]
-        for region in [*regions, "all"]
+        region: [results.difference(row, other, key("epe", region)) for row, other in pairs] for region in MAIN_REGIONS
     }
-    if any(one.scenes for region in regions for one in found[region]):
-        del found["all"]
-    else:
-        found = {"all": found["all"]}
+    # Of some data it is not known where glass is.
+    found = {region: estimates for region, estimates in found.items() if any(one.scenes for one in estimates)}
     panels = {f"{_TITLES[region]}: EPE minus the other's, px": estimates for region, estimates in found.items()}
     names = [f"{row.name} against {other.name}" if not row.is_counterfactual else row.name for row, other in pairs]
     return intervals(names, panels, "Paired differences of the end-point error with their intervals")

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from crosspol.data.substitution import SUBSTITUTIONS
-from crosspol.evaluation.measures import key
+from crosspol.evaluation.measures import MAIN_REGIONS, key
 from crosspol.evaluation.results import Results
 from crosspol.evaluation.rows import Row
 from crosspol.evaluation.statistics import FEWEST_SCENES, Estimate
@@ -50,7 +50,7 @@ def verdict(results: Results, focus: Focus) -> list[str]:
     row, without = focus.row, focus.without
     if without is not None:
         means = "which was trained without polarization" if without.name == results.twin else "which gets none"
-        for region in dict.fromkeys((focus.region, "background")):
+        for region in dict.fromkeys(("all", focus.region, "background")):
             apart = results.difference(row, without, key("epe", region))
             if apart.scenes:
                 sentence = _compared(f"{_where(region)} {row.name}", apart, f"{without.name}, {means}")
@@ -61,23 +61,22 @@ def verdict(results: Results, focus: Focus) -> list[str]:
                 said.append(sentence)
     changed = [other for other in results.rows if other.of == row.name and other.is_counterfactual]
     if changed:
-        said += _counterfactuals(results, focus, changed)
+        for region in dict.fromkeys(("all", focus.region)):
+            said += _counterfactuals(results, row, region, changed)
     return said
 
 
 def _level(results: Results, focus: Focus) -> str:
-    errors = {region: results.bootstrap.mean(focus.row.get(key("epe", region))) for region in ("glass", "background")}
-    known = {region: one for region, one in errors.items() if one.scenes}
-    if not known:
-        known = {"all": results.bootstrap.mean(focus.row.get(key("epe", "all")))}
+    errors = {region: results.bootstrap.mean(focus.row.get(key("epe", region))) for region in MAIN_REGIONS}
     parts = [
         f"{one.value:.2f} px [{one.low:.2f}, {one.high:.2f}] {_where(region).lower()} ({_scenes(one.scenes)})"
-        for region, one in known.items()
+        for region, one in errors.items()
         if one.scenes
     ]
     if not parts:
         return f"{focus.row.name}: nothing was measured."
-    return f"{focus.row.name} is wrong by {' and '.join(parts)}."
+    *first, last = parts
+    return f"{focus.row.name} is wrong by {' and '.join([', '.join(first), last] if first else [last])}."
 
 
 def _compared(what: str, apart: Estimate, other: str) -> str:
@@ -92,30 +91,30 @@ def _compared(what: str, apart: Estimate, other: str) -> str:
     return f"{what} differs by {signed} from {other}: the interval includes 0, so nothing is shown."
 
 
-def _counterfactuals(results: Results, focus: Focus, changed: list[Row]) -> list[str]:
+def _counterfactuals(results: Results, focus: Row, region: str, changed: list[Row]) -> list[str]:
     worse: list[str] = []
     better: list[str] = []
     untold: list[str] = []
     missing: list[str] = []
     for row in changed:
         name = row.name if row.substitution is None else SUBSTITUTIONS[row.substitution].title
-        apart = results.difference(row, focus.row, key("epe", focus.region)) if row.not_applicable is None else None
+        apart = results.difference(row, focus, key("epe", region)) if row.not_applicable is None else None
         if apart is None or not apart.scenes:
             missing.append(name)
         elif not apart.excludes_zero:
             untold.append(name)
         else:
             (worse if apart.value > 0 else better).append(name)
-    where = _where(focus.region).lower()
-    name = focus.row.name
-    scenes = results.bootstrap.mean(focus.row.get(key("epe", focus.region))).scenes
+    where = _where(region).lower()
+    name = focus.name
+    scenes = results.bootstrap.mean(focus.get(key("epe", region))).scenes
     if scenes < FEWEST_SCENES:
-        return [f"{_scenes(scenes)}: too few to tell what {name} does with other polarization in its place."]
+        return [f"{_scenes(scenes)}: too few to tell what {name} does {where} with other polarization in its place."]
     said = (
         (worse, f"{name} is worse {where} when its polarization is exchanged:"),
         (better, f"{name} is better {where} when its polarization is exchanged:"),
         (untold, f"{name} shows no difference {where} beyond the interval when its polarization is exchanged:"),
-        (missing, "Not measured, or not applicable:"),
+        (missing, f"Not measured {where}, or not applicable:"),
     )
     return [f"{what} {'; '.join(names)}." for names, what in said if names]
 
