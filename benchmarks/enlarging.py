@@ -23,32 +23,23 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmarks.measuring import machine
-from crosspol.data.sample import StereoSample
+from crosspol.data.sample import StereoSample, stack
 from crosspol.data.transforms import scale
+from crosspol.evaluation.measures import MAIN_REGIONS, key, measure
 from crosspol.evaluation.scenes import open_scenes
 from crosspol.inference.predictor import StereoPredictor
 
+SHOWN = [key(error, region) for region in MAIN_REGIONS for error in ("epe", "bad2")]
 RESULTS = Path(__file__).parent / "results" / "enlarging.json"
 
 
 def estimated(predictor: StereoPredictor, sample: StereoSample, factor: float) -> Tensor:
-    """Return disparity (H, W), px of the sample, of the sample enlarged."""
+    """Return disparity (1, 1, H, W), px of the sample, of the sample enlarged."""
     height, width = sample.left.shape[-2:]
     larger = sample if factor == 1 else scale(sample, round(factor * height), round(factor * width))
     disparity = torch.from_numpy(predictor.estimate(larger.inputs.batched()).disparity)[None]
     shrunk = F.interpolate(disparity, (height, width), mode="bilinear", antialias=True)
-    return shrunk[0, 0] * (width / larger.left.shape[-1])
-
-
-def errors(disparity: Tensor, sample: StereoSample) -> dict[str, float]:
-    """Return EPE, px, and the share of pixels that are more than 2 px wrong, %, by region; NaN where there is none."""
-    wrong, known, glass = (disparity - sample.disparity[0]).abs(), sample.valid[0] > 0, sample.glass[0]
-    regions = {"all": known, "glass": known & (glass > 0.5), "background": known & (glass <= 0.5)}
-    found = {}
-    for region, mask in regions.items():
-        found[f"epe.{region}"] = float(wrong[mask].mean())
-        found[f"bad2.{region}"] = 100 * float((wrong[mask] > 2).float().mean())
-    return found
+    return shrunk * (width / larger.left.shape[-1])
 
 
 def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -58,12 +49,13 @@ def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         samples = scenes.open(predictor.config.polarization.channels)
         for factor in options.factors:
             count = min(options.scenes, len(samples))
-            of_scenes = [
-                errors(estimated(predictor, samples[index], factor), samples[index])
-                for index in tqdm(range(count), f"{factor:g} times, {iters} iterations", unit="scene")
-            ]
-            of_all = {name: [scene[name] for scene in of_scenes] for name in of_scenes[0]}
-            mean = {name: float(np.nanmean(found)) for name, found in of_all.items() if not np.isnan(found).all()}
+            of_all: dict[str, list[float]] = {name: [] for name in SHOWN}
+            for index in tqdm(range(count), f"{factor:g} times, {iters} iterations", unit="scene"):
+                sample = samples[index]
+                found = measure(estimated(predictor, sample, factor), stack([sample]))
+                for name, values in of_all.items():
+                    values.append(found[name])
+            mean = {name: float(np.nanmean(values)) for name, values in of_all.items() if not np.isnan(values).all()}
             yield {"factor": factor, "iterations": iters, "mean": mean, "scenes": of_all}
 
 
